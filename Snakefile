@@ -1,0 +1,60 @@
+# The evaluation of the configured study, from images to tables: read on in workflow/rules/, in the order below.
+#
+#   snakemake --cores 8                          the default study, digits
+#   snakemake --cores 8 --config study=embedded  another one: any file in workflow/config/studies/
+
+import os
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+from rae_bench.config import load_study
+from rae_bench.jobs import DRIVER, JobError, claim
+from rae_bench.plain import ConfigError, to_json
+
+min_version("9.0")
+
+if set(config) - {"study"}:
+    sys.exit(f"rae_bench: --config takes one key, study; found {sorted(set(config) - {'study'})}")
+try:
+    study = load_study(config.get("study", "digits"))
+except ConfigError as error:
+    sys.exit(f"rae_bench: {error}")
+
+
+wildcard_constraints:
+    study=study.name,
+    dataset="|".join(study.datasets),
+    model="|".join(study.models),
+    density="|".join(study.densities),
+    seed="|".join(map(str, study.train_seeds)),
+
+
+ROOT = f"results/{study.name}"
+RUN = "results/{study}/{dataset}/{model}/seed{seed}"
+os.environ[DRIVER] = str(os.getpid())  # stages end with the Snakemake that started them
+held = []  # the lock on results/, from the first job to the end
+
+
+onstart:
+    try:
+        held.append(claim(Path("results")))
+    except JobError as error:
+        print(f"rae_bench: {error}", file=sys.stderr)
+        os._exit(1)
+
+
+rule all:
+    default_target: True
+    input:
+        f"{ROOT}/metrics.parquet",
+        f"{ROOT}/tables/index.json",
+        f"{ROOT}/figures/index.json",
+        f"{ROOT}/report.html",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"

@@ -1,0 +1,71 @@
+"""Autoencoder = encoder + posterior + decoder.
+
+The posterior q(z|x) is data: a point (deterministic), a diagonal Gaussian with a learned or a constant variance.
+`encode` gives its parameters, `draw` a code from it (reparametrised, Kingma and Welling 2014), `decode` x_hat.
+"""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+import torch
+from torch import Tensor, nn
+
+from rae_bench import backbones, rng, specs
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Parameters of q(z|x): `mean` (B, d), and `log_sigma` (B, d), or None where z is a point."""
+
+    mean: Tensor
+    log_sigma: Tensor | None
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """One code per image, (B, d): the mean, or mean + sigma · noise."""
+        if self.log_sigma is None:
+            return self.mean
+        noise = torch.randn(self.mean.shape, generator=generator).to(self.mean.device)
+        return self.mean + self.log_sigma.exp() * noise
+
+
+class Autoencoder(nn.Module):
+    """The network of one model; use `build` to get one with its layers initialised and normalised."""
+
+    def __init__(self, network: specs.Network, posterior: specs.Posterior) -> None:
+        super().__init__()
+        self.posterior = posterior
+        self.features, length = backbones.features(network)
+        self.mean = nn.Linear(length, network.latent_dim)
+        self.log_sigma = nn.Linear(length, network.latent_dim) if isinstance(posterior, specs.Gaussian) else None
+        self.decoder = backbones.decoder(network)
+
+    def encode(self, x: Tensor) -> Codes:
+        """x (B, C, H, W) in [0, 1], or (B, D) vectors, to the posterior's parameters."""
+        features = self.features(x)
+        mean = self.mean(features)
+        match self.posterior:
+            case specs.Deterministic():
+                return Codes(mean, None)
+            case specs.Gaussian(log_sigma_bound=bound):
+                assert self.log_sigma is not None
+                return Codes(mean, bound * torch.tanh(self.log_sigma(features)))
+            case specs.FixedGaussian(sigma=sigma):
+                return Codes(mean, torch.full_like(mean, sigma).log())
+            case _:
+                assert_never(self.posterior)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes (B, d) to x_hat, images in [0, 1] or vectors."""
+        x_hat: Tensor = self.decoder(z)
+        return x_hat
+
+
+def build(network: specs.Network, objective: specs.Objective, seed: int) -> Autoencoder:
+    """A new autoencoder; layer initialisation depends on `seed` alone and leaves torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.derive(seed, "initialise"))
+        model = Autoencoder(network, objective.posterior)
+        backbones.initialise(model)
+        if isinstance(objective.regulariser, specs.SpectralNorm):
+            backbones.normalise_spectrally(model.decoder, objective.regulariser.power_iterations)
+    return model.to(memory_format=torch.channels_last)

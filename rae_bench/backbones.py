@@ -1,0 +1,121 @@
+"""Encoder and decoder networks: the paper's convolutional layout, and dense ones for vectors.
+
+Layout (official code, models/rae): four stride-2 convolutions of `width`, 2, 4, 8 times `width` filters, each with batch
+norm and ReLU, flattened; a dense layer from the code to 8·width x 8 x 8, linear; stride-2 transposed convolutions that
+halve the filters, each with batch norm and ReLU, up to the image's size; a stride-1 transposed convolution and a sigmoid.
+Keras' conventions: "same" padding, Glorot-uniform weights, zero biases, batch norm with epsilon 1e-3.
+"""
+
+from typing import assert_never
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rae_bench import specs
+
+_START = 8
+"""Side of the decoder's first feature map."""
+
+
+class _SamePadding(nn.Module):
+    """Keras' padding of a 5x5 stride-2 convolution: one row and column more at the far side."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pad(x, (1, 2, 1, 2))
+
+
+class _CropLast(nn.Module):
+    """Keras' "same" transposed convolution drops the last row and column of these shapes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, :-1, :-1]
+
+
+class _Scale(nn.Module):
+    """[0, 1] to [-1, 1], as the official 32x32 encoder does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x - 1
+
+
+def _norm(filters: int, momentum: float) -> list[nn.Module]:
+    return [nn.BatchNorm2d(filters, eps=1e-3, momentum=momentum), nn.ReLU()]
+
+
+def _up(kernel: int, inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    """A Keras "same" transposed convolution."""
+    layer = nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding=2 if (kernel, stride) == (5, 1) else 1)
+    exact = (kernel, stride) in ((4, 2), (5, 1))
+    return [layer] if exact else [layer, _CropLast()]
+
+
+def features(spec: specs.Network) -> tuple[nn.Sequential, int]:
+    """The encoder without its heads, and the length of the feature vectors it ends in."""
+    match spec:
+        case specs.ConvolutionalNetwork():
+            filters = [spec.channels, *(spec.width * 2**i for i in range(4))]
+            layers: list[nn.Module] = [_Scale()] if spec.size == 32 else []
+            for inputs, outputs in zip(filters, filters[1:], strict=False):
+                if spec.kernel == 4:
+                    layers.append(nn.Conv2d(inputs, outputs, 4, 2, padding=1))
+                else:
+                    layers += [_SamePadding(), nn.Conv2d(inputs, outputs, 5, 2)]
+                layers += _norm(outputs, spec.norm_momentum)
+            side = spec.size // 16
+            return nn.Sequential(*layers, nn.Flatten()), filters[-1] * side * side
+        case specs.DenseNetwork():
+            return nn.Sequential(*_dense(spec.input_dim, spec)), spec.width
+        case _:
+            assert_never(spec)
+
+
+def decoder(spec: specs.Network) -> nn.Sequential:
+    """Code (B, latent_dim) to x_hat: images in [0, 1], or unbounded vectors."""
+    match spec:
+        case specs.ConvolutionalNetwork():
+            n_up = (spec.size // _START).bit_length() - 1
+            filters = [spec.width * 8 // 2**i for i in range(n_up + 1)]
+            layers: list[nn.Module] = [
+                nn.Linear(spec.latent_dim, _START * _START * filters[0]),
+                nn.Unflatten(1, (filters[0], _START, _START)),
+            ]
+            for inputs, outputs in zip(filters, filters[1:], strict=False):
+                layers += [*_up(spec.kernel, inputs, outputs, stride=2), *_norm(outputs, spec.norm_momentum)]
+            return nn.Sequential(*layers, *_up(spec.kernel, filters[-1], spec.channels, stride=1), nn.Sigmoid())
+        case specs.DenseNetwork():
+            return nn.Sequential(*_dense(spec.latent_dim, spec), nn.Linear(spec.width, spec.input_dim))
+        case _:
+            assert_never(spec)
+
+
+def _dense(inputs: int, spec: specs.DenseNetwork) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for _ in range(spec.depth):
+        layers += [nn.Linear(inputs, spec.width), nn.ReLU()]
+        inputs = spec.width
+    return layers
+
+
+def initialise(module: nn.Module) -> None:
+    """Keras' defaults: Glorot-uniform weights and zero biases."""
+    for layer in weighted_layers(module):
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def weighted_layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d | nn.ConvTranspose2d]:
+    """The dense, convolutional and transposed convolutional layers of `module`, in order."""
+    kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+    return [layer for layer in module.modules() if isinstance(layer, kinds)]
+
+
+def normalise_spectrally(module: nn.Module, power_iterations: int) -> None:
+    """Divide each layer's weight matrix by its largest singular value, estimated by power iteration.
+
+    The matrix of a layer is its weight with the output channels as rows, all else as columns (PyTorch's convention;
+    the official code flattens transposed convolutions the other way round).
+    """
+    for layer in weighted_layers(module):
+        torch.nn.utils.parametrizations.spectral_norm(layer, n_power_iterations=power_iterations)

@@ -1,0 +1,414 @@
+"""A study: which data sets, rows, densities, seeds and budget; and each stage's slice of it.
+
+The vocabulary (`workflow/config/*.yaml`) has one entry per thing; a study (`workflow/config/studies/NAME.yaml`)
+names entries. `load_study` is the only reader of YAML; what is impossible fails there, before any job.
+`Study.training(dataset, model)` and its siblings give each stage exactly what it reads.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from rae_bench import specs
+from rae_bench.plain import ConfigError, Plain, parse, to_plain, unknown
+
+CONFIG = Path(__file__).parent.parent / "workflow" / "config"
+POINT = "_point"
+"""Joins a row's name and the number of a search point."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """An entry of `datasets.yaml`: the images, and the network their features are taken from."""
+
+    data: specs.DatasetSpec
+    extractor: specs.Extractor
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """An entry of `models.yaml`: which terms. Their weights stand in `weights.yaml`, per data set."""
+
+    posterior: dict[str, Plain]
+    latent: dict[str, Plain]
+    regulariser: dict[str, Plain]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An entry of `budgets.yaml`: how large a network and how long trained, the same for all models."""
+
+    kernel: int
+    width: int
+    latent_dim: int
+    norm_momentum: float
+    optimisation: specs.Optimisation
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """A study as its file states it. `search` lists, for each row, the weights to try; else it is empty."""
+
+    title: str
+    datasets: dict[str, str]
+    rows: tuple[str, ...]
+    densities: tuple[str, ...]
+    train_seeds: tuple[int, ...]
+    sample_seeds: tuple[int, ...]
+    reference_split: Literal["test", "validation"]
+    floor_split: Literal["train", "validation"]
+    n_images: int
+    metrics: specs.MetricSettings
+    tables: tuple[Literal["table1", "claims", "search"], ...]
+    compute: specs.Compute
+    search: dict[str, tuple[dict[str, float], ...]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A resolved study; every path and every stage's settings follow from it."""
+
+    name: str
+    file: StudyFile
+    datasets: dict[str, DatasetEntry]
+    budgets: dict[str, Budget]
+    rows: dict[str, specs.Row]
+    trainings: dict[tuple[str, str], specs.TrainingSpec]
+    fits: dict[tuple[str, str], specs.FitSpec]
+
+    @property
+    def models(self) -> list[str]:
+        """The models to train: what the rows need, each once."""
+        return list(dict.fromkeys(row.model for row in self.rows.values()))
+
+    @property
+    def densities(self) -> list[str]:
+        """Every density of the study."""
+        return list(dict.fromkeys(density for model in self.models for density in self.densities_of(model)))
+
+    def densities_of(self, model: str) -> list[str]:
+        """Densities fitted for `model`: the study's own, and the second stage where a row of it uses one."""
+        own = [row.n for row in self.rows.values() if row.model == model and row.n not in self.file.densities]
+        return [*self.file.densities, *dict.fromkeys(own)]
+
+    def through_of(self, model: str) -> tuple[str, ...]:
+        """Densities whose own reconstruction of codes stands in a row of `model`."""
+        return tuple(
+            dict.fromkeys(row.through for row in self.rows.values() if row.model == model and row.through)
+        )
+
+    @property
+    def train_seeds(self) -> tuple[int, ...]:
+        """One independent training run each."""
+        return self.file.train_seeds
+
+    @property
+    def gpus(self) -> int:
+        """GPUs a stage with a network asks for: none on a CPU study, or its jobs would take turns."""
+        return 1 if self.file.compute.device == "cuda" else 0
+
+    def preparation(self, dataset: str) -> specs.DatasetSpec:
+        """What `prepare` reads."""
+        return self.datasets[dataset].data
+
+    def reference(self, dataset: str) -> specs.ReferenceSpec:
+        """What `reference` reads."""
+        return specs.ReferenceSpec(
+            version=specs.REFERENCE_VERSION,
+            extractor=self.datasets[dataset].extractor,
+            metrics=self.file.metrics,
+            reference_split=self.file.reference_split,
+            floor_split=self.file.floor_split,
+            n_images=self.file.n_images,
+            pca_components=self.budgets[dataset].latent_dim,
+            compute=self.file.compute,
+        )
+
+    def training(self, dataset: str, model: str) -> specs.TrainingSpec:
+        """What `train` reads."""
+        return self.trainings[dataset, model]
+
+    def fit(self, dataset: str, density: str) -> specs.FitSpec:
+        """What `fit` reads."""
+        return self.fits[dataset, density]
+
+    def evaluation(self, dataset: str, model: str) -> specs.EvaluationSpec:
+        """What `evaluate` reads."""
+        return specs.EvaluationSpec(
+            version=specs.EVALUATE_VERSION,
+            training=self.trainings[dataset, model],
+            extractor=self.datasets[dataset].extractor,
+            metrics=self.file.metrics,
+            reference_split=self.file.reference_split,
+            n_images=self.file.n_images,
+            sample_seeds=self.file.sample_seeds,
+            densities=tuple(self.densities_of(model)),
+            through=self.through_of(model),
+            compute=self.file.compute,
+        )
+
+    def summary(self) -> specs.SummarySpec:
+        """What `collect`, `tables`, `figures` and `report` read."""
+        return specs.SummarySpec(
+            version=specs.SUMMARY_VERSION,
+            study=self.name,
+            title=self.file.title,
+            rows=self.rows,
+            datasets={name: entry.data for name, entry in self.datasets.items()},
+            trainings={
+                name: {model: self.trainings[name, model] for model in self.models} for name in self.datasets
+            },
+            fits={
+                name: {density: self.fits[name, density].density for density in self.densities}
+                for name in self.datasets
+            },
+            extractors={name: entry.extractor for name, entry in self.datasets.items()},
+            train_seeds=self.file.train_seeds,
+            densities=self.file.densities,
+            reference_split=self.file.reference_split,
+            floor_split=self.file.floor_split,
+            n_images=self.file.n_images,
+            tables=self.file.tables,
+        )
+
+
+def study_names() -> list[str]:
+    """The studies there are."""
+    return sorted(path.stem for path in (CONFIG / "studies").glob("*.yaml"))
+
+
+def load_study(name: str) -> Study:
+    """Read and check the study `name` and the vocabulary it uses.
+
+    Raises:
+        ConfigError: one line naming the file, the key, what was found and what would be right.
+    """
+    if name not in study_names():
+        raise ConfigError(unknown("study", "study", str(name), study_names()))
+    file = parse(StudyFile, _read(CONFIG / "studies" / f"{name}.yaml"), f"studies/{name}.yaml")
+    return resolve_study(name, file)
+
+
+def resolve_study(name: str, file: StudyFile) -> Study:
+    """Look up every name of `file` in the vocabulary and check what only the combination can show."""
+    where = f"studies/{name}.yaml"
+    datasets = _vocabulary("datasets.yaml", DatasetEntry)
+    budgets = _vocabulary("budgets.yaml", Budget)
+    rows = _vocabulary("rows.yaml", specs.Row)
+    models = _vocabulary("models.yaml", ModelEntry)
+    densities = _read(CONFIG / "densities.yaml")
+    weights = parse(dict[str, dict[str, dict[str, float]]], _read(CONFIG / "weights.yaml"), "weights.yaml")
+
+    for data_name, budget_name in file.datasets.items():
+        _known(f"{where}.datasets", "data set", data_name, datasets)
+        _known(f"{where}.datasets.{data_name}", "budget", budget_name, budgets)
+    for row_name in file.rows:
+        _known(f"{where}.rows", "row", row_name, rows)
+    for row_name in file.search:
+        _known(f"{where}.search", "row of this study", row_name, file.rows)
+    for density in file.densities:
+        _known(f"{where}.densities", "density", density, densities)
+    _check_lists(where, file)
+
+    expanded, points = _expand_rows(file, {key: rows[key] for key in file.rows})
+    for key, row in expanded.items():
+        base = row.n.split(POINT)[0]
+        _known(f"rows.yaml.{key}.model", "model", row.model.split(POINT)[0], models)
+        _known(f"rows.yaml.{key}.n", "density", base, densities)
+        for column, density in (("n", base), ("gmm", row.gmm)):
+            if density and density not in file.densities and densities[density]["kind"] != "second_stage":
+                raise ConfigError(
+                    f"{where}.densities: {density!r} is missing; row {key!r} shows it in column {column.upper()}"
+                )
+
+    study = Study(
+        name=name,
+        file=file,
+        datasets={key: datasets[key] for key in file.datasets},
+        budgets={key: budgets[budget] for key, budget in file.datasets.items()},
+        rows=expanded,
+        trainings={},
+        fits={},
+    )
+    for dataset in file.datasets:
+        for model in study.models:
+            chosen = points.get(model) or weights.get(dataset, {}).get(model, {})
+            study.trainings[dataset, model] = _training(study, dataset, model, models, chosen)
+        for density in study.densities:
+            chosen = points.get(density) or weights.get(dataset, {}).get(density, {})
+            study.fits[dataset, density] = _fit(study, dataset, density, densities, chosen)
+    _check_counts(where, study)
+    return study
+
+
+def _expand_rows(
+    file: StudyFile, rows: dict[str, specs.Row]
+) -> tuple[dict[str, specs.Row], dict[str, dict[str, float]]]:
+    """Every searched row once per point, and the weights of each model or density so named."""
+    expanded: dict[str, specs.Row] = {}
+    points: dict[str, dict[str, float]] = {}
+    for name, row in rows.items():
+        if name not in file.search:
+            expanded[name] = row
+            continue
+        for number, point in enumerate(file.search[name]):
+            mark = f"{POINT}{number}"
+            if row.through:  # what a two-stage row tunes is its second stage
+                points[row.n + mark] = point
+                expanded[name + mark] = replace(row, n=row.n + mark, through=row.through + mark)
+            else:
+                points[row.model + mark] = point
+                expanded[name + mark] = replace(row, model=row.model + mark)
+    return expanded, points
+
+
+def _training(
+    study: Study, dataset: str, model: str, models: dict[str, ModelEntry], weights: dict[str, float]
+) -> specs.TrainingSpec:
+    budget, data = study.budgets[dataset], study.datasets[dataset].data
+    entry = to_plain(models[model.split(POINT)[0]])
+    return specs.TrainingSpec(
+        version=specs.TRAIN_VERSION,
+        network=parse(
+            specs.ConvolutionalNetwork,
+            {
+                "kind": "convolutional",
+                "channels": data.channels,
+                "size": data.size,
+                "kernel": budget.kernel,
+                "width": budget.width,
+                "latent_dim": budget.latent_dim,
+                "norm_momentum": budget.norm_momentum,
+            },
+            f"budgets.yaml.{study.file.datasets[dataset]}",
+        ),
+        objective=_objective(entry, weights, f"models.yaml.{model}", f"weights.yaml.{dataset}.{model}"),
+        optimisation=budget.optimisation,
+        compute=study.file.compute,
+    )
+
+
+def _fit(
+    study: Study, dataset: str, density: str, densities: dict[str, Plain], weights: dict[str, float]
+) -> specs.FitSpec:
+    base = density.split(POINT)[0]
+    entry = dict(densities[base])
+    where = f"densities.yaml.{base}"
+    if entry.get("kind") == "second_stage":
+        plain = entry.get("objective")
+        entry["objective"] = to_plain(_objective(plain, weights, where, f"weights.yaml.{dataset}.{density}"))
+    spec: specs.Density = parse(specs.Density, entry, where)
+    return specs.FitSpec(version=specs.FIT_VERSION, density=spec, compute=study.file.compute)
+
+
+def _objective(entry: Plain, weights: dict[str, float], where: str, weights_where: str) -> specs.Objective:
+    """Join the terms of `entry` and their weights; both or neither must name a term."""
+    parts = {key: dict(value) for key, value in entry.items()}
+    for term in ("latent", "regulariser"):
+        weighted = parts.get(term, {}).get("kind") not in ("none", "spectral_norm", None)
+        if weighted and term not in weights:
+            raise ConfigError(f"{weights_where}: missing the weight of its term {term!r}")
+        if not weighted and term in weights:
+            raise ConfigError(f"{weights_where}.{term}: {weights[term]} has no term to weigh in {where}")
+        if weighted:
+            parts[term]["weight"] = weights[term]
+    for term in weights:
+        if term not in ("latent", "regulariser"):
+            raise ConfigError(unknown(f"{weights_where}.{term}", "term", term, ["latent", "regulariser"]))
+    try:
+        objective: specs.Objective = parse(specs.Objective, parts, where)
+    except ConfigError as error:
+        hint = f" (weights come from {weights_where})" if "weight" in str(error) else ""
+        raise ConfigError(f"{error}{hint}") from None
+    return objective
+
+
+def _check_lists(where: str, file: StudyFile) -> None:
+    for key in ("datasets", "rows", "densities", "train_seeds", "sample_seeds"):
+        values = list(getattr(file, key))
+        if not values:
+            raise ConfigError(f"{where}.{key}: is empty; name at least one")
+        if len(set(values)) != len(values):
+            raise ConfigError(f"{where}.{key}: {values} names something twice")
+    for seed in (*file.train_seeds, *file.sample_seeds):
+        if seed < 0:
+            raise ConfigError(f"{where}: seed {seed} is negative; seeds are whole numbers from 0")
+    if file.floor_split == file.reference_split:
+        raise ConfigError(
+            f"{where}.floor_split: {file.floor_split!r} is the reference split itself; the floor compares two splits"
+        )
+    if file.metrics.kernel_subset_size > file.n_images:
+        raise ConfigError(
+            f"{where}.metrics.kernel_subset_size: {file.metrics.kernel_subset_size} is above n_images, {file.n_images}"
+        )
+
+
+def _check_counts(where: str, study: Study) -> None:
+    for name, entry in study.datasets.items():
+        for split in (study.file.reference_split, study.file.floor_split):
+            if study.file.n_images > entry.data.count(split):
+                raise ConfigError(
+                    f"{where}.n_images: {study.file.n_images} is more than the {entry.data.count(split)}"
+                    f" {split} images of {name!r}"
+                )
+        for density in study.densities:
+            spec = study.fits[name, density].density
+            least = study.budgets[name].latent_dim + 1
+            if isinstance(spec, specs.GaussianMixture) and entry.data.n_train < least * spec.n_components:
+                raise ConfigError(
+                    f"{where}: {density!r} needs at least {least * spec.n_components} training codes of {name!r}"
+                    f" (components x (latent_dim + 1)); there are {entry.data.n_train}"
+                )
+        batch = study.budgets[name].optimisation.batch_size
+        if batch > entry.data.n_train:
+            raise ConfigError(f"budgets.yaml: batch_size {batch} is more than the images of {name!r}")
+
+
+def _known(where: str, noun: str, name: str, known: object) -> None:
+    names = list(known)  # type: ignore[call-overload]
+    if name not in names:
+        raise ConfigError(unknown(where, noun, name, names))
+
+
+def _vocabulary(file: str, kind: type) -> dict[str, Plain]:
+    entries: dict[str, Plain] = parse(dict[str, kind], _read(CONFIG / file), file)  # type: ignore[valid-type]
+    for name in entries:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"{file}: {name!r} is not a name: lower-case letters, digits and _, a letter first")
+        if POINT in name:
+            raise ConfigError(f"{file}: {name!r} holds {POINT!r}, which marks the points of a search")
+    return entries
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key written twice is an error, not a silent overwrite."""
+
+
+def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[str, Plain]:
+    keys = [key.value for key, _ in node.value if not key.tag.endswith(":merge")]
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        raise ConfigError(f"line {node.start_mark.line + 1}: the key {twice[0]!r} stands twice")
+    return dict(loader.construct_mapping(node, deep=True))
+
+
+_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
+
+
+def _read(path: Path) -> dict[str, Plain]:
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from None
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path.name}: expected a mapping, found {type(data).__name__}")
+    return data

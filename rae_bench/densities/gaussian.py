@@ -1,0 +1,77 @@
+"""One Gaussian: N(0, I), or the codes' mean and full covariance (unbiased).
+
+log p(z) = −½ ((z − mean)ᵀ Σ⁻¹ (z − mean) + log det Σ + d log 2π)
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rae_bench.densities.errors import DensityError
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FittedGaussian:
+    """`mean_` (d,) and `factor_` (d, d), the lower Cholesky factor of the covariance."""
+
+    mean_: Float64
+    factor_: Float64
+
+    @classmethod
+    def standard(cls, d: int) -> "FittedGaussian":
+        """N(0, I) in d dimensions."""
+        return cls(np.zeros(d), np.eye(d))
+
+    @classmethod
+    def fit(cls, codes: npt.NDArray[np.float32]) -> "FittedGaussian":
+        """Mean and covariance of codes (n, d).
+
+        Raises:
+            DensityError: too few codes, or a direction in which they do not vary.
+        """
+        n, d = codes.shape
+        if n <= d:
+            raise DensityError(f"{n} codes are too few for a covariance in {d} dimensions; at least {d + 1} are needed")
+        exact = codes.astype(np.float64)
+        try:
+            factor = np.linalg.cholesky(np.cov(exact, rowvar=False).reshape(d, d))
+        except np.linalg.LinAlgError:
+            raise DensityError(
+                f"the covariance of the codes is singular in {d} dimensions: some direction is unused by the encoder"
+            ) from None
+        return cls(exact.mean(axis=0), factor)
+
+    def whiten(self, codes: npt.NDArray[np.float32]) -> Float64:
+        """Codes in the coordinates in which this density is N(0, I)."""
+        return np.linalg.solve(self.factor_, (codes.astype(np.float64) - self.mean_).T).T
+
+    def colour(self, white: Float64) -> npt.NDArray[np.float32]:
+        """The inverse of `whiten`."""
+        return (self.mean_ + white @ self.factor_.T).astype(np.float32)
+
+    @property
+    def log_volume(self) -> float:
+        """log det of `factor_`: what whitening adds to a log density."""
+        return float(np.log(np.diag(self.factor_)).sum())
+
+    def sample(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        """n codes, float32 (n, d)."""
+        return self.colour(rng.standard_normal((n, len(self.mean_))))
+
+    def log_likelihood(self, codes: npt.NDArray[np.float32]) -> float:
+        """Mean log density in nats per code."""
+        white = self.whiten(codes)
+        squares = (white**2).sum(axis=1).mean()
+        return float(-0.5 * (squares + white.shape[1] * np.log(2 * np.pi)) - self.log_volume)
+
+    def state(self) -> dict[str, npt.NDArray[np.float32] | Float64]:
+        """The learned arrays."""
+        return {"mean": self.mean_, "factor": self.factor_}
+
+    @classmethod
+    def restore(cls, state: dict[str, npt.NDArray[np.float32] | Float64]) -> "FittedGaussian":
+        """The inverse of `state`."""
+        return cls(state["mean"].astype(np.float64), state["factor"].astype(np.float64))

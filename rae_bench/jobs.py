@@ -1,0 +1,228 @@
+"""The processes of a study: one writer at a time, none outliving its driver, each leaving what it cost.
+
+A stage process locks `<first output>.lock` (the kernel frees the lock when the process ends, however it ends), so two writers on
+one run are impossible. It watches the driver that started it and ends when that ends, so a killed driver leaves no
+orphans. What it is doing and what it cost stands in `<first output>.job.json`, what it read and wrote in
+`<first output>.record.json`.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import resource
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from rae_bench import __version__, storage
+from rae_bench.config import Study
+
+DRIVER = "RAE_BENCH_DRIVER"
+"""Environment variable: process id of the Snakemake that started a stage, on this machine."""
+LOCK_WAIT = 20.0
+"""Seconds to wait for another writer: an orphan of a killed driver ends within one."""
+
+log = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]
+
+
+class JobError(RuntimeError):
+    """A stage that cannot start; the message says why."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process of a study: its stage, what tells it from its siblings, and its first output."""
+
+    stage: str
+    name: str
+    output: Path
+
+
+def study_jobs(study: Study, results: Path) -> list[Job]:
+    """Every job of `study`, in the order of its stages; the same as Snakemake's."""
+    root = results / study.name
+    jobs = [Job("prepare", name, results / "datasets" / name / "manifest.json") for name in study.datasets]
+    jobs += [Job("reference", name, root / "references" / name / "reference.safetensors") for name in study.datasets]
+    runs = [(d, m, s) for d in study.datasets for m in study.models for s in study.train_seeds]
+    folder = {(d, m, s): root / d / m / f"seed{s}" for d, m, s in runs}
+    jobs += [Job("train", f"{d}/{m}/seed{s}", folder[d, m, s] / "model.safetensors") for d, m, s in runs]
+    jobs += [
+        Job("fit", f"{d}/{m}/seed{s}/{p}", folder[d, m, s] / "densities" / f"{p}.safetensors")
+        for d, m, s in runs
+        for p in study.densities_of(m)
+    ]
+    jobs += [Job("evaluate", f"{d}/{m}/seed{s}", folder[d, m, s] / "metrics.parquet") for d, m, s in runs]
+    summaries = {"collect": "metrics.parquet", "tables": "tables/index.json", "figures": "figures/index.json"}
+    jobs += [Job(stage, study.name, root / file) for stage, file in summaries.items()]
+    return [*jobs, Job("report", study.name, root / "report.html")]
+
+
+@contextlib.contextmanager
+def running(
+    stage: str, settings: Any, reads: dict[str, Path], writes: dict[str, Path]
+) -> Iterator[Progress]:
+    """Run the body of a stage: locked, watched, timed and recorded. Yields a function to report progress with.
+
+    Raises:
+        JobError: another process is writing the same outputs.
+    """
+    first = next(iter(writes.values()))
+    first.parent.mkdir(parents=True, exist_ok=True)
+    state_path = first.with_suffix(".job.json")
+    started = time.time()
+    before = _clock()
+    state: dict[str, Any] = {"stage": stage, "status": "running", "pid": os.getpid(), "started": started}
+    _watch_driver()
+    with _lock(first.with_suffix(".lock")):
+        log.info("%s: started, rae_bench %s, writes %s", stage, __version__, first)
+        storage.write_json(state_path, state)
+
+        def progress(done: int, of: int) -> None:
+            storage.write_json(state_path, {**state, "done": done, "of": of})
+
+        try:
+            yield progress
+        except BaseException as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            with contextlib.suppress(storage.StorageError):
+                storage.write_json(state_path, {**state, "status": "failed", "error": reason})
+            raise
+        record = {
+            "stage": stage,
+            "settings": settings,
+            "package": __version__,
+            "read": storage.hashes(reads),
+            "wrote": storage.hashes(writes),
+        }
+        storage.write_json(first.with_suffix(".record.json"), record)
+        costs = _costs(started, before)
+        storage.write_json(state_path, {**state, "status": "done", **costs})
+        log.info("%s: done in %.1f s", stage, costs["seconds"])
+
+
+def read_state(job: Job) -> dict[str, Any]:
+    """What is known of a job: its state file, with `status` done, running, failed, interrupted or waiting."""
+    path = job.output.with_suffix(".job.json")
+    if not path.exists():
+        return {"stage": job.stage, "status": "done" if job.output.exists() else "waiting"}
+    state: dict[str, Any] = storage.read_json(path)
+    if state["status"] == "running" and not _is_locked(job.output.with_suffix(".lock")):
+        state["status"] = "interrupted"
+    if state["status"] == "done" and not job.output.exists():
+        state["status"] = "waiting"
+    return state
+
+
+def _clock() -> dict[str, float]:
+    """What the process has used so far: since it was started, imports included."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {"cpu": usage.ru_utime + usage.ru_stime, "age": _age()}
+
+
+def _age() -> float:
+    """Seconds since this process was started (Linux; elsewhere its CPU time, a lower bound)."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        return uptime - ticks / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return time.process_time()
+
+
+def _costs(started: float, before: dict[str, float]) -> dict[str, float]:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "seconds": round(time.time() - started + before["age"], 3),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+        "import_seconds": round(before["cpu"], 3),
+        "peak_mib": round(usage.ru_maxrss / 1024, 1),
+    }
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("a+") as handle:
+        deadline = time.monotonic() + LOCK_WAIT
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    handle.seek(0)
+                    raise JobError(
+                        f"{path}: process {handle.read().strip() or '?'} is writing this run; wait for it or end it"
+                    ) from None
+                time.sleep(0.2)
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("a+") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def _watch_driver() -> None:
+    """End this process when the driver named in the environment ends; a stage run by hand has none."""
+    driver = os.environ.get(DRIVER)
+    if driver is None:
+        return
+    threading.Thread(target=_wait_for_end, args=(int(driver),), daemon=True).start()
+
+
+def _wait_for_end(driver: int) -> None:
+    try:
+        handle = os.pidfd_open(driver)
+    except (AttributeError, OSError):  # not Linux, or the driver is gone already
+        while _is_alive(driver):
+            time.sleep(0.5)
+    else:
+        select.select([handle], [], [])
+    log.error("the driver, process %d, has ended: so does this stage; the same command carries on", driver)
+    os._exit(75)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def claim(results: Path) -> IO[str]:
+    """Hold the results folder for this driver while the returned file is open; the kernel ends a killed driver's hold.
+
+    Raises:
+        JobError: another driver is at work.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    handle = (results / ".driver.lock").open("a+")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.seek(0)
+        raise JobError(
+            f"{results}/ is in use by another command, process {handle.read().strip() or '?'}; wait for it or end it"
+        ) from None
+    handle.truncate(0)
+    handle.write(str(os.getpid()))
+    handle.flush()
+    return handle

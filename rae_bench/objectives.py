@@ -1,0 +1,139 @@
+"""The objectives, on one scale: every term summed over pixels or code dimensions, averaged over the batch, in nats.
+
+    loss = ½‖x − x̂‖²  +  weight · latent  +  weight · regulariser                     (Ghosh et al. 2020, eq. 11)
+
+½‖x − x̂‖² is the negative log-likelihood of a unit-variance Gaussian up to a constant, so that a VAE with KL weight 1
+maximises the evidence lower bound; a weight b means a decoder variance of b. The weights of the official code belong
+to other scales (docs/methods.md).
+"""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from rae_bench import backbones, specs
+from rae_bench.autoencoder import Autoencoder, Codes
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The terms of one batch, unweighted, and `total`, which applies the weights; scalars."""
+
+    reconstruction: Tensor
+    latent: Tensor
+    regulariser: Tensor
+    total: Tensor
+
+
+def loss(model: Autoencoder, x: Tensor, objective: specs.Objective, generator: torch.Generator) -> Loss:
+    """The loss of the batch x (B, C, H, W) in [0, 1], or vectors (B, D).
+
+    `generator` (CPU) draws codes, MMD's prior sample and the penalty's direction.
+    """
+    codes = model.encode(x)
+    z = codes.draw(generator)
+    if isinstance(objective.regulariser, specs.GradientPenalty):
+        x_hat, regulariser = decode_with_gradient_penalty(model.decoder, z, generator)
+    else:
+        x_hat = model.decode(z)
+        regulariser = _regulariser(model.decoder, objective.regulariser)
+    reconstruction = half_squared_error(x, x_hat)
+    latent = _latent(objective.latent, codes, z, generator)
+    total = reconstruction + weight(objective.latent) * latent + weight(objective.regulariser) * regulariser
+    return Loss(reconstruction, latent, regulariser, total)
+
+
+def weight(term: specs.Latent | specs.Regulariser) -> float:
+    """The weight of a term in the total; 0 for the terms that add nothing."""
+    match term:
+        case specs.NoLatentTerm() | specs.NoRegulariser() | specs.SpectralNorm():
+            return 0.0
+        case _:
+            return term.weight
+
+
+def half_squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
+    """½‖x − x̂‖² summed over pixels, averaged over the batch."""
+    return 0.5 * (x - x_hat).square().flatten(1).sum(dim=1).mean()
+
+
+def _latent(term: specs.Latent, codes: Codes, z: Tensor, generator: torch.Generator) -> Tensor:
+    match term:
+        case specs.NoLatentTerm():
+            return z.new_zeros(())
+        case specs.GaussianKL():
+            return kl_to_standard_normal(codes).mean()
+        case specs.SquaredNorm():
+            return 0.5 * z.square().sum(dim=1).mean()
+        case specs.MMD(scales=scales):
+            prior = torch.randn(z.shape, generator=generator).to(z.device)
+            return mmd(z, prior, scales)
+        case _:
+            assert_never(term)
+
+
+def kl_to_standard_normal(codes: Codes) -> Tensor:
+    """KL(N(mean, sigma²) ‖ N(0, I)) of each image, (B,): ½ Σ (mean² + sigma² − 1 − log sigma²)."""
+    if codes.log_sigma is None:
+        raise ValueError("a deterministic code has no KL divergence to N(0, I)")
+    log_variance = 2 * codes.log_sigma
+    return 0.5 * (codes.mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+
+
+def mmd(z: Tensor, prior: Tensor, scales: tuple[float, ...]) -> Tensor:
+    """Unbiased MMD² between two samples (n, d), kernel Σ_s C/(C + ‖a − b‖²), C = 2·d·s (Tolstikhin et al. 2018).
+
+    Within-set sums leave out the diagonal and divide by n(n − 1); the cross term keeps all n² pairs. May be negative.
+    """
+    n, d = z.shape
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        distance = (a[:, None] - b[None]).square().sum(dim=2)
+        return torch.stack([2 * d * s / (2 * d * s + distance) for s in scales]).sum(dim=0)
+
+    def within(a: Tensor) -> Tensor:
+        return (kernel(a, a).sum() - n * len(scales)) / (n * (n - 1))  # every diagonal entry is 1 per scale
+
+    return within(z) + within(prior) - 2 * kernel(z, prior).mean()
+
+
+def _regulariser(decoder: nn.Module, term: specs.Regulariser) -> Tensor:
+    match term:
+        case specs.WeightL2():
+            return torch.stack([w.square().sum() for w in regularised_weights(decoder).values()]).sum()
+        case specs.NoRegulariser() | specs.SpectralNorm():
+            return next(decoder.parameters()).new_zeros(())
+        case specs.GradientPenalty():
+            raise AssertionError("the gradient penalty is computed together with x_hat")
+        case _:
+            assert_never(term)
+
+
+def regularised_weights(decoder: nn.Module) -> dict[str, Tensor]:
+    """The weights L2 regularises, by name: every dense and transposed convolutional layer's, no bias, no batch norm.
+
+    The paper's θ is all decoder weights; the official 32x32 configurations leave the dense layer out.
+    """
+    layers = backbones.weighted_layers(decoder)
+    names = {id(layer): name for name, layer in decoder.named_modules()}
+    return {f"{names[id(layer)]}.weight": layer.weight for layer in layers}
+
+
+def decode_with_gradient_penalty(
+    decoder: nn.Module, z: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """x_hat and an unbiased estimate of the batch mean of ‖J‖²_F, with J = ∂D(z)/∂z the Jacobian at the code.
+
+    For u ~ N(0, I), E‖J u‖² = ‖J‖²_F; J u comes forward, with x_hat, in one pass. The gradient reaches the encoder
+    through z, as the objective says. In training mode batch norm makes D a map of the whole batch: J is then the Jacobian
+    of that map, its off-diagonal blocks (how one code moves another's image, of order 1/B) included.
+    """
+    u = torch.randn(z.shape, generator=generator).to(z.device)
+    with forward_ad.dual_level():
+        x_hat, tangent = forward_ad.unpack_dual(decoder(forward_ad.make_dual(z, u)))
+        if tangent is None:  # the decoder ignores its input
+            return x_hat, z.new_zeros(())
+        return x_hat, tangent.square().flatten(1).sum(dim=1).mean()

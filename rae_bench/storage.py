@@ -1,0 +1,148 @@
+"""The only module that opens result files: arrays, frames, JSON and text, read with checks, written whole.
+
+A file appears under its name only when all its bytes are on the disk (temporary name, fsync, rename), so
+a killed job or a full disk never leaves half a result. Arrays are safetensors: no file here can execute code.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class StorageError(RuntimeError):
+    """A file that cannot be read or written; the message names it and what would be right."""
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; afterwards flush it to the disk and rename it to `path`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror}; free space or allow writing there") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    with _writing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write JSON with sorted keys."""
+    write_text(path, json.dumps(data, sort_keys=True, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON."""
+    with _reading(path, "JSON"):
+        return json.loads(path.read_text())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], about: object) -> None:
+    """Write named arrays and what they are (`about`, plain data) as safetensors, the same bytes every time.
+
+    `about` stands as one JSON string under one metadata key: the order of several keys would vary.
+    """
+    ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    write_bytes(path, to_safetensors(ordered, metadata={"about": json.dumps(about, sort_keys=True)}))
+
+
+def read_arrays(path: Path) -> tuple[Arrays, Any]:
+    """The arrays of a safetensors file and what was said about them.
+
+    Raises:
+        StorageError: no such file, or not a whole safetensors file written by `write_arrays`.
+    """
+    with _reading(path, "safetensors"), safe_open(path, framework="numpy") as file:
+        about = (file.metadata() or {}).get("about")
+        if about is None:
+            raise StorageError(f"{path}: a safetensors file, but not one of this suite; delete it and run again")
+        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(about)  # noqa: SIM118
+
+
+def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write one array that others will memory-map."""
+    with _writing(path) as temporary, temporary.open("wb") as handle:
+        np.save(handle, array, allow_pickle=False)
+
+
+def read_npy(path: Path, memory_map: bool = False) -> npt.NDArray[Any]:
+    """Read an array file; never a pickle."""
+    with _reading(path, "npy"):
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
+        return array
+
+
+def write_frame(path: Path, frame: "pd.DataFrame") -> None:
+    """Write a frame as parquet or, by the suffix, csv; the same bytes for the same frame."""
+    if path.suffix == ".csv":
+        write_text(path, frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
+    else:
+        with _writing(path) as temporary:
+            frame.to_parquet(temporary, index=False)
+
+
+def read_frame(path: Path) -> "pd.DataFrame":
+    """Read a parquet frame."""
+    import pandas as pd
+
+    with _reading(path, "parquet"):
+        return pd.read_parquet(path)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with _reading(path, "file"), path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _reading(path: Path, kind: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise StorageError(f"{path}: no such file; the stage that writes it has not run") from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StorageError(f"{path}: not a whole {kind} file ({reason}); delete it and run again") from None
+
+
+def hashes(paths: Mapping[str, Path]) -> dict[str, str]:
+    """SHA-256 of each named file."""
+    return {name: sha256(path) for name, path in sorted(paths.items())}
+
+
+def render(path: Path, draw: Callable[[Path], None]) -> None:
+    """Let `draw` (a plotting library) write to a temporary name, then rename it to `path`."""
+    with _writing(path) as temporary:
+        draw(temporary)

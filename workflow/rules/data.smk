@@ -1,0 +1,39 @@
+# Images and what they are measured against.
+
+
+rule prepare:
+    output:
+        manifest="results/datasets/{dataset}/manifest.json",
+        images="results/datasets/{dataset}/images.npy",
+    log:
+        "results/datasets/{dataset}/prepare.log",
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    conda:
+        "../../environment.yml"
+    params:
+        spec=lambda wc: to_json(study.preparation(wc.dataset)),
+    shell:
+        "python -m rae_bench prepare --spec {params.spec:q} --manifest {output.manifest:q} >> {log:q} 2>&1"
+
+
+rule reference:
+    input:
+        manifest="results/datasets/{dataset}/manifest.json",
+    output:
+        reference="results/{study}/references/{dataset}/reference.safetensors",
+    log:
+        "results/{study}/logs/reference/{dataset}.log",
+    threads: study.file.compute.threads
+    resources:
+        gpu=study.gpus,
+        mem_mb=3000,
+        runtime=30,
+    conda:
+        "../../environment.yml"
+    params:
+        spec=lambda wc: to_json(study.reference(wc.dataset)),
+    shell:
+        "python -m rae_bench reference --spec {params.spec:q} --manifest {input.manifest:q}"
+        " --reference {output.reference:q} >> {log:q} 2>&1"

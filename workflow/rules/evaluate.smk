@@ -1,0 +1,33 @@
+# One process for all image sets of a run: decode -> uint8 -> features -> every metric, in memory.
+
+
+rule evaluate:
+    input:
+        manifest="results/datasets/{dataset}/manifest.json",
+        reference="results/{study}/references/{dataset}/reference.safetensors",
+        model=f"{RUN}/model.safetensors",
+        densities=lambda wc: expand(
+            f"{RUN}/densities/{{density}}.safetensors",
+            density=study.densities_of(wc.model),
+            **wc,
+        ),
+    output:
+        metrics=f"{RUN}/metrics.parquet",
+        sheets=f"{RUN}/sheets.safetensors",
+    log:
+        "results/{study}/logs/evaluate/{dataset}.{model}.seed{seed}.log",
+    threads: study.file.compute.threads
+    resources:
+        gpu=study.gpus,
+        mem_mb=3000,
+        runtime=60,
+    conda:
+        "../../environment.yml"
+    params:
+        spec=lambda wc: to_json(study.evaluation(wc.dataset, wc.model)),
+        densities=f"{RUN}/densities",
+    shell:
+        "python -m rae_bench evaluate --spec {params.spec:q} --seed {wildcards.seed} --study {wildcards.study}"
+        " --dataset {wildcards.dataset} --model-name {wildcards.model} --manifest {input.manifest:q}"
+        " --reference {input.reference:q} --model {input.model:q} --densities {params.densities:q}"
+        " --metrics {output.metrics:q} --sheets {output.sheets:q} >> {log:q} 2>&1"

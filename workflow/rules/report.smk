@@ -1,0 +1,89 @@
+# From every run's metrics to what people look at.
+
+
+localrules:
+    collect,
+    tables,
+    figures,
+    report,
+
+
+def every_run(file):
+    """The paths of `file` in all runs of the study."""
+    return expand(
+        f"{RUN}/{file}",
+        study=study.name,
+        dataset=study.datasets,
+        model=study.models,
+        seed=study.train_seeds,
+    )
+
+
+rule collect:
+    input:
+        runs=every_run("metrics.parquet"),
+    output:
+        metrics="results/{study}/metrics.parquet",
+    log:
+        "results/{study}/logs/collect.log",
+    conda:
+        "../../environment.yml"
+    params:
+        spec=to_json(study.summary()),
+    shell:
+        "python -m rae_bench collect --spec {params.spec:q} --runs {input.runs:q} --metrics {output.metrics:q}"
+        " >> {log:q} 2>&1"
+
+
+rule tables:
+    input:
+        metrics="results/{study}/metrics.parquet",
+    output:
+        index="results/{study}/tables/index.json",
+    log:
+        "results/{study}/logs/tables.log",
+    conda:
+        "../../environment.yml"
+    params:
+        spec=to_json(study.summary()),
+    shell:
+        "python -m rae_bench tables --spec {params.spec:q} --metrics {input.metrics:q} --out {output.index:q}"
+        " >> {log:q} 2>&1"
+
+
+rule figures:
+    input:
+        metrics="results/{study}/metrics.parquet",
+        sheets=every_run("sheets.safetensors"),
+        histories=every_run("history.parquet"),
+    output:
+        index="results/{study}/figures/index.json",
+    log:
+        "results/{study}/logs/figures.log",
+    conda:
+        "../../environment.yml"
+    params:
+        spec=to_json(study.summary()),
+        root="results/{study}",
+    shell:
+        "python -m rae_bench figures --spec {params.spec:q} --metrics {input.metrics:q} --root {params.root:q}"
+        " --out {output.index:q} >> {log:q} 2>&1"
+
+
+rule report:
+    input:
+        metrics="results/{study}/metrics.parquet",
+        tables="results/{study}/tables/index.json",
+        figures="results/{study}/figures/index.json",
+    output:
+        report="results/{study}/report.html",
+    log:
+        "results/{study}/logs/report.log",
+    conda:
+        "../../environment.yml"
+    params:
+        spec=to_json(study.summary()),
+        root="results/{study}",
+    shell:
+        "python -m rae_bench report --spec {params.spec:q} --metrics {input.metrics:q} --root {params.root:q}"
+        " --out {output.report:q} >> {log:q} 2>&1"

@@ -1,0 +1,45 @@
+# One job per (data set, model, seed); its codes feed every density.
+
+
+rule train:
+    input:
+        manifest="results/datasets/{dataset}/manifest.json",
+    output:
+        model=f"{RUN}/model.safetensors",
+        codes=f"{RUN}/codes.safetensors",
+        history=f"{RUN}/history.parquet",
+    log:
+        "results/{study}/logs/train/{dataset}.{model}.seed{seed}.log",
+    threads: study.file.compute.threads
+    priority: 1  # the long jobs first
+    resources:
+        gpu=study.gpus,
+        mem_mb=3000,
+        runtime=240,
+    conda:
+        "../../environment.yml"
+    params:
+        spec=lambda wc: to_json(study.training(wc.dataset, wc.model)),
+    shell:
+        "python -m rae_bench train --spec {params.spec:q} --seed {wildcards.seed} --manifest {input.manifest:q}"
+        " --model {output.model:q} --codes {output.codes:q} --history {output.history:q} >> {log:q} 2>&1"
+
+
+rule fit:
+    input:
+        codes=f"{RUN}/codes.safetensors",
+    output:
+        density=f"{RUN}/densities/{{density}}.safetensors",
+    log:
+        "results/{study}/logs/fit/{dataset}.{model}.seed{seed}.{density}.log",
+    threads: study.file.compute.threads
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    conda:
+        "../../environment.yml"
+    params:
+        spec=lambda wc: to_json(study.fit(wc.dataset, wc.density)),
+    shell:
+        "python -m rae_bench fit --spec {params.spec:q} --seed {wildcards.seed} --codes {input.codes:q}"
+        " --density {output.density:q} >> {log:q} 2>&1"
