@@ -1,0 +1,34 @@
+# Two commands for newcomers: `make results` and `make test`. Both create the environment first.
+
+PYTHON ?= python3
+STUDY ?= digits
+CORES ?= $(shell getconf _NPROCESSORS_ONLN)
+ENVIRONMENT := .venv/.complete
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: results environment test test-slow check
+
+results: $(ENVIRONMENT)
+	snakemake --cores $(CORES) --config study=$(STUDY)
+
+environment: $(ENVIRONMENT)
+
+$(ENVIRONMENT): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rae_bench needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+check: $(ENVIRONMENT)
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+	mypy --strict -p rae_bench
+
+test: check
+	python -m pytest -m "not slow and not gpu"
+
+test-slow: $(ENVIRONMENT)
+	python -m pytest -m "slow and not gpu"
