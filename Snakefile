@@ -5,6 +5,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -16,7 +17,9 @@ from rae_bench.plain import ConfigError, to_json
 min_version("9.0")
 
 if set(config) - {"study"}:
-    sys.exit(f"rae_bench: --config takes one key, study; found {sorted(set(config) - {'study'})}")
+    sys.exit(
+        f"rae_bench: --config takes one key, study; found {sorted(set(config) - {'study'})}"
+    )
 try:
     study = load_study(config.get("study", "digits"))
 except ConfigError as error:
@@ -34,6 +37,7 @@ wildcard_constraints:
 ROOT = f"results/{study.name}"
 RUN = "results/{study}/{dataset}/{model}/seed{seed}"
 os.environ[DRIVER] = str(os.getpid())  # stages end with the Snakemake that started them
+started = time.time()
 held = []  # the lock on results/, from the first job to the end
 
 
@@ -43,6 +47,14 @@ onstart:
     except JobError as error:
         print(f"rae_bench: {error}", file=sys.stderr)
         os._exit(1)
+
+
+onsuccess:
+    shell(
+        "python -m rae_bench costs {study.name} --cores {workflow.cores} --since {started}".format(
+            study=study, workflow=workflow, started=started
+        )
+    )
 
 
 rule all:

@@ -40,7 +40,7 @@ class Autoencoder(nn.Module):
         self.decoder = backbones.decoder(network)
 
     def encode(self, x: Tensor) -> Codes:
-        """x (B, C, H, W) in [0, 1], or (B, D) vectors, to the posterior's parameters."""
+        """X (B, C, H, W) in [0, 1], or (B, D) vectors, to the posterior's parameters."""
         features = self.features(x)
         mean = self.mean(features)
         match self.posterior:

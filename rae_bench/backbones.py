@@ -1,11 +1,13 @@
 """Encoder and decoder networks: the paper's convolutional layout, and dense ones for vectors.
 
-Layout (official code, models/rae): four stride-2 convolutions of `width`, 2, 4, 8 times `width` filters, each with batch
-norm and ReLU, flattened; a dense layer from the code to 8·width x 8 x 8, linear; stride-2 transposed convolutions that
-halve the filters, each with batch norm and ReLU, up to the image's size; a stride-1 transposed convolution and a sigmoid.
-Keras' conventions: "same" padding, Glorot-uniform weights, zero biases, batch norm with epsilon 1e-3.
+Layout (official code, models/rae): four stride-2 convolutions of `width`, 2, 4, 8 times `width` filters, each
+with batch norm and ReLU, flattened; a dense layer from the code to 8·width x 8 x 8, linear; stride-2 transposed
+convolutions that halve the filters, each with batch norm and ReLU, up to the image's size; a stride-1
+transposed convolution and a sigmoid. Keras' conventions: "same" padding, Glorot-uniform weights, zero biases,
+batch norm with epsilon 1e-3.
 """
 
+import itertools
 from typing import assert_never
 
 import torch
@@ -56,7 +58,7 @@ def features(spec: specs.Network) -> tuple[nn.Sequential, int]:
         case specs.ConvolutionalNetwork():
             filters = [spec.channels, *(spec.width * 2**i for i in range(4))]
             layers: list[nn.Module] = [_Scale()] if spec.size == 32 else []
-            for inputs, outputs in zip(filters, filters[1:], strict=False):
+            for inputs, outputs in itertools.pairwise(filters):
                 if spec.kernel == 4:
                     layers.append(nn.Conv2d(inputs, outputs, 4, 2, padding=1))
                 else:
@@ -80,7 +82,7 @@ def decoder(spec: specs.Network) -> nn.Sequential:
                 nn.Linear(spec.latent_dim, _START * _START * filters[0]),
                 nn.Unflatten(1, (filters[0], _START, _START)),
             ]
-            for inputs, outputs in zip(filters, filters[1:], strict=False):
+            for inputs, outputs in itertools.pairwise(filters):
                 layers += [*_up(spec.kernel, inputs, outputs, stride=2), *_norm(outputs, spec.norm_momentum)]
             return nn.Sequential(*layers, *_up(spec.kernel, filters[-1], spec.channels, stride=1), nn.Sigmoid())
         case specs.DenseNetwork():

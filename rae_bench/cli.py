@@ -1,7 +1,7 @@
 """One subcommand per stage: parse paths, load, call one function, save; no decisions. Also `status` and `score`.
 
-Heavy modules are imported inside the subcommand that needs them, after the number of threads has been set: the libraries
-read it when they load.
+Heavy modules are imported inside the subcommand that needs them, after the number of threads has been set: the
+libraries read it when they load.
 """
 
 import argparse
@@ -121,7 +121,7 @@ def reference(options: argparse.Namespace) -> None:
         images = datasets.load_split(folder, spec.reference_split)[: spec.n_images]
         others = datasets.load_split(folder, spec.floor_split)[: spec.n_images]
         real = Reference.of(extractor(images))
-        about = {
+        about: dict[str, Any] = {
             "fingerprint": fingerprint(spec),
             "extractor": extractor.id,
             "label": extractor.label,
@@ -130,7 +130,7 @@ def reference(options: argparse.Namespace) -> None:
                 datasets.load_split(folder, "train"), images, spec.pca_components, seed=0
             ),
         }
-        arrays = {"features": real.features, "mean": real.mean, "covariance": real.covariance}
+        arrays: storage.Arrays = {"features": real.features, "mean": real.mean, "covariance": real.covariance}
         storage.write_arrays(options.reference, arrays, about)
 
 
@@ -213,9 +213,7 @@ def evaluate(options: argparse.Namespace) -> None:
     folder = options.manifest.parent
     fitted_paths = {name: options.densities / f"{name}.safetensors" for name in spec.densities}
     reads = {"manifest": options.manifest, "model": options.model, "reference": options.reference, **fitted_paths}
-    with jobs.running(
-        "evaluate", to_plain(spec), reads, {"metrics": options.metrics, "sheets": options.sheets}
-    ):
+    with jobs.running("evaluate", to_plain(spec), reads, {"metrics": options.metrics, "sheets": options.sheets}):
         arrays, real_about = storage.read_arrays(options.reference)
         extractor = load_extractor(spec.extractor)
         if real_about["extractor"] != extractor.id:
@@ -227,9 +225,7 @@ def evaluate(options: argparse.Namespace) -> None:
         fits: dict[str, dict[str, Any]] = {}
         for name, path in fitted_paths.items():
             state, fits[name] = storage.read_arrays(path)
-            fitted[name] = densities.restore(
-                parse(specs.Density, fits[name]["density"], f"{path}: density"), state
-            )
+            fitted[name] = densities.restore(parse(specs.Density, fits[name]["density"], f"{path}: density"), state)
         manifest = storage.read_json(options.manifest)
         labels = None
         if (folder / "labels.npy").exists():
@@ -327,7 +323,7 @@ def costs(options: argparse.Namespace) -> None:
     from rae_bench.config import load_study
     from rae_bench.status import write_costs
 
-    print(write_costs(load_study(options.study), RESULTS, options.cores, options.wall_seconds))
+    print(write_costs(load_study(options.study), RESULTS, options.cores, options.since))
 
 
 def score(options: argparse.Namespace) -> None:
@@ -366,7 +362,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rae_bench", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(run: Callable[[argparse.Namespace], None], *paths: str, seeded: bool = False) -> argparse.ArgumentParser:
+    def command(
+        run: Callable[[argparse.Namespace], None], *paths: str, seeded: bool = False
+    ) -> argparse.ArgumentParser:
         added = commands.add_parser(run.__name__, help=(run.__doc__ or "").strip(), allow_abbrev=False)
         added.set_defaults(run=run)
         for path in paths:
@@ -381,9 +379,7 @@ def _parser() -> argparse.ArgumentParser:
     command(reference, "manifest", "reference")
     command(train, "manifest", "model", "codes", "history", seeded=True)
     command(fit, "codes", "density", seeded=True)
-    evaluation = command(
-        evaluate, "manifest", "model", "densities", "reference", "metrics", "sheets", seeded=True
-    )
+    evaluation = command(evaluate, "manifest", "model", "densities", "reference", "metrics", "sheets", seeded=True)
     for name in ("study", "dataset", "model-name"):
         evaluation.add_argument(f"--{name}", required=True)
     command(collect, "metrics").add_argument("--runs", type=Path, nargs="+", required=True)
@@ -395,7 +391,7 @@ def _parser() -> argparse.ArgumentParser:
     costing = command(costs)
     costing.add_argument("study")
     costing.add_argument("--cores", type=int)
-    costing.add_argument("--wall-seconds", type=float)
+    costing.add_argument("--since", type=float, help="when the command that ran the jobs began, in Unix time")
     scoring = command(score)
     scoring.add_argument("real", type=Path, help="features of real images: .npy, (n, d), a row an image")
     scoring.add_argument("fake", type=Path, help="features of generated images, same extractor")

@@ -98,9 +98,7 @@ class Study:
 
     def through_of(self, model: str) -> tuple[str, ...]:
         """Densities whose own reconstruction of codes stands in a row of `model`."""
-        return tuple(
-            dict.fromkeys(row.through for row in self.rows.values() if row.model == model and row.through)
-        )
+        return tuple(dict.fromkeys(row.through for row in self.rows.values() if row.model == model and row.through))
 
     @property
     def train_seeds(self) -> tuple[int, ...]:
@@ -158,11 +156,10 @@ class Study:
             version=specs.SUMMARY_VERSION,
             study=self.name,
             title=self.file.title,
+            order=tuple(self.rows),
             rows=self.rows,
             datasets={name: entry.data for name, entry in self.datasets.items()},
-            trainings={
-                name: {model: self.trainings[name, model] for model in self.models} for name in self.datasets
-            },
+            trainings={name: {model: self.trainings[name, model] for model in self.models} for name in self.datasets},
             fits={
                 name: {density: self.fits[name, density].density for density in self.densities}
                 for name in self.datasets
@@ -394,7 +391,7 @@ def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[str, Pl
     twice = [key for key in keys if keys.count(key) > 1]
     if twice:
         raise ConfigError(f"line {node.start_mark.line + 1}: the key {twice[0]!r} stands twice")
-    return dict(loader.construct_mapping(node, deep=True))
+    return {str(key): value for key, value in loader.construct_mapping(node, deep=True).items()}
 
 
 _UniqueKeys.add_constructor("tag:yaml.org,2002:map", _unique_mapping)

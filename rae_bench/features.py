@@ -1,7 +1,8 @@
-"""Images to feature vectors: uint8 (n, C, H, W) in, float32 (n, d) out, through a frozen network whose weights are checked.
+"""Images to feature vectors: uint8 (n, C, H, W) in, float32 (n, d) out, through a frozen and checked network.
 
-An extractor's id, `name@input-px/resize/layer/weights-sha8`, stands in every row of results: distances through different
-extractors have nothing in common. Grey images are repeated to three channels and resized in here, never elsewhere.
+An extractor's id, `name@input-px/resize/layer/weights-sha8`, stands in every row of results: distances through
+different extractors have nothing in common. Grey images are repeated to three channels and resized in here,
+never elsewhere.
 """
 
 import hashlib

@@ -42,7 +42,7 @@ def decode(model: Autoencoder, codes: npt.NDArray[np.float32]) -> Images:
 
 
 def interpolation_pairs(n: int, seed: int) -> npt.NDArray[np.int64]:
-    """n random pairs of different indices below n, (n, 2): the same for every model of a data set."""
+    """N random pairs of different indices below n, (n, 2): the same for every model of a data set."""
     rng = numpy_generator(seed, "interpolation pairs")
     first = rng.permutation(n)
     return np.stack([first, np.roll(first, 1)], axis=1)
@@ -53,9 +53,7 @@ def midpoints(codes: npt.NDArray[np.float32], pairs: npt.NDArray[np.int64]) -> n
     return 0.5 * (codes[pairs[:, 0]] + codes[pairs[:, 1]])
 
 
-def strip(
-    codes: npt.NDArray[np.float32], pairs: npt.NDArray[np.int64], steps: int
-) -> npt.NDArray[np.float32]:
+def strip(codes: npt.NDArray[np.float32], pairs: npt.NDArray[np.int64], steps: int) -> npt.NDArray[np.float32]:
     """`steps` codes from one end of each pair to the other, both included, (pairs · steps, d)."""
     part = np.linspace(0, 1, steps, dtype=np.float32)[None, :, None]
     start, end = codes[pairs[:, 0]][:, None], codes[pairs[:, 1]][:, None]

@@ -1,9 +1,9 @@
 """The processes of a study: one writer at a time, none outliving its driver, each leaving what it cost.
 
-A stage process locks `<first output>.lock` (the kernel frees the lock when the process ends, however it ends), so two writers on
-one run are impossible. It watches the driver that started it and ends when that ends, so a killed driver leaves no
-orphans. What it is doing and what it cost stands in `<first output>.job.json`, what it read and wrote in
-`<first output>.record.json`.
+A stage process locks `<first output>.lock` (the kernel frees the lock when the process ends, however it ends),
+so two writers on one run are impossible. It watches the driver that started it and ends when that ends, so a
+killed driver leaves no orphans. What it is doing and what it cost stands in `<first output>.job.json`, what it
+read and wrote in `<first output>.record.json`.
 """
 
 import contextlib
@@ -64,9 +64,7 @@ def study_jobs(study: Study, results: Path) -> list[Job]:
 
 
 @contextlib.contextmanager
-def running(
-    stage: str, settings: Any, reads: dict[str, Path], writes: dict[str, Path]
-) -> Iterator[Progress]:
+def running(stage: str, settings: Any, reads: dict[str, Path], writes: dict[str, Path]) -> Iterator[Progress]:
     """Run the body of a stage: locked, watched, timed and recorded. Yields a function to report progress with.
 
     Raises:

@@ -122,18 +122,17 @@ def regularised_weights(decoder: nn.Module) -> dict[str, Tensor]:
     return {f"{names[id(layer)]}.weight": layer.weight for layer in layers}
 
 
-def decode_with_gradient_penalty(
-    decoder: nn.Module, z: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def decode_with_gradient_penalty(decoder: nn.Module, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """x_hat and an unbiased estimate of the batch mean of ‖J‖²_F, with J = ∂D(z)/∂z the Jacobian at the code.
 
-    For u ~ N(0, I), E‖J u‖² = ‖J‖²_F; J u comes forward, with x_hat, in one pass. The gradient reaches the encoder
-    through z, as the objective says. In training mode batch norm makes D a map of the whole batch: J is then the Jacobian
-    of that map, its off-diagonal blocks (how one code moves another's image, of order 1/B) included.
+    For u ~ N(0, I), E‖J u‖² = ‖J‖²_F; J u comes forward, with x_hat, in one pass. The gradient reaches the
+    encoder through z, as the objective says. In training mode batch norm makes D a map of the whole batch: J is
+    then the Jacobian of that map, its off-diagonal blocks (how one code moves another's image, of order 1/B)
+    included.
     """
     u = torch.randn(z.shape, generator=generator).to(z.device)
     with forward_ad.dual_level():
-        x_hat, tangent = forward_ad.unpack_dual(decoder(forward_ad.make_dual(z, u)))
+        x_hat, tangent = forward_ad.unpack_dual(decoder(forward_ad.make_dual(z, u)))  # type: ignore[no-untyped-call]
         if tangent is None:  # the decoder ignores its input
             return x_hat, z.new_zeros(())
         return x_hat, tangent.square().flatten(1).sum(dim=1).mean()

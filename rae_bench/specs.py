@@ -438,11 +438,12 @@ class Row:
 
 @dataclass(frozen=True)
 class SummarySpec:
-    """What tables, figures and report read, beside the metrics."""
+    """What tables, figures and report read, beside the metrics. `order` lists the rows as the study does."""
 
     version: int
     study: str
     title: str
+    order: tuple[str, ...]
     rows: dict[str, Row]
     datasets: dict[str, DatasetSpec]
     trainings: dict[str, dict[str, TrainingSpec]]
@@ -454,3 +455,8 @@ class SummarySpec:
     floor_split: str
     n_images: int
     tables: tuple[str, ...]
+
+    @property
+    def ordered_rows(self) -> dict[str, Row]:
+        """The rows in the study's order, which JSON does not keep."""
+        return {name: self.rows[name] for name in self.order}

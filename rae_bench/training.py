@@ -59,7 +59,7 @@ def train(
     data: Tensor,
     validation: Tensor,
     seed: int,
-    progress: Progress = lambda done, of: None,
+    progress: Progress | None = None,
 ) -> Trained:
     """Train on `data` (n, ...), choose the weights on `validation`; both on the device, uint8 images or float vectors.
 
@@ -94,7 +94,8 @@ def train(
             best_state = {name: value.clone() for name, value in model.state_dict().items()}
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             scheduler.step(checked["total"])
-        progress(epoch + 1, optimisation.epochs)
+        if progress is not None:
+            progress(epoch + 1, optimisation.epochs)
         log.info(
             "epoch %d/%d: train %.4f, validation %.4f, %.0f samples/s",
             epoch + 1,
@@ -188,7 +189,7 @@ def _check_finite(terms: Tensor, epoch: int) -> None:
         batch = int(bad[0])
         found = dict(zip(TERMS, terms[batch].tolist(), strict=True))
         raise TrainingError(
-            f"epoch {epoch}, batch {batch}: the loss is not finite: {_listed(found)}; lower learning_rate or the weights"
+            f"epoch {epoch}, batch {batch}: the loss is not finite: {_listed(found)}; lower the learning rate"
         )
 
 

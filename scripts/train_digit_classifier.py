@@ -32,7 +32,7 @@ def main(target: Path) -> None:
         labels = {split: read_npy(folder / "labels.npy")[read_npy(folder / f"{split}.npy")] for split in images}
     model = train_digit_classifier(images["train"], labels["train"], SEED)
     print(f"validation accuracy {accuracy(model, images['validation'], labels['validation']):.4f}")
-    data = save(model.state_dict(), metadata={"about": "rae_bench digit classifier, trained on the digits' train split"})
+    data = save(model.state_dict(), metadata={"about": "trained on the train split of digits"})
     write_bytes(target, data)
     print(f"{target}: {len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")
 

@@ -1,8 +1,8 @@
 """Densities p(z) fitted ex post on the codes of training images: a module per family.
 
-`fit(spec, codes, seed)` returns an estimator with learned arrays ending in `_`; `sample(n, rng)` gives float32 (n, d) in
-random order; `log_likelihood(codes)` the mean log density in nats, or None where the family has no closed form. Their
-state is a dict of plain arrays (`state`), read back by `restore`.
+`fit(spec, codes, seed)` returns an estimator with learned arrays ending in `_`; `sample(n, rng)` gives float32
+(n, d) in random order; `log_likelihood(codes)` the mean log density in nats, or None where the family has no
+closed form. Their state is a dict of plain arrays (`state`), read back by `restore`.
 """
 
 from typing import Protocol, assert_never
@@ -23,7 +23,7 @@ class FittedDensity(Protocol):
     """What every density offers once fitted."""
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
-        """n independent codes, float32 (n, d), in random order."""
+        """N independent codes, float32 (n, d), in random order."""
 
     def log_likelihood(self, codes: CodeArray) -> float | None:
         """Mean log density of codes (n, d), in nats per code; None where it has no closed form."""
@@ -32,9 +32,7 @@ class FittedDensity(Protocol):
         """The learned arrays."""
 
 
-def fit(
-    spec: specs.Density, codes: CodeArray, validation: CodeArray, seed: int
-) -> FittedDensity:
+def fit(spec: specs.Density, codes: CodeArray, validation: CodeArray, seed: int) -> FittedDensity:
     """Fit `spec` to training codes (n, d); `validation` codes only choose a second stage's best epoch.
 
     Raises:

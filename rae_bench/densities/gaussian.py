@@ -37,7 +37,7 @@ class FittedGaussian:
             raise DensityError(f"{n} codes are too few for a covariance in {d} dimensions; at least {d + 1} are needed")
         exact = codes.astype(np.float64)
         try:
-            factor = np.linalg.cholesky(np.cov(exact, rowvar=False).reshape(d, d))
+            factor = np.linalg.cholesky(np.cov(exact, rowvar=False).reshape(d, d)).astype(np.float64)
         except np.linalg.LinAlgError:
             raise DensityError(
                 f"the covariance of the codes is singular in {d} dimensions: some direction is unused by the encoder"
@@ -46,7 +46,8 @@ class FittedGaussian:
 
     def whiten(self, codes: npt.NDArray[np.float32]) -> Float64:
         """Codes in the coordinates in which this density is N(0, I)."""
-        return np.linalg.solve(self.factor_, (codes.astype(np.float64) - self.mean_).T).T
+        white: Float64 = np.linalg.solve(self.factor_, (codes.astype(np.float64) - self.mean_).T).T.astype(np.float64)
+        return white
 
     def colour(self, white: Float64) -> npt.NDArray[np.float32]:
         """The inverse of `whiten`."""
@@ -54,11 +55,11 @@ class FittedGaussian:
 
     @property
     def log_volume(self) -> float:
-        """log det of `factor_`: what whitening adds to a log density."""
+        """Log det of `factor_`: what whitening adds to a log density."""
         return float(np.log(np.diag(self.factor_)).sum())
 
     def sample(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-        """n codes, float32 (n, d)."""
+        """N codes, float32 (n, d)."""
         return self.colour(rng.standard_normal((n, len(self.mean_))))
 
     def log_likelihood(self, codes: npt.NDArray[np.float32]) -> float:

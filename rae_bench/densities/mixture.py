@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from rae_bench import specs
 from rae_bench.densities.errors import DensityError
-from rae_bench.densities.gaussian import Float64, FittedGaussian
+from rae_bench.densities.gaussian import FittedGaussian, Float64
 from rae_bench.rng import derive
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class FittedMixture:
         return cls(white, mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_))
 
     def sample(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-        """n codes, float32 (n, d): each draws its component, so their order is random."""
+        """N codes, float32 (n, d): each draws its component, so their order is random."""
         component = rng.choice(len(self.weights_), size=n, p=self.weights_)
         noise = rng.standard_normal((n, self.means_.shape[1]))
         white = self.means_[component] + np.einsum("nij,nj->ni", self.factors_[component], noise)

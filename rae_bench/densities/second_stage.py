@@ -1,8 +1,8 @@
 """Second-stage VAE on codes (Dai and Wipf 2019), in the simplified form of the official RAE code.
 
-A VAE with dense networks, trained by the same loop on posterior means standardised per dimension. Sampling: u ~ N(0, I),
-decoded to the mean, standardisation undone; no decoder noise. It also reconstructs codes (`through`): the mean of its
-posterior, decoded. It has no closed-form likelihood.
+A VAE with dense networks, trained by the same loop on posterior means standardised per dimension. Sampling: u ~
+N(0, I), decoded to the mean, standardisation undone; no decoder noise. It also reconstructs codes (`through`):
+the mean of its posterior, decoded. It has no closed-form likelihood.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,9 @@ class FittedSecondStage:
         """
         mean, scale = codes.mean(axis=0), codes.std(axis=0)
         if not (scale > 0).all():
-            raise DensityError(f"dimension {int(np.argmin(scale))} of the codes does not vary; a second stage needs it to")
+            raise DensityError(
+                f"dimension {int(np.argmin(scale))} of the codes does not vary; a second stage needs it to"
+            )
         data, held_out = ((torch.from_numpy((part - mean) / scale)) for part in (codes, validation))
         trained = train(
             _network(spec, codes.shape[1]),
@@ -54,7 +56,7 @@ class FittedSecondStage:
         return cls(mean, scale, trained.model)
 
     def sample(self, n: int, rng: np.random.Generator) -> Float32:
-        """n codes, float32 (n, d)."""
+        """N codes, float32 (n, d)."""
         noise = rng.standard_normal((n, len(self.mean_))).astype(np.float32)
         return self._decode(torch.from_numpy(noise))
 
@@ -77,7 +79,7 @@ class FittedSecondStage:
             codes: Float32 = self.model_.decode(inner).numpy() * self.scale_ + self.mean_
             return codes
 
-    def log_likelihood(self, codes: Float32) -> None:
+    def log_likelihood(self, codes: Float32) -> None:  # noqa: ARG002  the protocol's signature
         """None: a VAE bounds its likelihood but does not give it."""
         return
 

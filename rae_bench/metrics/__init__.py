@@ -4,8 +4,6 @@
 (`fidelity`), so that a renamed function upstream breaks there with a clear message.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -15,15 +13,9 @@ from rae_bench.metrics.kernel import kernel_distance
 from rae_bench.metrics.neighbours import precision_recall
 from rae_bench.metrics.reference import MetricError, Reference, check_features
 
-__all__ = ["METRICS", "MetricError", "Reference", "measure"]
+__all__ = ["MetricError", "Reference", "measure"]
 
 Features = npt.NDArray[np.float32]
-
-METRICS: dict[str, Callable[[Reference, Features, specs.MetricSettings], dict[str, float]]] = {
-    "frechet_distance": lambda real, fake, settings: {"frechet_distance": frechet_distance(real, fake)},
-    "kernel_distance": lambda real, fake, settings: kernel_distance(real, fake, settings),
-    "precision_recall": lambda real, fake, settings: precision_recall(real, fake, settings),
-}
 
 
 def measure(real: Reference, fake: Features, settings: specs.MetricSettings) -> dict[str, float]:
@@ -38,7 +30,8 @@ def measure(real: Reference, fake: Features, settings: specs.MetricSettings) -> 
             f"fake features have dimension {fake.shape[1]}, real ones {real.features.shape[1]};"
             " both must come from the same extractor"
         )
-    values: dict[str, float] = {}
-    for metric in METRICS.values():
-        values |= metric(real, fake, settings)
-    return values
+    return {
+        "frechet_distance": frechet_distance(real, fake),
+        **kernel_distance(real, fake, settings),
+        **precision_recall(real, fake, settings),
+    }

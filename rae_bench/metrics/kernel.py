@@ -8,9 +8,7 @@ from rae_bench.metrics import fidelity
 from rae_bench.metrics.reference import MetricError, Reference
 
 
-def kernel_distance(
-    real: Reference, fake: npt.NDArray[np.float32], settings: specs.MetricSettings
-) -> dict[str, float]:
+def kernel_distance(real: Reference, fake: npt.NDArray[np.float32], settings: specs.MetricSettings) -> dict[str, float]:
     """`kernel_distance` and `kernel_distance_subset_sd`, the SD over subsets (not a standard error). May be negative.
 
     Raises:

@@ -13,7 +13,9 @@ class MetricError(ValueError):
 def check_features(side: str, features: npt.NDArray[np.float32]) -> None:
     """Raise MetricError unless `features` is a finite matrix of at least two rows."""
     if features.ndim != 2 or len(features) < 2:
-        raise MetricError(f"{side} features have shape {features.shape}; expected (n, d) with n at least 2, a row an image")
+        raise MetricError(
+            f"{side} features have shape {features.shape}; expected (n, d) with n at least 2, a row an image"
+        )
     if not np.issubdtype(features.dtype, np.floating):
         raise MetricError(f"{side} features are {features.dtype}; expected floating point")
     finite = np.isfinite(features).all(axis=1)

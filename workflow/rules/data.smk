@@ -7,11 +7,11 @@ rule prepare:
         images="results/datasets/{dataset}/images.npy",
     log:
         "results/datasets/{dataset}/prepare.log",
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=3000,
         runtime=30,
-    conda:
-        "../../environment.yml"
     params:
         spec=lambda wc: to_json(study.preparation(wc.dataset)),
     shell:
@@ -25,13 +25,13 @@ rule reference:
         reference="results/{study}/references/{dataset}/reference.safetensors",
     log:
         "results/{study}/logs/reference/{dataset}.log",
+    conda:
+        "../../environment.yml"
     threads: study.file.compute.threads
     resources:
         gpu=study.gpus,
         mem_mb=3000,
         runtime=30,
-    conda:
-        "../../environment.yml"
     params:
         spec=lambda wc: to_json(study.reference(wc.dataset)),
     shell:

@@ -16,13 +16,13 @@ rule evaluate:
         sheets=f"{RUN}/sheets.safetensors",
     log:
         "results/{study}/logs/evaluate/{dataset}.{model}.seed{seed}.log",
+    conda:
+        "../../environment.yml"
     threads: study.file.compute.threads
     resources:
         gpu=study.gpus,
         mem_mb=3000,
         runtime=60,
-    conda:
-        "../../environment.yml"
     params:
         spec=lambda wc: to_json(study.evaluation(wc.dataset, wc.model)),
         densities=f"{RUN}/densities",

@@ -10,14 +10,14 @@ rule train:
         history=f"{RUN}/history.parquet",
     log:
         "results/{study}/logs/train/{dataset}.{model}.seed{seed}.log",
-    threads: study.file.compute.threads
     priority: 1  # the long jobs first
+    conda:
+        "../../environment.yml"
+    threads: study.file.compute.threads
     resources:
         gpu=study.gpus,
         mem_mb=3000,
         runtime=240,
-    conda:
-        "../../environment.yml"
     params:
         spec=lambda wc: to_json(study.training(wc.dataset, wc.model)),
     shell:
@@ -32,12 +32,12 @@ rule fit:
         density=f"{RUN}/densities/{{density}}.safetensors",
     log:
         "results/{study}/logs/fit/{dataset}.{model}.seed{seed}.{density}.log",
+    conda:
+        "../../environment.yml"
     threads: study.file.compute.threads
     resources:
         mem_mb=3000,
         runtime=60,
-    conda:
-        "../../environment.yml"
     params:
         spec=lambda wc: to_json(study.fit(wc.dataset, wc.density)),
     shell:

@@ -1,0 +1,252 @@
+"""Tidy frame, image sheets and training histories to figures, pdf and png, for print.
+
+Sample sheets (model x column, as in the paper's figures), interpolation strips, distance per model and density
+with every seed visible, training curves of each loss part, and codes against fitted densities in two
+dimensions.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import seaborn as sns
+
+from rae_bench import specs, storage
+from rae_bench.tables import COLUMNS, METRICS, SCALE, cell_values
+
+mpl.use("agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "pdf.fonttype": 42,
+}
+PER_CELL = 6
+"""Images shown of each set in a sample sheet."""
+DENSITY_LABELS = {
+    "standard_normal": "N(0,I)",
+    "gaussian": "Gaussian",
+    "gmm10": "GMM-10",
+    "second_stage": "second stage",
+}
+
+STEPS = 8
+"""Images of an interpolation strip, both ends included."""
+
+Sheets = dict[str, npt.NDArray[Any]]
+
+
+def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path) -> None:
+    """Draw every figure of every data set beside `index`, and write `index`, a list of what there is."""
+    listed: list[dict[str, str]] = []
+    if "search" in spec.tables:
+        storage.write_json(index, listed)
+        return
+    with plt.rc_context(STYLE):
+        for dataset, data in spec.datasets.items():
+            seed = spec.train_seeds[0]
+            sheets = {
+                row.model: storage.read_arrays(root / dataset / row.model / f"seed{seed}" / "sheets.safetensors")[0]
+                for row in spec.rows.values()
+            }
+            synthetic = "SYNTHETIC images. " if data.is_synthetic else ""
+            figures: list[tuple[str, str, Callable[[], Figure]]] = [
+                (
+                    "samples",
+                    f"{synthetic}{data.label}: originals, and what each model makes of them and of samples"
+                    f" (training seed {seed}; columns as in Table 1, not selected).",
+                    lambda sheets=sheets: sample_sheet(spec, sheets),  # type: ignore[misc]
+                ),
+                (
+                    "interpolations",
+                    f"{synthetic}{data.label}: straight lines between the codes of random pairs of"
+                    f" {spec.reference_split} images (training seed {seed}).",
+                    lambda sheets=sheets: interpolation_strips(spec, sheets),  # type: ignore[misc]
+                ),
+                (
+                    "distances",
+                    f"{synthetic}{data.label}: Fréchet distance of every model and image set; a point is a training"
+                    " seed, the dotted line real against real at the same counts. Lower is better.",
+                    lambda dataset=dataset: distances(spec, frame, dataset),  # type: ignore[misc]
+                ),
+                (
+                    "training",
+                    f"{synthetic}{data.label}: each part of the loss, unweighted, on validation images (thick) and"
+                    " training images (thin), a line per seed.",
+                    lambda dataset=dataset: training_curves(spec, root, dataset),  # type: ignore[misc]
+                ),
+                (
+                    "codes",
+                    f"{synthetic}{data.label}: codes of {spec.reference_split} images (grey) and samples of each"
+                    f" density (colour) along the codes' first two principal axes (training seed {seed}).",
+                    lambda sheets=sheets: code_views(spec, sheets),  # type: ignore[misc]
+                ),
+            ]
+            for kind, caption, draw in figures:
+                name = f"{kind}_{dataset}"
+                figure = draw()
+                for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+                    path = index.parent / f"{name}.{suffix}"
+                    storage.render(
+                        path,
+                        lambda target, figure=figure, suffix=suffix, metadata=metadata: figure.savefig(  # type: ignore[misc]
+                            target, format=suffix, metadata=metadata, dpi=200, bbox_inches="tight"
+                        ),
+                    )
+                plt.close(figure)
+                listed.append({"name": name, "dataset": dataset, "caption": caption})
+    storage.write_json(index, listed)
+
+
+def _tile(images: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.uint8]:
+    """Images (n, C, H, W) as one picture, `columns` wide, a white pixel between them; (H', W', 3)."""
+    n, _, height, width = images.shape
+    rows = -(-n // columns)
+    canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), 255, dtype=np.uint8)
+    for i, image in enumerate(images):
+        top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
+        canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return canvas
+
+
+def _sheet_key(row: specs.Row, column: str) -> str | None:
+    if column in ("reconstruction", "interpolation"):
+        return f"{column}.{row.through}" if row.through else column
+    density = {"n": row.n, "gmm": row.gmm}.get(column, column)
+    return f"sample.{density}" if density else None
+
+
+def sample_sheet(spec: specs.SummarySpec, sheets: dict[str, Sheets]) -> Figure:
+    """A row of pictures per table row: originals, reconstructions, and samples of columns N, N(0,I) and GMM."""
+    columns = {"original": "Original", **{c: COLUMNS[c] for c in ("reconstruction", "n", "standard_normal", "gmm")}}
+    rows = spec.ordered_rows
+    figure, axes = plt.subplots(
+        len(rows), len(columns), figsize=(7.2, 0.62 * len(rows)), squeeze=False, layout="constrained"
+    )
+    for i, row in enumerate(rows.values()):
+        for j, (column, title) in enumerate(columns.items()):
+            axis = axes[i, j]
+            key = "original" if column == "original" else _sheet_key(row, column)
+            axis.set_axis_off()
+            if i == 0:
+                axis.set_title(title)
+            if key is not None:
+                axis.imshow(_tile(sheets[row.model][key][: 2 * PER_CELL], PER_CELL), interpolation="nearest")
+        axes[i, 0].text(-0.04, 0.5, row.label, ha="right", va="center", transform=axes[i, 0].transAxes)
+    return figure
+
+
+def interpolation_strips(spec: specs.SummarySpec, sheets: dict[str, Sheets]) -> Figure:
+    """Two strips per table row, from one test image's code to another's."""
+    rows = spec.ordered_rows
+    figure, axes = plt.subplots(len(rows), 2, figsize=(7.2, 0.48 * len(rows)), squeeze=False, layout="constrained")
+    for i, row in enumerate(rows.values()):
+        key = _sheet_key(row, "interpolation")
+        assert key is not None
+        for j in range(2):
+            strip = sheets[row.model][key][j * STEPS : (j + 1) * STEPS]
+            axes[i, j].imshow(_tile(strip, STEPS), interpolation="nearest")
+            axes[i, j].set_axis_off()
+        axes[i, 0].text(-0.02, 0.5, row.label, ha="right", va="center", transform=axes[i, 0].transAxes)
+    return figure
+
+
+def distances(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str) -> Figure:
+    """Fréchet distance by table row, a colour per column, every seed a point."""
+    metric = "frechet_distance"
+    columns = [column for column in COLUMNS if column != "n"]
+    points = [
+        {"row": row.label, "set": COLUMNS[column], "distance": value * SCALE.get(metric, 1.0)}
+        for row in spec.ordered_rows.values()
+        for column in columns
+        for value in cell_values(frame, dataset, row, column, metric)
+    ]
+    mine = frame[(frame["dataset"] == dataset) & (frame["metric"] == metric)]
+    figure, axis = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
+    sns.stripplot(
+        pd.DataFrame(points), x="row", y="distance", hue="set", dodge=True, jitter=False, size=4, ax=axis,
+        palette="colorblind", legend="full",
+    )  # fmt: skip
+    axis.axhline(float(mine["floor"].iloc[0]) * SCALE.get(metric, 1.0), color="0.4", linestyle=":", linewidth=1)
+    axis.set_yscale("log")
+    axis.set(xlabel="", ylabel=f"{METRICS[metric][1]}-{mine['extractor_label'].iloc[0]} (log scale)")
+    for boundary in np.arange(len(spec.rows) - 1) + 0.5:
+        axis.axvline(boundary, color="0.9", linewidth=0.8, zorder=0)
+    axis.legend(title="", ncols=len(columns), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    sns.despine(figure)
+    return figure
+
+
+def training_curves(spec: specs.SummarySpec, root: Path, dataset: str) -> Figure:
+    """Reconstruction, latent and regulariser term by epoch, a panel per term, a colour per model."""
+    models = list(dict.fromkeys(row.model for row in spec.ordered_rows.values()))
+    labels = {row.model: row.label for row in reversed(spec.ordered_rows.values()) if not row.through}
+    palette = dict(zip(models, sns.color_palette("husl", len(models)), strict=True))
+    terms = ("reconstruction", "latent", "regulariser")
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), layout="constrained")
+    for model in models:
+        for seed in spec.train_seeds:
+            history = storage.read_frame(root / dataset / model / f"seed{seed}" / "history.parquet")
+            for axis, term in zip(axes, terms, strict=True):
+                if (history[f"train_{term}"] == 0).all():
+                    continue
+                for side, width in (("validation", 1.1), ("train", 0.4)):
+                    axis.plot(
+                        history["epoch"] + 1,
+                        history[f"{side}_{term}"],
+                        color=palette[model],
+                        linewidth=width,
+                        label=labels.get(model, model) if (seed, side) == (spec.train_seeds[0], "validation") else None,
+                    )
+    for axis, term in zip(axes, terms, strict=True):
+        values = [value for line in axis.lines for value in line.get_ydata()]
+        axis.set_yscale(
+            "log" if values and min(values) > 0 else "symlog",
+            **({} if values and min(values) > 0 else {"linthresh": 1e-3}),
+        )
+        axis.set(xlabel="epoch", title=f"{term} (unweighted)")
+    axes[0].set_ylabel("nats per image")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, ncols=len(models), loc="outside lower center", frameon=False)
+    sns.despine(figure)
+    return figure
+
+
+def code_views(spec: specs.SummarySpec, sheets: dict[str, Sheets]) -> Figure:
+    """A panel per model and density: codes in grey, samples in colour, along the codes' two principal axes."""
+    models = {row.model: row.label for row in reversed(spec.ordered_rows.values()) if not row.through}
+    models = {model: models.get(model, model) for model in dict.fromkeys(r.model for r in spec.ordered_rows.values())}
+    densities = list(spec.densities)
+    figure, axes = plt.subplots(
+        len(densities),
+        len(models),
+        figsize=(7.2, 0.9 * len(densities) + 0.2),
+        squeeze=False,
+        layout="constrained",
+    )
+    colours = sns.color_palette("colorblind", len(densities))
+    for j, (model, label) in enumerate(models.items()):
+        codes = sheets[model]["codes"]
+        centre = codes.mean(axis=0)
+        axes2 = np.linalg.svd(codes - centre, full_matrices=False)[2][:2].T
+        flat = (codes - centre) @ axes2
+        reach = 1.3 * np.abs(flat).max(axis=0)
+        for i, density in enumerate(densities):
+            axis = axes[i, j]
+            drawn = (sheets[model][f"codes.{density}"] - centre) @ axes2
+            axis.scatter(*flat.T, s=0.8, color="0.6", linewidths=0, rasterized=True)
+            axis.scatter(*drawn.T, s=0.8, color=colours[i], linewidths=0, alpha=0.7, rasterized=True)
+            axis.set(xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]), xticks=[], yticks=[])
+            if i == 0:
+                axis.set_title(label)
+            if j == 0:
+                axis.set_ylabel(DENSITY_LABELS.get(density, density))
+    return figure

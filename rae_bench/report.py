@@ -1,0 +1,105 @@
+"""Tables, figures, settings, provenance and costs in one self-contained HTML file, readable on a phone."""
+
+import base64
+import importlib.metadata
+import platform
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader
+
+from rae_bench import __version__, specs, storage
+from rae_bench.config import load_study
+from rae_bench.plain import fingerprint, to_plain
+from rae_bench.status import cost_frame
+
+PACKAGES = ("torch", "torchvision", "torch-fidelity", "numpy", "scikit-learn", "pandas", "snakemake")
+
+
+def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, path: Path) -> None:
+    """Write the report of the study whose results stand in `root`."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    figures = [
+        {**figure, "png": _inline(root / "figures" / f"{figure['name']}.png")}
+        for figure in storage.read_json(root / "figures" / "index.json")
+    ]
+    costs = cost_frame(load_study(spec.study), root.parent)
+    html = environment.get_template("report.html.jinja").render(
+        spec=spec,
+        n_values=len(frame),
+        tables=storage.read_json(root / "tables" / "index.json"),
+        figures=figures,
+        datasets=[_dataset(name, spec, root) for name in spec.datasets],
+        models=_models(spec),
+        densities=_densities(spec),
+        stages=_stage_costs(costs),
+        costs=costs[costs["stage"].isin(["train", "fit", "evaluate"])].to_dict("records"),
+        packages={"rae_bench": __version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
+        machine=f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+    )
+    storage.write_text(path, html)
+
+
+def _inline(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def _dataset(name: str, spec: specs.SummarySpec, root: Path) -> dict[str, Any]:
+    manifest = storage.read_json(root.parent / "datasets" / name / "manifest.json")
+    sources = manifest["sources"]
+    return {
+        "name": name,
+        "label": spec.datasets[name].label,
+        "synthetic": manifest["synthetic"],
+        "counts": ", ".join(f"{count:,} {split}" for split, count in manifest["counts"].items()),
+        "shape": " x ".join(map(str, manifest["shape"][1:])),
+        "sha256": manifest["sha256"]["images"],
+        "note": manifest["note"],
+        "sources": [f"{source['distribution']}: {source['path']} ({source['licence']})" for source in sources],
+        "extractor": spec.extractors[name],
+    }
+
+
+def _terms(objective: specs.Objective) -> str:
+    plain = to_plain(objective)
+    texts = []
+    for part in ("posterior", "latent", "regulariser"):
+        numbers = ", ".join(f"{key} {value}" for key, value in plain[part].items() if key != "kind")
+        texts.append(f"{part} {plain[part]['kind']}" + (f" ({numbers})" if numbers else ""))
+    return "; ".join(texts)
+
+
+def _models(spec: specs.SummarySpec) -> list[dict[str, str]]:
+    return [
+        {
+            "dataset": dataset,
+            "model": model,
+            "terms": _terms(training.objective),
+            "fingerprint": fingerprint(training),
+            "settings": str(to_plain(training.network)) + " " + str(to_plain(training.optimisation)),
+        }
+        for dataset, trainings in spec.trainings.items()
+        for model, training in trainings.items()
+    ]
+
+
+def _densities(spec: specs.SummarySpec) -> list[dict[str, str]]:
+    return [
+        {"dataset": dataset, "density": name, "settings": str(to_plain(density))}
+        for dataset, fits in spec.fits.items()
+        for name, density in fits.items()
+    ]
+
+
+def _stage_costs(costs: pd.DataFrame) -> list[dict[str, Any]]:
+    grouped = costs.groupby("stage", sort=False).agg(
+        jobs=("job", "size"),
+        seconds=("seconds", "sum"),
+        cpu_seconds=("cpu_seconds", "sum"),
+        import_seconds=("import_seconds", "sum"),
+        peak_mib=("peak_mib", "max"),
+    )
+    return [{str(key): value for key, value in record.items()} for record in grouped.reset_index().to_dict("records")]
