@@ -66,6 +66,7 @@ rule all:
         f"{ROOT}/report.html",
 
 
+include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"

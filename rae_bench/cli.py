@@ -297,14 +297,18 @@ def figures(options: argparse.Namespace) -> None:
     """Tidy frame, sheets and histories -> pdf and png."""
     from rae_bench import plots
 
-    _summary_stage("figures", options, lambda spec, frame: plots.write(spec, frame, options.root, options.out))
+    _summary_stage(
+        "figures", options, lambda spec, frame: plots.write(spec, frame, options.metrics.parent, options.out)
+    )
 
 
 def report(options: argparse.Namespace) -> None:
     """Tables, figures, settings, provenance and costs -> one HTML file."""
     from rae_bench import report as module
 
-    _summary_stage("report", options, lambda spec, frame: module.write(spec, frame, options.root, options.out))
+    _summary_stage(
+        "report", options, lambda spec, frame: module.write(spec, frame, options.metrics.parent, options.out)
+    )
 
 
 # --- for people -------------------------------------------------------------------------------------------
@@ -384,8 +388,8 @@ def _parser() -> argparse.ArgumentParser:
         evaluation.add_argument(f"--{name}", required=True)
     command(collect, "metrics").add_argument("--runs", type=Path, nargs="+", required=True)
     command(tables, "metrics", "out")
-    for run in (figures, report):
-        command(run, "metrics", "out").add_argument("--root", type=Path, required=True, help="results/STUDY")
+    command(figures, "metrics", "out")
+    command(report, "metrics", "out")
 
     command(status).add_argument("study")
     costing = command(costs)

@@ -250,11 +250,11 @@ def _paired(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str) -> dict[
 
 
 def search_table(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
-    """Every point of a search with its weights and the criterion, the geometric mean of its two sample columns."""
+    """Every point of a search with its weights and the criterion: the geometric mean of its row's Rec., N and GMM."""
     records = []
     for name, row in spec.ordered_rows.items():
-        n, gmm = (cell_values(frame, dataset, row, column) for column in ("n", "gmm"))
-        columns = [float(values.mean()) for values in (n, gmm) if len(values)]
+        distances = {column: cell_values(frame, dataset, row, column) for column in ("reconstruction", "n", "gmm")}
+        means = {column: float(values.mean()) for column, values in distances.items() if len(values)}
         weights = _weights(spec, dataset, row)
         records.append(
             {
@@ -262,15 +262,13 @@ def search_table(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str) -> 
                 "row": name.split(POINT)[0],
                 "latent": weights.get("latent", np.nan),
                 "regulariser": weights.get("regulariser", np.nan),
-                "fd_n": float(n.mean()),
-                "fd_gmm": float(gmm.mean()) if len(gmm) else np.nan,
-                "fd_reconstruction": float(cell_values(frame, dataset, row, "reconstruction").mean()),
-                "criterion": float(np.exp(np.mean(np.log(columns)))),
+                **{f"fd_{column}": means.get(column, np.nan) for column in distances},
+                "criterion": float(np.exp(np.mean(np.log(list(means.values()))))),
             }
         )
     data = pd.DataFrame(records)
     data["chosen"] = data.groupby("row")["criterion"].transform("min") == data["criterion"]
-    shown = ["row", "latent", "regulariser", "fd_n", "fd_gmm", "fd_reconstruction", "criterion"]
+    shown = ["row", "latent", "regulariser", "fd_reconstruction", "fd_n", "fd_gmm", "criterion"]
     rows = [
         ["–" if isinstance(value, float) and np.isnan(value) else f"{value:.4g}" if isinstance(value, float) else value
          for value in record]
@@ -280,11 +278,11 @@ def search_table(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str) -> 
     return Table(
         f"search_{dataset}",
         f"{spec.datasets[dataset].label}: search for the loss weights",
-        ["Model", "latent weight", "regulariser weight", "FD N", "FD GMM", "FD rec.", "criterion"],
+        ["Model", "latent weight", "regulariser weight", "FD Rec.", "FD N", "FD GMM", "criterion"],
         rows,
         bold,
         [
-            f"Criterion: geometric mean of FD in columns N and GMM against the {spec.reference_split} split."
+            f"Criterion: geometric mean of FD in columns Rec., N and GMM against the {spec.reference_split} split."
             " Bold: the chosen point.",
         ],
         data,
@@ -340,7 +338,8 @@ def _extractor_label(frame: pd.DataFrame, dataset: str) -> str:
 
 
 def _mean_sd(mean: float, sd: float, metric: str) -> str:
-    digits = 3 if metric in ("precision", "recall") else 2 if abs(mean) < 10 else 1
+    magnitude = 0 if metric in ("precision", "recall") or mean == 0 else int(np.floor(np.log10(abs(mean))))
+    digits = 3 if metric in ("precision", "recall") else max(0, 2 - magnitude)  # three significant ones
     return f"{mean:.{digits}f}" if np.isnan(sd) else f"{mean:.{digits}f} ± {sd:.{digits}f}"
 
 

@@ -8,17 +8,6 @@ localrules:
     report,
 
 
-def every_run(file):
-    """The paths of `file` in all runs of the study."""
-    return expand(
-        f"{RUN}/{file}",
-        study=study.name,
-        dataset=study.datasets,
-        model=study.models,
-        seed=study.train_seeds,
-    )
-
-
 rule collect:
     input:
         runs=every_run("metrics.parquet"),
@@ -64,10 +53,8 @@ rule figures:
         "../../environment.yml"
     params:
         spec=to_json(study.summary()),
-        root="results/{study}",
     shell:
-        "python -m rae_bench figures --spec {params.spec:q} --metrics {input.metrics:q} --root {params.root:q}"
-        " --out {output.index:q} >> {log:q} 2>&1"
+        "python -m rae_bench figures --spec {params.spec:q} --metrics {input.metrics:q} --out {output.index:q} >> {log:q} 2>&1"
 
 
 rule report:
@@ -83,7 +70,5 @@ rule report:
         "../../environment.yml"
     params:
         spec=to_json(study.summary()),
-        root="results/{study}",
     shell:
-        "python -m rae_bench report --spec {params.spec:q} --metrics {input.metrics:q} --root {params.root:q}"
-        " --out {output.report:q} >> {log:q} 2>&1"
+        "python -m rae_bench report --spec {params.spec:q} --metrics {input.metrics:q} --out {output.report:q} >> {log:q} 2>&1"
