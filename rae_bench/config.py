@@ -64,7 +64,7 @@ class StudyFile:
     floor_split: Literal["train", "validation"]
     n_images: int
     metrics: specs.MetricSettings
-    tables: tuple[Literal["table1", "claims", "search"], ...]
+    tables: tuple[Literal["table1", "claims", "details", "search"], ...]
     compute: specs.Compute
     search: dict[str, tuple[dict[str, float], ...]]
 

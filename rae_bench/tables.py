@@ -5,8 +5,6 @@ and the single Gaussian for every row, because column N means one or the other b
 metric.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import pandas as pd
 from rae_bench import specs, storage
 from rae_bench.claims import claims_table
 from rae_bench.config import POINT
+from rae_bench.rendering import Table, latex, markdown
 
 COLUMNS = {
     "reconstruction": "Rec.",
@@ -34,19 +33,6 @@ METRICS = {
 SCALE = {"kernel_distance": 1000.0}
 LEAD = 2.0
 """A value leads if it is better by more than this many pooled SDs; else it is a tie with the best."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table ready to be written: text cells, the same numbers as data, and the notes that belong under it."""
-
-    name: str
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    bold: set[tuple[int, int]]
-    notes: list[str]
-    data: pd.DataFrame
 
 
 def write(spec: specs.SummarySpec, frame: pd.DataFrame, index: Path) -> None:
@@ -75,9 +61,12 @@ def build(spec: specs.SummarySpec, frame: pd.DataFrame) -> list[Table]:
     for name in spec.tables:
         match name:
             case "table1":
+                made += [table1(spec, frame, dataset, "frechet_distance") for dataset in spec.datasets]
+            case "details":
                 for dataset in spec.datasets:
-                    made += [table1(spec, frame, dataset, metric) for metric in METRICS]
                     made.append(reconstruction_table(spec, frame, dataset))
+                    others = [metric for metric in METRICS if metric != "frechet_distance"]
+                    made += [table1(spec, frame, dataset, metric) for metric in others]
             case "claims":
                 made.append(_claims(spec, frame))
             case "search":
@@ -176,7 +165,7 @@ def table1(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: s
         ["", *COLUMNS.values()],
         rows,
         bold,
-        [*_protocol_notes(spec, frame, dataset, metric), *_row_notes(spec)],
+        [*_protocol_notes(spec, frame, dataset, metric), *(_row_notes(spec) if name == "table1" else [])],
         data,
     )
 
@@ -298,7 +287,7 @@ def _weights(spec: specs.SummarySpec, dataset: str, row: specs.Row) -> dict[str,
     return {name: float(term.weight) for name, term in terms.items() if hasattr(term, "weight")}
 
 
-# --- notes and text ---------------------------------------------------------------------------------------
+# --- notes ---------------------------------------------------------------------------------------
 
 
 def _protocol_notes(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
@@ -341,61 +330,3 @@ def _mean_sd(mean: float, sd: float, metric: str) -> str:
     magnitude = 0 if metric in ("precision", "recall") or mean == 0 else int(np.floor(np.log10(abs(mean))))
     digits = 3 if metric in ("precision", "recall") else max(0, 2 - magnitude)  # three significant ones
     return f"{mean:.{digits}f}" if np.isnan(sd) else f"{mean:.{digits}f} ± {sd:.{digits}f}"
-
-
-def markdown(table: Table) -> str:
-    """The table as GitHub markdown, its notes below."""
-    lines = [f"**{table.title}**", "", "| " + " | ".join(table.header) + " |"]
-    lines.append("|" + "|".join(["---"] + ["---:"] * (len(table.header) - 1)) + "|")
-    for i, row in enumerate(table.rows):
-        texts = [f"**{text}**" if (i, j) in table.bold else text for j, text in enumerate(row)]
-        lines.append("| " + " | ".join(texts) + " |")
-    return "\n".join([*lines, "", *(f"{note}  " for note in table.notes)]) + "\n"
-
-
-_TEX = {
-    "&": r"\&",
-    "%": r"\%",
-    "_": r"\_",
-    "#": r"\#",
-    "±": r"$\pm$",
-    "–": "--",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-    "‖x − x̂‖²": r"$\|x-\hat{x}\|^2$",
-    "−": "$-$",
-    "é": r"\'e",
-}
-
-
-def latex(table: Table) -> str:
-    """The table for a paper: a `table` environment with booktabs rules, its notes in the caption."""
-
-    def escape(text: str) -> str:
-        for raw, tex in _TEX.items():
-            text = text.replace(raw, tex)
-        return text
-
-    def line(texts: Sequence[str]) -> str:
-        return " & ".join(texts) + r" \\"
-
-    body = [
-        line([rf"\textbf{{{escape(text)}}}" if (i, j) in table.bold else escape(text) for j, text in enumerate(row)])
-        for i, row in enumerate(table.rows)
-    ]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{escape(table.title)}. {escape(' '.join(table.notes))}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
-            r"\toprule",
-            line([escape(text) for text in table.header]),
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )

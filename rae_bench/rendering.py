@@ -1,0 +1,79 @@
+"""A table as markdown for people and as LaTeX (booktabs) for papers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to be written: text cells, the same numbers as data, and the notes that belong under it."""
+
+    name: str
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    bold: set[tuple[int, int]]
+    notes: list[str]
+    data: pd.DataFrame
+
+
+def markdown(table: Table) -> str:
+    """The table as GitHub markdown, its notes below."""
+    lines = [f"**{table.title}**", "", "| " + " | ".join(table.header) + " |"]
+    lines.append("|" + "|".join(["---"] + ["---:"] * (len(table.header) - 1)) + "|")
+    for i, row in enumerate(table.rows):
+        texts = [f"**{text}**" if (i, j) in table.bold else text for j, text in enumerate(row)]
+        lines.append("| " + " | ".join(texts) + " |")
+    return "\n".join([*lines, "", *(f"{note}  " for note in table.notes)]) + "\n"
+
+
+_TEX = {
+    "&": r"\&",
+    "%": r"\%",
+    "_": r"\_",
+    "#": r"\#",
+    "±": r"$\pm$",
+    "–": "--",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+    "‖x − x̂‖²": r"$\|x-\hat{x}\|^2$",
+    "−": "$-$",
+    "é": r"\'e",
+}
+
+
+def latex(table: Table) -> str:
+    """The table for a paper: a `table` environment with booktabs rules, its notes in the caption."""
+
+    def escape(text: str) -> str:
+        for raw, tex in _TEX.items():
+            text = text.replace(raw, tex)
+        return text
+
+    def line(texts: Sequence[str]) -> str:
+        return " & ".join(texts) + r" \\"
+
+    is_wide = max(len(row[0]) for row in table.rows) > 40  # sentences, not names
+    first = r"p{0.5\linewidth}" if is_wide else "l"
+    body = [
+        line([rf"\textbf{{{escape(text)}}}" if (i, j) in table.bold else escape(text) for j, text in enumerate(row)])
+        for i, row in enumerate(table.rows)
+    ]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape(table.title)}. {escape(' '.join(table.notes))}}}",
+            rf"\begin{{tabular}}{{{first}{'r' * (len(table.header) - 1)}}}",
+            r"\toprule",
+            line([escape(text) for text in table.header]),
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )

@@ -1,0 +1,72 @@
+"""Posteriors, draws from them, and initialisation that touches nothing else."""
+
+import numpy as np
+import pytest
+import torch
+
+from rae_bench import autoencoder, specs
+from rae_bench.autoencoder import Codes
+
+NETWORK = specs.DenseNetwork("dense", input_dim=5, width=8, depth=1, latent_dim=3)
+GAUSSIAN = specs.Gaussian("gaussian", log_sigma_bound=2.0)
+
+
+def build(posterior, seed=0, network=NETWORK):
+    objective = specs.Objective(posterior, specs.NoLatentTerm("none"), specs.NoRegulariser("none"))
+    return autoencoder.build(network, objective, seed)
+
+
+def test_a_deterministic_code_is_its_mean():
+    codes = build(specs.Deterministic("deterministic")).encode(torch.randn(4, 5))
+    assert codes.log_sigma is None
+    assert torch.equal(codes.draw(torch.Generator()), codes.mean)
+
+
+def test_a_fixed_sigma_is_the_same_for_all_inputs():
+    codes = build(specs.FixedGaussian("fixed_gaussian", sigma=0.7)).encode(torch.randn(4, 5))
+    torch.testing.assert_close(codes.log_sigma, torch.full((4, 3), float(np.log(0.7))))
+
+
+def test_a_learned_log_sigma_is_the_bounded_tanh_of_its_head():
+    model = build(GAUSSIAN)
+    x = torch.randn(4, 5)
+    features = model.features(x).detach().numpy()
+    head = features @ model.log_sigma.weight.detach().numpy().T + model.log_sigma.bias.detach().numpy()
+    np.testing.assert_allclose(model.encode(x).log_sigma.detach(), 2 * np.tanh(head), rtol=1e-5, atol=1e-6)
+    extreme = model.encode(1e4 * x).log_sigma
+    assert extreme.abs().max().item() == pytest.approx(2, rel=1e-5)
+
+
+def test_draws_have_the_posteriors_moments():
+    mean, log_sigma = torch.tensor([1.0, -2.0]), torch.tensor([-1.0, 0.5])
+    n = 40_000
+    codes = Codes(mean.expand(n, 2), log_sigma.expand(n, 2))
+    z = codes.draw(torch.Generator().manual_seed(0)).numpy()
+    sigma = np.exp([-1.0, 0.5])
+    assert np.all(np.abs(z.mean(axis=0) - [1, -2]) < 4.5 * sigma / np.sqrt(n))
+    assert np.all(np.abs(z.std(axis=0) / sigma - 1) < 4.5 / np.sqrt(2 * n))
+    assert abs(np.corrcoef(z.T)[0, 1]) < 4.5 / np.sqrt(n)
+
+
+def test_draws_are_reparametrised():
+    mean, log_sigma = torch.zeros(1, 2, requires_grad=True), torch.tensor([[0.3, -0.2]], requires_grad=True)
+    z = Codes(mean, log_sigma).draw(torch.Generator().manual_seed(0))
+    z.sum().backward()
+    torch.testing.assert_close(mean.grad, torch.ones(1, 2))
+    torch.testing.assert_close(log_sigma.grad, z.detach())  # dz/dlog_sigma = sigma · noise = z − mean
+
+
+def test_initialisation_leaves_the_global_generator_as_it_was():
+    before = torch.get_rng_state()
+    build(GAUSSIAN)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_initialisation_depends_on_its_seed_alone():
+    torch.manual_seed(1)
+    first = build(GAUSSIAN, seed=5).state_dict()
+    torch.manual_seed(2)
+    second = build(GAUSSIAN, seed=5).state_dict()
+    other = build(GAUSSIAN, seed=6).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["mean.weight"], other["mean.weight"])
