@@ -261,7 +261,7 @@ def test_the_penalty_through_the_whole_image_decoder_is_that_of_its_exact_jacobi
 
 
 def test_one_backward_pass_gives_the_gradient_of_the_formula_once():
-    # Pythae detaches nothing and differentiates twice: its encoder's gradients are 2.0 times these.
+    # Pythae's encoder gradients come out 2.0 times these.
     spec = objective(
         latent=specs.SquaredNorm("squared_norm", 0.3), regulariser=specs.GradientPenalty("gradient_penalty", 0.2)
     )

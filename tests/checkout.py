@@ -1,0 +1,133 @@
+"""A copy of the repository, in which the workflow's commands run without touching this one's results."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("Snakefile", "environment.yml", "profiles", "workflow", "rae_bench")
+DROPPED = ("RAE_BENCH_DRIVER", "SNAKEMAKE_PROFILE")
+
+
+def environment(package_root, *before):
+    """The environment of a subprocess: this interpreter as `python`, the package from `package_root`, one thread."""
+    return {
+        **{name: value for name, value in os.environ.items() if name not in DROPPED},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(map(str, [*before, package_root])),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def unshared(data):
+    """Plain data without the sharing that YAML's aliases leave, so that editing one entry edits no other."""
+    return json.loads(json.dumps(data))
+
+
+def put(data, keys, value):
+    """Set (or, with `...`, delete) the entry of nested `data` that `keys` lead to."""
+    *path, last = keys
+    for key in path:
+        data = data[key]
+    if value is ...:
+        del data[last]
+    else:
+        data[last] = value
+
+
+class Checkout:
+    """The repository's files under `path`, and how to run its commands there."""
+
+    def __init__(self, path):
+        self.path = path
+        self.results = path / "results"
+        self.config = path / "workflow" / "config"
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, path / name)
+
+    def run(self, *arguments):
+        """Run `python -m ARGUMENTS` here to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=self.path,
+            env=environment(self.path),
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+
+    def snakemake(self, *arguments, study="smoke", cores=2):
+        """Run the workflow here to its end."""
+        return self.run("snakemake", "--cores", str(cores), "--config", f"study={study}", *arguments)
+
+    def start(self, *arguments, study="smoke", cores=2):
+        """Start the workflow here and return at once."""
+        with (self.path / "driver.log").open("w") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"study={study}", *arguments],
+                cwd=self.path,
+                env=environment(self.path),
+                stdout=output,
+                stderr=output,
+            )
+
+    def plan(self, study="smoke", cores=2):
+        """What a dry run would do: rule and wildcards ("train digits_mini vae 0"), with the job's first output."""
+        dry = self.snakemake("--dry-run", "--quiet", "progress", study=study, cores=cores)
+        assert dry.returncode == 0, dry.stdout + dry.stderr
+        jobs = {}
+        for rule, body in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", dry.stdout, re.MULTILINE):
+            lines = dict(line.strip().split(": ", 1) for line in body.splitlines())
+            wildcards = [pair.split("=")[1] for pair in lines.get("wildcards", "study=").split(", ")]
+            jobs[" ".join([rule, *wildcards[1:]])] = lines.get("output", "").split(", ")[0]
+        jobs.pop("all", None)
+        assert jobs or "Nothing to be done" in dry.stdout + dry.stderr
+        return jobs
+
+    @contextlib.contextmanager
+    def edited(self, file, change):
+        """Let `change` edit the data of a configuration file; afterwards the file is as it was."""
+        path = self.config / file
+        before = path.read_bytes()
+        data = unshared(yaml.safe_load(before))
+        change(data)
+        path.write_text(yaml.safe_dump(data, sort_keys=False))
+        try:
+            yield
+        finally:
+            path.write_bytes(before)
+
+    def processes(self):
+        """Command lines of the processes at work here."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (process / "cwd").readlink().is_relative_to(self.path):
+                    command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    found += [command] if command else []  # a zombie has none
+        return found
+
+    def kill_in_training(self, driver, timeout=120):
+        """Wait until an epoch of some training is over, then SIGKILL the driver; return the job's state at that time."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            for path in self.results.glob("*/*/*/*/model.job.json"):
+                state = json.loads(path.read_text())
+                if state["status"] == "running" and "done" in state:
+                    driver.send_signal(signal.SIGKILL)
+                    driver.wait()
+                    return state
+            time.sleep(0.02)
+        raise AssertionError((self.path / "driver.log").read_text())

@@ -1,0 +1,96 @@
+"""One set of versions for everybody, from one lock; nothing in it that exists on one machine only."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+from checkout import ROOT
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import rae_bench
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCK_LINES = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and line[0] != "#"]
+NEEDED = [
+    *PROJECT["project"]["dependencies"],
+    *PROJECT["project"]["optional-dependencies"]["test"],
+    *PROJECT["build-system"]["requires"],
+]
+
+
+def _locked():
+    """Distribution name to locked version."""
+    requirements = [Requirement(line) for line in LOCK_LINES]
+    return {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in requirements}
+
+
+@pytest.mark.parametrize("line", LOCK_LINES)
+def test_the_lock_pins_exact_versions(line):
+    requirement = Requirement(line)
+    assert requirement.url is None
+    assert re.fullmatch(r"==[\w.+!]+", str(requirement.specifier))
+
+
+def test_the_lock_names_each_distribution_once():
+    assert len(_locked()) == len(LOCK_LINES)
+
+
+@pytest.mark.parametrize("line", NEEDED)
+def test_the_lock_satisfies_what_the_project_needs(line):
+    requirement = Requirement(line)
+    assert requirement.specifier.contains(_locked()[canonicalize_name(requirement.name)])
+
+
+@pytest.mark.parametrize(
+    ("name", "versions"), [("torch", "==2.14.1"), ("torchvision", "==0.29.1"), ("numpy", ">=2.4.5")]
+)
+def test_the_lock_holds_the_versions_asked_for(name, versions):
+    assert SpecifierSet(versions).contains(_locked()[name])
+
+
+def test_conda_users_install_exactly_the_lock():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, *others, pip = environment["dependencies"]
+    assert python == f"python{PROJECT['project']['requires-python']}"
+    assert others == ["pip"]
+    assert pip["pip"][0] == "-r requirements.lock"
+    assert all(line.endswith(("-r requirements.lock", "-e .")) for line in pip["pip"])
+
+
+def test_the_versions_of_package_and_project_agree():
+    assert Version(rae_bench.__version__) == Version(PROJECT["project"]["version"])
+
+
+def _tracked_text():
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in listed.rstrip("\0").split("\0"):
+        data = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b""
+        if b"\0" not in data and (ROOT / name).resolve() != (ROOT / "tests/test_packaging.py").resolve():
+            yield name, data.decode()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\bfile:" + "//",
+        r"index-url|find-links|trusted-host",
+        r"\b(pypi\.org/simple|files\.pythonhosted|artifactory|nexus\.|devpi)",
+        r"(?<![\w.{}$/:])/(tmp|home|root|work|mnt|media|Users)/",
+    ],
+)
+def test_no_tracked_file_names_one_machine_or_one_registry(pattern):
+    places = [
+        f"{name}:{number}: {line.strip()[:120]}"
+        for name, text in _tracked_text()
+        for number, line in enumerate(text.splitlines(), start=1)
+        if re.search(pattern, line)
+    ]
+    assert not places

@@ -1,0 +1,132 @@
+"""Settings no stage could run with are refused by the dataclass that holds them."""
+
+import pytest
+
+from rae_bench import specs
+from rae_bench.plain import ConfigError, parse
+
+GAUSSIAN = {"kind": "gaussian", "log_sigma_bound": 5.0}
+OPTIMISATION = {
+    "epochs": 2,
+    "batch_size": 8,
+    "learning_rate": 1.0e-3,
+    "adam_epsilon": 1.0e-7,
+    "schedule": {"kind": "cosine"},
+}
+CONVOLUTIONAL = {
+    "kind": "convolutional",
+    "channels": 1,
+    "size": 32,
+    "kernel": 4,
+    "width": 4,
+    "latent_dim": 8,
+    "norm_momentum": 0.1,
+}
+MIXTURE = {"kind": "mixture", "n_components": 3, "n_init": 1, "max_iter": 10, "tolerance": 1e-3, "reg_covar": 1e-6}
+OBJECTIVE = {"posterior": GAUSSIAN, "latent": {"kind": "kl", "weight": 1.0}, "regulariser": {"kind": "none"}}
+SECOND_STAGE = {
+    "kind": "second_stage",
+    "width": 8,
+    "depth": 2,
+    "objective": OBJECTIVE,
+    "optimisation": OPTIMISATION,
+}
+DATASET = {
+    "label": "x",
+    "source": {"kind": "face_renderer"},
+    "channels": 3,
+    "size": 64,
+    "n_train": 10,
+    "n_validation": 10,
+    "n_test": 10,
+    "seed": 0,
+}
+PATCHES = {"kind": "photo_patches", "train_end": 0.6, "validation_end": 0.8, "stride": 4, "min_sd": 12.0}
+METRICS = {"kernel_subsets": 5, "kernel_subset_size": 10, "neighbours": 3}
+PLATEAU = {"kind": "plateau", "factor": 0.5, "patience": 5, "threshold": 0.0}
+
+VALID = {
+    specs.Gaussian: GAUSSIAN,
+    specs.FixedGaussian: {"kind": "fixed_gaussian", "sigma": 0.7},
+    specs.Optimisation: OPTIMISATION,
+    specs.Plateau: PLATEAU,
+    specs.ConvolutionalNetwork: CONVOLUTIONAL,
+    specs.DenseNetwork: {"kind": "dense", "input_dim": 4, "width": 8, "depth": 2, "latent_dim": 3},
+    specs.GaussianMixture: MIXTURE,
+    specs.SecondStage: SECOND_STAGE,
+    specs.Objective: OBJECTIVE,
+    specs.DatasetSpec: DATASET,
+    specs.PhotoPatches: PATCHES,
+    specs.MnistSubset: {"kind": "mnist_subset", "padding": 2},
+    specs.MetricSettings: METRICS,
+    specs.GaussianKL: {"kind": "kl", "weight": 1.0},
+    specs.SquaredNorm: {"kind": "squared_norm", "weight": 1.0},
+    specs.MMD: {"kind": "mmd", "weight": 1.0, "scales": [1.0]},
+    specs.WeightL2: {"kind": "weight_l2", "weight": 1.0},
+    specs.GradientPenalty: {"kind": "gradient_penalty", "weight": 1.0},
+    specs.SpectralNorm: {"kind": "spectral_norm", "power_iterations": 1},
+    specs.Compute: {"device": "cpu", "threads": 1, "precision": "float32"},
+}
+IMPOSSIBLE = [
+    (specs.Gaussian, "log_sigma_bound", 0.0),
+    (specs.FixedGaussian, "sigma", -0.7),
+    (specs.Optimisation, "epochs", 0),
+    (specs.Optimisation, "batch_size", 1),  # batch norm and MMD need pairs
+    (specs.Optimisation, "learning_rate", 0.0),
+    (specs.Optimisation, "adam_epsilon", 0.0),
+    (specs.Plateau, "factor", 1.0),  # torch: factor should be below 1
+    (specs.Plateau, "factor", 0.0),
+    (specs.Plateau, "patience", 0),
+    (specs.ConvolutionalNetwork, "size", 28),
+    (specs.ConvolutionalNetwork, "kernel", 3),
+    (specs.ConvolutionalNetwork, "width", 0),
+    (specs.ConvolutionalNetwork, "latent_dim", -1),
+    (specs.ConvolutionalNetwork, "norm_momentum", 0.0),
+    (specs.ConvolutionalNetwork, "norm_momentum", 1.5),  # the weight of the newest batch in a mean
+    (specs.DenseNetwork, "depth", 0),
+    (specs.GaussianMixture, "n_components", 0),
+    (specs.GaussianMixture, "tolerance", 0.0),
+    (specs.SecondStage, "width", 0),
+    (specs.SecondStage, "depth", 0),
+    (specs.DatasetSpec, "n_test", 0),
+    (specs.DatasetSpec, "channels", 0),
+    (specs.PhotoPatches, "stride", 0),
+    (specs.PhotoPatches, "train_end", 0.9),  # beyond validation_end
+    (specs.PhotoPatches, "validation_end", 1.0),  # nothing left to test on
+    (specs.MnistSubset, "padding", -1),
+    (specs.MetricSettings, "neighbours", 0),
+    (specs.MetricSettings, "kernel_subset_size", 1),  # the unbiased estimate divides by n (n - 1)
+    (specs.GaussianKL, "weight", 0.0),
+    (specs.SquaredNorm, "weight", 0.0),
+    (specs.MMD, "weight", -1.0),
+    (specs.MMD, "scales", []),
+    (specs.MMD, "scales", [1.0, 0.0]),
+    (specs.WeightL2, "weight", 0.0),
+    (specs.GradientPenalty, "weight", 0.0),
+    (specs.SpectralNorm, "power_iterations", 0),
+    (specs.Compute, "threads", 0),
+    (specs.Compute, "device", "gpu"),
+]
+
+
+@pytest.mark.parametrize("kind", VALID)
+def test_possible_settings_are_accepted(kind):
+    assert isinstance(parse(kind, VALID[kind], "x"), kind)
+
+
+@pytest.mark.parametrize(("kind", "key", "value"), IMPOSSIBLE)
+def test_impossible_settings_are_refused_by_name(kind, key, value):
+    with pytest.raises(ConfigError, match=rf"^x\.{key}: ") as error:
+        parse(kind, {**VALID[kind], key: value}, "x")
+    assert "\n" not in str(error.value)
+
+
+def test_a_kl_needs_a_posterior_with_a_density():
+    with pytest.raises(ConfigError, match=r"^x\.latent: 'kl' needs a posterior with a density"):
+        parse(specs.Objective, {**OBJECTIVE, "posterior": {"kind": "deterministic"}}, "x")
+
+
+def test_only_drawn_images_are_synthetic():
+    drawn = parse(specs.DatasetSpec, DATASET, "x")
+    photographed = parse(specs.DatasetSpec, {**DATASET, "source": PATCHES}, "x")
+    assert (drawn.is_synthetic, photographed.is_synthetic) == (True, False)

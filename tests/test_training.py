@@ -1,0 +1,334 @@
+"""The training loop: it learns, repeats itself to the byte, keeps the best weights and says where it fails."""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import distributions
+
+from rae_bench import autoencoder, backbones, specs, training
+
+VECTORS = specs.DenseNetwork("dense", input_dim=6, width=16, depth=1, latent_dim=3)
+IMAGES = specs.ConvolutionalNetwork("convolutional", 1, 32, 4, width=8, latent_dim=8, norm_momentum=0.1)
+POINT = specs.Deterministic("deterministic")
+NO_LATENT, NO_REGULARISER = specs.NoLatentTerm("none"), specs.NoRegulariser("none")
+AE = specs.Objective(POINT, NO_LATENT, NO_REGULARISER)
+VAE = specs.Objective(specs.Gaussian("gaussian", 5.0), specs.GaussianKL("kl", 0.1), NO_REGULARISER)
+COSINE = specs.Cosine("cosine")
+
+
+def optimisation(epochs=5, batch_size=50, learning_rate=5e-3, schedule=COSINE):
+    return specs.Optimisation(epochs, batch_size, learning_rate, 1e-7, schedule)
+
+
+def vectors(n=300, seed=0, scale=2.0):
+    """Correlated vectors: three directions of six matter."""
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).standard_normal((3, 6))
+    noisy = rng.standard_normal((n, 3)) @ mixing + 0.1 * rng.standard_normal((n, 6))
+    return torch.from_numpy((scale * noisy).astype(np.float32))
+
+
+def train(objective=AE, spec=None, data=None, validation=None, seed=0, network=VECTORS, **settings):
+    return training.train(
+        network,
+        objective,
+        spec or optimisation(**settings),
+        vectors() if data is None else data,
+        vectors(100, seed=1) if validation is None else validation,
+        seed,
+    )
+
+
+def state_bytes(trained):
+    return {name: value.numpy().tobytes() for name, value in trained.model.state_dict().items()}
+
+
+# --- learning ---------------------------------------------------------------------------------------------
+
+
+def test_an_autoencoder_overfits_eight_images(digit_images):
+    images = training.to_device(digit_images[:8], "cpu")
+    trained = train(data=images, validation=images, network=IMAGES, epochs=200, batch_size=8)
+    x = digit_images[:8].reshape(8, -1) / 255
+    half_variance = 0.5 * ((x - x.mean(axis=0)) ** 2).sum(axis=1).mean()
+    assert trained.history[-1]["validation_reconstruction"] < 0.02 * half_variance
+    assert not trained.model.training
+
+
+@pytest.mark.parametrize("objective", [AE, VAE], ids=["ae", "vae"])
+def test_a_seed_gives_identical_weights_and_another_seed_others(objective):
+    torch.manual_seed(0)
+    first = train(objective, seed=3, epochs=2)
+    torch.manual_seed(1)
+    second = train(objective, seed=3, epochs=2)
+    other = train(objective, seed=4, epochs=2)
+    assert state_bytes(first) == state_bytes(second)
+    assert first.history == second.history
+    assert all(state_bytes(first)[name] != weights for name, weights in state_bytes(other).items())
+
+
+def test_training_leaves_torchs_global_generator_as_it_was():
+    before = torch.get_rng_state()
+    train(VAE, epochs=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_encode_gives_the_posterior_of_every_sample_in_order(monkeypatch):
+    monkeypatch.setattr(training, "VALIDATION_BATCH", 7)
+    trained = train(VAE, epochs=1)
+    encoded = training.encode(trained.model, vectors(30))
+    hidden = trained.model.features(vectors(30))
+    np.testing.assert_allclose(encoded["mean"], trained.model.mean(hidden).detach(), rtol=1e-5, atol=1e-6)
+    expected = 5 * torch.tanh(trained.model.log_sigma(hidden)).detach()
+    np.testing.assert_allclose(encoded["log_sigma"], expected, rtol=1e-5, atol=1e-6)
+    assert list(training.encode(train(AE, epochs=1).model, vectors(30))) == ["mean"]
+
+
+def test_uint8_images_are_scaled_to_one_and_vectors_left_alone():
+    torch.testing.assert_close(
+        training.as_input(torch.tensor([0, 51, 255], dtype=torch.uint8)), torch.tensor([0, 0.2, 1])
+    )
+    x = torch.tensor([0.0, 51, 255])
+    assert training.as_input(x) is x
+
+
+# --- regularisers lower what they name --------------------------------------------------------------------
+
+
+def codes_of(trained):
+    return torch.from_numpy(training.encode(trained.model, vectors(200, seed=2))["mean"])
+
+
+def mean_kl(trained):
+    encoded = {name: torch.from_numpy(v) for name, v in training.encode(trained.model, vectors(200, seed=2)).items()}
+    sigma = encoded["log_sigma"].exp() if "log_sigma" in encoded else torch.full_like(encoded["mean"], 0.7)
+    normal = distributions.Normal(encoded["mean"], sigma)
+    return distributions.kl_divergence(normal, distributions.Normal(0.0, 1.0)).sum(dim=1).mean().item()
+
+
+def mean_squared_norm(trained):
+    return codes_of(trained).square().sum(dim=1).mean().item()
+
+
+def distance_from_the_prior(trained):
+    z, prior = codes_of(trained), torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+
+    def mean_kernel(a, b):
+        return (1 / (1 + torch.cdist(a, b).square())).mean().item()
+
+    return mean_kernel(z, z) + mean_kernel(prior, prior) - 2 * mean_kernel(z, prior)
+
+
+def decoder_weights_squared(trained):
+    return sum(p.detach().square().sum().item() for p in trained.model.decoder.parameters() if p.ndim == 2)
+
+
+def mean_squared_jacobian(trained):
+    return torch.func.vmap(torch.func.jacrev(trained.model.decoder))(codes_of(trained)).square().sum(dim=(1, 2)).mean()
+
+
+def objective(posterior, term):
+    is_latent = isinstance(term, specs.Latent)
+    return specs.Objective(posterior, term if is_latent else NO_LATENT, NO_REGULARISER if is_latent else term)
+
+
+@pytest.mark.parametrize(
+    ("posterior", "term", "quantity"),
+    [
+        (specs.Gaussian("gaussian", 5.0), specs.GaussianKL("kl", 1.0), mean_kl),
+        (specs.FixedGaussian("fixed_gaussian", 0.7), specs.GaussianKL("kl", 1.0), mean_kl),
+        (POINT, specs.MMD("mmd", 100.0, (0.5, 1.0)), distance_from_the_prior),
+        (POINT, specs.SquaredNorm("squared_norm", 1.0), mean_squared_norm),
+        (POINT, specs.WeightL2("weight_l2", 1.0), decoder_weights_squared),
+        (POINT, specs.GradientPenalty("gradient_penalty", 0.3), mean_squared_jacobian),
+    ],
+    ids=["kl", "kl_of_fixed_sigma", "mmd", "squared_norm", "weight_l2", "gradient_penalty"],
+)
+def test_a_term_lowers_the_quantity_it_names(posterior, term, quantity):
+    bound = train(objective(posterior, term), epochs=30)
+    free = train(objective(posterior, dataclasses.replace(term, weight=1e-9)), epochs=30)
+    assert quantity(bound) < 0.7 * quantity(free)
+
+
+def test_spectral_norm_lowers_the_largest_singular_values_to_one():
+    spectral = specs.Objective(POINT, NO_LATENT, specs.SpectralNorm("spectral_norm", 1))
+    assert largest_singular_values(train(spectral, epochs=30)) == pytest.approx([1, 1], abs=0.01)
+    assert min(largest_singular_values(train(AE, epochs=30))) > 1.1
+
+
+def largest_singular_values(trained):
+    layers = backbones.weighted_layers(trained.model.decoder)
+    return [torch.linalg.matrix_norm(layer.weight.detach(), 2).item() for layer in layers]
+
+
+# --- the loop ---------------------------------------------------------------------------------------------
+
+
+def spy_on_batches(monkeypatch):
+    """Every batch the network sees, as the loop scales it."""
+    seen, real = [], training.as_input
+
+    def as_input(data):
+        seen.append(data)
+        return real(data)
+
+    monkeypatch.setattr(training, "as_input", as_input)
+    return seen
+
+
+def test_an_epoch_sees_every_sample_once_in_a_fresh_random_order(monkeypatch):
+    seen = spy_on_batches(monkeypatch)
+    data = torch.arange(60.0)[:, None].expand(60, 6).contiguous() / 60
+    train(data=data, validation=-torch.ones(5, 6), epochs=2, batch_size=20)
+    batches = [(batch[:, 0] * 60).round().int().tolist() for batch in seen if batch[0, 0] >= 0]
+    assert [len(batch) for batch in batches] == [20] * 6
+    first, second = list(itertools.chain(*batches[:3])), list(itertools.chain(*batches[3:]))
+    assert sorted(first) == sorted(second) == list(range(60))
+    assert first != second
+    for order in (first, second):  # neighbours in a random order are neighbours in the data 2 times in 60
+        assert np.mean(np.abs(np.diff(order)) == 1) < 0.2
+
+
+def test_the_incomplete_last_batch_of_an_epoch_is_left_out(monkeypatch):
+    seen = spy_on_batches(monkeypatch)
+    data = torch.arange(50.0)[:, None].expand(50, 6).contiguous() / 50
+    train(data=data, validation=-torch.ones(5, 6), epochs=1, batch_size=20)
+    samples = [round(value * 50) for batch in seen if batch[0, 0] >= 0 for value in batch[:, 0].tolist()]
+    assert len(samples) == len(set(samples)) == 40
+
+
+def test_one_update_is_adams():
+    data = vectors(50)
+    trained = train(data=data, validation=data, epochs=1, batch_size=50, learning_rate=1e-3)
+    model = autoencoder.build(VECTORS, AE, seed=0)
+    loss = 0.5 * (data - model.decode(model.encode(data).mean)).square().sum(dim=1).mean()
+    gradients = dict(zip(model.state_dict(), torch.autograd.grad(loss, list(model.parameters())), strict=True))
+    for name, before in model.state_dict().items():
+        g = gradients[name]  # after one step both moments are g and g²
+        torch.testing.assert_close(trained.model.state_dict()[name], before - 1e-3 * g / (g.abs() + 1e-7))
+
+
+def test_the_history_has_a_row_per_epoch_and_its_total_is_the_weighted_sum():
+    objective = specs.Objective(POINT, specs.SquaredNorm("squared_norm", 0.3), specs.WeightL2("weight_l2", 0.02))
+    history = train(objective, epochs=4).history
+    assert [row["epoch"] for row in history] == [0, 1, 2, 3]
+    for row in history:
+        for part in ("train", "validation"):
+            terms = [row[f"{part}_{term}"] for term in ("reconstruction", "latent", "regulariser")]
+            assert np.dot(terms, [1, 0.3, 0.02]) == pytest.approx(row[f"{part}_total"], rel=1e-5)
+            assert min(terms) > 0
+
+
+def test_validation_averages_over_samples_whatever_the_batches(monkeypatch):
+    data = vectors(23)
+    model = autoencoder.build(VECTORS, AE, seed=0)
+    expected = 0.5 * (data - model.decode(model.encode(data).mean)).square().sum(dim=1).mean().item()
+    for size in (500, 10):
+        monkeypatch.setattr(training, "VALIDATION_BATCH", size)
+        assert training.validate(model, AE, data, seed=0)["reconstruction"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_validation_repeats_its_noise_and_changes_nothing(digit_images):
+    images = training.to_device(digit_images[:20], "cpu")
+    model = autoencoder.build(IMAGES, VAE, seed=0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert training.validate(model, VAE, images, seed=0) == training.validate(model, VAE, images, seed=0)
+    assert training.validate(model, VAE, images, seed=1) != training.validate(model, VAE, images, seed=0)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_result_has_the_weights_of_the_epoch_with_the_least_validation_total():
+    validation = vectors(100, seed=1)
+    constant = specs.Plateau("plateau", factor=0.5, patience=100, threshold=0.0)
+    trained = train(validation=validation, epochs=25, batch_size=10, learning_rate=0.06, schedule=constant)
+    totals = [row["validation_total"] for row in trained.history]
+    assert trained.best_epoch == int(np.argmin(totals))
+    assert trained.best_epoch not in (0, 24)  # so fast a rate ends elsewhere than at its best
+    assert training.validate(trained.model, AE, validation, seed=0)["total"] == min(totals)
+
+
+def test_progress_is_told_after_every_epoch():
+    told = []
+    training.train(VECTORS, AE, optimisation(epochs=3), vectors(), vectors(50), 0, lambda *done: told.append(done))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+# --- schedules --------------------------------------------------------------------------------------------
+
+
+def test_the_cosine_falls_from_the_start_to_zero_over_all_updates():
+    rates = [row["learning_rate"] for row in train(epochs=8, learning_rate=0.004).history]
+    np.testing.assert_allclose(rates, [0.002 * (1 + math.cos(math.pi * epoch / 8)) for epoch in range(8)], rtol=1e-6)
+
+
+def test_the_plateau_halves_after_patience_epochs_without_improvement():
+    schedule = specs.Plateau("plateau", factor=0.5, patience=2, threshold=1e9)  # only the first epoch improves
+    rates = [row["learning_rate"] for row in train(epochs=7, learning_rate=0.004, schedule=schedule).history]
+    assert rates == [0.004, 0.004, 0.004, 0.002, 0.002, 0.001, 0.001]
+
+
+@pytest.mark.parametrize("patience", [1, 2])
+def test_the_plateau_is_kerass(patience):
+    schedule = specs.Plateau("plateau", factor=0.5, patience=patience, threshold=0.1)
+    history = train(data=vectors(100), epochs=30, batch_size=20, learning_rate=0.1, schedule=schedule).history
+    expected = keras_plateau([row["validation_total"] for row in history], 0.1, 0.5, patience, min_delta=0.1)
+    assert [row["learning_rate"] for row in history] == pytest.approx(expected)
+    assert len(set(expected)) >= 3
+
+
+def keras_plateau(losses, rate, factor, patience, min_delta):
+    """`on_epoch_end` of keras.callbacks.ReduceLROnPlateau, mode "min", no cooldown: the rate of each epoch."""
+    best, wait, rates = math.inf, 0, []
+    for current in losses:
+        rates.append(rate)
+        if current < best - min_delta:
+            best, wait = current, 0
+        else:
+            wait += 1
+            if wait >= patience:
+                rate, wait = rate * factor, 0
+    return rates
+
+
+# --- errors -----------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_names_epoch_batch_and_terms(monkeypatch):
+    seen = spy_on_batches(monkeypatch)
+    data = vectors()
+    data[7] = math.nan
+    objective = dataclasses.replace(AE, latent=specs.SquaredNorm("squared_norm", 0.1))
+    with pytest.raises(training.TrainingError) as error:
+        train(objective, data=data)
+    batch = next(i for i, batch in enumerate(seen) if batch.isnan().any())
+    assert str(error.value).startswith(
+        f"epoch 0, batch {batch}: the loss is not finite: reconstruction nan, latent nan"
+    )
+    for term in ("regulariser 0", "total nan"):
+        assert term in str(error.value)
+
+
+def test_a_later_epoch_is_named(monkeypatch):
+    calls, real = itertools.count(), training.as_input
+    # one batch each of training and validation per epoch: the third call is epoch 1's training
+    monkeypatch.setattr(training, "as_input", lambda data: real(data) * (math.nan if next(calls) == 2 else 1))
+    with pytest.raises(training.TrainingError, match="epoch 1, batch 0: the loss is not finite: reconstruction nan"):
+        train(data=vectors(50))
+
+
+def test_a_validation_loss_that_is_not_finite_names_epoch_and_terms():
+    validation = vectors(20)
+    validation[3] = math.inf
+    with pytest.raises(
+        training.TrainingError, match=r"epoch 0: the validation loss is not finite: reconstruction \w+, latent 0, regul"
+    ):
+        train(validation=validation)
+
+
+def test_fewer_samples_than_a_batch_are_an_error():
+    with pytest.raises(training.TrainingError, match="30 training samples are fewer than one batch of 50"):
+        train(data=vectors(30))
