@@ -90,8 +90,9 @@ class Checkout:
         jobs = {}
         for rule, body in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", dry.stdout, re.MULTILINE):
             lines = dict(line.strip().split(": ", 1) for line in body.splitlines())
-            wildcards = [pair.split("=")[1] for pair in lines.get("wildcards", "study=").split(", ")]
-            jobs[" ".join([rule, *wildcards[1:]])] = lines.get("output", "").split(", ")[0]
+            wildcards = dict(pair.split("=") for pair in lines.get("wildcards", f"study={study}").split(", "))
+            wildcards.pop("study", None)
+            jobs[" ".join([rule, *wildcards.values()])] = lines.get("output", "").split(", ")[0]
         jobs.pop("all", None)
         assert jobs or "Nothing to be done" in dry.stdout + dry.stderr
         return jobs

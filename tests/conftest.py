@@ -1,9 +1,14 @@
 """What all tests share: one thread, and the real digits, prepared once."""
 
+import os
+import shutil
+import subprocess
+
 import pytest
 import torch
+from checkout import Checkout
 
-from rae_bench import datasets
+from rae_bench import datasets, storage
 from rae_bench.config import load_study
 
 torch.set_num_threads(1)
@@ -22,3 +27,43 @@ def digit_images(digits):
 @pytest.fixture(scope="session")
 def digit_labels(digits):
     return digits.extras["labels"][digits.splits["validation"]]
+
+
+# --- the workflow, run in copies of the repository --------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory):
+    """A copy of the repository in which nothing has run; for dry runs only."""
+    return Checkout(tmp_path_factory.mktemp("fresh"))
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """A copy of the repository in which the smoke study has run, once for all tests; they may read, not write."""
+    checkout = Checkout(tmp_path_factory.mktemp("smoke"))
+    finished = checkout.snakemake()
+    assert finished.returncode == 0, finished.stderr
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def smoke_frame(smoke):
+    return storage.read_frame(smoke.results / "smoke" / "metrics.parquet")
+
+
+@pytest.fixture(scope="session")
+def smoke_spec():
+    return load_study("smoke").summary()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk is not allowed here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)

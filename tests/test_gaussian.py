@@ -85,7 +85,7 @@ def test_a_dimension_that_does_not_vary_is_an_error(value):
 
 
 @pytest.mark.xfail(strict=True, reason="Cholesky of a matrix singular up to rounding succeeds: no relative check")
-@pytest.mark.parametrize("weights", [(1, 0), (1, 1), (0.5, -2)])
+@pytest.mark.parametrize("weights", [(1, 1), (0.5, -2)])
 def test_a_dimension_that_follows_from_others_is_an_error(weights):
     dependent = codes()
     dependent[:, 2] = dependent[:, :2] @ np.array(weights, dtype=np.float32)

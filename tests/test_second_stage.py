@@ -7,13 +7,13 @@ from rae_bench import densities, specs
 from rae_bench.densities.errors import DensityError
 from rae_bench.densities.second_stage import FittedSecondStage
 
-KL_WEIGHT = 0.05
+KL_WEIGHT = 0.012
 OBJECTIVE = specs.Objective(
     specs.Gaussian("gaussian", 5.0), specs.GaussianKL("kl", KL_WEIGHT), specs.NoRegulariser("none")
 )
 
 
-def spec(epochs=30):
+def spec(epochs=60):
     optimisation = specs.Optimisation(epochs, 50, 3e-3, 1e-7, specs.Cosine("cosine"))
     return specs.SecondStage("second_stage", 64, 1, OBJECTIVE, optimisation)
 
@@ -33,10 +33,10 @@ def fitted():
 def test_samples_have_moments_close_to_the_codes(fitted):
     drawn = fitted.sample(5000, np.random.default_rng(0))
     sd = planted(2000).std(axis=0)
-    # a VAE's law is close, not equal: its samples lack the decoder's noise, of variance KL_WEIGHT
+    # a VAE's law is close, not equal: one trained for a second errs by some 5 % here, its correlation by up to 0.2
     np.testing.assert_allclose((drawn.mean(axis=0) - planted(2000).mean(axis=0)) / sd, 0, atol=0.15)
     np.testing.assert_allclose(drawn.std(axis=0) / sd, 1, atol=0.15)
-    np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(planted(2000).T), atol=0.1)
+    np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(planted(2000).T), atol=0.25)
 
 
 def test_codes_are_standardised_by_their_own_moments(fitted):
@@ -47,7 +47,7 @@ def test_codes_are_standardised_by_their_own_moments(fitted):
 def test_codes_come_through_better_than_chance(fitted):
     held_out = planted(300, seed=2)
     error = ((fitted.through(held_out) - held_out) ** 2).mean(axis=0) / held_out.var(axis=0)
-    assert np.all(error < 0.2)  # the mean's would be 1
+    assert np.all(error < 0.05)  # the mean's would be 1
 
 
 def test_through_is_to_the_inner_codes_and_back(fitted):

@@ -1,0 +1,146 @@
+"""The paper's claims on planted distances: intervals, verdicts, and every comparison counted."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from rae_bench.claims import CLAIMS, claims_table, interval, verdict
+
+STEADY = np.array([0.0, 0.0, 0.0])
+SMALL = np.array([-0.1, 0.1, 0.0])
+LARGE = np.array([-1.0, 0.0, 1.0])
+FAMILIES = {"vae": "variational", "two": "variational", "gp": "regularized", "sn": "regularized", "ae": "plain"}
+LABELS = {"vae": "VAE", "two": "2sVAE", "gp": "RAE-GP", "sn": "RAE-SN", "ae": "AE"}
+
+
+def _values(mean, noise):
+    return pd.Series(mean + noise, index=[0, 1, 2])
+
+
+NOTHING = pd.Series(dtype=float)
+CELLS = {
+    ("vae", "n"): _values(10.0, STEADY),
+    ("vae", "standard_normal"): _values(10.0, STEADY),
+    ("vae", "gmm"): _values(8.0, SMALL),
+    ("vae", "interpolation"): _values(6.0, STEADY),
+    ("two", "n"): _values(9.0, STEADY),
+    ("two", "standard_normal"): _values(10.0, STEADY),
+    ("two", "gmm"): NOTHING,
+    ("two", "interpolation"): _values(7.0, STEADY),
+    ("gp", "n"): _values(7.0, SMALL),
+    ("gp", "standard_normal"): _values(30.0, STEADY),
+    ("gp", "gmm"): _values(3.0, STEADY),
+    ("gp", "interpolation"): _values(4.0, SMALL),
+    ("sn", "n"): _values(12.0, SMALL),
+    ("sn", "standard_normal"): _values(30.0, STEADY),
+    ("sn", "gmm"): _values(8.0, LARGE),
+    ("sn", "interpolation"): _values(6.5, SMALL),
+    ("ae", "n"): _values(3.0, STEADY),
+    ("ae", "standard_normal"): _values(40.0, STEADY),
+    ("ae", "gmm"): _values(3.5, SMALL),
+    ("ae", "interpolation"): _values(6.0, LARGE),
+}
+
+
+def _verdicts(cells=CELLS):
+    data, summary = claims_table({"digits": cells}, FAMILIES, LABELS)
+    return {(row.claim, row.comparison): row.verdict for row in data.itertuples()}, data, summary
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+def test_the_interval_is_that_of_the_paired_t_test(n):
+    difference = pd.Series(np.random.default_rng(n).normal(0.3, 2.0, n))
+    expected = stats.ttest_1samp(difference, 0.0).confidence_interval(0.95)
+    mean, low, high = interval(difference)
+    assert mean == pytest.approx(difference.sum() / n, rel=1e-12)
+    assert (low, high) == pytest.approx((expected.low, expected.high), rel=1e-10)
+
+
+def test_a_single_seed_decides_nothing():
+    assert interval(pd.Series([-5.0])) == (-5.0, -np.inf, np.inf)
+    assert verdict(-np.inf, np.inf) == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-2.0, -0.1, "supported"),
+        (0.1, 2.0, "contradicted"),
+        (-1.0, 1.0, "undecided"),
+        (-1.0, 0.0, "undecided"),
+        (0.0, 1.0, "undecided"),
+    ],
+)
+def test_an_interval_that_holds_zero_is_undecided(low, high, expected):
+    assert verdict(low, high) == expected
+
+
+def test_planted_distances_give_the_verdicts_worked_out_by_hand():
+    """t(0.975, 2) = 4.303: SD 0.1 is a half-width of 0.25 over three seeds, SD 1 one of 2.48."""
+    verdicts, _, _ = _verdicts()
+    assert verdicts == {
+        ("rae_gmm_best", "RAE-GP GMM − VAE GMM"): "supported",  # 3 - 8
+        ("rae_gmm_best", "RAE-SN GMM − VAE GMM"): "undecided",  # 8 - 8
+        ("rae_n_leads", "RAE-GP N − 2sVAE N"): "supported",  # 7 - 9
+        ("rae_n_leads", "RAE-SN N − 2sVAE N"): "contradicted",  # 12 - 9
+        ("no_winner", "RAE-SN GMM − RAE-GP GMM"): "contradicted",  # 8 - 3: nobody beats RAE-GP
+        ("no_winner", "RAE-GP GMM − RAE-SN GMM"): "supported",  # 3 - 8
+        ("ae_close", "AE GMM − 1.25 · RAE-GP GMM"): "undecided",  # 3.5 - 3.75, half-width 0.25 - a hair
+        ("gmm_helps", "VAE: GMM − N"): "supported",  # 8 - 10
+        ("gmm_helps", "RAE-GP: GMM − N"): "supported",  # 3 - 7
+        ("gmm_helps", "RAE-SN: GMM − N"): "supported",  # 8 - 12, half-width 2.48 or less
+        ("gmm_helps", "AE: GMM − N"): "contradicted",  # 3.5 - 3
+        ("gmm_beats_prior", "VAE: GMM − N(0,I)"): "supported",
+        ("gmm_beats_prior", "RAE-GP: GMM − N(0,I)"): "supported",
+        ("gmm_beats_prior", "RAE-SN: GMM − N(0,I)"): "supported",
+        ("gmm_beats_prior", "AE: GMM − N(0,I)"): "supported",
+        ("interpolation", "RAE-GP interp. − VAE interp."): "supported",  # 4 - 6
+        ("interpolation", "RAE-SN interp. − VAE interp."): "contradicted",  # 6.5 - 6
+        ("interpolation", "AE interp. − VAE interp."): "undecided",  # 6 - 6
+    }
+
+
+def test_every_comparison_is_counted_and_none_averaged():
+    _, data, summary = _verdicts()
+    assert list(data["claim"].drop_duplicates()) == list(CLAIMS)
+    assert [(row[1], sum(row[2:])) for row in summary] == [
+        ("digits", n) for n in (2, 2, 2, 1, 4, 4, 3)
+    ]  # RAEs, RAEs, RAEs, AEs, rows with a GMM, the same, all but the variational
+    counted = Counter(data["verdict"])
+    columns = np.array([row[2:] for row in summary]).sum(axis=0)
+    assert list(columns) == [counted["supported"], counted["undecided"], counted["contradicted"]]
+
+
+def test_data_sets_are_counted_apart():
+    worse = {key: series + 20.0 if key[0] in ("gp", "sn", "ae") else series for key, series in CELLS.items()}
+    data, summary = claims_table({"digits": CELLS, "photos": worse}, FAMILIES, LABELS)
+    by_dataset = {row[1]: row[2:] for row in summary if row[0] == CLAIMS["rae_gmm_best"]}
+    assert by_dataset == {"digits": (1, 1, 0), "photos": (0, 0, 2)}
+    assert list(data["dataset"].drop_duplicates()) == ["digits", "photos"]
+
+
+def test_differences_are_paired_by_seed_whatever_the_order():
+    shuffled = {key: series.iloc[::-1] for key, series in CELLS.items() if key[0] == "gp"}
+    _, data, _ = _verdicts()
+    _, again, _ = _verdicts({**CELLS, **shuffled})
+    pd.testing.assert_frame_equal(data, again)
+
+
+def test_a_difference_is_first_minus_second():
+    _, data, _ = _verdicts()
+    first = data[data["comparison"] == "RAE-GP N − 2sVAE N"].iloc[0]
+    assert first["mean_difference"] == pytest.approx(7 - 9)
+    half = 4.302653 * 0.1 / np.sqrt(3)
+    assert (first["low"], first["high"]) == pytest.approx((-2 - half, -2 + half), rel=1e-6)
+    assert first["n_seeds"] == 3
+
+
+def test_a_claim_that_cannot_be_tested_is_left_out():
+    families = {row: family for row, family in FAMILIES.items() if row != "ae"}
+    labels = {row: LABELS[row] for row in families}
+    data, summary = claims_table({"digits": CELLS}, families, labels)
+    assert "ae_close" not in set(data["claim"])
+    assert CLAIMS["ae_close"] not in {row[0] for row in summary}

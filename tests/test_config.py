@@ -1,0 +1,364 @@
+"""Studies: every one loads; every mistake in a file is one line that names the file, the key and what would be right."""
+
+import csv
+import re
+import shutil
+
+import pytest
+import yaml
+from checkout import ROOT, put, unshared
+
+from rae_bench import config
+from rae_bench.config import load_study
+from rae_bench.plain import ConfigError, to_json, to_plain
+
+SMOKE = "studies/smoke.yaml"
+STUDIES = sorted(path.stem for path in (ROOT / "workflow/config/studies").glob("*.yaml"))
+SEARCHES = ROOT / "docs" / "search"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A copy of the configuration that may be edited."""
+    shutil.copytree(config.CONFIG, tmp_path / "config")
+    monkeypatch.setattr(config, "CONFIG", tmp_path / "config")
+    return tmp_path / "config"
+
+
+def _edit(path, *changes):
+    data = unshared(yaml.safe_load(path.read_text()))
+    for keys, value in changes:
+        put(data, keys, value)
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+
+
+def _slices(study):
+    """Every stage's settings, as the workflow hands them over."""
+    for dataset in study.datasets:
+        yield to_json(study.preparation(dataset))
+        yield to_json(study.reference(dataset))
+        yield from (to_json(study.fit(dataset, density)) for density in study.densities)
+        for model in study.models:
+            yield to_json(study.training(dataset, model))
+            yield to_json(study.evaluation(dataset, model))
+    yield to_json(study.summary())
+
+
+# --- what there is ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_loads(name):
+    study = load_study(name)
+    assert study.name == name
+    assert all(_slices(study))
+
+
+def test_the_studies_of_the_readme_exist():
+    assert {"digits", "embedded", "smoke"} <= set(STUDIES)
+
+
+def test_digits_mean_the_same_in_both_studies():
+    digits, embedded = load_study("digits"), load_study("embedded")
+    assert digits.models == embedded.models
+    assert digits.train_seeds == embedded.train_seeds
+    for get in (
+        lambda study: study.preparation("digits"),
+        lambda study: study.reference("digits"),
+        *(lambda study, model=model: study.training("digits", model) for model in digits.models),
+        *(lambda study, model=model: study.evaluation("digits", model) for model in digits.models),
+        *(lambda study, density=density: study.fit("digits", density) for density in digits.densities),
+    ):
+        assert to_json(get(digits)) == to_json(get(embedded))
+
+
+def test_a_training_slice_joins_data_set_budget_model_and_weights(folder):
+    _edit(folder / "weights.yaml", (["digits_mini", "rae_l2"], {"latent": 0.25, "regulariser": 0.5}))
+    _edit(folder / "budgets.yaml", (["digits_smoke", "optimisation", "learning_rate"], 1))
+    assert to_plain(load_study("smoke").training("digits_mini", "rae_l2")) == {
+        "version": 1,
+        "network": {
+            "kind": "convolutional",
+            "channels": 1,
+            "size": 32,
+            "kernel": 4,
+            "width": 4,
+            "latent_dim": 8,
+            "norm_momentum": 0.1,
+        },
+        "objective": {
+            "posterior": {"kind": "deterministic"},
+            "latent": {"kind": "squared_norm", "weight": 0.25},
+            "regulariser": {"kind": "weight_l2", "weight": 0.5},
+        },
+        "optimisation": {
+            "epochs": 10,
+            "batch_size": 32,
+            "learning_rate": 1.0,
+            "adam_epsilon": 1e-7,
+            "schedule": {"kind": "cosine"},
+        },
+        "compute": {"device": "cpu", "threads": 1, "precision": "float32"},
+    }
+
+
+def test_two_rows_share_a_model_and_its_second_stage_is_fitted_once():
+    study = load_study("smoke")
+    assert list(study.rows) == ["vae", "two_stage_vae", "rae_l2"]
+    assert study.models == ["vae", "rae_l2"]
+    assert study.densities_of("vae") == ["standard_normal", "gaussian", "gmm10", "second_stage"]
+    assert study.densities_of("rae_l2") == ["standard_normal", "gaussian", "gmm10"]
+    assert study.through_of("vae") == ("second_stage",)
+    assert study.through_of("rae_l2") == ()
+
+
+def test_a_search_trains_each_point_with_its_own_weights(folder):
+    points = [{"latent": 0.5}, {"latent": 0.25}]
+    _edit(folder / SMOKE, (["search"], {"vae": points}), (["tables"], ["search"]), (["rows"], ["vae", "rae_l2"]))
+    study = load_study("smoke")
+    assert len(study.models) == 3
+    weights = [study.training("digits_mini", model).objective.latent.weight for model in study.models[:2]]
+    assert weights == [0.5, 0.25]
+
+
+def test_a_searched_two_stage_row_varies_its_second_stage_only(folder):
+    points = [{"latent": 0.5}, {"latent": 0.25}]
+    _edit(folder / SMOKE, (["search"], {"two_stage_vae": points}), (["rows"], ["two_stage_vae"]))
+    study = load_study("smoke")
+    assert study.models == ["vae"]
+    stages = [study.fit("digits_mini", row.n).density for row in study.rows.values()]
+    assert [stage.objective.latent.weight for stage in stages] == [0.5, 0.25]
+    assert all(row.through == row.n for row in study.rows.values())
+
+
+# --- the weights are those of the searches ----------------------------------------------------------------
+
+
+def _search(dataset):
+    with (SEARCHES / f"search_{dataset}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.skipif(not SEARCHES.exists(), reason="docs/search does not exist yet")
+@pytest.mark.parametrize("dataset", ["digits", "photos", "faces"])
+def test_the_weights_are_the_best_points_of_the_search(dataset):
+    records = _search(dataset)
+    weights = yaml.safe_load((ROOT / "workflow/config/weights.yaml").read_text())[dataset]
+    models = yaml.safe_load((ROOT / "workflow/config/models.yaml").read_text())
+    assert {record["row"] for record in records} == set(models)
+    for model in models:
+        points = [record for record in records if record["row"] == model]
+        best = min(points, key=lambda record: float(record["criterion"]))
+        assert [record for record in points if record["chosen"].lower() == "true"] == [best]
+        chosen = {term: float(best[term]) for term in ("latent", "regulariser") if best[term]}
+        assert weights[model] == pytest.approx(chosen, rel=1e-9), model
+
+
+@pytest.mark.skipif(not SEARCHES.exists(), reason="docs/search does not exist yet")
+@pytest.mark.parametrize("dataset", ["digits", "photos", "faces"])
+def test_every_model_was_searched_as_long_as_the_others(dataset):
+    records = _search(dataset)
+    counts = {row: [record["row"] for record in records].count(row) for row in {record["row"] for record in records}}
+    assert counts.pop("ae") == 1  # it has no weight
+    assert len(set(counts.values())) == 1
+    assert min(counts.values()) > 1
+
+
+# --- one spelling -----------------------------------------------------------------------------------------
+
+
+def test_comments_key_order_and_spelling_of_numbers_change_no_slice(folder):
+    before = list(_slices(load_study("smoke")))
+    for path in folder.rglob("*.yaml"):
+        text = yaml.safe_dump(_reversed(unshared(yaml.safe_load(path.read_text()))), sort_keys=False)
+        path.write_text(f"# a comment\n{text}")
+    budgets = (folder / "budgets.yaml").read_text()
+    assert "learning_rate: 0.004" in budgets
+    (folder / "budgets.yaml").write_text(budgets.replace("learning_rate: 0.004", "learning_rate: 4.0e-03  # same"))
+    assert list(_slices(load_study("smoke"))) == before
+
+
+def test_a_whole_number_and_the_same_number_with_a_point_are_one_setting(folder):
+    slices = []
+    for sigma in ("1", "1.0"):
+        _edit(folder / "models.yaml", (["vae", "posterior"], {"kind": "fixed_gaussian", "sigma": yaml.safe_load(sigma)}))
+        assert f"sigma: {sigma}\n" in (folder / "models.yaml").read_text()
+        slices.append(list(_slices(load_study("smoke"))))
+    assert slices[0] == slices[1]
+
+
+def _reversed(data):
+    """The same data with every mapping's keys the other way round, but for the rows' order, which is the table's."""
+    if isinstance(data, dict):
+        return {key: _reversed(value) for key, value in reversed(data.items())}
+    return data
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------
+
+MISTAKES = [
+    # file, place and value (`...` deletes), what the message says
+    (SMOKE, ["n_imags"], 300, "studies/smoke.yaml.n_imags: unknown key 'n_imags'; did you mean 'n_images'?"),
+    (SMOKE, ["n_images"], ..., "studies/smoke.yaml: missing n_images"),
+    (SMOKE, ["n_images"], "300", "studies/smoke.yaml.n_images: expected a whole number, found '300'"),
+    (SMOKE, ["n_images"], True, "studies/smoke.yaml.n_images: expected a whole number, found True"),
+    (SMOKE, ["n_images"], 299.5, "studies/smoke.yaml.n_images: expected a whole number, found 299.5"),
+    (SMOKE, ["n_images"], 301, "studies/smoke.yaml.n_images: 301 is more than the 300 test images of 'digits_mini'"),
+    (SMOKE, ["n_images"], 99, "studies/smoke.yaml.metrics.kernel_subset_size: 100 is above n_images, 99"),
+    (SMOKE, ["metrics", "neighbours"], 300, "studies/smoke.yaml.metrics.neighbours: 300"),
+    (SMOKE, ["metrics", "neighbors"], 3, "studies/smoke.yaml.metrics.neighbors: unknown key"),
+    (SMOKE, ["floor_split"], "test", "studies/smoke.yaml.floor_split: 'test' is not one of ['train', 'validation']"),
+    (SMOKE, ["reference_split"], "validation", "studies/smoke.yaml.floor_split: 'validation' is the reference split"),
+    (SMOKE, ["rows"], [], "studies/smoke.yaml.rows: is empty"),
+    (SMOKE, ["datasets"], {}, "studies/smoke.yaml.datasets: is empty"),
+    (SMOKE, ["densities"], [], "studies/smoke.yaml.densities: is empty"),
+    (SMOKE, ["train_seeds"], [], "studies/smoke.yaml.train_seeds: is empty"),
+    (SMOKE, ["sample_seeds"], [], "studies/smoke.yaml.sample_seeds: is empty"),
+    (SMOKE, ["train_seeds"], [0, 1, 0], "studies/smoke.yaml.train_seeds: [0, 1, 0] names something twice"),
+    (SMOKE, ["sample_seeds"], [3, 3], "studies/smoke.yaml.sample_seeds: [3, 3] names something twice"),
+    (SMOKE, ["train_seeds"], [-1], "studies/smoke.yaml: seed -1 is negative"),
+    (SMOKE, ["tables"], ["table1", "table1"], "studies/smoke.yaml.tables: ['table1', 'table1'] names something twice"),
+    (SMOKE, ["tables"], ["tabel1"], "studies/smoke.yaml.tables[0]: 'tabel1' is not one of ['table1', "),
+    (SMOKE, ["rows"], ["vae", "rae_l3"], "studies/smoke.yaml.rows: unknown row 'rae_l3'; did you mean 'rae_l2'?"),
+    (SMOKE, ["rows"], ["vae", "vae"], "studies/smoke.yaml.rows: ['vae', 'vae'] names something twice"),
+    (SMOKE, ["rows"], "vae", "studies/smoke.yaml.rows: expected a list, found 'vae'"),
+    (SMOKE, ["densities"], ["gausian"], "studies/smoke.yaml.densities: unknown density 'gausian'; did you mean 'gaus"),
+    (SMOKE, ["densities"], ["gmm10"], "studies/smoke.yaml.densities: 'standard_normal' is missing; row 'vae' shows it"),
+    (SMOKE, ["datasets"], {"digit_mini": "digits_smoke"}, "unknown data set 'digit_mini'; did you mean 'digits_mini'?"),
+    (SMOKE, ["datasets", "digits_mini"], "digits_smok", "unknown budget 'digits_smok'; did you mean 'digits_smoke'?"),
+    (SMOKE, ["compute", "device"], "gpu", "studies/smoke.yaml.compute.device: 'gpu' is not one of ['cpu', 'cuda']"),
+    (SMOKE, ["search"], {"wae": [{"latent": 1.0}]}, "studies/smoke.yaml.search: unknown row of this study 'wae'"),
+    (SMOKE, ["search"], {"vae": []}, "studies/smoke.yaml.search.vae: is empty"),
+    (SMOKE, ["search"], {"vae": [{"latent": 0.0}]}, "latent.weight: 0.0 must be above 0"),
+    (SMOKE, ["search"], {"vae": [{"regulariser": 1.0}]}, "missing the weight of its term 'latent'"),
+    ("weights.yaml", ["digits_mini", "vae", "latent"], 0, "vae.latent.weight: 0.0 must be above 0 (weights come from wei"),
+    ("weights.yaml", ["digits_mini", "rae_l2", "regulariser"], 0.0, "rae_l2.regulariser.weight: 0.0 must be above 0"),
+    ("weights.yaml", ["digits_mini", "vae", "latent"], "0.1", "weights.yaml.digits_mini.vae.latent: expected a number"),
+    ("weights.yaml", ["digits_mini", "vae", "latent"], True, "weights.yaml.digits_mini.vae.latent: expected a number"),
+    ("weights.yaml", ["digits_mini", "vae", "latent"], float("nan"), "digits_mini.vae.latent: expected a finite number"),
+    ("weights.yaml", ["digits_mini", "vae", "latent"], float("inf"), "digits_mini.vae.latent: expected a finite number"),
+    ("weights.yaml", ["digits_mini", "vae"], {}, "weights.yaml.digits_mini.vae: missing the weight of its term 'latent'"),
+    ("weights.yaml", ["digits_mini", "vae"], ..., "weights.yaml.digits_mini.vae: missing the weight of its term 'latent'"),
+    ("weights.yaml", ["digits_mini"], ..., "weights.yaml.digits_mini.vae: missing the weight of its term 'latent'"),
+    ("weights.yaml", ["digits_mini", "vae", "regulariser"], 1.0, "weights.yaml.digits_mini.vae.regulariser: 1.0 has no te"),
+    ("weights.yaml", ["digits_mini", "vae", "latnt"], 1.0, "weights.yaml.digits_mini.vae.latnt: unknown term 'latnt'"),
+    ("weights.yaml", ["digits_mini", "second_stage"], {}, "weights.yaml.digits_mini.second_stage: missing the weight"),
+    ("weights.yaml", ["digits_mini", "rae_l3"], {}, "weights.yaml.digits_mini"),  # no such model
+    ("weights.yaml", ["digts"], {}, "weights.yaml"),  # no such data set
+    ("models.yaml", ["vae", "posterior"], {"kind": "deterministic"}, "models.yaml.vae.latent: 'kl' needs a posterior wit"),
+    ("models.yaml", ["vae", "latent", "kind"], "l2", "models.yaml.vae.latent.kind: 'l2' is not one of ['kl', 'mmd', 'no"),
+    ("models.yaml", ["vae", "latent", "weight"], 3.0, "models.yaml.vae.latent"),  # weights stand in weights.yaml
+    ("models.yaml", ["vae", "decoder"], {}, "models.yaml.vae.decoder: unknown key 'decoder'"),
+    ("models.yaml", ["vae", "posterior", "log_sigma_bound"], ..., "models.yaml.vae.posterior: missing log_sigma_bound"),
+    ("models.yaml", ["vae", "latent"], "kl", "models.yaml.vae.latent: expected a mapping of keys to values, found 'kl'"),
+    ("models.yaml", ["vae", "latent", "kind"], ["kl"], "models.yaml.vae.latent.kind: ['kl'] is not one of"),
+    ("rows.yaml", ["vae", "model"], "vea", "rows.yaml.vae.model: unknown model 'vea'; did you mean 'vae'?"),
+    ("rows.yaml", ["vae", "n"], "gausian", "rows.yaml.vae.n: unknown density 'gausian'; did you mean 'gaussian'?"),
+    ("rows.yaml", ["vae", "gmm"], "gmm11", "rows.yaml.vae.gmm: unknown density 'gmm11'; did you mean 'gmm10'?"),
+    ("rows.yaml", ["two_stage_vae", "through"], "second", "rows.yaml.two_stage_vae.through: unknown density 'second'"),
+    ("rows.yaml", ["two_stage_vae", "through"], "gaussian", "rows.yaml.two_stage_vae.through: 'gaussian'"),  # no codec
+    ("rows.yaml", ["vae", "family"], "vae", "rows.yaml.vae.family: 'vae' is not one of ['variational', 'regularized', 'p"),
+    ("densities.yaml", ["gmm10", "n_components"], 67, "studies/smoke.yaml: 'gmm10' needs at least 603 training codes of"),
+    ("densities.yaml", ["gmm10", "kind"], "gmm", "densities.yaml.gmm10.kind: 'gmm' is not one of ['gaussian', 'mixture"),
+    ("densities.yaml", ["gmm10", "kind"], ..., "densities.yaml.gmm10.kind: None is not one of"),
+    ("densities.yaml", ["gmm10"], "gaussian", "densities.yaml.gmm10: expected a mapping"),
+    ("densities.yaml", ["gmm10"], None, "densities.yaml.gmm10: expected a mapping"),
+    ("densities.yaml", ["gmm10", "n_inits"], 3, "densities.yaml.gmm10.n_inits: unknown key 'n_inits'; did you mean 'n_in"),
+    ("densities.yaml", ["second_stage", "objective"], ..., "densities.yaml.second_stage: missing objective"),
+    ("densities.yaml", ["second_stage", "optimisation", "batch_size"], 601, "batch_size"),  # of 600 codes
+    ("budgets.yaml", ["digits_smoke", "kernel"], 3, "budgets.yaml.digits_smoke.kernel: 3 is not one of [4, 5]"),
+    ("budgets.yaml", ["digits_smoke", "latent_dim"], 0, "budgets.yaml.digits_smoke.latent_dim: 0 must be above 0"),
+    ("budgets.yaml", ["digits_smoke", "optimisation", "batch_size"], 601, "budgets.yaml"),
+    ("budgets.yaml", ["digits_smoke", "optimisation", "epochs"], 1.5, "digits_smoke.optimisation.epochs: expected a whole"),
+    ("budgets.yaml", ["digits_smoke", "optimisation", "schedule", "kind"], "cosin", "optimisation.schedule.kind: 'cosin'"),
+    ("datasets.yaml", ["digits_mini", "data", "size"], 48, "48"),
+    ("datasets.yaml", ["digits_mini", "data", "source", "kind"], "mnist", "digits_mini.data.source.kind: 'mnist' is not "),
+    ("datasets.yaml", ["digits_mini", "extractor"], "inception", "datasets.yaml.digits_mini.extractor: 'inception' is not"),
+    ("datasets.yaml", ["digits_mini", "data", "n_test"], 0, "datasets.yaml.digits_mini.data.n_test: 0 must be above 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "keys", "value", "expected"), MISTAKES, ids=lambda part: str(part)[:40])
+def test_a_mistake_is_one_line_that_names_file_and_key(folder, file, keys, value, expected):
+    _edit(folder / file, (keys, value))
+    with pytest.raises(ConfigError, match=re.escape(expected)) as error:
+        load_study("smoke")
+    assert "\n" not in str(error.value)
+    assert re.match(r"(studies/smoke|\w+)\.yaml\b", str(error.value))
+
+
+SPELLING = [
+    # file, text and what stands there instead, what the message says
+    ("budgets.yaml", "learning_rate: 4.0e-3", "learning_rate: 4e-3", "learning_rate: expected a number, found '4e-3'; it is"),
+    ("budgets.yaml", "learning_rate: 4.0e-3", "learning_rate: .nan", "learning_rate: expected a finite number, found nan"),
+    ("budgets.yaml", "  width: 4\n", "  width: 4\n  width: 8\n", r"budgets\.yaml: line \d+: the key 'width' stands twice"),
+    ("rows.yaml", "cv_vae: {label", "vae: {label", r"rows\.yaml: line \d+: the key 'vae' stands twice"),
+    (SMOKE, "n_images: 300", "n_images: 300\nn_images: 200", r"smoke\.yaml: line \d+: the key 'n_images' stands twice"),
+    (SMOKE, "sample_seeds: [0]", "sample_seeds: [0", r"smoke\.yaml: not YAML: "),
+    (SMOKE, "title:", "title: a: b", r"smoke\.yaml: not YAML: "),
+    (SMOKE, "search: {}", "search: !!python/object/apply:os.getcwd []", r"smoke\.yaml: not YAML: "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "found", "written", "expected"), SPELLING, ids=lambda part: str(part)[:40])
+def test_a_mistake_of_spelling_is_one_line_too(folder, file, found, written, expected):
+    text = (folder / file).read_text()
+    assert found in text
+    (folder / file).write_text(text.replace(found, written))
+    with pytest.raises(ConfigError, match=expected) as error:
+        load_study("smoke")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"- 1\n", b"\xff\xfe\x00", b"{"])
+def test_a_study_that_is_no_mapping_is_refused(folder, content):
+    (folder / SMOKE).write_bytes(content)
+    with pytest.raises(ConfigError, match=r"smoke\.yaml: ") as error:
+        load_study("smoke")
+    assert "\n" not in str(error.value)
+
+
+def test_the_largest_mixture_the_codes_allow_is_accepted(folder):
+    """66 components x (8 + 1) = 594 of 600 training codes; one component more needs 603 (a mistake above)."""
+    _edit(folder / "densities.yaml", (["gmm10", "n_components"], 66))
+    assert load_study("smoke").fit("digits_mini", "gmm10").density.n_components == 66
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "smok", "", "studies/smoke"])
+def test_a_study_that_does_not_exist_is_refused_with_those_that_do(name):
+    with pytest.raises(ConfigError, match=re.escape(f"unknown study {name!r}") + ".*Known: digits, embedded, ") as error:
+        load_study(name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_near_name_is_suggested():
+    with pytest.raises(ConfigError, match=r"unknown study 'smok'; did you mean 'smoke'\?"):
+        load_study("smok")
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a b", "A", "x_point1"])
+@pytest.mark.parametrize(
+    ("file", "like", "use"),
+    [
+        ("datasets.yaml", "digits_mini", lambda name: (["datasets"], {name: "digits_smoke"})),
+        ("densities.yaml", "gaussian", lambda name: (["densities"], ["standard_normal", "gaussian", "gmm10", name])),
+        ("models.yaml", "vae", None),
+        ("rows.yaml", "vae", lambda name: (["rows"], [name])),
+    ],
+)
+def test_a_name_that_would_leave_the_results_folder_is_refused(folder, file, like, use, name):
+    """Names become paths; `_point` marks the points of a search."""
+    entries = unshared(yaml.safe_load((folder / file).read_text()))
+    _edit(folder / file, ([name], entries[like]))
+    if use is not None:
+        _edit(folder / SMOKE, use(name))
+    with pytest.raises(ConfigError, match=re.escape(f"{file}: {name!r}")):
+        load_study("smoke")
+
+
+@pytest.mark.parametrize("name", ["datasets", "Bad Name"])
+def test_a_study_whose_results_would_mix_with_others_is_refused(folder, name):
+    """results/datasets belongs to the data sets."""
+    shutil.copy(folder / SMOKE, folder / "studies" / f"{name}.yaml")
+    with pytest.raises(ConfigError):
+        load_study(name)

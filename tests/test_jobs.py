@@ -1,0 +1,204 @@
+"""Stage processes: one writer at a time, none outliving its driver, each leaving what it did."""
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+from checkout import ROOT, environment
+
+from rae_bench import jobs
+from rae_bench.config import load_study
+from rae_bench.jobs import Job, JobError, read_state, study_jobs
+from rae_bench.storage import StorageError
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from rae_bench import jobs
+
+with jobs.running("train", {}, {}, {"model": Path(sys.argv[1])}) as progress:
+    progress(3, 10)
+    print("started", flush=True)
+    time.sleep(120)
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_driver(monkeypatch):
+    monkeypatch.delenv(jobs.DRIVER, raising=False)
+
+
+@pytest.fixture
+def job(tmp_path):
+    return Job("train", "digits/vae/seed0", tmp_path / "run" / "model.safetensors")
+
+
+@contextlib.contextmanager
+def _writing(job, driver=None):
+    """Another process at work on the job's output."""
+    env = environment(ROOT) | ({} if driver is None else {jobs.DRIVER: str(driver)})
+    command = [sys.executable, "-c", WRITER, str(job.output)]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "started\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def _run(job, body=lambda: None):
+    with jobs.running(job.stage, {"version": 1}, {}, {"model": job.output}):
+        job.output.write_text("weights")
+        body()
+
+
+def test_a_finished_job_leaves_its_cost_and_what_it_read_and_wrote(job, tmp_path):
+    (tmp_path / "input").write_text("images")
+    before = time.time()
+    with jobs.running("train", {"version": 1}, {"images": tmp_path / "input"}, {"model": job.output}):
+        job.output.write_text("weights")
+        time.sleep(0.2)
+    state = read_state(job)
+    assert state["status"] == "done"
+    assert state["pid"] == os.getpid()
+    assert before <= state["started"] <= time.time()
+    assert state["seconds"] >= 0.2
+    assert state["cpu_seconds"] >= state["import_seconds"] > 0
+    assert 10 < state["peak_mib"] < 10_000
+    record = json.loads((tmp_path / "run" / "model.record.json").read_text())
+    assert record["read"] == {"images": hashlib.sha256(b"images").hexdigest()}
+    assert record["wrote"] == {"model": hashlib.sha256(b"weights").hexdigest()}
+    assert (record["stage"], record["settings"]) == ("train", {"version": 1})
+
+
+def test_a_record_holds_nothing_that_differs_from_run_to_run(job):
+    contents = []
+    for _ in range(2):
+        _run(job)
+        contents.append(job.output.with_suffix(".record.json").read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_a_failed_job_says_why_and_can_run_again(job):
+    def fail():
+        raise RuntimeError("the loss\nis not finite")
+
+    with pytest.raises(RuntimeError, match="not finite"):
+        _run(job, fail)
+    state = read_state(job)
+    assert (state["status"], state["error"]) == ("failed", "the loss is not finite")
+    assert not job.output.with_suffix(".record.json").exists()
+    _run(job)
+    assert read_state(job)["status"] == "done"
+
+
+def test_a_job_waits_until_its_output_exists(job):
+    assert read_state(job)["status"] == "waiting"
+    _run(job)
+    job.output.unlink()
+    assert read_state(job)["status"] == "waiting"
+    job.output.with_suffix(".job.json").unlink()
+    job.output.write_text("weights")
+    assert read_state(job)["status"] == "done"
+
+
+def test_a_state_that_cannot_be_read_is_an_error_that_names_it(job):
+    _run(job)
+    job.output.with_suffix(".job.json").write_text("{")
+    with pytest.raises(StorageError, match=r"model\.job\.json"):
+        read_state(job)
+
+
+def test_a_second_writer_is_refused_while_the_first_lives_and_starts_when_it_was_killed(job, monkeypatch):
+    monkeypatch.setattr(jobs, "LOCK_WAIT", 0.3)
+    with _writing(job) as first:
+        state = read_state(job)
+        assert (state["status"], state["done"], state["of"]) == ("running", 3, 10)
+        with pytest.raises(JobError, match=rf"process {first.pid} is writing this run; wait for it or end it$"):
+            _run(job)
+        assert read_state(job)["pid"] == first.pid
+        first.kill()
+        first.wait()
+        assert read_state(job)["status"] == "interrupted"
+        _run(job)
+    assert read_state(job)["status"] == "done"
+
+
+def test_a_writer_waits_for_one_that_is_about_to_end(job, monkeypatch):
+    monkeypatch.setattr(jobs, "LOCK_WAIT", 20.0)
+    with _writing(job) as first:
+        subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -9 {first.pid}"]).wait()
+        _run(job)
+    assert read_state(job)["status"] == "done"
+
+
+def test_a_stage_ends_with_its_driver(job):
+    driver = subprocess.Popen(["sleep", "300"])
+    try:
+        with _writing(job, driver=driver.pid) as stage:
+            assert stage.poll() is None
+            driver.kill()
+            driver.wait()
+            assert stage.wait(timeout=5) != 0
+    finally:
+        driver.kill()
+    assert read_state(job)["status"] == "interrupted"
+    assert not job.output.exists()
+
+
+def test_a_stage_whose_driver_is_gone_ends_at_once(job):
+    driver = subprocess.Popen(["true"])
+    driver.wait()
+    env = environment(ROOT) | {jobs.DRIVER: str(driver.pid)}
+    stage = subprocess.Popen([sys.executable, "-c", WRITER, str(job.output)], env=env, stdout=subprocess.DEVNULL)
+    assert stage.wait(timeout=20) != 0  # most of it imports
+
+
+def test_a_stage_run_by_hand_needs_no_driver(job):
+    with _writing(job) as stage, pytest.raises(subprocess.TimeoutExpired):
+        stage.wait(timeout=1)
+
+
+def test_one_driver_holds_a_results_folder_until_it_ends(tmp_path):
+    with (
+        jobs.claim(tmp_path / "results"),
+        pytest.raises(JobError, match=rf"results/ is in use by another command, process {os.getpid()}; wait for it"),
+    ):
+        jobs.claim(tmp_path / "results")
+    jobs.claim(tmp_path / "results").close()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_the_suite(tmp_path):
+    """`cli.main` turns the suite's own errors into one line; anything else is a traceback."""
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises((JobError, StorageError), match="file"),
+        jobs.running("train", {}, {}, {"model": tmp_path / "file" / "model.safetensors"}),
+    ):
+        pass
+
+
+def test_a_full_disk_is_an_error_of_the_suite(small_disk):
+    with contextlib.suppress(OSError), (small_disk / "fill").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    with (
+        pytest.raises((JobError, StorageError), match=str(small_disk)),
+        jobs.running("train", {}, {}, {"model": small_disk / "model.safetensors"}),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["smoke", "digits", "embedded"])
+def test_the_jobs_of_a_study_are_those_of_the_workflow(fresh, name):
+    planned = fresh.plan(name)
+    listed = study_jobs(load_study(name), fresh.results)
+    assert len({job.output for job in listed}) == len(listed)
+    assert {str(job.output.relative_to(fresh.path)) for job in listed} == set(planned.values())
+    assert Counter(job.stage for job in listed) == Counter(plan.split()[0] for plan in planned)

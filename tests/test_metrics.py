@@ -1,0 +1,74 @@
+"""`measure`: every metric by name, real first, features that do not fit together refused."""
+
+import numpy as np
+import pytest
+
+from rae_bench import specs
+from rae_bench.metrics import MetricError, Reference, fidelity, measure
+
+SETTINGS = specs.MetricSettings(kernel_subsets=2, kernel_subset_size=20, neighbours=3)
+
+
+def features(n=40, d=4, seed=0, scale=1.0):
+    return (scale * np.random.default_rng(seed).standard_normal((n, d))).astype(np.float32)
+
+
+def test_equal_sets_are_perfect():
+    found = measure(Reference.of(features()), features(), SETTINGS)
+    assert sorted(found) == [
+        "frechet_distance",
+        "kernel_distance",
+        "kernel_distance_subset_sd",
+        "precision",
+        "recall",
+    ]
+    assert found["frechet_distance"] == pytest.approx(0, abs=1e-6)
+    assert found["precision"] == found["recall"] == 1
+    assert all(type(value) is float for value in found.values())
+
+
+def test_the_reference_is_the_real_side():
+    collapsed = measure(Reference.of(features()), features(seed=1, scale=0.01), SETTINGS)
+    assert collapsed["precision"] > 0.9
+    assert collapsed["recall"] < 0.1
+
+
+def test_measuring_changes_nothing_and_prints_nothing(capsys):
+    reference, fake = Reference.of(features()), features(seed=1)
+    copies = reference.features.copy(), fake.copy()
+    assert measure(reference, fake, SETTINGS) == measure(reference, fake, SETTINGS)
+    np.testing.assert_array_equal(reference.features, copies[0])
+    np.testing.assert_array_equal(fake, copies[1])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_fake_features_that_are_not_finite_are_an_error():
+    broken = features(seed=1)
+    broken[5, 0] = np.nan
+    with pytest.raises(
+        MetricError, match="fake features hold values that are not finite in 1 rows, the first is row 5"
+    ):
+        measure(Reference.of(features()), broken, SETTINGS)
+
+
+def test_features_of_another_dimension_are_an_error():
+    with pytest.raises(MetricError, match="fake features have dimension 5, real ones 4"):
+        measure(Reference.of(features()), features(d=5), SETTINGS)
+
+
+def test_one_image_is_too_few():
+    with pytest.raises(MetricError, match=r"fake features have shape \(1, 4\); expected \(n, d\) with n at least 2"):
+        measure(Reference.of(features()), features(1), SETTINGS)
+
+
+@pytest.mark.parametrize("version", ["0.3.0", "0.40.1", "1.0"])
+def test_another_torch_fidelity_is_refused(version, monkeypatch):
+    monkeypatch.setattr(fidelity.importlib.metadata, "version", lambda _: version)
+    with pytest.raises(ImportError, match=f"torch-fidelity {version} is installed, 0.4.x is needed"):
+        fidelity.call("metric_fid", "fid_statistics_to_metric")
+
+
+def test_features_reach_torch_fidelity_in_float64():
+    tensor = fidelity.tensor(features()[::2])
+    assert str(tensor.dtype) == "torch.float64"
+    np.testing.assert_array_equal(tensor.numpy(), features()[::2].astype(np.float64))

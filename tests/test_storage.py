@@ -1,0 +1,220 @@
+"""Result files: read with checks, written whole, the same bytes for the same data, and never code."""
+
+import hashlib
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rae_bench import storage
+from rae_bench.storage import StorageError
+
+ARRAY = np.arange(12.0).reshape(3, 4)
+FRAME = pd.DataFrame({"name": ["a", "b"], "value": [0.5, -1.25]})
+WRITE = {
+    "x.json": lambda path: storage.write_json(path, {"b": [1, 2.5], "a": "é"}),
+    "x.safetensors": lambda path: storage.write_arrays(path, {"z": ARRAY, "a": ARRAY[0]}, {"seed": 3}),
+    "x.npy": lambda path: storage.write_npy(path, ARRAY),
+    "x.parquet": lambda path: storage.write_frame(path, FRAME),
+    "x.csv": lambda path: storage.write_frame(path, FRAME),
+    "x.md": lambda path: storage.write_text(path, "| é |\n"),
+    "x.png": lambda path: storage.render(path, lambda target: target.write_bytes(b"pixels")),
+}
+READ = {
+    "x.json": storage.read_json,
+    "x.safetensors": storage.read_arrays,
+    "x.npy": storage.read_npy,
+    "x.parquet": storage.read_frame,
+}
+DAMAGE = {
+    "missing": lambda data: None,
+    "empty": lambda data: b"",
+    "truncated": lambda data: data[: len(data) // 2],
+    "last byte lost": lambda data: data[:-3],
+    "foreign": lambda data: b"%PDF-1.4 is something else entirely" * 10,
+    "altered header": lambda data: bytes(255 - byte for byte in data[:24]) + data[24:],
+    "altered end": lambda data: data[:-8] + bytes(255 - byte for byte in data[-8:]),
+}
+UNDETECTED = {("x.npy", "altered end"), ("x.safetensors", "altered end"), ("x.parquet", "altered header")}
+"""Altered numbers look like numbers: the SHA-256s of manifests and records tell them apart, not the format."""
+
+
+class Bomb:
+    """Unpickled, it writes the file it is told to."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), [(name, damage) for name in READ for damage in DAMAGE if (name, damage) not in UNDETECTED]
+)
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path, name, damage):
+    path = tmp_path / name
+    WRITE[name](path)
+    data = DAMAGE[damage](path.read_bytes())
+    path.unlink()
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(StorageError) as error:
+        READ[name](path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_truncated_array_is_an_error_when_memory_mapped_too(tmp_path):
+    storage.write_npy(tmp_path / "x.npy", ARRAY)
+    (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-8])
+    with pytest.raises(StorageError, match=r"x\.npy: "):
+        storage.read_npy(tmp_path / "x.npy", memory_map=True)
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.safetensors", "x.npy"])
+def test_a_folder_is_not_a_file(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(StorageError, match=name):
+        READ[name](tmp_path / name)
+
+
+def test_an_archive_of_arrays_is_not_an_array(tmp_path):
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.savez(file, a=ARRAY)
+    with pytest.raises(StorageError, match=r"x\.npy: "):
+        storage.read_npy(tmp_path / "x.npy")
+
+
+def test_safetensors_of_another_program_are_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    save_file({"a": ARRAY}, tmp_path / "x.safetensors")
+    with pytest.raises(StorageError, match=r"x\.safetensors: .*not one of this suite"):
+        storage.read_arrays(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_pickle_is_refused_and_not_executed(tmp_path, name):
+    (tmp_path / name).write_bytes(pickle.dumps(Bomb(tmp_path / "executed")))
+    with pytest.raises(StorageError, match=name):
+        READ[name](tmp_path / name)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_an_array_of_objects_is_refused_and_not_executed(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([Bomb(tmp_path / "executed")], dtype=object), allow_pickle=True)
+    with pytest.raises(StorageError, match=r"x\.npy"):
+        storage.read_npy(tmp_path / "x.npy")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_an_array_of_objects_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="Object arrays"):
+        storage.write_npy(tmp_path / "x.npy", np.array([Bomb(tmp_path)], dtype=object))
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.int64).reshape(2, 3),
+        np.arange(6, dtype=np.float32).reshape(2, 3).T,  # not contiguous
+        np.zeros((0, 3), dtype=np.uint8),
+        np.array(7, dtype=np.int64),  # a batch norm's counter
+    ],
+    ids=["matrix", "transposed", "empty", "scalar"],
+)
+def test_arrays_come_back_as_they_were(tmp_path, array):
+    storage.write_arrays(tmp_path / "x.safetensors", {"array": array}, {"seed": 3, "name": "é"})
+    arrays, about = storage.read_arrays(tmp_path / "x.safetensors")
+    assert about == {"seed": 3, "name": "é"}
+    assert arrays["array"].dtype == array.dtype
+    assert arrays["array"].shape == array.shape
+    np.testing.assert_array_equal(arrays["array"], array)
+
+
+def test_frames_json_and_npy_come_back_as_they_were(tmp_path):
+    for name in ("x.parquet", "x.json", "x.npy"):
+        WRITE[name](tmp_path / name)
+    pd.testing.assert_frame_equal(storage.read_frame(tmp_path / "x.parquet"), FRAME)
+    assert storage.read_json(tmp_path / "x.json") == {"a": "é", "b": [1, 2.5]}
+    np.testing.assert_array_equal(storage.read_npy(tmp_path / "x.npy", memory_map=True), ARRAY)
+
+
+def test_csv_is_what_other_programs_read(tmp_path):
+    WRITE["x.csv"](tmp_path / "x.csv")
+    assert (tmp_path / "x.csv").read_bytes() == b"name,value\na,0.5\nb,-1.25\n"
+
+
+@pytest.mark.parametrize("name", WRITE)
+def test_the_same_data_are_the_same_bytes(tmp_path, name):
+    WRITE[name](tmp_path / "once" / name)
+    WRITE[name](tmp_path / "twice" / name)
+    assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "twice" / name).read_bytes()
+
+
+def test_the_order_of_names_does_not_change_bytes(tmp_path):
+    storage.write_arrays(tmp_path / "a", {"x": ARRAY, "y": ARRAY[0]}, {"k": 1, "l": 2})
+    storage.write_arrays(tmp_path / "b", {"y": ARRAY[0], "x": ARRAY}, {"l": 2, "k": 1})
+    storage.write_json(tmp_path / "c", {"x": 1, "y": 2})
+    storage.write_json(tmp_path / "d", {"y": 2, "x": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "c").read_bytes() == (tmp_path / "d").read_bytes()
+
+
+def test_a_writer_that_fails_halfway_leaves_the_old_file_and_no_temporary(tmp_path):
+    path = tmp_path / "x.png"
+    path.write_bytes(b"old")
+
+    def draw(target):
+        target.write_bytes(b"half")
+        raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        storage.render(path, draw)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"x.png": b"old"}
+
+
+def test_json_without_a_spelling_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        storage.write_json(tmp_path / "x.json", {"value": float("nan")})
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_that_names_the_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="file/x.json: cannot be written: "):
+        storage.write_json(tmp_path / "file" / "x.json", {})
+
+
+BIG = np.random.default_rng(0).normal(size=100_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("x.npy", lambda path: storage.write_npy(path, BIG)),
+        ("x.safetensors", lambda path: storage.write_arrays(path, {"a": BIG}, {})),
+        ("x.parquet", lambda path: storage.write_frame(path, pd.DataFrame({"a": BIG}))),
+        ("x.csv", lambda path: storage.write_frame(path, pd.DataFrame({"a": BIG}))),
+        ("x.json", lambda path: storage.write_json(path, BIG.tolist())),
+        ("x.png", lambda path: storage.render(path, lambda target: target.write_bytes(BIG.tobytes()))),
+    ],
+)
+def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing(small_disk, name, write):
+    with pytest.raises(StorageError) as error:
+        write(small_disk / name)
+    assert str(error.value).startswith(f"{small_disk / name}: cannot be written: ")
+    assert "None" not in str(error.value)
+    assert not any(small_disk.iterdir())
+
+
+def test_hashes_are_sha256(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
+    assert storage.sha256(tmp_path / "x") == known
+    assert storage.hashes({"name": tmp_path / "x"}) == {"name": hashlib.sha256(b"abc").hexdigest()}
+    with pytest.raises(StorageError, match="no such file"):
+        storage.sha256(tmp_path / "y")
