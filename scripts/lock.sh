@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
     "${PYTHON:-.venv/bin/python}" -m pip check > /dev/null
     "${PYTHON:-.venv/bin/python}" -m pip freeze --exclude-editable |
         grep -v '^rae_bench' |
-        sed -E 's/ @ file:.*(([0-9]+\.)+[0-9]+)-py3.*/==\1/; s/^(nvidia-.*|triton==.*|cuda-.*)$/\1 ; sys_platform == "linux"/'
+        sed -E 's/^(nvidia-.*|triton==.*|cuda-.*)$/\1 ; sys_platform == "linux"/'
 } > requirements.lock
 cat > environment.yml <<'YML'
 # For conda users: the same versions as everybody else's, from the same lock.

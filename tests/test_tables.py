@@ -245,7 +245,7 @@ def test_the_claims_count_comparisons(written):
 
 
 def test_a_search_chooses_the_point_with_the_least_geometric_mean(smoke_spec, tmp_path):
-    """Points 0 and 1 of the VAE: sqrt(4 x 9) = 6 against sqrt(2 x 32) = 8, whose sum is no smaller."""
+    """The cube roots of 3 x 4 x 18 and of 1 x 16 x 32 are 6 and 8."""
     rows = {f"vae_point{i}": replace(ROWS["vae"], model=f"vae_point{i}") for i in range(2)}
     training = smoke_spec.trainings["digits_mini"]["vae"]
     trainings = {}
@@ -254,9 +254,9 @@ def test_a_search_chooses_the_point_with_the_least_geometric_mean(smoke_spec, tm
         trainings[f"vae_point{i}"] = replace(training, objective=replace(training.objective, latent=latent))
     values = {
         ("vae_point0", "sample", "standard_normal"): [4.0],
-        ("vae_point0", "sample", "gmm10"): [9.0],
+        ("vae_point0", "sample", "gmm10"): [18.0],
         ("vae_point0", "reconstruction", ""): [3.0],
-        ("vae_point1", "sample", "standard_normal"): [2.0],
+        ("vae_point1", "sample", "standard_normal"): [16.0],
         ("vae_point1", "sample", "gmm10"): [32.0],
         ("vae_point1", "reconstruction", ""): [1.0],
     }
