@@ -227,12 +227,11 @@ def evaluate(options: argparse.Namespace) -> None:
             state, fits[name] = storage.read_arrays(path)
             fitted[name] = densities.restore(parse(specs.Density, fits[name]["density"], f"{path}: density"), state)
         manifest = storage.read_json(options.manifest)
-        labels = None
-        if (folder / "labels.npy").exists():
-            indices = storage.read_npy(folder / f"{spec.reference_split}.npy")
-            labels = storage.read_npy(folder / "labels.npy")[indices][: spec.n_images]
+        labels = datasets.load_labels(folder, spec.reference_split)
         real = Reference(arrays["features"], arrays["mean"], arrays["covariance"])
         images = datasets.load_split(folder, spec.reference_split)[: spec.n_images]
+        if labels is not None:
+            labels = labels[: spec.n_images]
         evaluated = run(spec, model, fitted, real, images, labels, extractor, options.seed)
         context = results.Context(
             study=options.study,

@@ -169,14 +169,31 @@ def load_split(folder: Path, split: str) -> Images:
     Raises:
         StorageError, DataError: a file is missing or differs from the manifest.
     """
-    manifest = storage.read_json(folder / "manifest.json")
-    for name in ("images", split):
-        path = folder / f"{name}.npy"
-        if storage.sha256(path) != manifest["sha256"][name]:
-            raise DataError(f"{path}: differs from its manifest; delete {folder} and run again")
+    _check_unaltered(folder, "images", split)
     indices = storage.read_npy(folder / f"{split}.npy")
     images: Images = np.ascontiguousarray(storage.read_npy(folder / "images.npy", memory_map=True)[indices])
     return images
+
+
+def load_labels(folder: Path, split: str) -> Indices | None:
+    """The labels of one split's images, int64 (n,), or None where the data set has none.
+
+    Raises:
+        StorageError, DataError: a file is missing or differs from the manifest.
+    """
+    if "labels" not in storage.read_json(folder / "manifest.json")["sha256"]:
+        return None
+    _check_unaltered(folder, "labels", split)
+    labels: Indices = storage.read_npy(folder / "labels.npy")[storage.read_npy(folder / f"{split}.npy")]
+    return labels
+
+
+def _check_unaltered(folder: Path, *names: str) -> None:
+    expected = storage.read_json(folder / "manifest.json")["sha256"]
+    for name in names:
+        path = folder / f"{name}.npy"
+        if storage.sha256(path) != expected[name]:
+            raise DataError(f"{path}: differs from its manifest; delete {folder} and run again")
 
 
 # --- digits -----------------------------------------------------------------------------------------------

@@ -273,6 +273,13 @@ class Plateau:
     patience: int
     threshold: float
 
+    def __post_init__(self) -> None:
+        _positive(self, "patience")
+        if not 0 < self.factor < 1:
+            raise ConfigError(f"factor: {self.factor} must lie between 0 and 1")
+        if self.threshold < 0:
+            raise ConfigError(f"threshold: {self.threshold} must not be negative")
+
 
 @dataclass(frozen=True)
 class Cosine:

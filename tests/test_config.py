@@ -1,4 +1,4 @@
-"""Studies: every one loads; every mistake in a file is one line that names the file, the key and what would be right."""
+"""Studies: every one loads; a mistake in a file is one line that names the file, the key and what would be right."""
 
 import csv
 import re
@@ -134,31 +134,33 @@ def test_a_searched_two_stage_row_varies_its_second_stage_only(folder):
 # --- the weights are those of the searches ----------------------------------------------------------------
 
 
-def _search(dataset):
-    with (SEARCHES / f"search_{dataset}.csv").open() as file:
-        return list(csv.DictReader(file))
+def _searched(dataset):
+    """Every point of the searches of a data set, by the name its weights stand under in weights.yaml."""
+    points = {}
+    for file in (f"search_{dataset}.csv", f"search_second_stage_{dataset}.csv"):
+        with (SEARCHES / file).open() as lines:
+            for record in csv.DictReader(lines):
+                points.setdefault(record["row"].replace("two_stage_vae", "second_stage"), []).append(record)
+    return points
 
 
 @pytest.mark.skipif(not SEARCHES.exists(), reason="docs/search does not exist yet")
 @pytest.mark.parametrize("dataset", ["digits", "photos", "faces"])
 def test_the_weights_are_the_best_points_of_the_search(dataset):
-    records = _search(dataset)
     weights = yaml.safe_load((ROOT / "workflow/config/weights.yaml").read_text())[dataset]
-    models = yaml.safe_load((ROOT / "workflow/config/models.yaml").read_text())
-    assert {record["row"] for record in records} == set(models)
-    for model in models:
-        points = [record for record in records if record["row"] == model]
+    searched = _searched(dataset)
+    assert set(searched) == set(weights)
+    for name, points in searched.items():
         best = min(points, key=lambda record: float(record["criterion"]))
         assert [record for record in points if record["chosen"].lower() == "true"] == [best]
         chosen = {term: float(best[term]) for term in ("latent", "regulariser") if best[term]}
-        assert weights[model] == pytest.approx(chosen, rel=1e-9), model
+        assert weights[name] == pytest.approx(chosen, rel=1e-9), name
 
 
 @pytest.mark.skipif(not SEARCHES.exists(), reason="docs/search does not exist yet")
 @pytest.mark.parametrize("dataset", ["digits", "photos", "faces"])
 def test_every_model_was_searched_as_long_as_the_others(dataset):
-    records = _search(dataset)
-    counts = {row: [record["row"] for record in records].count(row) for row in {record["row"] for record in records}}
+    counts = {name: len(points) for name, points in _searched(dataset).items()}
     assert counts.pop("ae") == 1  # it has no weight
     assert len(set(counts.values())) == 1
     assert min(counts.values()) > 1
@@ -181,7 +183,9 @@ def test_comments_key_order_and_spelling_of_numbers_change_no_slice(folder):
 def test_a_whole_number_and_the_same_number_with_a_point_are_one_setting(folder):
     slices = []
     for sigma in ("1", "1.0"):
-        _edit(folder / "models.yaml", (["vae", "posterior"], {"kind": "fixed_gaussian", "sigma": yaml.safe_load(sigma)}))
+        _edit(
+            folder / "models.yaml", (["vae", "posterior"], {"kind": "fixed_gaussian", "sigma": yaml.safe_load(sigma)})
+        )
         assert f"sigma: {sigma}\n" in (folder / "models.yaml").read_text()
         slices.append(list(_slices(load_study("smoke"))))
     assert slices[0] == slices[1]
@@ -231,49 +235,49 @@ MISTAKES = [
     (SMOKE, ["search"], {"vae": []}, "studies/smoke.yaml.search.vae: is empty"),
     (SMOKE, ["search"], {"vae": [{"latent": 0.0}]}, "latent.weight: 0.0 must be above 0"),
     (SMOKE, ["search"], {"vae": [{"regulariser": 1.0}]}, "missing the weight of its term 'latent'"),
-    ("weights.yaml", ["digits_mini", "vae", "latent"], 0, "vae.latent.weight: 0.0 must be above 0 (weights come from wei"),
+    ("weights.yaml", ["digits_mini", "vae", "latent"], 0, "vae.latent.weight: 0.0 must be above 0 (weights come from"),
     ("weights.yaml", ["digits_mini", "rae_l2", "regulariser"], 0.0, "rae_l2.regulariser.weight: 0.0 must be above 0"),
     ("weights.yaml", ["digits_mini", "vae", "latent"], "0.1", "weights.yaml.digits_mini.vae.latent: expected a number"),
     ("weights.yaml", ["digits_mini", "vae", "latent"], True, "weights.yaml.digits_mini.vae.latent: expected a number"),
-    ("weights.yaml", ["digits_mini", "vae", "latent"], float("nan"), "digits_mini.vae.latent: expected a finite number"),
-    ("weights.yaml", ["digits_mini", "vae", "latent"], float("inf"), "digits_mini.vae.latent: expected a finite number"),
-    ("weights.yaml", ["digits_mini", "vae"], {}, "weights.yaml.digits_mini.vae: missing the weight of its term 'latent'"),
-    ("weights.yaml", ["digits_mini", "vae"], ..., "weights.yaml.digits_mini.vae: missing the weight of its term 'latent'"),
+    ("weights.yaml", ["digits_mini", "vae", "latent"], float("nan"), "digits_mini.vae.latent: expected a finite numbe"),
+    ("weights.yaml", ["digits_mini", "vae", "latent"], float("inf"), "digits_mini.vae.latent: expected a finite numbe"),
+    ("weights.yaml", ["digits_mini", "vae"], {}, "weights.yaml.digits_mini.vae: missing the weight of its term 'laten"),
+    ("weights.yaml", ["digits_mini", "vae"], ..., "weights.yaml.digits_mini.vae: missing the weight of its term 'late"),
     ("weights.yaml", ["digits_mini"], ..., "weights.yaml.digits_mini.vae: missing the weight of its term 'latent'"),
-    ("weights.yaml", ["digits_mini", "vae", "regulariser"], 1.0, "weights.yaml.digits_mini.vae.regulariser: 1.0 has no te"),
+    ("weights.yaml", ["digits_mini", "vae", "regulariser"], 1.0, "weights.yaml.digits_mini.vae.regulariser: 1.0 has n"),
     ("weights.yaml", ["digits_mini", "vae", "latnt"], 1.0, "weights.yaml.digits_mini.vae.latnt: unknown term 'latnt'"),
     ("weights.yaml", ["digits_mini", "second_stage"], {}, "weights.yaml.digits_mini.second_stage: missing the weight"),
     ("weights.yaml", ["digits_mini", "rae_l3"], {}, "weights.yaml.digits_mini"),  # no such model
     ("weights.yaml", ["digts"], {}, "weights.yaml"),  # no such data set
-    ("models.yaml", ["vae", "posterior"], {"kind": "deterministic"}, "models.yaml.vae.latent: 'kl' needs a posterior wit"),
-    ("models.yaml", ["vae", "latent", "kind"], "l2", "models.yaml.vae.latent.kind: 'l2' is not one of ['kl', 'mmd', 'no"),
+    ("models.yaml", ["vae", "posterior"], {"kind": "deterministic"}, "models.yaml.vae.latent: 'kl' needs a posterior"),
+    ("models.yaml", ["vae", "latent", "kind"], "l2", "models.yaml.vae.latent.kind: 'l2' is not one of ['kl', 'mmd', '"),
     ("models.yaml", ["vae", "latent", "weight"], 3.0, "models.yaml.vae.latent"),  # weights stand in weights.yaml
     ("models.yaml", ["vae", "decoder"], {}, "models.yaml.vae.decoder: unknown key 'decoder'"),
     ("models.yaml", ["vae", "posterior", "log_sigma_bound"], ..., "models.yaml.vae.posterior: missing log_sigma_bound"),
-    ("models.yaml", ["vae", "latent"], "kl", "models.yaml.vae.latent: expected a mapping of keys to values, found 'kl'"),
+    ("models.yaml", ["vae", "latent"], "kl", "models.yaml.vae.latent: expected a mapping of keys to values, found 'kl"),
     ("models.yaml", ["vae", "latent", "kind"], ["kl"], "models.yaml.vae.latent.kind: ['kl'] is not one of"),
     ("rows.yaml", ["vae", "model"], "vea", "rows.yaml.vae.model: unknown model 'vea'; did you mean 'vae'?"),
     ("rows.yaml", ["vae", "n"], "gausian", "rows.yaml.vae.n: unknown density 'gausian'; did you mean 'gaussian'?"),
     ("rows.yaml", ["vae", "gmm"], "gmm11", "rows.yaml.vae.gmm: unknown density 'gmm11'; did you mean 'gmm10'?"),
     ("rows.yaml", ["two_stage_vae", "through"], "second", "rows.yaml.two_stage_vae.through: unknown density 'second'"),
     ("rows.yaml", ["two_stage_vae", "through"], "gaussian", "rows.yaml.two_stage_vae.through: 'gaussian'"),  # no codec
-    ("rows.yaml", ["vae", "family"], "vae", "rows.yaml.vae.family: 'vae' is not one of ['variational', 'regularized', 'p"),
-    ("densities.yaml", ["gmm10", "n_components"], 67, "studies/smoke.yaml: 'gmm10' needs at least 603 training codes of"),
-    ("densities.yaml", ["gmm10", "kind"], "gmm", "densities.yaml.gmm10.kind: 'gmm' is not one of ['gaussian', 'mixture"),
+    ("rows.yaml", ["vae", "family"], "vae", "rows.yaml.vae.family: 'vae' is not one of ['variational', 'regularized',"),
+    ("densities.yaml", ["gmm10", "n_components"], 67, "studies/smoke.yaml: 'gmm10' needs at least 603 training codes"),
+    ("densities.yaml", ["gmm10", "kind"], "gmm", "densities.yaml.gmm10.kind: 'gmm' is not one of ['gaussian', 'mixtur"),
     ("densities.yaml", ["gmm10", "kind"], ..., "densities.yaml.gmm10.kind: None is not one of"),
     ("densities.yaml", ["gmm10"], "gaussian", "densities.yaml.gmm10: expected a mapping"),
     ("densities.yaml", ["gmm10"], None, "densities.yaml.gmm10: expected a mapping"),
-    ("densities.yaml", ["gmm10", "n_inits"], 3, "densities.yaml.gmm10.n_inits: unknown key 'n_inits'; did you mean 'n_in"),
+    ("densities.yaml", ["gmm10", "n_inits"], 3, "densities.yaml.gmm10.n_inits: unknown key 'n_inits'; did you mean 'n"),
     ("densities.yaml", ["second_stage", "objective"], ..., "densities.yaml.second_stage: missing objective"),
     ("densities.yaml", ["second_stage", "optimisation", "batch_size"], 601, "batch_size"),  # of 600 codes
     ("budgets.yaml", ["digits_smoke", "kernel"], 3, "budgets.yaml.digits_smoke.kernel: 3 is not one of [4, 5]"),
     ("budgets.yaml", ["digits_smoke", "latent_dim"], 0, "budgets.yaml.digits_smoke.latent_dim: 0 must be above 0"),
     ("budgets.yaml", ["digits_smoke", "optimisation", "batch_size"], 601, "budgets.yaml"),
-    ("budgets.yaml", ["digits_smoke", "optimisation", "epochs"], 1.5, "digits_smoke.optimisation.epochs: expected a whole"),
-    ("budgets.yaml", ["digits_smoke", "optimisation", "schedule", "kind"], "cosin", "optimisation.schedule.kind: 'cosin'"),
+    ("budgets.yaml", ["digits_smoke", "optimisation", "epochs"], 1.5, "digits_smoke.optimisation.epochs: expected a w"),
+    ("budgets.yaml", ["digits_smoke", "optimisation", "schedule", "kind"], "cosin", "optimisation.schedule.kind: 'cos"),
     ("datasets.yaml", ["digits_mini", "data", "size"], 48, "48"),
-    ("datasets.yaml", ["digits_mini", "data", "source", "kind"], "mnist", "digits_mini.data.source.kind: 'mnist' is not "),
-    ("datasets.yaml", ["digits_mini", "extractor"], "inception", "datasets.yaml.digits_mini.extractor: 'inception' is not"),
+    ("datasets.yaml", ["digits_mini", "data", "source", "kind"], "mnist", "digits_mini.data.source.kind: 'mnist' is n"),
+    ("datasets.yaml", ["digits_mini", "extractor"], "inception", "datasets.yaml.digits_mini.extractor: 'inception' is"),
     ("datasets.yaml", ["digits_mini", "data", "n_test"], 0, "datasets.yaml.digits_mini.data.n_test: 0 must be above 0"),
 ]  # fmt: skip
 
@@ -289,9 +293,9 @@ def test_a_mistake_is_one_line_that_names_file_and_key(folder, file, keys, value
 
 SPELLING = [
     # file, text and what stands there instead, what the message says
-    ("budgets.yaml", "learning_rate: 4.0e-3", "learning_rate: 4e-3", "learning_rate: expected a number, found '4e-3'; it is"),
-    ("budgets.yaml", "learning_rate: 4.0e-3", "learning_rate: .nan", "learning_rate: expected a finite number, found nan"),
-    ("budgets.yaml", "  width: 4\n", "  width: 4\n  width: 8\n", r"budgets\.yaml: line \d+: the key 'width' stands twice"),
+    ("budgets.yaml", "learning_rate: 4.0e-3", "learning_rate: 4e-3", "learning_rate: expected a number, found '4e-3';"),
+    ("budgets.yaml", "learning_rate: 4.0e-3", "learning_rate: .nan", "learning_rate: expected a finite number, found"),
+    ("budgets.yaml", "  width: 4\n", "  width: 4\n  width: 8\n", r"budgets\.yaml: line \d+: the key 'width' stands tw"),
     ("rows.yaml", "cv_vae: {label", "vae: {label", r"rows\.yaml: line \d+: the key 'vae' stands twice"),
     (SMOKE, "n_images: 300", "n_images: 300\nn_images: 200", r"smoke\.yaml: line \d+: the key 'n_images' stands twice"),
     (SMOKE, "sample_seeds: [0]", "sample_seeds: [0", r"smoke\.yaml: not YAML: "),
@@ -326,7 +330,9 @@ def test_the_largest_mixture_the_codes_allow_is_accepted(folder):
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "smok", "", "studies/smoke"])
 def test_a_study_that_does_not_exist_is_refused_with_those_that_do(name):
-    with pytest.raises(ConfigError, match=re.escape(f"unknown study {name!r}") + ".*Known: digits, embedded, ") as error:
+    with pytest.raises(
+        ConfigError, match=re.escape(f"unknown study {name!r}") + ".*Known: digits, embedded, "
+    ) as error:
         load_study(name)
     assert "\n" not in str(error.value)
 

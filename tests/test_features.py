@@ -60,6 +60,12 @@ def test_digit_features_are_unit_vectors(digit_classifier, digit_images):
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
 
 
+def test_digit_features_are_the_classifiers_of_images_in_zero_to_one(digit_classifier, digit_images):
+    with torch.no_grad():
+        expected = features.load_digit_classifier().features(torch.from_numpy((digit_images[:20] / 255).astype("f4")))
+    np.testing.assert_allclose(digit_classifier(digit_images[:20]), expected, atol=1e-5)
+
+
 def test_digit_features_tell_classes_apart(digit_classifier, digit_images, digit_labels):
     found = digit_classifier(digit_images)
     nearest = (found @ found.T - 2 * np.eye(len(found))).argmax(axis=1)

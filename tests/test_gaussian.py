@@ -84,7 +84,6 @@ def test_a_dimension_that_does_not_vary_is_an_error(value):
         FittedGaussian.fit(constant)
 
 
-@pytest.mark.xfail(strict=True, reason="Cholesky of a matrix singular up to rounding succeeds: no relative check")
 @pytest.mark.parametrize("weights", [(1, 1), (0.5, -2)])
 def test_a_dimension_that_follows_from_others_is_an_error(weights):
     dependent = codes()

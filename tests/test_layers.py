@@ -7,18 +7,21 @@ import sys
 import pytest
 from checkout import ROOT, environment
 
-ORDER = """
-plain  specs  config
-rng  storage
-digit_classifier  metrics  features
-jobs
-faces  datasets  backbones  results  claims
-autoencoder  objectives  training
-densities  generation  evaluation
-rendering  tables  plots  status  report
-cli  __main__
-""".split()
-WITHOUT_TORCH = "plain specs config results claims rendering tables plots status report jobs storage cli".split()
+ORDER = [
+    *["plain", "specs", "config"],
+    *["rng", "storage"],
+    *["digit_classifier", "metrics", "features"],
+    *["jobs"],
+    *["faces", "datasets", "backbones", "results", "claims"],
+    *["autoencoder", "objectives", "training"],
+    *["densities", "generation", "evaluation"],
+    *["rendering", "tables", "plots", "status", "report"],
+    *["cli", "__main__"],
+]
+WITHOUT_TORCH = [
+    *["plain", "specs", "config", "storage", "jobs", "results", "claims"],
+    *["rendering", "tables", "plots", "status", "report", "cli"],
+]
 
 PACKAGE = ROOT / "rae_bench"
 

@@ -112,7 +112,7 @@ def test_a_number_written_as_text_is_told_how_to_write_it():
 
 
 def test_an_unknown_key_is_told_the_known_ones():
-    with pytest.raises(ConfigError, match="Known: kind, radius$"):
+    with pytest.raises(ConfigError, match=r"Known: kind, radius$"):
         parse(Circle, {"kind": "circle", "radius": 1.0, "zzz": 1}, "d")
 
 

@@ -28,11 +28,11 @@ READ = {
     "x.parquet": storage.read_frame,
 }
 DAMAGE = {
-    "missing": lambda data: None,
-    "empty": lambda data: b"",
+    "missing": lambda _: None,
+    "empty": lambda _: b"",
     "truncated": lambda data: data[: len(data) // 2],
     "last byte lost": lambda data: data[:-3],
-    "foreign": lambda data: b"%PDF-1.4 is something else entirely" * 10,
+    "foreign": lambda _: b"%PDF-1.4 is something else entirely" * 10,
     "altered header": lambda data: bytes(255 - byte for byte in data[:24]) + data[24:],
     "altered end": lambda data: data[:-8] + bytes(255 - byte for byte in data[-8:]),
 }
@@ -185,7 +185,7 @@ def test_json_without_a_spelling_leaves_nothing(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_an_error_that_names_the_file(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="file/x.json: cannot be written: "):
+    with pytest.raises(StorageError, match=r"file/x\.json: cannot be written: "):
         storage.write_json(tmp_path / "file" / "x.json", {})
 
 

@@ -193,6 +193,16 @@ def test_an_epoch_sees_every_sample_once_in_a_fresh_random_order(monkeypatch):
         assert np.mean(np.abs(np.diff(order)) == 1) < 0.2
 
 
+def test_every_seed_has_its_own_order(monkeypatch):
+    data = torch.arange(40.0)[:, None].expand(40, 6).contiguous() / 40
+    orders = []
+    for seed in (0, 1):
+        seen = spy_on_batches(monkeypatch)
+        train(data=data, validation=data[:5], epochs=1, batch_size=40, seed=seed)
+        orders.append(seen[0][:, 0].tolist())
+    assert orders[0] != orders[1]
+
+
 def test_the_incomplete_last_batch_of_an_epoch_is_left_out(monkeypatch):
     seen = spy_on_batches(monkeypatch)
     data = torch.arange(50.0)[:, None].expand(50, 6).contiguous() / 50

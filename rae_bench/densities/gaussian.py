@@ -10,6 +10,10 @@ import numpy.typing as npt
 
 from rae_bench.densities.errors import DensityError
 
+UNEXPLAINED = 1e-12
+"""A dimension of which the ones before explain all but this share is dependent on them, up to float32 rounding."""
+SINGULAR = "the covariance of the codes is singular in {} dimensions: some direction is unused by the encoder"
+
 Float64 = npt.NDArray[np.float64]
 
 
@@ -36,12 +40,13 @@ class FittedGaussian:
         if n <= d:
             raise DensityError(f"{n} codes are too few for a covariance in {d} dimensions; at least {d + 1} are needed")
         exact = codes.astype(np.float64)
+        covariance = np.cov(exact, rowvar=False).reshape(d, d)
         try:
-            factor = np.linalg.cholesky(np.cov(exact, rowvar=False).reshape(d, d)).astype(np.float64)
+            factor = np.linalg.cholesky(covariance).astype(np.float64)
         except np.linalg.LinAlgError:
-            raise DensityError(
-                f"the covariance of the codes is singular in {d} dimensions: some direction is unused by the encoder"
-            ) from None
+            raise DensityError(SINGULAR.format(d)) from None
+        if (np.diag(factor) ** 2 < UNEXPLAINED * np.diag(covariance)).any():
+            raise DensityError(SINGULAR.format(d))
         return cls(exact.mean(axis=0), factor)
 
     def whiten(self, codes: npt.NDArray[np.float32]) -> Float64:

@@ -59,10 +59,9 @@ class FittedMixture:
             warnings.simplefilter("error", ConvergenceWarning)
             try:
                 mixture.fit(white.whiten(codes))
-            except ConvergenceWarning:
+            except ConvergenceWarning as warning:
                 raise DensityError(
-                    f"EM with {spec.n_components} components did not converge in {spec.max_iter} iterations;"
-                    " raise max_iter or tolerance"
+                    f"the fit of {spec.n_components} components in at most {spec.max_iter} iterations failed: {warning}"
                 ) from None
         log.info("EM converged after %d iterations", mixture.n_iter_)
         return cls(white, mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_))

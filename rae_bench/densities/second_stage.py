@@ -17,6 +17,9 @@ from rae_bench.densities.errors import DensityError
 from rae_bench.rng import derive
 from rae_bench.training import train
 
+CONSTANT = 1e-6
+"""A float32 SD below this share of the mean is the rounding of a constant."""
+
 Float32 = npt.NDArray[np.float32]
 
 
@@ -37,12 +40,16 @@ class FittedSecondStage:
         """Train on codes (n, d); `validation` codes choose the best epoch.
 
         Raises:
-            DensityError: a dimension in which the codes do not vary.
+            DensityError: fewer codes than a batch, or a dimension in which the codes do not vary.
         """
         mean, scale = codes.mean(axis=0), codes.std(axis=0)
-        if not (scale > 0).all():
+        if len(codes) < spec.optimisation.batch_size:
             raise DensityError(
-                f"dimension {int(np.argmin(scale))} of the codes does not vary; a second stage needs it to"
+                f"{len(codes)} codes are fewer than one batch of the second stage, {spec.optimisation.batch_size}"
+            )
+        if not (scale > CONSTANT * np.abs(mean)).all():
+            raise DensityError(
+                f"dimension {int(np.argmin(scale - CONSTANT * np.abs(mean)))} of the codes does not vary; a second stage needs it to"
             )
         data, held_out = ((torch.from_numpy((part - mean) / scale)) for part in (codes, validation))
         trained = train(

@@ -1,0 +1,286 @@
+"""Commands as users type them: numbers known in closed form, and one line for every mistake."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from checkout import ROOT, environment
+
+from rae_bench import cli
+from rae_bench.config import load_study
+from rae_bench.plain import to_json
+from rae_bench.storage import write_arrays
+
+STAGES = {
+    "prepare": ["--manifest", "m.json"],
+    "reference": ["--manifest", "m.json", "--reference", "r"],
+    "train": ["--manifest", "m.json", "--model", "m", "--codes", "c", "--history", "h", "--seed", "0"],
+    "fit": ["--codes", "c", "--density", "d", "--seed", "0"],
+    "evaluate": [
+        *["--manifest", "m.json", "--reference", "r", "--model", "m", "--densities", "d", "--metrics", "p"],
+        *["--sheets", "s", "--seed", "0", "--study", "smoke", "--dataset", "digits", "--model-name", "vae"],
+    ],
+    "collect": ["--runs", "p", "--metrics", "q"],
+    "tables": ["--metrics", "q", "--out", "i"],
+    "figures": ["--metrics", "q", "--out", "i"],
+    "report": ["--metrics", "q", "--out", "i"],
+}
+MALFORMED = {
+    "{": "not JSON",
+    "": "not JSON",
+    "[]": "expected a mapping of keys to values, found []",
+    "null": "expected a mapping of keys to values, found None",
+    "{}": "missing ",
+    '{"epoch": 3}': "unknown key 'epoch'",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _refused(*arguments):
+    """The message a command ends with; as a text it is printed to stderr and the exit status is 1."""
+    with pytest.raises(SystemExit) as end:
+        cli.main([str(argument) for argument in arguments])
+    assert isinstance(end.value.code, str)
+    assert "\n" not in end.value.code
+    assert end.value.code.startswith(f"rae_bench {arguments[0]}: ")
+    return end.value.code
+
+
+def _command(*arguments, before=()):
+    return subprocess.run(
+        [sys.executable, "-m", "rae_bench", *map(str, arguments)],
+        env=environment(ROOT, *before),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+# --- score ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def score(capsys):
+    """Write two feature matrices, score them, return the printed JSON."""
+
+    def run(real, fake, *options):
+        np.save("real.npy", real)
+        np.save("fake.npy", fake)
+        cli.main(["score", "real.npy", "fake.npy", "--json", *options])
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+@pytest.fixture
+def normals():
+    return np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
+
+
+def test_score_prints_every_metric_and_the_counts(score, normals):
+    values = score(normals, normals[:200] + 1)
+    assert sorted(values) == [
+        "frechet_distance",
+        "kernel_distance",
+        "kernel_distance_subset_sd",
+        "kernel_subset_size",
+        "n_fake",
+        "n_real",
+        "precision",
+        "recall",
+    ]
+    assert (values["n_real"], values["n_fake"], values["kernel_subset_size"]) == (300, 200, 200)
+
+
+def test_a_shift_costs_its_squared_length(score, normals):
+    """Equal covariances leave ‖μ₁ − μ₂‖² of the Fréchet distance."""
+    shift = np.array([3, 0, 4, 0, 0, 0], dtype=np.float32)
+    assert score(normals, normals + shift)["frechet_distance"] == pytest.approx(25.0, rel=1e-5)
+
+
+def test_a_scaling_by_two_costs_the_trace_of_the_covariance(score, normals):
+    """tr S + tr 4S − 2 tr (S · 4S)^½ = tr S."""
+    centred = normals - normals.mean(axis=0)
+    trace = np.cov(centred.T.astype(np.float64)).trace()
+    assert score(centred, 2 * centred)["frechet_distance"] == pytest.approx(trace, rel=1e-5)
+
+
+def test_a_set_scored_against_itself_is_perfect(score, normals):
+    values = score(normals, normals)
+    assert values["frechet_distance"] == pytest.approx(0, abs=1e-6)
+    assert (values["precision"], values["recall"]) == (1.0, 1.0)
+
+
+def test_precision_is_about_the_fake_images_and_recall_about_the_real_ones(score, normals):
+    """Fakes around one real image lie among the real ones, but reach none of the others."""
+    fake = normals[:1] + 1e-4 * np.random.default_rng(1).normal(size=(100, 6)).astype(np.float32)
+    narrow = score(normals, fake)
+    assert narrow["precision"] == 1.0
+    assert narrow["recall"] == pytest.approx(1 / 300)
+    wide = score(fake, normals)
+    assert (wide["precision"], wide["recall"]) == (narrow["recall"], narrow["precision"])
+
+
+def test_score_without_json_prints_the_same_numbers(score, normals, capsys):
+    values = score(normals, normals + 1)
+    cli.main(["score", "real.npy", "fake.npy"])
+    lines = dict(line.split() for line in capsys.readouterr().out.splitlines()[:-1])
+    assert {name: float(text) for name, text in lines.items()} == pytest.approx(
+        {name: values[name] for name in lines}, rel=1e-5
+    )
+    assert len(lines) == 5
+
+
+BAD_FEATURES = {
+    "missing": None,
+    "text": b"0.5, 0.5\n",
+    "empty": b"",
+    "vector": np.zeros(9, np.float32),
+    "one row": np.zeros((1, 6), np.float32),
+    "integers": np.zeros((9, 6), np.int64),
+    "not finite": np.full((9, 6), np.nan, np.float32),
+    "another width": np.zeros((9, 5), np.float32),
+    "objects": np.array([{}, {}], dtype=object),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FEATURES)
+@pytest.mark.parametrize("place", ["real", "fake"])
+def test_features_that_cannot_be_scored_are_one_line(folder, kind, place, normals):
+    bad = BAD_FEATURES[kind]
+    for name in ("real", "fake"):
+        np.save(f"{name}.npy", normals)
+    path = folder / f"{place}.npy"
+    path.unlink()
+    if isinstance(bad, bytes):
+        path.write_bytes(bad)
+    elif bad is not None:
+        np.save(path, bad, allow_pickle=True)
+    message = _refused("score", "real.npy", "fake.npy", "--json")
+    assert path.name in message or ("5" in message and "6" in message)
+
+
+def test_an_archive_of_features_is_one_line(normals):
+    np.save("real.npy", normals)
+    np.savez("fake.npz", normals)
+    assert "fake.npz" in _refused("score", "real.npy", "fake.npz")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--neighbours", 0, "neighbours: 0 must be above 0"),
+        ("--neighbours", 300, "neighbours is 300, but a set has only 300 images"),
+        ("--kernel-subsets", 0, "kernel_subsets: 0 must be above 0"),
+        ("--kernel-subset-size", 1, "kernel_subset_size"),  # the unbiased estimate divides by n (n - 1)
+    ],
+)
+def test_settings_that_cannot_be_used_are_one_line(normals, option, value, expected):
+    np.save("real.npy", normals)
+    assert expected in _refused("score", "real.npy", "real.npy", option, value)
+
+
+# --- stages -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("text", MALFORMED)
+def test_a_malformed_specification_is_one_line_and_writes_nothing(folder, stage, text):
+    message = _refused(stage, "--spec", text, *STAGES[stage])
+    assert message.startswith(f"rae_bench {stage}: --spec")
+    assert MALFORMED[text] in message
+    assert not any(folder.iterdir())
+
+
+def test_a_number_that_is_not_finite_is_refused_in_a_specification():
+    spec = to_json(load_study("smoke").training("digits_mini", "vae")).replace(
+        '"learning_rate":0.004', '"learning_rate":NaN'
+    )
+    assert "NaN" in spec
+    message = _refused("train", "--spec", spec, *STAGES["train"])
+    assert "--spec.optimisation.learning_rate: expected a finite number, found nan" in message
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], [], ["score"], ["train", "--spec", "{}"], ["fit", "--sed", "3"]])
+def test_a_command_that_is_misspelt_or_incomplete_ends_with_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    assert "usage: rae_bench" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["status", "costs"])
+def test_a_study_that_does_not_exist_is_one_line(command):
+    assert "unknown study 'smok'; did you mean 'smoke'?" in _refused(command, "smok")
+
+
+def test_costs_of_a_study_that_has_not_run_are_one_line(folder):
+    _refused("costs", "smoke")
+    assert not any(folder.iterdir())
+
+
+def test_a_mistake_is_one_line_on_stderr_and_status_1():
+    ended = _command("score", "real.npy", "fake.npy", "--json")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "rae_bench score: real.npy: no such file; the stage that writes it has not run\n"
+
+
+FIT = ["fit", "--spec", to_json(load_study("smoke").fit("digits_mini", "gaussian")), "--seed", "0"]
+
+
+@pytest.mark.parametrize("content", [None, b"not codes", {"weights": np.zeros((9, 3), np.float32)}])
+def test_codes_that_are_missing_or_something_else_are_one_line(folder, content):
+    codes = folder / "codes.safetensors"
+    if isinstance(content, dict):
+        write_arrays(codes, content, {"fingerprint": "0"})
+    elif content is not None:
+        codes.write_bytes(content)
+    ended = _command(*FIT, "--codes", codes, "--density", folder / "d.safetensors")
+    assert ended.returncode == 1
+    errors = [line for line in ended.stderr.splitlines() if "rae_bench.jobs: fit: started" not in line]
+    assert len(errors) == 1
+    assert errors[0].startswith("rae_bench fit: ")
+    assert "codes" in errors[0]
+    assert not (folder / "d.safetensors").exists()
+
+
+def test_a_results_folder_that_cannot_be_made_is_one_line(folder):
+    (folder / "file").write_text("")
+    ended = _command(*FIT, "--codes", folder / "c", "--density", folder / "file" / "d.safetensors")
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+
+
+WITHOUT_MLXTEND = """
+import importlib.abc
+import sys
+
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "mlxtend":
+            raise ModuleNotFoundError("No module named 'mlxtend'", name="mlxtend")
+
+
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def test_a_missing_wheel_is_one_line_that_says_how_to_get_it(folder):
+    (folder / "shim").mkdir()
+    (folder / "shim" / "sitecustomize.py").write_text(WITHOUT_MLXTEND)
+    spec = to_json(load_study("smoke").preparation("digits_mini"))
+    ended = _command("prepare", "--spec", spec, "--manifest", folder / "d" / "manifest.json", before=[folder / "shim"])
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        "rae_bench prepare: package 'mlxtend' is not installed; install it: make environment"
+    )
+    assert "Traceback" not in ended.stderr
+    assert not list((folder / "d").glob("*.npy"))

@@ -1,0 +1,326 @@
+"""The workflow as users run it: what it plans, what a change reruns, and what survives a failure or a kill."""
+
+import contextlib
+import json
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+import yaml
+from checkout import Checkout, put, unshared
+
+from rae_bench.config import load_study
+from rae_bench.jobs import read_state, study_jobs
+
+SUMMARIES = ["collect", "tables", "figures", "report"]
+TARGETS = [f"results/smoke/digits_mini/rae_l2/seed{seed}/model.safetensors" for seed in (0, 1)]
+VARYING = (".job.json", ".lock", ".log", ".html", "report.record.json", "costs.csv", "costs.txt")
+"""What holds times and memory; everything else is promised to be the same bytes."""
+
+
+def _our_lines(text):
+    return [line for line in text.splitlines() if line.startswith("rae_bench")]
+
+
+def _same_bytes(checkout, other):
+    files = [path for path in other.results.rglob("*") if path.is_file() and not path.name.endswith(VARYING)]
+    assert len(files) > 60
+    for path in files:
+        copy = checkout.results / path.relative_to(other.results)
+        assert copy.read_bytes() == path.read_bytes(), copy
+    return True
+
+
+# --- plans ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("study", "datasets", "models", "seeds"), [("digits", 1, 9, 3), ("embedded", 3, 9, 3), ("smoke", 1, 2, 2)]
+)
+def test_a_study_plans_each_job_once(fresh, study, datasets, models, seeds):
+    """Three densities for each run, and the second stage for each of the VAE's; 2sVAE is a row, not a training.
+
+    Digits: 27 trainings, 27 x 3 + 3 fits, 27 evaluations.
+    """
+    runs = datasets * models * seeds
+    counts = {
+        "prepare": datasets,
+        "reference": datasets,
+        "train": runs,
+        "fit": 3 * runs + datasets * seeds,
+        "evaluate": runs,
+        **dict.fromkeys(SUMMARIES, 1),
+    }
+    assert Counter(job.split()[0] for job in fresh.plan(study)) == counts
+    assert not fresh.results.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (["study=smok"], "rae_bench: study: unknown study 'smok'; did you mean 'smoke'?"),
+        (["study=../smoke"], "rae_bench: study: unknown study '../smoke'"),
+        (["study=smoke", "seed=3"], "rae_bench: --config takes one key, study; found ['seed']"),
+    ],
+)
+def test_a_command_that_cannot_be_meant_is_one_line_and_starts_nothing(fresh, config, expected):
+    ended = fresh.run("snakemake", "--cores", "1", "--config", *config)
+    _refused(fresh, ended, expected)
+
+
+def _refused(checkout, ended, expected):
+    assert ended.returncode != 0
+    (line,) = _our_lines(ended.stdout + ended.stderr)
+    assert line.startswith(expected)
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert len(ended.stderr.splitlines()) <= 2  # the other names the profile in force
+    assert not checkout.results.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "value", "expected"),
+    [
+        ("studies/smoke.yaml", ["n_imags"], 3, "rae_bench: studies/smoke.yaml.n_imags: unknown key 'n_imags'; did you"),
+        ("models.yaml", ["rae", "latent", "kind"], "kl", "rae_bench: models.yaml.rae.latent: 'kl' needs a posterior"),
+        ("weights.yaml", ["digits_mini", "vae", "latent"], 0, "rae_bench: models.yaml.vae.latent.weight: 0.0 must be"),
+    ],
+)
+def test_a_bad_file_is_one_line_and_starts_nothing(fresh, file, keys, value, expected):
+    with (
+        fresh.edited(file, lambda data: put(data, keys, value)),
+        fresh.edited("studies/smoke.yaml", lambda data: put(data, ["rows"], ["vae", "two_stage_vae", "rae"])),
+    ):
+        ended = fresh.snakemake()
+    _refused(fresh, ended, expected)
+
+
+# --- the smoke study --------------------------------------------------------------------------------------
+
+
+def test_the_smoke_study_leaves_every_output(smoke):
+    jobs = study_jobs(load_study("smoke"), smoke.results)
+    assert {read_state(job)["status"] for job in jobs} == {"done"}
+    for job in jobs:
+        assert job.output.stat().st_size > 0
+        record = json.loads(job.output.with_suffix(".record.json").read_text())
+        assert record["wrote"]
+    assert (smoke.results / "smoke" / "costs.csv").exists()
+
+
+def test_its_metrics_are_complete_and_finite(smoke_frame):
+    """Five metrics of eight image sets for a VAE and of five for a RAE, and what belongs to one image set only."""
+    vae = 5 * 8 + 2 * 2 + 2 * 3 + 1  # squared error and label of both reconstructions, likelihoods, PCA
+    rae = 5 * 5 + 2 + 2 * 3 + 1
+    assert smoke_frame.groupby("model").size().to_dict() == {"vae": 2 * vae, "rae_l2": 2 * rae}
+    assert np.isfinite(smoke_frame["value"]).all()
+    assert set(smoke_frame["train_seed"]) == {0, 1}
+    shares = smoke_frame[smoke_frame["metric"].isin(["precision", "recall", "label_agreement"])]["value"]
+    assert shares.between(0, 1).all()
+
+
+def test_seeds_are_independent_runs(smoke_frame):
+    frechet = smoke_frame[smoke_frame["metric"] == "frechet_distance"]
+    values = frechet.pivot_table(index=["model", "image_set", "density"], columns="train_seed", values="value")
+    assert (values[0] != values[1]).all()
+
+
+def test_its_logs_hold_no_traceback(smoke):
+    logs = list((smoke.results / "smoke" / "logs").rglob("*.log"))
+    assert len(logs) == 27  # every job's but that of the data set
+    assert not any("Traceback" in log.read_text() for log in logs)
+
+
+def test_a_second_run_does_nothing(smoke):
+    ended = smoke.snakemake()
+    assert ended.returncode == 0
+    assert "Nothing to be done" in ended.stdout + ended.stderr
+
+
+# --- what a change reruns ---------------------------------------------------------------------------------
+
+
+def test_a_models_weight_reruns_that_model(smoke):
+    with smoke.edited("weights.yaml", lambda data: put(data, ["digits_mini", "rae_l2", "latent"], 0.77)):
+        plan = smoke.plan()
+    expected = [*SUMMARIES]
+    for seed in (0, 1):
+        expected += [f"train digits_mini rae_l2 {seed}", f"evaluate digits_mini rae_l2 {seed}"]
+        expected += [f"fit digits_mini rae_l2 {seed} {p}" for p in ("standard_normal", "gaussian", "gmm10")]
+    assert sorted(plan) == sorted(expected)
+
+
+def test_a_seed_runs_alone(smoke):
+    with smoke.edited("studies/smoke.yaml", lambda data: put(data, ["train_seeds"], [0, 1, 7])):
+        plan = smoke.plan()
+    expected = [*SUMMARIES]
+    for model in ("vae", "rae_l2"):
+        expected += [f"train digits_mini {model} 7", f"evaluate digits_mini {model} 7"]
+        expected += [f"fit digits_mini {model} 7 {p}" for p in ("standard_normal", "gaussian", "gmm10")]
+    assert sorted(plan) == sorted([*expected, "fit digits_mini vae 7 second_stage"])
+
+
+def test_a_density_is_fitted_and_evaluated_without_training(smoke):
+    with (
+        smoke.edited("densities.yaml", lambda data: put(data, ["gmm5"], {**data["gmm10"], "n_components": 5})),
+        smoke.edited("studies/smoke.yaml", lambda data: data["densities"].append("gmm5")),
+    ):
+        plan = smoke.plan()
+    runs = [f"digits_mini {model} {seed}" for model in ("vae", "rae_l2") for seed in (0, 1)]
+    expected = [*(f"fit {run} gmm5" for run in runs), *(f"evaluate {run}" for run in runs), *SUMMARIES]
+    assert sorted(plan) == sorted(expected)
+
+
+def test_a_metrics_setting_reruns_evaluation_only(smoke):
+    with smoke.edited("studies/smoke.yaml", lambda data: put(data, ["metrics", "neighbours"], 5)):
+        plan = smoke.plan()
+    runs = [f"digits_mini {model} {seed}" for model in ("vae", "rae_l2") for seed in (0, 1)]
+    assert sorted(plan) == sorted(["reference digits_mini", *(f"evaluate {run}" for run in runs), *SUMMARIES])
+
+
+def test_a_title_reruns_the_summaries_only(smoke):
+    with smoke.edited("studies/smoke.yaml", lambda data: put(data, ["title"], "Another title")):
+        assert sorted(smoke.plan()) == sorted(SUMMARIES)
+
+
+@contextlib.contextmanager
+def _respelt(checkout):
+    """Every configuration file with a comment, its keys in another order and its numbers spelt another way."""
+    before = {path: path.read_bytes() for path in checkout.config.rglob("*.yaml")}
+    try:
+        for path, text in before.items():
+            data = unshared(yaml.safe_load(text))
+            path.write_text("# a comment\n" + yaml.safe_dump(dict(reversed(data.items())), sort_keys=False))
+        yield
+    finally:
+        for path, text in before.items():
+            path.write_bytes(text)
+
+
+def test_spelling_reruns_nothing(smoke):
+    assert "learning_rate: 4.0e-3" in (smoke.config / "budgets.yaml").read_text()
+    with _respelt(smoke):
+        assert "learning_rate: 0.004" in (smoke.config / "budgets.yaml").read_text()
+        assert smoke.plan() == {}
+
+
+def test_another_number_of_cores_reruns_nothing(smoke):
+    assert smoke.plan(cores=1) == {}
+
+
+def test_the_edits_above_were_undone(smoke):
+    assert smoke.plan() == {}
+
+
+# --- failures ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory):
+    """A copy in which one training has failed, and how the command that ran it ended."""
+    checkout = Checkout(tmp_path_factory.mktemp("failed"))
+    place = ["digits_smoke", "optimisation", "learning_rate"]
+    with checkout.edited("budgets.yaml", lambda data: put(data, place, 1.0e30)):
+        return checkout, checkout.snakemake("--", TARGETS[0])
+
+
+def test_a_failed_stage_fails_the_command(failed):
+    _, ended = failed
+    assert ended.returncode != 0
+
+
+def test_a_failed_stage_says_why_in_one_line_of_its_log(failed):
+    checkout, _ = failed
+    log = (checkout.results / "smoke/logs/train/digits_mini.rae_l2.seed0.log").read_text()
+    (line,) = _our_lines(log)
+    assert line.startswith("rae_bench train: epoch ")
+    assert "the loss is not finite: reconstruction " in line
+    assert "Traceback" not in log
+
+
+def test_a_failed_stage_says_why_on_the_terminal(failed):
+    _, ended = failed
+    assert "the loss is not finite" in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_a_failed_stage_leaves_no_output(failed):
+    checkout, _ = failed
+    run = checkout.path / TARGETS[0]
+    assert sorted(path.name for path in run.parent.iterdir()) == ["model.job.json", "model.lock"]
+
+
+def test_status_counts_what_is_done_and_what_failed(failed):
+    checkout, _ = failed
+    ended = checkout.run("rae_bench", "status", "smoke")
+    assert ended.returncode == 0
+    rows = {line.split()[0]: line.split()[1:] for line in ended.stdout.splitlines()}
+    assert rows["prepare"] == ["1", "0", "0", "0", "0"]
+    assert rows["train"] == ["0", "0", "1", "0", "3"]  # done, running, failed, interrupted, waiting
+    assert "failed: train digits_mini/rae_l2/seed0: epoch " in ended.stdout
+
+
+# --- kills ------------------------------------------------------------------------------------------------
+
+
+def _survivors(checkout, seconds=5.0):
+    """What is still at work in a copy after at most so many seconds."""
+    deadline = time.monotonic() + seconds
+    while (processes := checkout.processes()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return processes
+
+
+def test_a_second_command_is_refused_while_the_first_lives(tmp_path):
+    checkout = Checkout(tmp_path)
+    with checkout.edited("budgets.yaml", lambda data: put(data, ["digits_smoke", "optimisation", "epochs"], 100_000)):
+        driver = checkout.start("--", TARGETS[0], cores=1)
+        checkout.wait_for_training(driver)
+        second = checkout.snakemake("--", TARGETS[1], cores=1)
+        driver.kill()
+        driver.wait()
+    assert second.returncode != 0
+    (line,) = _our_lines(second.stdout + second.stderr)
+    assert line == f"rae_bench: results/ is in use by another command, process {driver.pid}; wait for it or end it"
+    assert "Traceback" not in second.stdout + second.stderr
+    assert not (checkout.path / TARGETS[1]).parent.exists()
+    assert _survivors(checkout) == []
+
+
+def test_a_killed_command_leaves_no_process_and_the_same_command_finishes(tmp_path, smoke):
+    checkout = Checkout(tmp_path)
+    driver = checkout.start("--", *TARGETS)
+    checkout.wait_for_training(driver)
+    driver.kill()
+    driver.wait()
+    assert _survivors(checkout) == []
+    states = {
+        read_state(job)["status"] for job in study_jobs(load_study("smoke"), checkout.results) if job.stage == "train"
+    }
+    assert "interrupted" in states
+    assert checkout.snakemake("--", *TARGETS).returncode == 0
+    for target in TARGETS:
+        assert (checkout.path / target).read_bytes() == (smoke.path / target).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_study_killed_in_training_ends_with_the_undisturbed_bytes(tmp_path, smoke):
+    checkout = Checkout(tmp_path)
+    driver = checkout.start()
+    checkout.wait_for_training(driver)
+    driver.kill()
+    driver.wait()
+    assert _survivors(checkout) == []
+    ended = checkout.snakemake()
+    assert ended.returncode == 0, ended.stderr
+    metrics = "results/smoke/metrics.parquet"
+    assert (checkout.path / metrics).read_bytes() == (smoke.path / metrics).read_bytes()
+    assert _same_bytes(checkout, smoke)
+
+
+@pytest.mark.slow
+def test_one_core_and_two_give_the_same_bytes(tmp_path, smoke):
+    checkout = Checkout(tmp_path)
+    ended = checkout.snakemake(cores=1)
+    assert ended.returncode == 0, ended.stderr
+    assert _same_bytes(checkout, smoke)
