@@ -1,4 +1,4 @@
-"""Paste generated tables into documents: between `<!-- paste FILE -->` and `<!-- end -->`, FILE's content, never typed."""
+"""Paste generated tables into documents: FILE's content between `<!-- paste FILE -->` and `<!-- end -->`."""
 
 import re
 import sys

@@ -47,9 +47,10 @@ class FittedSecondStage:
             raise DensityError(
                 f"{len(codes)} codes are fewer than one batch of the second stage, {spec.optimisation.batch_size}"
             )
-        if not (scale > CONSTANT * np.abs(mean)).all():
+        varies = scale > CONSTANT * np.abs(mean)
+        if not varies.all():
             raise DensityError(
-                f"dimension {int(np.argmin(scale - CONSTANT * np.abs(mean)))} of the codes does not vary; a second stage needs it to"
+                f"dimension {int(np.argmin(varies))} of the codes does not vary; a second stage needs it to"
             )
         data, held_out = ((torch.from_numpy((part - mean) / scale)) for part in (codes, validation))
         trained = train(
