@@ -8,7 +8,7 @@ from rae_bench.cli import main
 
 if __name__ == "__main__":
     main()
-    # All files are written and closed. Taking torch's interpreter down by the book would cost another core second a job.
+    # All files are written. Taking an interpreter with torch down by the book costs another core second a job.
     logging.shutdown()
     sys.stdout.flush()
     os._exit(0)
