@@ -16,7 +16,7 @@ import pandas as pd
 import seaborn as sns
 
 from rae_bench import specs, storage
-from rae_bench.tables import COLUMNS, METRICS, SCALE, cell_values
+from rae_bench.tables import COLUMNS, METRICS, cell_values
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
@@ -162,25 +162,37 @@ def interpolation_strips(spec: specs.SummarySpec, sheets: dict[str, Sheets]) -> 
 def distances(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str) -> Figure:
     """Fréchet distance by table row, a colour per column, every seed a point."""
     metric = "frechet_distance"
-    columns = [column for column in COLUMNS if column != "n"]
+    own = {"standard_normal", "gaussian"}  # shown for every row; column N is one of them, or a second stage
     points = [
-        {"row": row.label, "set": COLUMNS[column], "distance": value * SCALE.get(metric, 1.0)}
+        {"row": row.label, "set": "second stage" if column == "n" else COLUMNS[column], "distance": value}
         for row in spec.ordered_rows.values()
-        for column in columns
+        for column in COLUMNS
+        if column != "n" or row.n not in own
         for value in cell_values(frame, dataset, row, column, metric)
     ]
+    shown = {point["set"] for point in points}
+    order = [name for name in ("Rec.", "N(0,I)", "Gaussian", "GMM", "second stage", "Interp.") if name in shown]
     mine = frame[(frame["dataset"] == dataset) & (frame["metric"] == metric)]
     figure, axis = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
     sns.stripplot(
-        pd.DataFrame(points), x="row", y="distance", hue="set", dodge=True, jitter=False, size=4, ax=axis,
-        palette="colorblind", legend="full",
-    )  # fmt: skip
-    axis.axhline(float(mine["floor"].iloc[0]) * SCALE.get(metric, 1.0), color="0.4", linestyle=":", linewidth=1)
+        pd.DataFrame(points),
+        x="row",
+        y="distance",
+        hue="set",
+        hue_order=order,
+        dodge=True,
+        jitter=False,
+        size=4,
+        palette="colorblind",
+        legend="full",
+        ax=axis,
+    )
+    axis.axhline(float(mine["floor"].iloc[0]), color="0.4", linestyle=":", linewidth=1)
     axis.set_yscale("log")
     axis.set(xlabel="", ylabel=f"{METRICS[metric][1]}-{mine['extractor_label'].iloc[0]} (log scale)")
     for boundary in np.arange(len(spec.rows) - 1) + 0.5:
         axis.axvline(boundary, color="0.9", linewidth=0.8, zorder=0)
-    axis.legend(title="", ncols=len(columns), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    axis.legend(title="", ncols=len(order), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     sns.despine(figure)
     return figure
 
@@ -189,7 +201,7 @@ def training_curves(spec: specs.SummarySpec, root: Path, dataset: str) -> Figure
     """Reconstruction, latent and regulariser term by epoch, a panel per term, a colour per model."""
     models = list(dict.fromkeys(row.model for row in spec.ordered_rows.values()))
     labels = {row.model: row.label for row in reversed(spec.ordered_rows.values()) if not row.through}
-    palette = dict(zip(models, sns.color_palette("husl", len(models)), strict=True))
+    palette = dict(zip(models, sns.color_palette("tab10", len(models)), strict=True))
     terms = ("reconstruction", "latent", "regulariser")
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), layout="constrained")
     for model in models:

@@ -342,7 +342,7 @@ def test_a_near_name_is_suggested():
         load_study("smok")
 
 
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a b", "A", "x_point1"])
+@pytest.mark.parametrize("name", ["../x", "/x", "a b", "A", "x_point1"])
 @pytest.mark.parametrize(
     ("file", "like", "use"),
     [
