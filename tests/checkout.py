@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("Snakefile", "environment.yml", "profiles", "workflow", "rae_bench")
-DROPPED = ("RAE_BENCH_DRIVER", "SNAKEMAKE_PROFILE")
+DROPPED = ("RAE_BENCH_DRIVER", "SNAKEMAKE_PROFILE", "PYTHONUNBUFFERED")
 
 
 def environment(package_root, *before):

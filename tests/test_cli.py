@@ -1,6 +1,7 @@
 """Commands as users type them: numbers known in closed form, and one line for every mistake."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -230,6 +231,16 @@ def test_a_mistake_is_one_line_on_stderr_and_status_1():
     ended = _command("score", "real.npy", "fake.npy", "--json")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == "rae_bench score: real.npy: no such file; the stage that writes it has not run\n"
+
+
+def test_a_reader_that_stops_reading_is_no_error():
+    """`python -m rae_bench status smoke | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "rae_bench", "status", "smoke"]
+    ended = subprocess.run(command, env=environment(ROOT), stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert ended.stderr == ""
 
 
 FIT = ["fit", "--spec", to_json(load_study("smoke").fit("digits_mini", "gaussian")), "--seed", "0"]
