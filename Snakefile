@@ -57,6 +57,10 @@ onsuccess:
     )
 
 
+onerror:
+    shell("python -m rae_bench status {study.name}".format(study=study))
+
+
 rule all:
     default_target: True
     input:

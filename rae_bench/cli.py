@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     try:
         options.run(options)
+        sys.stdout.flush()
     except BrokenPipeError:
         os._exit(1)
     except Exception as error:
@@ -184,7 +185,7 @@ def fit(options: argparse.Namespace) -> None:
     if isinstance(spec.density, specs.SecondStage):
         _configure_torch(spec.compute)
     with jobs.running("fit", to_plain(spec), {"codes": options.codes}, {"density": options.density}):
-        codes, source = storage.read_arrays(options.codes)
+        codes, source = storage.read_arrays(options.codes, "train.mean", "validation.mean")
         fitted = densities.fit(spec.density, codes["train.mean"], codes["validation.mean"], options.seed)
         about = {
             "fingerprint": fingerprint(spec),

@@ -187,6 +187,8 @@ def load_study(name: str) -> Study:
     """
     if name not in study_names():
         raise ConfigError(unknown("study", "study", str(name), study_names()))
+    if not _NAME.fullmatch(name) or name == "datasets":
+        raise ConfigError(f"studies/{name}.yaml: {name!r} cannot name a folder of results; rename the file")
     file = parse(StudyFile, _read(CONFIG / "studies" / f"{name}.yaml"), f"studies/{name}.yaml")
     return resolve_study(name, file)
 
@@ -198,9 +200,14 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     budgets = _vocabulary("budgets.yaml", Budget)
     rows = _vocabulary("rows.yaml", specs.Row)
     models = _vocabulary("models.yaml", ModelEntry)
-    densities = _read(CONFIG / "densities.yaml")
+    densities = _vocabulary("densities.yaml", dict[str, Plain])
     weights = parse(dict[str, dict[str, dict[str, float]]], _read(CONFIG / "weights.yaml"), "weights.yaml")
 
+    second_stages = [key for key, entry in densities.items() if entry.get("kind") == "second_stage"]
+    for data_name, by_name in weights.items():
+        _known("weights.yaml", "data set", data_name, datasets)
+        for key in by_name:
+            _known(f"weights.yaml.{data_name}", "model or second stage", key, [*models, *second_stages])
     for data_name, budget_name in file.datasets.items():
         _known(f"{where}.datasets", "data set", data_name, datasets)
         _known(f"{where}.datasets.{data_name}", "budget", budget_name, budgets)
@@ -217,8 +224,14 @@ def resolve_study(name: str, file: StudyFile) -> Study:
         base = row.n.split(POINT)[0]
         _known(f"rows.yaml.{key}.model", "model", row.model.split(POINT)[0], models)
         _known(f"rows.yaml.{key}.n", "density", base, densities)
+        if row.gmm:
+            _known(f"rows.yaml.{key}.gmm", "density", row.gmm, densities)
+        if row.through:
+            _known(f"rows.yaml.{key}.through", "density", row.through.split(POINT)[0], densities)
+        if row.through not in ("", row.n) or (row.through and base not in second_stages):
+            raise ConfigError(f"rows.yaml.{key}.through: {row.through!r} must be empty or the second stage in column N")
         for column, density in (("n", base), ("gmm", row.gmm)):
-            if density and density not in file.densities and densities[density]["kind"] != "second_stage":
+            if density and density not in file.densities and density not in second_stages:
                 raise ConfigError(
                     f"{where}.densities: {density!r} is missing; row {key!r} shows it in column {column.upper()}"
                 )
@@ -297,7 +310,8 @@ def _fit(
     entry = dict(densities[base])
     where = f"densities.yaml.{base}"
     if entry.get("kind") == "second_stage":
-        plain = entry.get("objective")
+        if not isinstance(plain := entry.get("objective"), dict):
+            raise ConfigError(f"{where}: missing objective")
         entry["objective"] = to_plain(_objective(plain, weights, where, f"weights.yaml.{dataset}.{density}"))
     spec: specs.Density = parse(specs.Density, entry, where)
     return specs.FitSpec(version=specs.FIT_VERSION, density=spec, compute=study.file.compute)
@@ -307,6 +321,8 @@ def _objective(entry: Plain, weights: dict[str, float], where: str, weights_wher
     """Join the terms of `entry` and their weights; both or neither must name a term."""
     parts = {key: dict(value) for key, value in entry.items()}
     for term in ("latent", "regulariser"):
+        if "weight" in parts.get(term, {}):
+            raise ConfigError(f"{where}.{term}.weight: weights stand in weights.yaml, per data set")
         weighted = parts.get(term, {}).get("kind") not in ("none", "spectral_norm", None)
         if weighted and term not in weights:
             raise ConfigError(f"{weights_where}: missing the weight of its term {term!r}")
@@ -326,12 +342,19 @@ def _objective(entry: Plain, weights: dict[str, float], where: str, weights_wher
 
 
 def _check_lists(where: str, file: StudyFile) -> None:
-    for key in ("datasets", "rows", "densities", "train_seeds", "sample_seeds"):
+    for key in ("datasets", "rows", "densities", "train_seeds", "sample_seeds", "tables"):
         values = list(getattr(file, key))
         if not values:
             raise ConfigError(f"{where}.{key}: is empty; name at least one")
         if len(set(values)) != len(values):
             raise ConfigError(f"{where}.{key}: {values} names something twice")
+    for row, points in file.search.items():
+        if not points:
+            raise ConfigError(f"{where}.search.{row}: is empty; name at least one point")
+    if file.metrics.neighbours >= file.n_images:
+        raise ConfigError(
+            f"{where}.metrics.neighbours: {file.metrics.neighbours} is not below n_images, {file.n_images}"
+        )
     for seed in (*file.train_seeds, *file.sample_seeds):
         if seed < 0:
             raise ConfigError(f"{where}: seed {seed} is negative; seeds are whole numbers from 0")
@@ -360,6 +383,11 @@ def _check_counts(where: str, study: Study) -> None:
                 raise ConfigError(
                     f"{where}: {density!r} needs at least {least * spec.n_components} training codes of {name!r}"
                     f" (components x (latent_dim + 1)); there are {entry.data.n_train}"
+                )
+            if isinstance(spec, specs.SecondStage) and spec.optimisation.batch_size > entry.data.n_train:
+                raise ConfigError(
+                    f"densities.yaml.{density}.optimisation.batch_size: {spec.optimisation.batch_size} is more than the"
+                    f" {entry.data.n_train} training codes of {name!r}"
                 )
         batch = study.budgets[name].optimisation.batch_size
         if batch > entry.data.n_train:

@@ -71,7 +71,8 @@ def running(stage: str, settings: Any, reads: dict[str, Path], writes: dict[str,
         JobError: another process is writing the same outputs.
     """
     first = next(iter(writes.values()))
-    first.parent.mkdir(parents=True, exist_ok=True)
+    with _explained(first):
+        first.parent.mkdir(parents=True, exist_ok=True)
     state_path = first.with_suffix(".job.json")
     started = time.time()
     before = _clock()
@@ -145,7 +146,9 @@ def _costs(started: float, before: dict[str, float]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    with path.open("a+") as handle:
+    with contextlib.ExitStack() as stack:
+        with _explained(path):
+            handle = stack.enter_context(path.open("a+"))
         deadline = time.monotonic() + LOCK_WAIT
         while True:
             try:
@@ -158,10 +161,19 @@ def _lock(path: Path) -> Iterator[None]:
                         f"{path}: process {handle.read().strip() or '?'} is writing this run; wait for it or end it"
                     ) from None
                 time.sleep(0.2)
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
+        with _explained(path):
+            os.truncate(path, 0)
+            os.write(handle.fileno(), str(os.getpid()).encode())
         yield
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise JobError(f"{path}: cannot be written: {reason}; free space or allow writing there") from None
 
 
 def _is_locked(path: Path) -> bool:
@@ -216,10 +228,10 @@ def claim(results: Path) -> IO[str]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        handle.seek(0)
-        raise JobError(
-            f"{results}/ is in use by another command, process {handle.read().strip() or '?'}; wait for it or end it"
-        ) from None
+        with handle:
+            handle.seek(0)
+            holder = handle.read().strip() or "?"
+        raise JobError(f"{results}/ is in use by another command, process {holder}; wait for it or end it") from None
     handle.truncate(0)
     handle.write(str(os.getpid()))
     handle.flush()

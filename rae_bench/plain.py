@@ -55,7 +55,10 @@ def parse(kind: Any, data: Plain, where: str) -> Any:
 
 def _parse_scalar(kind: Any, data: Plain, where: str) -> Any:
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        data = float(data)
+        try:
+            data = float(data)
+        except OverflowError:
+            raise ConfigError(f"{where}: expected a finite number, found one of {len(str(data))} digits") from None
     if type(data) is not kind:
         hint = ""
         if isinstance(data, str) and kind in (int, float) and _is_number(data):
@@ -104,7 +107,7 @@ def _parse_dataclass(kind: type, data: Plain, where: str) -> Any:
 def _parse_union(kinds: tuple[Any, ...], data: Plain, where: str) -> Any:
     by_name = {get_args(get_type_hints(kind)["kind"])[0]: kind for kind in kinds}
     name = _mapping(data, where).get("kind")
-    if name not in by_name:
+    if not isinstance(name, str) or name not in by_name:
         raise ConfigError(f"{where}.kind: {name!r} is not one of {sorted(by_name)}")
     return _parse_dataclass(by_name[name], data, where)
 
@@ -112,7 +115,7 @@ def _parse_union(kinds: tuple[Any, ...], data: Plain, where: str) -> Any:
 def unknown(where: str, noun: str, name: str, known: Sequence[str]) -> str:
     """The message for a name that does not exist, with the nearest that does."""
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"{where}: unknown {noun} {name!r}{hint} Known: {', '.join(sorted(known))}"
 
 

@@ -1,5 +1,6 @@
 """A table as markdown for people and as LaTeX (booktabs) for papers."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,8 @@ def markdown(table: Table) -> str:
     lines = [f"**{table.title}**", "", "| " + " | ".join(table.header) + " |"]
     lines.append("|" + "|".join(["---"] + ["---:"] * (len(table.header) - 1)) + "|")
     for i, row in enumerate(table.rows):
-        texts = [f"**{text}**" if (i, j) in table.bold else text for j, text in enumerate(row)]
+        escaped = [text.replace("|", r"\|") for text in row]
+        texts = [f"**{text}**" if (i, j) in table.bold else text for j, text in enumerate(escaped)]
         lines.append("| " + " | ".join(texts) + " |")
     return "\n".join([*lines, "", *(f"{note}  " for note in table.notes)]) + "\n"
 
@@ -34,6 +36,12 @@ _TEX = {
     "%": r"\%",
     "_": r"\_",
     "#": r"\#",
+    "$": r"\$",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
     "±": r"$\pm$",
     "–": "--",
     "↓": r"$\downarrow$",
@@ -48,9 +56,7 @@ def latex(table: Table) -> str:
     """The table for a paper: a `table` environment with booktabs rules, its notes in the caption."""
 
     def escape(text: str) -> str:
-        for raw, tex in _TEX.items():
-            text = text.replace(raw, tex)
-        return text
+        return re.sub("|".join(map(re.escape, sorted(_TEX, key=len, reverse=True))), lambda found: _TEX[found[0]], text)
 
     def line(texts: Sequence[str]) -> str:
         return " & ".join(texts) + r" \\"

@@ -34,6 +34,10 @@ class MnistSubset:
     kind: Literal["mnist_subset"]
     padding: int
 
+    def __post_init__(self) -> None:
+        if self.padding < 0:
+            raise ConfigError(f"padding: {self.padding} must not be negative")
+
 
 @dataclass(frozen=True)
 class PhotoPatches:
@@ -48,6 +52,13 @@ class PhotoPatches:
     validation_end: float
     stride: int
     min_sd: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "stride", "train_end")
+        if self.train_end >= self.validation_end:
+            raise ConfigError(f"train_end: {self.train_end} must be below validation_end, {self.validation_end}")
+        if self.validation_end >= 1:
+            raise ConfigError(f"validation_end: {self.validation_end} must be below 1: the rest is for testing")
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,8 @@ class ConvolutionalNetwork:
 
     def __post_init__(self) -> None:
         _positive(self, "width", "latent_dim", "norm_momentum")
+        if self.norm_momentum > 1:
+            raise ConfigError(f"norm_momentum: {self.norm_momentum} must be at most 1: it is the newest batch's share")
         if self.size not in (32, 64):
             raise ConfigError(f"size: {self.size} is not one of [32, 64], the paper's image sizes")
         if self.kernel not in (4, 5):
@@ -369,6 +382,9 @@ class SecondStage:
     objective: Objective
     optimisation: Optimisation
 
+    def __post_init__(self) -> None:
+        _positive(self, "width", "depth")
+
 
 Density = StandardNormal | FullGaussian | GaussianMixture | SecondStage
 
@@ -394,7 +410,9 @@ class MetricSettings:
     neighbours: int
 
     def __post_init__(self) -> None:
-        _positive(self, "kernel_subsets", "kernel_subset_size", "neighbours")
+        _positive(self, "kernel_subsets", "neighbours")
+        if self.kernel_subset_size < 2:
+            raise ConfigError(f"kernel_subset_size: {self.kernel_subset_size} must be at least 2")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from rae_bench import storage
 from rae_bench.config import Study
-from rae_bench.jobs import read_state, study_jobs
+from rae_bench.jobs import JobError, read_state, study_jobs
 
 STAGES = ("prepare", "reference", "train", "fit", "evaluate", "collect", "tables", "figures", "report")
 STATES = ("done", "running", "failed", "interrupted", "waiting")
@@ -70,6 +70,8 @@ def write_costs(study: Study, results: Path, cores: int | None, since: float | N
     the stages' processes.
     """
     frame = cost_frame(study, results)
+    if frame.empty:
+        raise JobError(f"no job of {study.name} has finished; run it first")
     storage.write_frame(results / study.name / "costs.csv", frame)
     work = frame["cpu_seconds"] - frame["import_seconds"]
     total = frame["cpu_seconds"].sum()

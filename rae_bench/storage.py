@@ -38,7 +38,8 @@ def _writing(path: Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror}; free space or allow writing there") from None
+        reason = error.strerror or error  # numpy states none
+        raise StorageError(f"{path}: cannot be written: {reason}; free space or allow writing there") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -71,11 +72,11 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], about: obje
 
     `about` stands as one JSON string under one metadata key: the order of several keys would vary.
     """
-    ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     write_bytes(path, to_safetensors(ordered, metadata={"about": json.dumps(about, sort_keys=True)}))
 
 
-def read_arrays(path: Path) -> tuple[Arrays, Any]:
+def read_arrays(path: Path, *needed: str) -> tuple[Arrays, Any]:
     """The arrays of a safetensors file and what was said about them.
 
     Raises:
@@ -85,6 +86,9 @@ def read_arrays(path: Path) -> tuple[Arrays, Any]:
         about = (file.metadata() or {}).get("about")
         if about is None:
             raise StorageError(f"{path}: a safetensors file, but not one of this suite; delete it and run again")
+        missing = set(needed) - set(file.keys())
+        if missing:
+            raise StorageError(f"{path}: holds no {', '.join(sorted(missing))}; delete it and run again")
         return {name: file.get_tensor(name) for name in file.keys()}, json.loads(about)  # noqa: SIM118
 
 
@@ -98,6 +102,8 @@ def read_npy(path: Path, memory_map: bool = False) -> npt.NDArray[Any]:
     """Read an array file; never a pickle."""
     with _reading(path, "npy"):
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive of arrays")
         return array
 
 
@@ -132,7 +138,7 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
         raise StorageError(f"{path}: no such file; the stage that writes it has not run") from None
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, SafetensorError) as error:
+    except (ValueError, EOFError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StorageError(f"{path}: not a whole {kind} file ({reason}); delete it and run again") from None
 

@@ -17,9 +17,6 @@ from rae_bench.densities.errors import DensityError
 from rae_bench.rng import derive
 from rae_bench.training import train
 
-CONSTANT = 1e-6
-"""A float32 SD below this share of the mean is the rounding of a constant."""
-
 Float32 = npt.NDArray[np.float32]
 
 
@@ -47,7 +44,7 @@ class FittedSecondStage:
             raise DensityError(
                 f"{len(codes)} codes are fewer than one batch of the second stage, {spec.optimisation.batch_size}"
             )
-        varies = scale > CONSTANT * np.abs(mean)
+        varies = np.ptp(codes, axis=0) > 0  # exact, where the float32 SD of a constant is not
         if not varies.all():
             raise DensityError(
                 f"dimension {int(np.argmin(varies))} of the codes does not vary; a second stage needs it to"
