@@ -144,7 +144,6 @@ def _searched(dataset):
     return points
 
 
-@pytest.mark.skipif(not SEARCHES.exists(), reason="docs/search does not exist yet")
 @pytest.mark.parametrize("dataset", ["digits", "photos", "faces"])
 def test_the_weights_are_the_best_points_of_the_search(dataset):
     weights = yaml.safe_load((ROOT / "workflow/config/weights.yaml").read_text())[dataset]
@@ -157,7 +156,6 @@ def test_the_weights_are_the_best_points_of_the_search(dataset):
         assert weights[name] == pytest.approx(chosen, rel=1e-9), name
 
 
-@pytest.mark.skipif(not SEARCHES.exists(), reason="docs/search does not exist yet")
 @pytest.mark.parametrize("dataset", ["digits", "photos", "faces"])
 def test_every_model_was_searched_as_long_as_the_others(dataset):
     counts = {name: len(points) for name, points in _searched(dataset).items()}
