@@ -15,6 +15,8 @@ CONFIDENCE = 0.95
 CLOSE = 1.25
 """How near an AE's GMM must come to the best to be "close"; the paper's worst ratio is 1.23 (MNIST: 10.66, 8.69)."""
 
+COLUMN_NAMES = {"n": "N", "gmm": "GMM", "interpolation": "interp."}
+
 Values = Mapping[tuple[str, str], pd.Series]
 """(row, column) to the cell's value for each training seed."""
 
@@ -96,7 +98,7 @@ def _comparisons(cells: Values, families: Mapping[str, str], labels: Mapping[str
         return [row for row in labels if families[row] in names]
 
     def best(rows: list[str], *columns: str) -> tuple[str, pd.Series] | None:
-        found = [(f"{labels[row]} {column.upper()}", cells[row, column]) for row in rows for column in columns]
+        found = [(f"{labels[row]} {COLUMN_NAMES[column]}", cells[row, column]) for row in rows for column in columns]
         present = [(name, series) for name, series in found if len(series)]
         return min(present, key=lambda one: float(one[1].mean()), default=None)
 
@@ -106,7 +108,7 @@ def _comparisons(cells: Values, families: Mapping[str, str], labels: Mapping[str
     for claim, column, rival in (("rae_gmm_best", "gmm", variational), ("rae_n_leads", "n", variational_n)):
         for row in raes:
             if rival is not None:
-                name = f"{labels[row]} {column.upper()} − {rival[0]}"
+                name = f"{labels[row]} {COLUMN_NAMES[column]} − {rival[0]}"
                 yield Comparison(claim, name, cells[row, column] - rival[1])
 
     for row in raes:
