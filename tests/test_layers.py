@@ -10,7 +10,7 @@ from checkout import ROOT, environment
 ORDER = [
     *["plain", "specs", "config"],
     *["rng", "storage"],
-    *["digit_classifier", "metrics", "features"],
+    *["digit_classifier", "metrics", "pretrained", "features"],
     *["jobs"],
     *["faces", "datasets", "backbones", "results", "claims"],
     *["autoencoder", "objectives", "training"],
