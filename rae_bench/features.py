@@ -9,7 +9,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from rae_bench import pretrained, specs
 from rae_bench.digit_classifier import DigitClassifier
+from rae_bench.metrics import fidelity
 from rae_bench.pretrained import FeatureError
 
 DIGIT_WEIGHTS = Path(__file__).parent / "weights" / "digit_classifier.safetensors"
@@ -28,6 +29,8 @@ LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LITE_PIXELS = 96
 PIXEL_BLOCK = 4
 BATCH = 250
+FIDELITY_BATCH = 64
+"""torch-fidelity's own: at 299 pixels one gigabyte, not four."""
 
 Resizer = Literal["bilinear-antialias", "bicubic-antialias-clipped", "nearest-exact"]
 
@@ -82,6 +85,8 @@ def load_extractor(name: specs.Extractor) -> FrozenExtractor:
             return _efficientnet_lite0("EffLite0-128", 128, "bilinear-antialias")
         case "pixels":
             return _pixels()
+        case "inception_v3_compat":
+            return _inception_v3_compat()
         case _:
             assert_never(name)
 
@@ -160,3 +165,40 @@ def _pixels() -> FrozenExtractor:
         return functional.avg_pool2d(images.float() / 255, PIXEL_BLOCK).flatten(1)
 
     return FrozenExtractor("pixels@any/mean4x4/flat/none", "pixels", channels=(1, 3), forward=forward)
+
+
+def _inception_v3_compat() -> FrozenExtractor:
+    """The network of Heusel et al. (2017), as torch-fidelity converted it with TensorFlow 1's resize; pool layer, 2048.
+
+    With its official weights, and only then, its distances are called FID and KID.
+    """
+    weights = pretrained.inception()
+    file = io.BytesIO()  # torch-fidelity would unpickle whatever a file holds: it gets checked tensors, saved anew
+    torch.save(weights.tensors, file)
+    file.seek(0)
+    try:
+        forward = _registered("inception-v3-compat", "2048", file)
+    except RuntimeError:  # load_state_dict's, a line per tensor
+        raise FeatureError(
+            f"inception_v3_compat: the {len(weights.tensors)} tensors of the file with SHA-256 {weights.sha256[:16]}..."
+            " are not this network's; the official file has 566"
+        ) from None
+    unverified = "" if weights.is_verified else "unverified-"
+    return FrozenExtractor(
+        f"inception_v3_compat@299/bilinear-tensorflow1/pool2048/{unverified}{weights.sha256[:8]}",
+        specs.INCEPTION_LABEL if weights.is_verified else "inception-unverified",
+        channels=(1, 3),
+        forward=forward,
+    )
+
+
+def _registered(name: str, layer: str, weights: io.BytesIO) -> Callable[[Tensor], Tensor]:
+    """An extractor of torch-fidelity's registry, which resizes and scales by itself."""
+    create = fidelity.call("utils", "create_feature_extractor")
+    network: Any = create(name, [layer], cuda=False, feature_extractor_weights_path=weights, verbose=False)
+
+    def forward(images: Tensor) -> Tensor:
+        colour = images.expand(-1, 3, -1, -1).contiguous()
+        return torch.cat([network(part)[0] for part in torch.split(colour, FIDELITY_BATCH)])
+
+    return forward

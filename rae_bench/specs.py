@@ -405,7 +405,10 @@ Extractor = Literal[
     "efficientnet_lite0_nearest",
     "efficientnet_lite0_128",
     "pixels",
+    "inception_v3_compat",
 ]
+INCEPTION_LABEL = "Inception"
+"""Of the official Inception network with verified weights: the only features whose distances are FID and KID."""
 
 
 @dataclass(frozen=True)

