@@ -16,7 +16,7 @@ import pandas as pd
 import seaborn as sns
 
 from rae_bench import specs, storage
-from rae_bench.tables import COLUMNS, METRICS, cell_values
+from rae_bench.tables import COLUMNS, METRICS, cell_values, distance_name
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
@@ -189,7 +189,8 @@ def distances(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str) -> Fig
     )
     axis.axhline(float(mine["floor"].iloc[0]), color="0.4", linestyle=":", linewidth=1)
     axis.set_yscale("log")
-    axis.set(xlabel="", ylabel=f"{METRICS[metric][1]}-{mine['extractor_label'].iloc[0]} (log scale)")
+    name = distance_name(METRICS[metric][1], mine["extractor_label"].iloc[0])
+    axis.set(xlabel="", ylabel=f"{name} (log scale)")
     for boundary in np.arange(len(spec.rows) - 1) + 0.5:
         axis.axvline(boundary, color="0.9", linewidth=0.8, zorder=0)
     axis.legend(title="", ncols=len(order), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)

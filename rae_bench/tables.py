@@ -127,6 +127,14 @@ def cells(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: st
     return data
 
 
+def distance_name(short: str, label: str) -> str:
+    """What a distance (FD or KD) in an extractor's features is called: FID and KID in official Inception's alone.
+
+    Heusel et al. (2017) and Bińkowski et al. (2018) define them by that network; any other gives another distance.
+    """
+    return {"FD": "FID", "KD": "KID"}[short] if label == specs.INCEPTION_LABEL else f"{short}-{label}"
+
+
 def leaders(mean: pd.Series, sd: pd.Series, better: str) -> pd.Series:
     """The best and its ties: all within LEAD pooled SDs of the best mean. None where an SD is unknown."""
     if sd.isna().any():
@@ -159,7 +167,7 @@ def table1(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: s
     arrow = "↓" if better == "lower" else "↑"
     return Table(
         f"{name}_{dataset}",
-        f"{spec.datasets[dataset].label}: {title}, {short}-{label} {arrow}"
+        f"{spec.datasets[dataset].label}: {title}, {distance_name(short, label)} {arrow}"
         if short in ("FD", "KD")
         else f"{spec.datasets[dataset].label}: {title} ({label}) {arrow}",
         ["", *COLUMNS.values()],
@@ -293,11 +301,12 @@ def _weights(spec: specs.SummarySpec, dataset: str, row: specs.Row) -> dict[str,
 def _protocol_notes(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
     mine = frame[(frame["dataset"] == dataset) & (frame["metric"] == metric)]
     first = mine.iloc[0]
+    label = first["extractor_label"]
     floor = float(first["floor"]) * SCALE.get(metric, 1.0)
     notes = [
         f"Mean ± SD over {len(spec.train_seeds)} training seeds. {first['n_generated']:,} generated images a cell,"
         f" {first['n_reference']:,} {spec.reference_split} images as reference. Features: {first['extractor']}."
-        + (" Not comparable with FID." if metric == "frechet_distance" else ""),
+        + (" Not comparable with FID." if metric == "frechet_distance" and label != specs.INCEPTION_LABEL else ""),
         f"Real against real ({spec.floor_split} against {spec.reference_split}, same counts): {floor:.4g}."
         " Rec. is paired with its own reference images and may lie below that.",
         f"Bold: within {LEAD:g} pooled SDs of the column's best.",

@@ -174,3 +174,9 @@ def test_no_label_says_fid(smoke_spec, smoke_frame, root, sheets):
     texts = [text.get_text() for figure in figures for text in figure.findobj(plt.Text)]
     assert any("FD-DigitCNN" in text for text in texts)
     assert not any("FID" in text or "KID" in text for text in texts)
+
+
+@pytest.mark.parametrize(("label", "name"), [("Inception", "FID"), ("inception-unverified", "FD-inception-unverified")])
+def test_only_verified_inceptions_distance_is_fid(label, name, smoke_spec, smoke_frame):
+    axis = plots.distances(smoke_spec, smoke_frame.assign(extractor_label=label), DATASET).axes[0]
+    assert axis.get_ylabel() == f"{name} (log scale)"

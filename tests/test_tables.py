@@ -235,6 +235,29 @@ def test_nothing_is_called_fid_or_kid_but_by_inception(written):
     assert any("Not comparable with FID" in note for note in _listed(written)["table1_digits_mini"]["notes"])
 
 
+@pytest.mark.parametrize("label", ["inception-unverified", "DINOv2", "EffLite0-bicubic", "pixels", "FIDO"])
+def test_distances_in_other_features_bear_their_name(label, spec, frame, tmp_path):
+    tables.write(spec, frame.assign(extractor_label=label), tmp_path / "index.json")
+    listed = _listed(tmp_path)
+    assert listed["table1_digits_mini"]["title"].endswith(f"Fréchet distance, FD-{label} ↓")
+    assert listed["table1_kernel_distance_digits_mini"]["title"].endswith(f"Kernel distance x 1000, KD-{label} ↓")
+    assert any("Not comparable with FID." in note for note in listed["table1_digits_mini"]["notes"])
+    for path in tmp_path.iterdir():
+        assert not re.findall(r"\b[FK]ID\b", path.read_text().replace("Not comparable with FID", "")), path.name
+
+
+def test_distances_in_verified_inceptions_features_are_fid_and_kid(spec, frame, tmp_path):
+    tables.write(spec, frame.assign(extractor_label=specs.INCEPTION_LABEL), tmp_path / "index.json")
+    listed = _listed(tmp_path)
+    assert listed["table1_digits_mini"]["title"].endswith("Fréchet distance, FID ↓")
+    assert listed["table1_kernel_distance_digits_mini"]["title"].endswith("Kernel distance x 1000, KID ↓")
+    assert listed["table1_precision_digits_mini"]["title"].endswith("Precision (Inception) ↑")
+    text = "".join(path.read_text() for path in tmp_path.iterdir())
+    assert "Not comparable" not in text
+    assert "FD-" not in text
+    assert "KD-" not in text
+
+
 def test_the_claims_count_comparisons(written):
     counts = {tuple(row[:2]): [int(text) for text in row[2:]] for row in _listed(written)["claims"]["rows"]}
     helped = next(value for (text, _), value in counts.items() if "helps every model" in text)
