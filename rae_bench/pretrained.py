@@ -24,6 +24,9 @@ INCEPTION_URL = (
 INCEPTION_SHA256 = "6726825d"
 # Of the 64 digits the eight in the file's name (the hub's convention): the file was out of reach where this was
 # written, so the whole hash could not be confirmed. Eight catch every accident, but not a forger.
+DINO_CODE = "facebookresearch_dinov2_main"
+DINO_FILE = "dinov2_vitl14_pretrain.pth"
+"""Both as torch.hub names them in its cache."""
 
 INCEPTION_VARIABLE = "RAE_BENCH_INCEPTION_WEIGHTS"
 DOWNLOAD_VARIABLE = "RAE_BENCH_DOWNLOAD"
@@ -75,6 +78,28 @@ def inception() -> Weights:
         remedy = f"replace it, or allow it, under another name than FID, with {UNVERIFIED_VARIABLE}=1"
         raise FeatureError(_other_hash(path, found, INCEPTION_SHA256, remedy))
     return Weights(_tensors(data, path), found, is_verified)
+
+
+def dino_file() -> Path:
+    """Where torch.hub keeps, or will keep, the weights of DINOv2 ViT-L/14.
+
+    Raises:
+        FeatureError: the cache lacks them or their code, and there is no permission to fetch them.
+    """
+    code, path = _hub() / DINO_CODE, _hub() / "checkpoints" / DINO_FILE
+    missing = [str(part) for part in (code, path) if not part.exists()]
+    if missing and not _is_set(DOWNLOAD_VARIABLE):
+        raise FeatureError(
+            f"DINOv2: {' and '.join(missing)} missing; copy a hub cache that holds both there, or allow the download"
+            f" with {DOWNLOAD_VARIABLE}=1"
+        )
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file that may be too large for memory, 64 digits."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _hub() -> Path:

@@ -406,6 +406,7 @@ Extractor = Literal[
     "efficientnet_lite0_128",
     "pixels",
     "inception_v3_compat",
+    "dinov2_vit_l_14",
 ]
 INCEPTION_LABEL = "Inception"
 """Of the official Inception network with verified weights: the only features whose distances are FID and KID."""

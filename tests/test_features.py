@@ -4,6 +4,7 @@ import hashlib
 import io
 from pathlib import Path
 from typing import get_args
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -292,6 +293,50 @@ def test_the_distance_in_inceptions_features_is_torch_fidelitys_fid(inception_fi
     assert frechet_distance(Reference.of(found[0]), found[1]) == pytest.approx(expected, rel=1e-6)
 
 
+# --- DINOv2 -----------------------------------------------------------------------------------------------
+
+HUBCONF = """
+dependencies = ["torch"]
+import torch
+
+class Means(torch.nn.Module):
+    def forward(self, x):
+        return x.mean(dim=(2, 3))
+
+def dinov2_vitl14():
+    return Means()
+"""
+
+
+def test_dino_is_refused_in_one_line_without_permission(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv("RAE_BENCH_DOWNLOAD", raising=False)
+    with pytest.raises(FeatureError, match=r"DINOv2: .* missing; .* RAE_BENCH_DOWNLOAD=1$") as error:
+        load_extractor("dinov2_vit_l_14")
+    assert "\n" not in str(error.value)
+
+
+def test_dino_is_what_torch_hubs_cache_holds(tmp_path, monkeypatch):
+    """The real network is out of reach: means of the channels stand in for it, to see our side and the id."""
+
+    def no_network(address):
+        raise URLError(f"{address}: no network")
+
+    monkeypatch.setattr(torch.hub, "urlopen", no_network)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("XFORMERS_DISABLED", "1")  # torch-fidelity sets it for good
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / "dinov2_vitl14_pretrain.pth").write_bytes(b"weights")
+    (tmp_path / "hub" / "facebookresearch_dinov2_main").mkdir()
+    (tmp_path / "hub" / "facebookresearch_dinov2_main" / "hubconf.py").write_text(HUBCONF)
+    extractor = load_extractor("dinov2_vit_l_14")
+    sha8 = hashlib.sha256(b"weights").hexdigest()[:8]
+    assert extractor.id == f"dinov2_vit_l_14@224/bilinear-tensorflow1/class1024/{sha8}"
+    assert extractor.label == "DINOv2"
+    expected = (200 / 255 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225]  # ImageNet's means and SDs
+    np.testing.assert_allclose(extractor(np.full((2, 1, 32, 32), 200, dtype=np.uint8)), [expected] * 2, rtol=1e-4)
+
+
 # --- all --------------------------------------------------------------------------------------------------
 
 
@@ -359,7 +404,7 @@ def test_an_id_names_network_size_layer_and_weights(digit_classifier, efficientn
 
 
 def test_no_two_extractors_share_an_id_or_a_label():
-    offline = set(get_args(specs.Extractor)) - {"inception_v3_compat"}
+    offline = set(get_args(specs.Extractor)) - {"inception_v3_compat", "dinov2_vit_l_14"}
     loaded = [load_extractor(name) for name in sorted(offline)]
     assert len({extractor.id for extractor in loaded}) == len(loaded) == 6
     assert len({extractor.label for extractor in loaded}) == 6

@@ -189,3 +189,27 @@ def test_what_is_no_state_dict_is_refused(content, tmp_path, monkeypatch):
     monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", "1")
     with pytest.raises(FeatureError, match="not a state dict of tensors alone"):
         pretrained.inception()
+
+
+# --- DINOv2 -------------------------------------------------------------------------------------
+
+
+def test_dino_without_permission_says_what_is_missing(hub):
+    code, file = hub / "facebookresearch_dinov2_main", hub / "checkpoints" / "dinov2_vitl14_pretrain.pth"
+    with pytest.raises(FeatureError, match=f"DINOv2: {code} and {file} missing; .*RAE_BENCH_DOWNLOAD=1$"):
+        pretrained.dino_file()
+    code.mkdir(parents=True)
+    with pytest.raises(FeatureError, match=f"DINOv2: {file} missing; "):
+        pretrained.dino_file()
+
+
+def test_dino_may_be_fetched_or_cached(hub, monkeypatch):
+    file = hub / "checkpoints" / "dinov2_vitl14_pretrain.pth"
+    monkeypatch.setenv("RAE_BENCH_DOWNLOAD", "1")
+    assert pretrained.dino_file() == file
+    monkeypatch.delenv("RAE_BENCH_DOWNLOAD")
+    (hub / "facebookresearch_dinov2_main").mkdir(parents=True)
+    file.parent.mkdir()
+    file.write_bytes(b"weights")
+    assert pretrained.dino_file() == file
+    assert pretrained.file_sha256(file) == hashlib.sha256(b"weights").hexdigest()
