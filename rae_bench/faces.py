@@ -15,6 +15,8 @@ Field = npt.NDArray[np.float64]
 SKIN = np.array([[255, 224, 196], [241, 194, 150], [208, 150, 106], [150, 98, 62], [96, 60, 38]]) / 255.0
 HAIR = np.array([[28, 22, 20], [84, 54, 34], [150, 100, 52], [222, 186, 112], [172, 70, 36]]) / 255.0
 IRIS = np.array([[74, 48, 30], [60, 110, 160], [70, 120, 72]]) / 255.0
+LONG_HAIR, GLASSES = 0.45, 0.25
+"""Shares of the faces that have them."""
 
 _BATCH = 100
 
@@ -44,7 +46,7 @@ def draw_factors(n: int, rng: np.random.Generator) -> Factors:
         "hair": rng.integers(0, len(HAIR), n).astype(np.float64),
         "hair_shade": uniform(0.85, 1.15),
         "hair_line": uniform(0.18, 0.40),
-        "long_hair": (uniform(0, 1) < 0.45).astype(np.float64),
+        "long_hair": (uniform(0, 1) < LONG_HAIR).astype(np.float64),
         "eye_distance": uniform(0.17, 0.23),
         "eye_size": uniform(0.065, 0.095),
         "eye_open": uniform(0.45, 0.85),
@@ -56,7 +58,7 @@ def draw_factors(n: int, rng: np.random.Generator) -> Factors:
         "mouth_width": uniform(0.12, 0.22),
         "mouth_curve": uniform(-0.10, 0.07),
         "mouth_open": uniform(0.02, 0.055),
-        "glasses": (uniform(0, 1) < 0.25).astype(np.float64),
+        "glasses": (uniform(0, 1) < GLASSES).astype(np.float64),
     }
 
 
