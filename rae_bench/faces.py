@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Factors = dict[str, npt.NDArray[np.float64]]
+Classes = dict[str, npt.NDArray[np.int64]]
 Field = npt.NDArray[np.float64]
 """(n, size, size): a value per image and pixel."""
 
@@ -17,6 +18,14 @@ HAIR = np.array([[28, 22, 20], [84, 54, 34], [150, 100, 52], [222, 186, 112], [1
 IRIS = np.array([[74, 48, 30], [60, 110, 160], [70, 120, 72]]) / 255.0
 LONG_HAIR, GLASSES = 0.45, 0.25
 """Shares of the faces that have them."""
+
+LAW = {
+    "hair": np.full(len(HAIR), 1 / len(HAIR)),
+    "long_hair": np.array([1 - LONG_HAIR, LONG_HAIR]),
+    "glasses": np.array([1 - GLASSES, GLASSES]),
+}
+"""The factors that are classes a blurred image still shows (an iris is three pixels wide, and lost), with each class's
+probability. All factors are independent."""
 
 _BATCH = 100
 
@@ -60,6 +69,11 @@ def draw_factors(n: int, rng: np.random.Generator) -> Factors:
         "mouth_open": uniform(0.02, 0.055),
         "glasses": (uniform(0, 1) < GLASSES).astype(np.float64),
     }
+
+
+def classes(factors: Factors) -> Classes:
+    """The factors of LAW as class indices, each int64 (n,)."""
+    return {name: factors[name].astype(np.int64) for name in LAW}
 
 
 def render(factors: Factors, size: int) -> npt.NDArray[np.uint8]:

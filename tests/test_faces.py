@@ -129,3 +129,13 @@ def test_a_head_moves_as_its_position_says():
 def test_a_frontal_face_is_symmetric():
     (image,) = faces.render(plain(1), SIZE)
     np.testing.assert_array_equal(image, image[:, :, ::-1])
+
+
+def test_the_law_is_that_of_the_draws():
+    n = 20_000
+    found = faces.classes(drawn(n))
+    assert set(found) == set(faces.LAW)
+    for factor, p in faces.LAW.items():
+        shares = np.bincount(found[factor], minlength=len(p)) / n
+        assert p.sum() == pytest.approx(1)
+        assert np.all(np.abs(shares - p) < 4 * np.sqrt(p * (1 - p) / n)), factor
