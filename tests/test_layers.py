@@ -10,9 +10,9 @@ from checkout import ROOT, environment
 ORDER = [
     *["plain", "specs", "config"],
     *["rng", "storage"],
-    *["digit_classifier", "metrics", "pretrained", "features"],
+    *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
     *["jobs"],
-    *["faces", "datasets", "backbones", "results", "claims"],
+    *["datasets", "backbones", "results", "claims"],
     *["autoencoder", "objectives", "training"],
     *["densities", "generation", "evaluation"],
     *["rendering", "tables", "plots", "status", "report"],
