@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rae_bench.metrics.frechet import frechet_distance
+from rae_bench.metrics.frechet import between, frechet_distance, frechet_infinity, half_sample_sd
 from rae_bench.metrics.reference import Reference
 
 
@@ -20,7 +20,7 @@ def with_moments(mean, covariance, n=40, seed=0):
 
 
 def distance(real, fake):
-    return frechet_distance(Reference.of(real), fake)
+    return frechet_distance(Reference.of(real, 0), fake)
 
 
 def rotation(d, seed=5):
@@ -93,13 +93,13 @@ def by_symmetric_roots(real, fake):
 @pytest.mark.parametrize(("n", "m", "d"), [(100, 100, 8), (300, 120, 20), (30, 50, 64), (20, 20, 100), (2, 5, 3)])
 def test_it_agrees_with_symmetric_roots(n, m, d):
     real, fake = clouds(n, m, d)
-    assert distance(real, fake) == pytest.approx(by_symmetric_roots(real, fake), rel=1e-3)
+    assert distance(real, fake) == pytest.approx(by_symmetric_roots(real, fake), rel=1e-6)
 
 
 def test_it_agrees_where_features_repeat():
     real, fake = clouds(60, 40, 10)
     real, fake = real[np.arange(60) % 7], np.repeat(fake[:5], 8, axis=0)
-    assert distance(real, fake) == pytest.approx(by_symmetric_roots(real, fake), rel=1e-3)
+    assert distance(real, fake) == pytest.approx(by_symmetric_roots(real, fake), rel=1e-6)
 
 
 def test_dimensions_that_never_vary_are_no_trouble():
@@ -133,5 +133,53 @@ def test_it_grows_with_the_square_of_a_common_scale(scale):
 
 def test_a_set_is_at_distance_zero_from_itself():
     real, _ = clouds(50, 50, 80)
-    # n < d leaves zero eigenvalues, whose roots are √ε: against a total variance above 100
-    assert distance(real, real) == pytest.approx(0, abs=1e-4)
+    assert distance(real, real) == pytest.approx(0, abs=1e-9)  # fewer images than features: no roots of rounding
+
+
+# --- infinitely many images, and the sampling SD -----------------------------------------------------------
+
+
+def planted(n, seed, d=16, shift=0.4):
+    """Real from N(0, I), fake from N(shift, I): the true distance is d·shift² = 2.56."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, d)), shift + rng.standard_normal((n, d))
+
+
+def test_extrapolation_removes_the_bias_of_few_images():
+    finite, infinite = [], []
+    for seed in range(60):
+        real, fake = planted(400, seed)
+        finite.append(between(real, fake))
+        infinite.append(frechet_infinity(real, fake, sizes=8, seed=0))
+    error = np.std(infinite) / np.sqrt(60)
+    assert np.mean(finite) > 2.56 + 0.2  # the bias, some d²/n
+    assert np.mean(infinite) == pytest.approx(2.56, abs=4 * error)
+    assert 4 * error < 0.2
+
+
+def test_extrapolation_is_refused_where_images_are_too_few_for_a_covariance():
+    assert frechet_infinity(*planted(63, 0), sizes=4, seed=0) is None  # below 2 · 2 · 16
+    assert frechet_infinity(*planted(64, 0), sizes=4, seed=0) is not None
+
+
+def test_extrapolation_repeats_itself_and_depends_on_its_seed():
+    sets = planted(200, 0)
+    assert frechet_infinity(*sets, sizes=4, seed=0) == frechet_infinity(*sets, sizes=4, seed=0)
+    assert frechet_infinity(*sets, sizes=4, seed=0) != frechet_infinity(*sets, sizes=4, seed=1)
+
+
+def test_half_samples_estimate_the_spread_of_fresh_samples():
+    real, _ = planted(600, 0)
+    fresh = [planted(600, seed)[1] for seed in range(1, 31)]
+    reference = Reference.of(real, 0)
+    true_sd = np.std([frechet_distance(reference, fake) for fake in fresh], ddof=1)
+    estimates = [half_sample_sd(reference, fake, repeats=30, seed=0) for fake in fresh[:10]]
+    # the literature's caveat holds: usable, and rather too large than too small
+    assert 0.7 * true_sd < np.mean(estimates) < 1.8 * true_sd
+
+
+def test_more_images_have_a_smaller_sampling_sd():
+    few, many = (
+        half_sample_sd(Reference.of(planted(n, 0)[0], 0), planted(n, 1)[1], repeats=30, seed=0) for n in (100, 1600)
+    )
+    assert few / many == pytest.approx(4, rel=0.5)  # √16

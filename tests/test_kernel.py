@@ -2,15 +2,16 @@
 
 import numpy as np
 import pytest
+from metric_settings import settings
 
-from rae_bench import specs
+from rae_bench.metrics.errors import MetricError
 from rae_bench.metrics.kernel import kernel_distance
-from rae_bench.metrics.reference import MetricError, Reference
+from rae_bench.metrics.reference import Reference
 
 
 def distance(real, fake, subset_size, subsets=3):
-    settings = specs.MetricSettings(kernel_subsets=subsets, kernel_subset_size=subset_size, neighbours=3)
-    return kernel_distance(Reference.of(real), fake, settings)
+    chosen = settings(kernel_subsets=subsets, kernel_subset_size=subset_size)
+    return kernel_distance(Reference.of(real, 0), fake, chosen)
 
 
 def features(n=30, d=6, seed=0, shift=0.0):

@@ -2,11 +2,21 @@
 
 import numpy as np
 import pytest
+from metric_settings import settings
 
-from rae_bench import specs
-from rae_bench.metrics import MetricError, Reference, fidelity, measure
+from rae_bench.metrics import MetricError, Reference, fidelity
+from rae_bench.metrics import measure as measure_features
 
-SETTINGS = specs.MetricSettings(kernel_subsets=2, kernel_subset_size=20, neighbours=3)
+SETTINGS = settings()
+NAMES = {
+    *("frechet_distance", "frechet_distance_half_sd", "frechet_infinity", "kernel_distance"),
+    *("kernel_distance_subset_sd", "kernel_mmd2", "precision", "recall", "density", "coverage"),
+    *("prd_f8", "prd_f8_sd", "prd_f1_8", "prd_f1_8_sd"),
+}
+
+
+def measure(real, fake, chosen):
+    return measure_features(real, fake, chosen, is_fid=False)
 
 
 def features(n=40, d=4, seed=0, scale=1.0):
@@ -14,27 +24,36 @@ def features(n=40, d=4, seed=0, scale=1.0):
 
 
 def test_equal_sets_are_perfect():
-    found = measure(Reference.of(features()), features(), SETTINGS)
-    assert sorted(found) == [
-        "frechet_distance",
-        "kernel_distance",
-        "kernel_distance_subset_sd",
-        "precision",
-        "recall",
-    ]
+    found = measure(Reference.of(features(), 5), features(), SETTINGS)
+    assert set(found) == NAMES
     assert found["frechet_distance"] == pytest.approx(0, abs=1e-6)
     assert found["precision"] == found["recall"] == 1
     assert all(type(value) is float for value in found.values())
 
 
+def test_too_few_images_a_feature_have_no_extrapolation():
+    found = measure(Reference.of(features(d=12), 5), features(d=12, seed=1), SETTINGS)
+    assert set(found) == NAMES - {"frechet_infinity"}
+
+
+def test_fid_is_torch_fidelitys_own_number():
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    real, fake = features(), features(seed=1)
+    statistics = [fid_features_to_statistics(fidelity.tensor(x)) for x in (fake, real)]
+    expected = fid_statistics_to_metric(*statistics, False)["frechet_inception_distance"]
+    found = measure_features(Reference.of(real, 5), fake, SETTINGS, is_fid=True)["frechet_distance"]
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
 def test_the_reference_is_the_real_side():
-    collapsed = measure(Reference.of(features()), features(seed=1, scale=0.01), SETTINGS)
+    collapsed = measure(Reference.of(features(), 5), features(seed=1, scale=0.01), SETTINGS)
     assert collapsed["precision"] > 0.9
     assert collapsed["recall"] < 0.1
 
 
 def test_measuring_changes_nothing_and_prints_nothing(capsys):
-    reference, fake = Reference.of(features()), features(seed=1)
+    reference, fake = Reference.of(features(), 5), features(seed=1)
     copies = reference.features.copy(), fake.copy()
     assert measure(reference, fake, SETTINGS) == measure(reference, fake, SETTINGS)
     np.testing.assert_array_equal(reference.features, copies[0])
@@ -48,17 +67,17 @@ def test_fake_features_that_are_not_finite_are_an_error():
     with pytest.raises(
         MetricError, match="fake features hold values that are not finite in 1 rows, the first is row 5"
     ):
-        measure(Reference.of(features()), broken, SETTINGS)
+        measure(Reference.of(features(), 5), broken, SETTINGS)
 
 
 def test_features_of_another_dimension_are_an_error():
     with pytest.raises(MetricError, match="fake features have dimension 5, real ones 4"):
-        measure(Reference.of(features()), features(d=5), SETTINGS)
+        measure(Reference.of(features(), 5), features(d=5), SETTINGS)
 
 
 def test_one_image_is_too_few():
     with pytest.raises(MetricError, match=r"fake features have shape \(1, 4\); expected \(n, d\) with n at least 2"):
-        measure(Reference.of(features()), features(1), SETTINGS)
+        measure(Reference.of(features(), 5), features(1), SETTINGS)
 
 
 @pytest.mark.parametrize("version", ["0.3.0", "0.40.1", "1.0"])

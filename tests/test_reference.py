@@ -12,7 +12,7 @@ def features(n=50, d=4, seed=0):
 
 def test_moments_are_the_mean_and_the_unbiased_covariance_in_float64():
     real = features() + 1000  # where float32 sums would lose digits
-    reference = Reference.of(real)
+    reference = Reference.of(real, 0)
     exact = real.astype(np.float64)
     centred = exact - exact.mean(axis=0)
     np.testing.assert_allclose(reference.mean, exact.sum(axis=0) / 50, rtol=1e-12)
@@ -21,7 +21,7 @@ def test_moments_are_the_mean_and_the_unbiased_covariance_in_float64():
 
 
 def test_one_dimension_has_a_matrix_too():
-    reference = Reference.of(np.array([[0.0], [1], [5]]))
+    reference = Reference.of(np.array([[0.0], [1], [5]]), 0)
     assert reference.covariance.tolist() == [[7.0]]  # (4 + 1 + 9) / 2
     assert reference.mean.tolist() == [2.0]
 
@@ -33,15 +33,15 @@ def test_features_that_are_not_finite_are_an_error_naming_the_rows(bad):
     with pytest.raises(
         MetricError, match="real features hold values that are not finite in 2 rows, the first is row 7"
     ):
-        Reference.of(broken)
+        Reference.of(broken, 0)
 
 
 @pytest.mark.parametrize("shape", [(50,), (1, 4), (0, 4), (5, 2, 2)])
 def test_what_is_no_matrix_of_two_rows_is_an_error(shape):
     with pytest.raises(MetricError, match=r"real features have shape \(.*\); expected \(n, d\) with n at least 2"):
-        Reference.of(np.zeros(shape))
+        Reference.of(np.zeros(shape), 0)
 
 
 def test_whole_numbers_are_no_features():
     with pytest.raises(MetricError, match="real features are uint8; expected floating point"):
-        Reference.of(np.zeros((5, 3), dtype=np.uint8))
+        Reference.of(np.zeros((5, 3), dtype=np.uint8), 0)

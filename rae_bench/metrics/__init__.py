@@ -1,25 +1,30 @@
-"""Metrics of two feature matrices: `Reference` first, always; pure functions, no device, file or printing.
+"""Metrics of two feature matrices: `Reference` first, always; pure functions in float64, no device, file or printing.
 
-`measure` gives every metric by name. They come from torch-fidelity's feature-level functions, called in one place
-(`fidelity`), so that a renamed function upstream breaks there with a clear message.
+`measure` gives every metric by name. Those that need more than two sets of features stand apart: `Training` (is it
+copying?), `attributes` (images whose factors are known).
 """
 
 import numpy as np
 import numpy.typing as npt
 
 from rae_bench import specs
-from rae_bench.metrics.frechet import frechet_distance
+from rae_bench.metrics.errors import MetricError
+from rae_bench.metrics.frechet import fid, frechet_distance, frechet_infinity, half_sample_sd
 from rae_bench.metrics.kernel import kernel_distance
-from rae_bench.metrics.neighbours import precision_recall
-from rae_bench.metrics.reference import MetricError, Reference, check_features
+from rae_bench.metrics.memorisation import Training
+from rae_bench.metrics.pairs import pair_metrics
+from rae_bench.metrics.prd import prd
+from rae_bench.metrics.reference import Reference, check_features
 
-__all__ = ["MetricError", "Reference", "measure"]
+__all__ = ["MetricError", "Reference", "Training", "measure"]
 
 Features = npt.NDArray[np.float32]
 
 
-def measure(real: Reference, fake: Features, settings: specs.MetricSettings) -> dict[str, float]:
-    """Every metric of `fake` (m, d) against `real`, by name.
+def measure(real: Reference, fake: Features, settings: specs.MetricSettings, *, is_fid: bool) -> dict[str, float]:
+    """Every metric of `fake` (m, d) against `real`, by name; `frechet_infinity` only where counts allow it.
+
+    `is_fid`: the features are official Inception's, so that torch-fidelity's value is the one reported.
 
     Raises:
         MetricError: features that are not finite, of another dimension, or too few for a metric.
@@ -30,8 +35,12 @@ def measure(real: Reference, fake: Features, settings: specs.MetricSettings) -> 
             f"fake features have dimension {fake.shape[1]}, real ones {real.features.shape[1]};"
             " both must come from the same extractor"
         )
+    infinity = frechet_infinity(real.features, fake, settings.infinity_sizes, settings.seed)
     return {
-        "frechet_distance": frechet_distance(real, fake),
+        "frechet_distance": fid(real, fake) if is_fid else frechet_distance(real, fake),
+        "frechet_distance_half_sd": half_sample_sd(real, fake, settings.half_samples, settings.seed),
+        **({} if infinity is None else {"frechet_infinity": infinity}),
         **kernel_distance(real, fake, settings),
-        **precision_recall(real, fake, settings),
+        **pair_metrics(real, fake, settings),
+        **prd(real, fake, settings),
     }

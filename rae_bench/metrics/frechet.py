@@ -1,20 +1,99 @@
 """Fréchet distance of the Gaussians with two sets' moments: ‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½.
 
 Called FID only through the official Inception network (Heusel et al. 2017); through any other, FD-<extractor>.
-It is biased upwards by about 1/n: compare only at equal counts, and with the floor at those counts.
+It is biased upwards by about 1/n: compare only at equal counts, and with the floor at those counts, or
+extrapolate to n = ∞ (Chong and Forsyth 2020). Never bootstrap it: drawing with replacement adds a bias of its own.
+
+tr (Σ₁Σ₂)^½ is the sum of the singular values of F₁ᵀF₂ for any factors F Fᵀ = Σ: real arithmetic, no matrix root of a
+product, and no error from empty directions where there are fewer images than features.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 from rae_bench.metrics import fidelity
-from rae_bench.metrics.reference import Reference, moments
+from rae_bench.metrics.errors import MetricError
+from rae_bench.metrics.reference import Float64, Reference, factor_of, moments
+from rae_bench.rng import numpy_generator
+
+IMAGES_PER_FEATURE = 2
+"""Below so many images a feature the covariance is too poor for a line in 1/n, and for much else: tables warn."""
+AGREEMENT = 1e-3
+"""How near torch-fidelity's FID must come to ours, relative above 1: it takes eigenvalues of a general matrix."""
+
+Features = npt.NDArray[np.floating]
 
 
-def frechet_distance(real: Reference, fake: npt.NDArray[np.float32]) -> float:
+def frechet_distance(real: Reference, fake: Features) -> float:
     """The distance of `fake` (m, d) from `real`; 0 for equal moments, no upper bound."""
+    return _distance(real.mean, real.covariance, real.factor, fake)
+
+
+def fid(real: Reference, fake: Features) -> float:
+    """The same distance as torch-fidelity computes it: the number to publish as FID, through official Inception.
+
+    Raises:
+        MetricError: it differs from ours by more than AGREEMENT.
+    """
     mean, covariance = moments(fake)
     result = fidelity.call("metric_fid", "fid_statistics_to_metric")(
         {"mu": mean, "sigma": covariance}, {"mu": real.mean, "sigma": real.covariance}, False
     )
-    return float(result["frechet_inception_distance"])
+    theirs, ours = float(result["frechet_inception_distance"]), frechet_distance(real, fake)
+    if abs(theirs - ours) > AGREEMENT * max(1, ours):
+        raise MetricError(
+            f"torch-fidelity gives a FID of {theirs:.6g}, our own formula {ours:.6g}; neither is reported"
+        )
+    return theirs
+
+
+def half_sample_sd(real: Reference, fake: Features, repeats: int, seed: int) -> float:
+    """SD of the distance over random halves of `fake` without replacement, as an estimate of its sampling SD.
+
+    A half of m has √(m/2 / m) / √(1 − 1/2) = 1 times the SD of a fresh set of m: no further factor.
+    """
+    rng = numpy_generator(seed, "half samples")
+    halves = (rng.permutation(len(fake))[: len(fake) // 2] for _ in range(repeats))
+    return float(np.std([frechet_distance(real, fake[np.sort(half)]) for half in halves], ddof=1))
+
+
+def frechet_infinity(real: Features, fake: Features, sizes: int, seed: int) -> float | None:
+    """The distance extrapolated to infinitely many images on both sides; None where there are too few images for it.
+
+    Both sets are cut, at random, to each of `sizes` equal counts, evenly spaced in 1/n between the smallest that
+    carries a covariance (IMAGES_PER_FEATURE per feature, and at least a tenth) and all; disjoint cuts of one count
+    are averaged. The intercept at 1/n = 0 of the least-squares line through them is the value.
+    """
+    n = min(len(real), len(fake))
+    least = max(IMAGES_PER_FEATURE * real.shape[1], n // 10)
+    if n < 2 * least:
+        return None
+    counts = np.rint(1 / np.linspace(1 / least, 1 / n, sizes)).astype(int)
+    rng = numpy_generator(seed, "infinity")
+    values = []
+    for count in counts:
+        order = rng.permutation(len(real)), rng.permutation(len(fake))
+        cuts = [[part[i * count : (i + 1) * count] for part in order] for i in range(n // count)]
+        values.append(np.mean([between(real[np.sort(one)], fake[np.sort(two)]) for one, two in cuts]))
+    return float(np.polyfit(1 / counts, values, 1)[1])
+
+
+def between(real: Features, fake: Features) -> float:
+    """The distance of two feature sets (n, d), (m, d), nothing of either kept."""
+    return _distance(*moments(real), factor_of(real), fake)
+
+
+def _distance(mean: Float64, covariance: Float64, factor: Float64, fake: Features) -> float:
+    m, d = fake.shape
+    if m < d or factor.shape[1] < d:
+        fake_mean = fake.astype(np.float64).mean(axis=0)
+        other = factor_of(fake)
+        fake_trace = float((other**2).sum())
+        cross = float(np.linalg.svd(factor.T @ other, compute_uv=False).sum())
+    else:
+        fake_mean, fake_covariance = moments(fake)
+        fake_trace = float(np.trace(fake_covariance))
+        values = np.linalg.eigvalsh(factor @ fake_covariance @ factor)
+        cross = float(np.sqrt(np.clip(values, 0, None)).sum())
+    shift = mean - fake_mean
+    return float(shift @ shift + np.trace(covariance) + fake_trace - 2 * cross)

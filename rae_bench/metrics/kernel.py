@@ -5,7 +5,8 @@ import numpy.typing as npt
 
 from rae_bench import specs
 from rae_bench.metrics import fidelity
-from rae_bench.metrics.reference import MetricError, Reference
+from rae_bench.metrics.errors import MetricError
+from rae_bench.metrics.reference import Reference
 
 
 def kernel_distance(real: Reference, fake: npt.NDArray[np.float32], settings: specs.MetricSettings) -> dict[str, float]:
@@ -22,7 +23,7 @@ def kernel_distance(real: Reference, fake: npt.NDArray[np.float32], settings: sp
         fidelity.tensor(real.features),
         kid_subsets=settings.kernel_subsets,
         kid_subset_size=settings.kernel_subset_size,
-        rng_seed=2020,
+        rng_seed=settings.seed,
         verbose=False,
     )
     return {

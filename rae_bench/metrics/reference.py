@@ -1,16 +1,18 @@
 """The real side of every metric: features of reference images and what can be computed from them once."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rae_bench.metrics.errors import MetricError
+from rae_bench.metrics.pairs import OwnPairs, own_pairs
 
-class MetricError(ValueError):
-    """Features a metric cannot be computed from."""
+Float64 = npt.NDArray[np.float64]
 
 
-def check_features(side: str, features: npt.NDArray[np.float32]) -> None:
+def check_features(side: str, features: npt.NDArray[Any]) -> None:
     """Raise MetricError unless `features` is a finite matrix of at least two rows."""
     if features.ndim != 2 or len(features) < 2:
         raise MetricError(
@@ -28,29 +30,61 @@ def check_features(side: str, features: npt.NDArray[np.float32]) -> None:
 
 @dataclass(frozen=True)
 class Reference:
-    """Reference features (n, d), with their mean (d,) and unbiased covariance (d, d) in float64."""
+    """Reference features (n, d), their moments in float64, and their distances to each other.
+
+    `factor` (d, r) is a factor of the covariance, F Fᵀ = Σ: the symmetric root, or the centred features themselves
+    where these are fewer than d (a root would fill the empty directions with rounding).
+    """
 
     features: npt.NDArray[np.float32]
-    mean: npt.NDArray[np.float64] = field(repr=False)
-    covariance: npt.NDArray[np.float64] = field(repr=False)
+    mean: Float64 = field(repr=False)
+    covariance: Float64 = field(repr=False)
+    factor: Float64 = field(repr=False)
+    pairs: OwnPairs = field(repr=False)
 
     @classmethod
-    def of(cls, features: npt.NDArray[np.float32]) -> "Reference":
-        """Build the reference of real features (n, d).
+    def of(cls, features: npt.NDArray[np.float32], neighbours: int) -> "Reference":
+        """Build the reference of real features (n, d), keeping the distances to so many neighbours.
 
         Raises:
-            MetricError: not a finite matrix.
+            MetricError: not a finite matrix, or no more images than neighbours.
         """
         check_features("real", features)
         mean, covariance = moments(features)
-        return cls(features, mean, covariance)
+        return cls(features, mean, covariance, factor_of(features), own_pairs(features, neighbours))
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All of it as plain arrays, read back by `restore`."""
+        return {
+            "features": self.features,
+            "mean": self.mean,
+            "covariance": self.covariance,
+            "factor": self.factor,
+            "squared_radii": self.pairs.squared_radii,
+            "kernel_mean": np.array([self.pairs.kernel_mean]),
+        }
+
+    @classmethod
+    def restore(cls, arrays: dict[str, npt.NDArray[Any]]) -> "Reference":
+        """The inverse of `arrays`."""
+        pairs = OwnPairs(arrays["squared_radii"], float(arrays["kernel_mean"][0]))
+        return cls(arrays["features"], arrays["mean"], arrays["covariance"], arrays["factor"], pairs)
 
 
-def moments(
-    features: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean (d,) and unbiased covariance (d, d), accumulated in float64 (torch-fidelity's own function)."""
-    from rae_bench.metrics import fidelity
+def moments(features: npt.NDArray[np.floating]) -> tuple[Float64, Float64]:
+    """Mean (d,) and unbiased covariance (d, d), in float64."""
+    exact = features.astype(np.float64)
+    mean = exact.mean(axis=0)
+    exact -= mean
+    return mean, exact.T @ exact / (len(exact) - 1)
 
-    statistics = fidelity.call("metric_fid", "fid_features_to_statistics")(fidelity.tensor(features))
-    return statistics["mu"], statistics["sigma"].reshape(features.shape[1], features.shape[1])
+
+def factor_of(features: npt.NDArray[np.floating]) -> Float64:
+    """A factor F of the unbiased covariance, F Fᵀ = Σ: (d, n) if n < d, else the symmetric root (d, d)."""
+    n, d = features.shape
+    if n < d:
+        exact = features.astype(np.float64)
+        return np.ascontiguousarray((exact - exact.mean(axis=0)).T / np.sqrt(n - 1))
+    values, vectors = np.linalg.eigh(moments(features)[1])
+    root: Float64 = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    return root

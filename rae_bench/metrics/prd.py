@@ -1,0 +1,71 @@
+"""Precision and recall for distributions (Sajjadi et al. 2018), as in the paper's Table 2: F_8 is recall, F_1/8 precision.
+
+Features of both sets, equally many, are clustered together; q and p are the shares of fake and real images in each
+cluster. For slope λ: precision α(λ) = Σ min(q, λ p), recall β = α/λ. The curve is averaged over runs of the
+clustering, and F_b = max over the curve of (1 + b²) α β / (b² α + β).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from rae_bench import specs
+from rae_bench.metrics.errors import MetricError
+from rae_bench.metrics.reference import Reference
+from rae_bench.rng import derive, numpy_generator
+
+Float64 = npt.NDArray[np.float64]
+STARTS = 10
+"""k-means starts of a run, as in the official code; the best is kept."""
+EDGE = 1e-10
+"""The first angle, above 0, where recall would be 0/0; the official code's."""
+
+
+def prd(real: Reference, fake: npt.NDArray[np.floating], settings: specs.MetricSettings) -> dict[str, float]:
+    """`prd_f8`, `prd_f1_8` in [0, 1], and their SDs over runs (the clustering's noise, not the samples').
+
+    The larger set is cut to the smaller one's count by a seeded choice.
+
+    Raises:
+        MetricError: fewer images than clusters.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    n = min(len(real.features), len(fake))
+    if 2 * n < settings.prd_clusters:
+        raise MetricError(f"prd_clusters is {settings.prd_clusters}, but there are only {2 * n} images")
+    rng = numpy_generator(settings.seed, "prd")
+    chosen = [
+        features if len(features) == n else features[np.sort(rng.permutation(len(features))[:n])]
+        for features in (real.features, fake)
+    ]
+    union = np.concatenate(chosen).astype(np.float32)
+    curves = []
+    for run in range(settings.prd_runs):
+        means = MiniBatchKMeans(
+            settings.prd_clusters, n_init=STARTS, random_state=derive(settings.seed, "prd", run) % 2**32
+        )
+        labels = means.fit(union).labels_
+        shares = [np.bincount(part, minlength=settings.prd_clusters) / n for part in (labels[:n], labels[n:])]
+        curves.append(curve(shares[0], shares[1], settings.prd_angles))
+    mean: Float64 = np.mean(curves, axis=0)
+    found = {}
+    for name, b in (("prd_f8", 8.0), ("prd_f1_8", 1 / 8)):
+        runs = [f_score(one[0], one[1], b) for one in curves]
+        found[name] = f_score(mean[0], mean[1], b)
+        found[f"{name}_sd"] = float(np.std(runs, ddof=1)) if len(runs) > 1 else 0.0
+    return found
+
+
+def curve(real: Float64, fake: Float64, angles: int) -> Float64:
+    """Precision and recall (2, angles) of the histograms p (`real`) and q (`fake`), slopes tan θ, θ from 0 to π/2."""
+    slopes = np.tan(np.linspace(EDGE, np.pi / 2 - EDGE, angles))
+    precision = np.minimum(fake, slopes[:, None] * real).sum(axis=1)
+    found: Float64 = np.clip(np.stack([precision, precision / slopes]), 0, 1)
+    return found
+
+
+def f_score(precision: Float64, recall: Float64, b: float) -> float:
+    """The best F_b on a curve; 0 where both are 0."""
+    below = b**2 * precision + recall
+    scores = np.divide((1 + b**2) * precision * recall, below, out=np.zeros_like(below), where=below > 0)
+    return float(scores.max())

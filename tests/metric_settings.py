@@ -1,0 +1,19 @@
+"""Settings of the metrics for tests: small, each changed by name."""
+
+from rae_bench import specs
+
+
+def settings(**changes):
+    made = {
+        "kernel_subsets": 2,
+        "kernel_subset_size": 20,
+        "neighbours": 3,
+        "coverage_neighbours": 5,
+        "prd_clusters": 5,
+        "prd_angles": 101,
+        "prd_runs": 2,
+        "infinity_sizes": 3,
+        "half_samples": 3,
+        "seed": 0,
+    }
+    return specs.MetricSettings(**{**made, **changes})
