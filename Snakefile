@@ -32,6 +32,7 @@ wildcard_constraints:
     model="|".join(study.models),
     density="|".join(study.densities),
     seed="|".join(map(str, study.train_seeds)),
+    reference=r"[\w.]+",
 
 
 ROOT = f"results/{study.name}"

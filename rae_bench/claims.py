@@ -8,10 +8,11 @@ other, undecided where it holds zero. A claim about all models keeps every compa
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-CONFIDENCE = 0.95
+from rae_bench.comparisons import holm, interval, p_value
+
+LEVEL = 0.05
 CLOSE = 1.25
 """How near an AE's GMM must come to the best to be "close"; the paper's worst ratio is 1.23 (MNIST: 10.66, 8.69)."""
 
@@ -40,17 +41,6 @@ class Comparison:
     difference: pd.Series
 
 
-def interval(difference: pd.Series) -> tuple[float, float, float]:
-    """Mean and the ends of the 95 % t-interval of paired differences; infinitely wide for a single seed."""
-    from scipy import stats
-
-    mean, n = float(difference.mean()), len(difference)
-    if n < 2:
-        return mean, -np.inf, np.inf
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1) * difference.std(ddof=1) / np.sqrt(n))
-    return mean, mean - half, mean + half
-
-
 def verdict(low: float, high: float) -> str:
     """What an interval says of a claim that its quantity is negative."""
     if high < 0:
@@ -63,17 +53,22 @@ def claims_table(
 ) -> tuple[pd.DataFrame, list[tuple[object, ...]]]:
     """Every comparison of every data set (a frame), and per claim and data set the count of each verdict.
 
+    The last count is of those supported still after Holm's correction over all comparisons of the data set.
     `values` by data set; `families` says of each row whether it is variational, regularized or plain.
     """
     records: list[dict[str, object]] = []
     summary: list[tuple[object, ...]] = []
     for dataset, cells in values.items():
         found = list(_comparisons(cells, families, labels))
+        p_values = [p_value(one.difference) for one in found]
+        corrected = dict(zip(map(id, found), zip(p_values, holm(p_values), strict=True), strict=True))
         for claim, text in CLAIMS.items():
-            verdicts = []
+            verdicts, sure = [], 0
             for comparison in (one for one in found if one.claim == claim):
                 mean, low, high = interval(comparison.difference)
                 verdicts.append(verdict(low, high))
+                p, p_holm = corrected[id(comparison)]
+                sure += verdicts[-1] == "supported" and p_holm < LEVEL
                 records.append(
                     {
                         "claim": claim,
@@ -84,12 +79,14 @@ def claims_table(
                         "low": low,
                         "high": high,
                         "n_seeds": len(comparison.difference),
+                        "p_value": p,
+                        "p_holm": p_holm,
                         "verdict": verdicts[-1],
                     }
                 )
             if verdicts:
                 counts = [verdicts.count(name) for name in ("supported", "undecided", "contradicted")]
-                summary.append((text, dataset, *counts))
+                summary.append((text, dataset, *counts, sure))
     return pd.DataFrame(records), summary
 
 

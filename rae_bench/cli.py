@@ -20,8 +20,11 @@ from rae_bench.plain import ConfigError, fingerprint, parse, to_plain
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import pandas as pd
 
     from rae_bench.autoencoder import Autoencoder
+    from rae_bench.densities import FittedDensity
+    from rae_bench.metrics import Reference
 
 Spec = TypeVar("Spec")
 RESULTS = Path("results")
@@ -105,34 +108,53 @@ def prepare(options: argparse.Namespace) -> None:
 
 
 def reference(options: argparse.Namespace) -> None:
-    """Images of the reference split -> features, moments; the floor: another split's images against them."""
+    """Real images of a split -> features and all that can be computed from them once, shared by all studies."""
     spec = _spec(specs.ReferenceSpec, options)
     _configure(spec.compute)
-    import torch_fidelity.metric_fid  # noqa: F401  counted as imports, not as work
-
     from rae_bench import datasets, jobs, storage
-    from rae_bench.evaluation import pca_squared_error
     from rae_bench.features import load_extractor
-    from rae_bench.metrics import Reference, measure
+    from rae_bench.metrics import Reference
 
     _configure_torch(spec.compute)
-    folder = options.manifest.parent
     with jobs.running("reference", to_plain(spec), {"manifest": options.manifest}, {"reference": options.reference}):
         extractor = load_extractor(spec.extractor)
+        images = datasets.load_split(options.manifest.parent, spec.split)[: spec.n_images]
+        about = {"fingerprint": fingerprint(spec), "extractor": extractor.id, "label": extractor.label}
+        storage.write_arrays(options.reference, Reference.of(extractor(images), spec.neighbours).arrays(), about)
+
+
+def floor(options: argparse.Namespace) -> None:
+    """Two sets of real features -> every metric of one against the other; and what PCA makes of the images."""
+    spec = _spec(specs.FloorSpec, options)
+    _configure(spec.compute)
+    import sklearn.cluster  # noqa: F401  counted as imports, not as work
+    import torch_fidelity.metric_kid  # noqa: F401
+
+    from rae_bench import datasets, jobs, storage
+    from rae_bench.evaluation import attribute_metrics, pca_squared_error
+    from rae_bench.metrics import Training, measure
+
+    _configure_torch(spec.compute)
+    reads = {name: getattr(options, name) for name in ("manifest", "reference", "other", "training")}
+    with jobs.running("floor", to_plain(spec), reads, {"floor": options.floor}):
+        (real, about), (other, _), (training, _) = (_reference(reads[name]) for name in list(reads)[1:])
+        values = measure(real, other.features, spec.metrics, is_fid=specs.is_fid(spec.extractor))
+        values["nearest_training_ratio"] = Training.of(training.features, real.features).ratio(other.features)
+        folder = options.manifest.parent
+        if spec.has_factors:
+            values |= attribute_metrics(datasets.load_split(folder, spec.floor_split)[: spec.n_images])
         images = datasets.load_split(folder, spec.reference_split)[: spec.n_images]
-        others = datasets.load_split(folder, spec.floor_split)[: spec.n_images]
-        real = Reference.of(extractor(images))
-        about: dict[str, Any] = {
-            "fingerprint": fingerprint(spec),
-            "extractor": extractor.id,
-            "label": extractor.label,
-            "floor": measure(real, extractor(others), spec.metrics),
-            "pca_squared_error": pca_squared_error(
-                datasets.load_split(folder, "train"), images, spec.pca_components, seed=0
-            ),
-        }
-        arrays: storage.Arrays = {"features": real.features, "mean": real.mean, "covariance": real.covariance}
-        storage.write_arrays(options.reference, arrays, about)
+        pca = pca_squared_error(datasets.load_split(folder, "train"), images, spec.pca_components, seed=0)
+        found = {"values": values, "pca_squared_error": pca, "n_features": real.features.shape[1], **about}
+        storage.write_json(options.floor, found)
+
+
+def _reference(path: Path) -> "tuple[Reference, dict[str, Any]]":
+    from rae_bench import storage
+    from rae_bench.metrics import Reference
+
+    arrays, about = storage.read_arrays(path, "features", "squared_radii")
+    return Reference.restore(arrays), about
 
 
 def train(options: argparse.Namespace) -> None:
@@ -203,37 +225,31 @@ def evaluate(options: argparse.Namespace) -> None:
     """Model, densities, reference and images -> every metric of every image set, and sheets to look at."""
     spec = _spec(specs.EvaluationSpec, options)
     _configure(spec.compute)
-    import torch_fidelity.metric_fid  # noqa: F401  counted as imports, not as work
+    import sklearn.cluster  # noqa: F401  counted as imports, not as work
+    import torch_fidelity.metric_kid  # noqa: F401
 
-    from rae_bench import datasets, densities, jobs, results, storage
+    from rae_bench import datasets, jobs, results, storage
     from rae_bench.evaluation import evaluate as run
     from rae_bench.features import load_extractor
-    from rae_bench.metrics import Reference
+    from rae_bench.metrics import Training
 
     _configure_torch(spec.compute)
     folder = options.manifest.parent
-    fitted_paths = {name: options.densities / f"{name}.safetensors" for name in spec.densities}
-    reads = {"manifest": options.manifest, "model": options.model, "reference": options.reference, **fitted_paths}
+    reads = {name: getattr(options, name) for name in ("manifest", "model", "reference", "training", "floor")}
+    reads |= _density_paths(options.densities, spec.densities)
     with jobs.running("evaluate", to_plain(spec), reads, {"metrics": options.metrics, "sheets": options.sheets}):
-        arrays, real_about = storage.read_arrays(options.reference)
+        (real, real_about), (training, _) = _reference(options.reference), _reference(options.training)
         extractor = load_extractor(spec.extractor)
-        if real_about["extractor"] != extractor.id:
-            raise ConfigError(
-                f"{options.reference}: made with {real_about['extractor']}, now {extractor.id}; delete it and run again"
-            )
+        _check_extractor(options.reference, real_about, extractor.id)
         model = _load_model(options.model, spec.training)
-        fitted: dict[str, densities.FittedDensity] = {}
-        fits: dict[str, dict[str, Any]] = {}
-        for name, path in fitted_paths.items():
-            state, fits[name] = storage.read_arrays(path)
-            fitted[name] = densities.restore(parse(specs.Density, fits[name]["density"], f"{path}: density"), state)
-        manifest = storage.read_json(options.manifest)
+        fitted, fits = _load_densities(_density_paths(options.densities, spec.densities))
+        manifest, floor_values = storage.read_json(options.manifest), storage.read_json(options.floor)
         labels = datasets.load_labels(folder, spec.reference_split)
-        real = Reference(arrays["features"], arrays["mean"], arrays["covariance"])
         images = datasets.load_split(folder, spec.reference_split)[: spec.n_images]
         if labels is not None:
             labels = labels[: spec.n_images]
-        evaluated = run(spec, model, fitted, real, images, labels, extractor, options.seed)
+        copies = Training.of(training.features, real.features)
+        evaluated = run(spec, model, fitted, real, copies, images, labels, extractor, options.seed)
         context = results.Context(
             study=options.study,
             dataset=options.dataset,
@@ -242,15 +258,66 @@ def evaluate(options: argparse.Namespace) -> None:
             train_seed=options.seed,
             n_generated=len(images),
             n_reference=len(images),
+            n_features=real.features.shape[1],
             reference_split=spec.reference_split,
             extractor=extractor.id,
-            extractor_label=str(real_about["label"]),
+            extractor_label=extractor.label,
             train_fingerprint=fingerprint(spec.training),
             evaluate_fingerprint=fingerprint(spec),
         )
-        frame = results.run_frame(context, evaluated.rows, fits, real_about)
+        frame = results.run_frame(context, evaluated.rows, fits, floor_values)
         storage.write_arrays(options.sheets, evaluated.sheets, {"fingerprint": fingerprint(spec)})
         storage.write_frame(options.metrics, frame)
+
+
+def protocols(options: argparse.Namespace) -> None:
+    """Model, densities and references -> the distance of the same samples, scored in other ways."""
+    spec = _spec(specs.ProtocolSpec, options)
+    _configure(spec.compute)
+    import pandas as pd
+
+    from rae_bench import jobs, storage
+    from rae_bench.evaluation import score_protocols
+    from rae_bench.features import load_extractor
+
+    _configure_torch(spec.compute)
+    paths = {key: options.references / f"{name}.safetensors" for key, name in spec.references.items()}
+    densities = _density_paths(options.densities, spec.densities)
+    with jobs.running(
+        "protocols", to_plain(spec), {"model": options.model, **densities, **paths}, {"panel": options.panel}
+    ):
+        extractors = {name: load_extractor(name) for name in {one.extractor for one in spec.protocols.values()}}
+        references = {}
+        for key, path in paths.items():
+            references[key], about = _reference(path)
+            _check_extractor(path, about, extractors[spec.protocols[key].extractor].id)
+        model = _load_model(options.model, spec.training)
+        fitted, _ = _load_densities(densities)
+        frame = pd.DataFrame(score_protocols(spec, model, fitted, references, extractors, options.seed))
+        frame.insert(0, "train_seed", options.seed)
+        frame.insert(0, "model", options.model_name)
+        frame.insert(0, "dataset", options.dataset)
+        storage.write_frame(options.panel, frame)
+
+
+def _density_paths(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:
+    return {name: folder / f"{name}.safetensors" for name in names}
+
+
+def _load_densities(paths: dict[str, Path]) -> "tuple[dict[str, FittedDensity], dict[str, dict[str, Any]]]":
+    """Every fitted density, and what its file says of itself."""
+    from rae_bench import densities, storage
+
+    fitted, fits = {}, {}
+    for name, path in paths.items():
+        state, fits[name] = storage.read_arrays(path)
+        fitted[name] = densities.restore(parse(specs.Density, fits[name]["density"], f"{path}: density"), state)
+    return fitted, fits
+
+
+def _check_extractor(path: Path, about: dict[str, Any], extractor: str) -> None:
+    if about["extractor"] != extractor:
+        raise ConfigError(f"{path}: made with {about['extractor']}, now {extractor}; delete it and run again")
 
 
 def _load_model(path: Path, spec: specs.TrainingSpec) -> "Autoencoder":
@@ -267,48 +334,53 @@ def _load_model(path: Path, spec: specs.TrainingSpec) -> "Autoencoder":
     return model.eval()
 
 
-def _summary_stage(stage: str, options: argparse.Namespace, write: Callable[[specs.SummarySpec, Any], None]) -> None:
-    """What tables, figures and report have in common: the settings and the study's metrics."""
+def _summary_stage(
+    stage: str, options: argparse.Namespace, write: Callable[[specs.SummarySpec, "pd.DataFrame", Path], None]
+) -> None:
+    """What tables, figures and report have in common: the settings, the study's metrics and its folder."""
     from rae_bench import jobs, storage
 
     spec = _spec(specs.SummarySpec, options)
     with jobs.running(stage, {"fingerprint": fingerprint(spec)}, {"metrics": options.metrics}, {stage: options.out}):
-        write(spec, storage.read_frame(options.metrics))
+        write(spec, storage.read_frame(options.metrics), options.metrics.parent)
 
 
 def collect(options: argparse.Namespace) -> None:
-    """Every run's metrics -> one tidy frame."""
+    """Every run's metrics -> one tidy frame; and every run's panel of protocols, where the study has one."""
     from rae_bench import jobs, results, storage
 
     spec = _spec(specs.SummarySpec, options)
-    reads = {str(path): path for path in options.runs}
-    with jobs.running("collect", {"fingerprint": fingerprint(spec)}, reads, {"metrics": options.metrics}):
-        storage.write_frame(options.metrics, results.collect([storage.read_frame(path) for path in options.runs]))
+    reads = {str(path): path for path in (*options.runs, *options.panels)}
+    panel = options.metrics.with_name("protocols.parquet")
+    writes = {"metrics": options.metrics, **({"panel": panel} if options.panels else {})}
+    with jobs.running("collect", {"fingerprint": fingerprint(spec)}, reads, writes):
+        if options.panels:
+            storage.write_frame(panel, results.collect_panels([storage.read_frame(path) for path in options.panels]))
+        frame = results.collect([storage.read_frame(path) for path in options.runs])
+        for warning in results.warnings(frame):
+            log.warning("%s", warning)
+        storage.write_frame(options.metrics, frame)
 
 
 def tables(options: argparse.Namespace) -> None:
     """Tidy frame -> Table 1, claims ... as csv, md and tex."""
     from rae_bench import tables as module
 
-    _summary_stage("tables", options, lambda spec, frame: module.write(spec, frame, options.out))
+    _summary_stage("tables", options, lambda spec, frame, root: module.write(spec, frame, root, options.out))
 
 
 def figures(options: argparse.Namespace) -> None:
     """Tidy frame, sheets and histories -> pdf and png."""
     from rae_bench import plots
 
-    _summary_stage(
-        "figures", options, lambda spec, frame: plots.write(spec, frame, options.metrics.parent, options.out)
-    )
+    _summary_stage("figures", options, lambda spec, frame, root: plots.write(spec, frame, root, options.out))
 
 
 def report(options: argparse.Namespace) -> None:
     """Tables, figures, settings, provenance and costs -> one HTML file."""
     from rae_bench import report as module
 
-    _summary_stage(
-        "report", options, lambda spec, frame: module.write(spec, frame, options.metrics.parent, options.out)
-    )
+    _summary_stage("report", options, lambda spec, frame, root: module.write(spec, frame, root, options.out))
 
 
 # --- for people -------------------------------------------------------------------------------------------
@@ -340,8 +412,16 @@ def score(options: argparse.Namespace) -> None:
         kernel_subsets=options.kernel_subsets,
         kernel_subset_size=min(options.kernel_subset_size, len(real), len(fake)),
         neighbours=options.neighbours,
+        coverage_neighbours=options.coverage_neighbours,
+        prd_clusters=options.prd_clusters,
+        prd_angles=1001,
+        prd_runs=options.prd_runs,
+        infinity_sizes=options.infinity_sizes,
+        half_samples=options.half_samples,
+        seed=options.metric_seed,
     )
-    values = measure(Reference.of(real), fake, settings)
+    reference = Reference.of(real, max(settings.neighbours, settings.coverage_neighbours))
+    values = measure(reference, fake, settings, is_fid=False)
     if options.json:
         counts = {"n_real": len(real), "n_fake": len(fake), "kernel_subset_size": settings.kernel_subset_size}
         print(json.dumps({**values, **counts}, sort_keys=True))
@@ -381,12 +461,22 @@ def _parser() -> argparse.ArgumentParser:
 
     command(prepare, "manifest")
     command(reference, "manifest", "reference")
+    command(floor, "manifest", "reference", "other", "training", "floor")
     command(train, "manifest", "model", "codes", "history", seeded=True)
     command(fit, "codes", "density", seeded=True)
-    evaluation = command(evaluate, "manifest", "model", "densities", "reference", "metrics", "sheets", seeded=True)
-    for name in ("study", "dataset", "model-name"):
-        evaluation.add_argument(f"--{name}", required=True)
-    command(collect, "metrics").add_argument("--runs", type=Path, nargs="+", required=True)
+    evaluating = command(
+        evaluate,
+        *("manifest", "model", "densities", "reference", "training", "floor", "metrics", "sheets"),
+        seeded=True,
+    )
+    evaluating.add_argument("--study", required=True)
+    panelling = command(protocols, "model", "densities", "references", "panel", seeded=True)
+    for added in (evaluating, panelling):
+        for name in ("dataset", "model-name"):
+            added.add_argument(f"--{name}", required=True)
+    collecting = command(collect, "metrics")
+    collecting.add_argument("--runs", type=Path, nargs="+", required=True)
+    collecting.add_argument("--panels", type=Path, nargs="*", default=[])
     command(tables, "metrics", "out")
     command(figures, "metrics", "out")
     command(report, "metrics", "out")
@@ -403,4 +493,10 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument("--kernel-subsets", type=int, default=100)
     scoring.add_argument("--kernel-subset-size", type=int, default=1000)
     scoring.add_argument("--neighbours", type=int, default=3)
+    scoring.add_argument("--coverage-neighbours", type=int, default=5)
+    scoring.add_argument("--prd-clusters", type=int, default=20)
+    scoring.add_argument("--prd-runs", type=int, default=10)
+    scoring.add_argument("--infinity-sizes", type=int, default=10)
+    scoring.add_argument("--half-samples", type=int, default=10)
+    scoring.add_argument("--metric-seed", type=int, default=0)
     return parser

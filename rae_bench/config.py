@@ -16,6 +16,8 @@ from rae_bench import specs
 from rae_bench.plain import ConfigError, Plain, parse, to_plain, unknown
 
 CONFIG = Path(__file__).parent.parent / "workflow" / "config"
+OWN = "own"
+"""The study's own protocol in the protocol-sensitivity panel."""
 POINT = "_point"
 """Joins a row's name and the number of a search point."""
 
@@ -52,7 +54,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class StudyFile:
-    """A study as its file states it. `search` lists, for each row, the weights to try; else it is empty."""
+    """A study as its file states it.
+
+    `search` lists, for each row, the weights to try; else it is empty. `protocols` lists other ways of scoring the
+    same samples, each by what it changes of the study's own. `importance_samples` 0: no likelihood of images.
+    """
 
     title: str
     datasets: dict[str, str]
@@ -63,8 +69,10 @@ class StudyFile:
     reference_split: Literal["test", "validation"]
     floor_split: Literal["train", "validation"]
     n_images: int
-    metrics: specs.MetricSettings
-    tables: tuple[Literal["table1", "claims", "details", "search"], ...]
+    metrics: str
+    importance_samples: int
+    protocols: dict[str, dict[str, Plain]]
+    tables: tuple[Literal["table1", "claims", "comparisons", "densities", "protocols", "details", "search"], ...]
     compute: specs.Compute
     search: dict[str, tuple[dict[str, float], ...]]
 
@@ -80,6 +88,8 @@ class Study:
     rows: dict[str, specs.Row]
     trainings: dict[tuple[str, str], specs.TrainingSpec]
     fits: dict[tuple[str, str], specs.FitSpec]
+    protocols: dict[str, dict[str, specs.Protocol]]
+    metrics: specs.MetricSettings
 
     @property
     def models(self) -> list[str]:
@@ -100,6 +110,11 @@ class Study:
         """Densities whose own reconstruction of codes stands in a row of `model`."""
         return tuple(dict.fromkeys(row.through for row in self.rows.values() if row.model == model and row.through))
 
+    def shown_densities(self, model: str) -> tuple[str, ...]:
+        """Densities in columns N and GMM of the rows of `model`: those whose rankings the protocol panel holds."""
+        rows = [row for row in self.rows.values() if row.model == model]
+        return tuple(dict.fromkeys(density for row in rows for density in (row.n, row.gmm) if density))
+
     @property
     def train_seeds(self) -> tuple[int, ...]:
         """One independent training run each."""
@@ -115,14 +130,66 @@ class Study:
         return self.datasets[dataset].data
 
     def reference(self, dataset: str) -> specs.ReferenceSpec:
-        """What `reference` reads."""
+        """The features everything of `dataset` is held against."""
+        metrics = self.metrics
+        return self._reference(
+            dataset, self.own_protocol(dataset), neighbours=max(metrics.neighbours, metrics.coverage_neighbours)
+        )
+
+    def floor_reference(self, dataset: str) -> specs.ReferenceSpec:
+        """The real images whose distance from the reference is the floor."""
+        return self._reference(dataset, replace(self.own_protocol(dataset), reference_split=self.file.floor_split))
+
+    def training_reference(self, dataset: str) -> specs.ReferenceSpec:
+        """All training images, among which copies are looked for."""
+        everything = self.datasets[dataset].data.n_train
+        protocol = replace(self.own_protocol(dataset), reference_split="train", n_images=everything)
+        return self._reference(dataset, protocol)
+
+    def protocol_references(self, dataset: str) -> dict[str, specs.ReferenceSpec]:
+        """For each protocol of the panel, what its samples are held against."""
+        return {name: self._reference(dataset, protocol) for name, protocol in self.protocols[dataset].items()}
+
+    def references(self, dataset: str) -> dict[str, specs.ReferenceSpec]:
+        """Every set of real features that the study needs of `dataset`, by file name."""
+        needed = [
+            self.reference(dataset),
+            self.floor_reference(dataset),
+            self.training_reference(dataset),
+            *self.protocol_references(dataset).values(),
+        ]
+        return {spec.name: spec for spec in needed}
+
+    def _reference(self, dataset: str, protocol: specs.Protocol, neighbours: int = 0) -> specs.ReferenceSpec:
         return specs.ReferenceSpec(
             version=specs.REFERENCE_VERSION,
+            dataset=self.datasets[dataset].data,
+            split=protocol.reference_split,
+            n_images=protocol.n_images,
+            extractor=protocol.extractor,
+            neighbours=neighbours,
+            compute=self.file.compute,
+        )
+
+    def own_protocol(self, dataset: str) -> specs.Protocol:
+        """How the study itself scores samples of `dataset`."""
+        return specs.Protocol(
+            reference_split=self.file.reference_split,
+            rounding="round",
             extractor=self.datasets[dataset].extractor,
-            metrics=self.file.metrics,
+            n_images=self.file.n_images,
+        )
+
+    def floor(self, dataset: str) -> specs.FloorSpec:
+        """What `floor` reads."""
+        return specs.FloorSpec(
+            version=specs.FLOOR_VERSION,
+            metrics=self.metrics,
             reference_split=self.file.reference_split,
             floor_split=self.file.floor_split,
             n_images=self.file.n_images,
+            has_factors=self.datasets[dataset].data.is_synthetic,
+            extractor=self.datasets[dataset].extractor,
             pca_components=self.budgets[dataset].latent_dim,
             compute=self.file.compute,
         )
@@ -141,12 +208,26 @@ class Study:
             version=specs.EVALUATE_VERSION,
             training=self.trainings[dataset, model],
             extractor=self.datasets[dataset].extractor,
-            metrics=self.file.metrics,
+            metrics=self.metrics,
             reference_split=self.file.reference_split,
             n_images=self.file.n_images,
             sample_seeds=self.file.sample_seeds,
             densities=tuple(self.densities_of(model)),
             through=self.through_of(model),
+            importance_samples=self.file.importance_samples,
+            has_factors=self.datasets[dataset].data.is_synthetic,
+            compute=self.file.compute,
+        )
+
+    def protocol_panel(self, dataset: str, model: str) -> specs.ProtocolSpec:
+        """What `protocols` reads."""
+        return specs.ProtocolSpec(
+            version=specs.PROTOCOL_VERSION,
+            training=self.trainings[dataset, model],
+            protocols=self.protocols[dataset],
+            references={name: spec.name for name, spec in self.protocol_references(dataset).items()},
+            densities=self.shown_densities(model),
+            sample_seeds=self.file.sample_seeds,
             compute=self.file.compute,
         )
 
@@ -171,6 +252,7 @@ class Study:
             floor_split=self.file.floor_split,
             n_images=self.file.n_images,
             tables=self.file.tables,
+            protocols=self.protocols,
         )
 
 
@@ -187,7 +269,7 @@ def load_study(name: str) -> Study:
     """
     if name not in study_names():
         raise ConfigError(unknown("study", "study", str(name), study_names()))
-    if not _NAME.fullmatch(name) or name == "datasets":
+    if not _NAME.fullmatch(name) or name in ("datasets", "references"):
         raise ConfigError(f"studies/{name}.yaml: {name!r} cannot name a folder of results; rename the file")
     file = parse(StudyFile, _read(CONFIG / "studies" / f"{name}.yaml"), f"studies/{name}.yaml")
     return resolve_study(name, file)
@@ -201,6 +283,7 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     rows = _vocabulary("rows.yaml", specs.Row)
     models = _vocabulary("models.yaml", ModelEntry)
     densities = _vocabulary("densities.yaml", dict[str, Plain])
+    metrics = _vocabulary("metrics.yaml", specs.MetricSettings)
     weights = parse(dict[str, dict[str, dict[str, float]]], _read(CONFIG / "weights.yaml"), "weights.yaml")
 
     second_stages = [key for key, entry in densities.items() if entry.get("kind") == "second_stage"]
@@ -217,6 +300,7 @@ def resolve_study(name: str, file: StudyFile) -> Study:
         _known(f"{where}.search", "row of this study", row_name, file.rows)
     for density in file.densities:
         _known(f"{where}.densities", "density", density, densities)
+    _known(f"{where}.metrics", "settings of metrics", file.metrics, metrics)
     _check_lists(where, file)
 
     expanded, points = _expand_rows(file, {key: rows[key] for key in file.rows})
@@ -244,6 +328,8 @@ def resolve_study(name: str, file: StudyFile) -> Study:
         rows=expanded,
         trainings={},
         fits={},
+        protocols={},
+        metrics=metrics[file.metrics],
     )
     for dataset in file.datasets:
         for model in study.models:
@@ -252,6 +338,7 @@ def resolve_study(name: str, file: StudyFile) -> Study:
         for density in study.densities:
             chosen = points.get(density) or weights.get(dataset, {}).get(density, {})
             study.fits[dataset, density] = _fit(study, dataset, density, densities, chosen)
+        study.protocols[dataset] = _protocols(where, study, dataset)
     _check_counts(where, study)
     return study
 
@@ -341,6 +428,26 @@ def _objective(entry: Plain, weights: dict[str, float], where: str, weights_wher
     return objective
 
 
+def _protocols(where: str, study: Study, dataset: str) -> dict[str, specs.Protocol]:
+    """The study's own protocol with each of its changes; a panel of none is empty."""
+    own = study.own_protocol(dataset)
+    made: dict[str, specs.Protocol] = {}
+    for name, changes in study.file.protocols.items():
+        at = f"{where}.protocols.{name}"
+        if not _NAME.fullmatch(name) or name == OWN:
+            raise ConfigError(f"{at}: {name!r} is no name for a protocol other than the study's own")
+        made[name] = parse(specs.Protocol, {**to_plain(own), **changes}, at)
+        if made[name] == own:
+            raise ConfigError(f"{at}: {changes} changes nothing of the study's own protocol on {dataset!r}")
+        available = study.datasets[dataset].data.count(made[name].reference_split)
+        if not 2 <= made[name].n_images <= min(available, study.file.n_images):
+            raise ConfigError(
+                f"{at}.n_images: {made[name].n_images} must lie between 2 and {min(available, study.file.n_images)}:"
+                f" the samples are the study's own, and {dataset!r} has {available} {made[name].reference_split} images"
+            )
+    return {OWN: own, **made} if made else {}
+
+
 def _check_lists(where: str, file: StudyFile) -> None:
     for key in ("datasets", "rows", "densities", "train_seeds", "sample_seeds", "tables"):
         values = list(getattr(file, key))
@@ -351,9 +458,12 @@ def _check_lists(where: str, file: StudyFile) -> None:
     for row, points in file.search.items():
         if not points:
             raise ConfigError(f"{where}.search.{row}: is empty; name at least one point")
-    if file.metrics.neighbours >= file.n_images:
+    if file.importance_samples < 0:
+        raise ConfigError(f"{where}.importance_samples: {file.importance_samples} must not be negative (0: none)")
+    if bool(file.protocols) != ("protocols" in file.tables):
         raise ConfigError(
-            f"{where}.metrics.neighbours: {file.metrics.neighbours} is not below n_images, {file.n_images}"
+            f"{where}: protocols and the table 'protocols' need each other; found protocols {sorted(file.protocols)},"
+            f" tables {list(file.tables)}"
         )
     for seed in (*file.train_seeds, *file.sample_seeds):
         if seed < 0:
@@ -362,13 +472,21 @@ def _check_lists(where: str, file: StudyFile) -> None:
         raise ConfigError(
             f"{where}.floor_split: {file.floor_split!r} is the reference split itself; the floor compares two splits"
         )
-    if file.metrics.kernel_subset_size > file.n_images:
-        raise ConfigError(
-            f"{where}.metrics.kernel_subset_size: {file.metrics.kernel_subset_size} is above n_images, {file.n_images}"
-        )
 
 
 def _check_counts(where: str, study: Study) -> None:
+    metrics, n_images = study.metrics, study.file.n_images
+    for key, least in (("neighbours", 1), ("coverage_neighbours", 1), ("kernel_subset_size", 0)):
+        if getattr(metrics, key) + least > n_images:
+            raise ConfigError(
+                f"metrics.yaml.{study.file.metrics}.{key}: {getattr(metrics, key)} is too many for n_images of"
+                f" {where}, {n_images}"
+            )
+    if metrics.prd_clusters > 2 * n_images:
+        raise ConfigError(
+            f"metrics.yaml.{study.file.metrics}.prd_clusters: {metrics.prd_clusters} is above the {2 * n_images} images"
+            f" of {where} that are clustered together"
+        )
     for name, entry in study.datasets.items():
         for split in (study.file.reference_split, study.file.floor_split):
             if study.file.n_images > entry.data.count(split):

@@ -1,9 +1,10 @@
 """One trained model to numbers: every image set decoded once, its features taken once, every metric from them.
 
-Image sets: `reconstruction` of the reference images, `interpolation` between them, `sample` of every density. What a
-table calls a row is put together later from these.
+Image sets: `reconstruction` of the reference images, `interpolation` between them, `sample` of every density; and
+`reference`, the images themselves, whose likelihood is estimated. What a table calls a row is put together later.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,13 @@ from rae_bench import generation, specs
 from rae_bench.autoencoder import Autoencoder
 from rae_bench.densities import FittedDensity
 from rae_bench.densities.second_stage import FittedSecondStage
-from rae_bench.features import FrozenExtractor, load_digit_classifier
-from rae_bench.metrics import Reference, measure
+from rae_bench.face_classifier import read_classes
+from rae_bench.faces import LAW
+from rae_bench.features import FrozenExtractor, load_digit_classifier, load_face_classifier
+from rae_bench.likelihood import image_likelihoods
+from rae_bench.metrics import Reference, Training, measure
+from rae_bench.metrics.attributes import attribute_marginal_error, mode_coverage
+from rae_bench.metrics.frechet import frechet_distance
 from rae_bench.rng import numpy_generator
 from rae_bench.training import encode, to_device
 
@@ -42,6 +48,7 @@ def evaluate(
     model: Autoencoder,
     densities: dict[str, FittedDensity],
     reference: Reference,
+    training: Training,
     images: Images,
     labels: npt.NDArray[np.int64] | None,
     extractor: FrozenExtractor,
@@ -49,7 +56,8 @@ def evaluate(
 ) -> Evaluated:
     """Score `model` and its `densities` against the reference images (n, C, H, W), whose features `reference` holds.
 
-    `labels` (n,) are the digits' classes, where there are any; `seed` is the training seed, from which samples derive.
+    `training` holds the training images' features. `labels` (n,) are the digits' classes, where there are any; `seed`
+    is the training seed, from which samples derive.
     """
     codes = encode(model, to_device(images, spec.compute.device))["mean"]
     pairs = generation.interpolation_pairs(len(images), seed=0)
@@ -58,7 +66,12 @@ def evaluate(
 
     def score(image_set: str, density: str, sample_seed: int, set_codes: npt.NDArray[np.float32]) -> Images:
         made = generation.decode(model, set_codes)
-        for metric, value in measure(reference, extractor(made), spec.metrics).items():
+        features = extractor(made)
+        values = measure(reference, features, spec.metrics, is_fid=specs.is_fid(spec.extractor))
+        values["nearest_training_ratio"] = training.ratio(features)
+        if spec.has_factors:
+            values |= attribute_metrics(made)
+        for metric, value in values.items():
             rows.append(_row(image_set, density, sample_seed, metric, value))
         return made
 
@@ -83,12 +96,58 @@ def evaluate(
             if sample_seed == spec.sample_seeds[0]:
                 sheets[_key("sample", name)] = made[:SHOWN]
                 sheets[_key("codes", name)] = drawn[:PLOTTED]
+    latent = spec.training.objective.latent
+    if spec.importance_samples and isinstance(latent, specs.GaussianKL):
+        priors = {name: fitted.log_density for name, fitted in densities.items() if fitted.is_exact}
+        found = image_likelihoods(model, latent.weight, images, priors, spec.importance_samples, seed)
+        for name, value in found.items():
+            rows.append(_row("reference", name, 0, "log_likelihood_images" if name else "evidence_bound", value))
     return Evaluated(rows, sheets)
 
 
+def score_protocols(
+    spec: specs.ProtocolSpec,
+    model: Autoencoder,
+    densities: dict[str, FittedDensity],
+    references: dict[str, Reference],
+    extractors: Mapping[specs.Extractor, FrozenExtractor],
+    seed: int,
+) -> list[Row]:
+    """The Fréchet distance of the same samples under every protocol of the panel; `references` by protocol."""
+    rows: list[Row] = []
+    for name in spec.densities:
+        for sample_seed in spec.sample_seeds:
+            most = max(protocol.n_images for protocol in spec.protocols.values())
+            drawn = densities[name].sample(most, numpy_generator(seed, "sample", name, sample_seed))
+            features: dict[tuple[str, str], npt.NDArray[np.float32]] = {}
+            for key, protocol in spec.protocols.items():
+                way = (protocol.rounding, protocol.extractor)
+                if way not in features:
+                    made = generation.decode(model, drawn, protocol.rounding)
+                    features[way] = extractors[protocol.extractor](made)
+                distance = frechet_distance(references[key], features[way][: protocol.n_images])
+                rows.append({**_row("sample", name, sample_seed, "frechet_distance", distance), "protocol": key})
+    return rows
+
+
+def attribute_metrics(images: Images) -> dict[str, float]:
+    """How far the faces' attributes lie from the law of the renderer, and how many of their combinations occur."""
+    read = read_classes(load_face_classifier(), images)
+    return {**attribute_marginal_error(read, LAW), "mode_coverage": mode_coverage(read, LAW)}
+
+
 def reconstruction_metrics(images: Images, rebuilt: Images, labels: npt.NDArray[np.int64] | None) -> dict[str, float]:
-    """`squared_error`: ‖x − x̂‖² summed over pixels, mean over images, x in [0, 1]; for digits `label_agreement` too."""
-    metrics = {"squared_error": squared_error(images, rebuilt)}
+    """Pixel errors, means over images (n, C, H, W); for digits `label_agreement` too.
+
+    `squared_error`: ‖x − x̂‖² summed over pixels, x in [0, 1]. `psnr`: 10 log₁₀ (1 / mean squared error), in dB, an
+    image with no error counted as one with an error of half a grey level in one pixel. `ssim`: structural similarity
+    with the Gaussian window of 1.5 pixels of Wang et al. (2004).
+    """
+    metrics = {
+        "squared_error": squared_error(images, rebuilt),
+        "psnr": psnr(images, rebuilt),
+        "ssim": ssim(images, rebuilt),
+    }
     if labels is not None:
         from rae_bench.digit_classifier import accuracy
 
@@ -100,6 +159,28 @@ def squared_error(images: Images, rebuilt: Images | npt.NDArray[np.float64]) -> 
     """‖x − x̂‖² summed over pixels, averaged over images, both (n, ...) on the scale 0 to 255, as if in [0, 1]."""
     difference = (images.astype(np.float64) - rebuilt) / 255
     return float((difference.reshape(len(images), -1) ** 2).sum(axis=1).mean())
+
+
+def psnr(images: Images, rebuilt: Images) -> float:
+    """Peak signal-to-noise ratio, the mean over images (n, C, H, W), in dB."""
+    pixels = images[0].size
+    difference = (images.astype(np.float64) - rebuilt) / 255
+    errors = (difference.reshape(len(images), -1) ** 2).mean(axis=1)
+    least = (0.5 / 255) ** 2 / pixels
+    return float(-10 * np.log10(np.maximum(errors, least)).mean())
+
+
+def ssim(images: Images, rebuilt: Images) -> float:
+    """Structural similarity, at most 1, the mean over images (n, C, H, W)."""
+    from skimage.metrics import structural_similarity
+
+    values = [
+        structural_similarity(  # type: ignore[no-untyped-call]
+            one, two, channel_axis=0, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+        for one, two in zip(images, rebuilt, strict=True)
+    ]
+    return float(np.mean(values))
 
 
 def pca_squared_error(train: Images, images: Images, components: int, seed: int) -> float:

@@ -48,7 +48,12 @@ def study_jobs(study: Study, results: Path) -> list[Job]:
     """Every job of `study`, in the order of its stages; the same as Snakemake's."""
     root = results / study.name
     jobs = [Job("prepare", name, results / "datasets" / name / "manifest.json") for name in study.datasets]
-    jobs += [Job("reference", name, root / "references" / name / "reference.safetensors") for name in study.datasets]
+    jobs += [
+        Job("reference", f"{name}/{reference}", results / "references" / name / f"{reference}.safetensors")
+        for name in study.datasets
+        for reference in study.references(name)
+    ]
+    jobs += [Job("floor", name, root / name / "floor.json") for name in study.datasets]
     runs = [(d, m, s) for d in study.datasets for m in study.models for s in study.train_seeds]
     folder = {(d, m, s): root / d / m / f"seed{s}" for d, m, s in runs}
     jobs += [Job("train", f"{d}/{m}/seed{s}", folder[d, m, s] / "model.safetensors") for d, m, s in runs]
@@ -58,6 +63,8 @@ def study_jobs(study: Study, results: Path) -> list[Job]:
         for p in study.densities_of(m)
     ]
     jobs += [Job("evaluate", f"{d}/{m}/seed{s}", folder[d, m, s] / "metrics.parquet") for d, m, s in runs]
+    if study.file.protocols:
+        jobs += [Job("protocols", f"{d}/{m}/seed{s}", folder[d, m, s] / "protocols.parquet") for d, m, s in runs]
     summaries = {"collect": "metrics.parquet", "tables": "tables/index.json", "figures": "figures/index.json"}
     jobs += [Job(stage, study.name, root / file) for stage, file in summaries.items()]
     return [*jobs, Job("report", study.name, root / "report.html")]

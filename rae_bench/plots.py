@@ -16,7 +16,17 @@ import pandas as pd
 import seaborn as sns
 
 from rae_bench import specs, storage
-from rae_bench.tables import COLUMNS, METRICS, cell_values, distance_name
+from rae_bench.tables import (
+    COLUMNS,
+    METRICS,
+    cell_values,
+    density_label,
+    density_order,
+    distance_name,
+    model_labels,
+    protocol_means,
+    protocol_order,
+)
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
@@ -31,13 +41,6 @@ STYLE: dict[Any, Any] = {
 }
 PER_CELL = 6
 """Images shown of each set in a sample sheet."""
-DENSITY_LABELS = {
-    "standard_normal": "N(0,I)",
-    "gaussian": "Gaussian",
-    "gmm10": "GMM-10",
-    "second_stage": "second stage",
-}
-
 STEPS = 8
 """Images of an interpolation strip, both ends included."""
 
@@ -87,9 +90,29 @@ def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path)
                     "codes",
                     f"{synthetic}{data.label}: codes of {spec.reference_split} images (grey) and samples of each"
                     f" density (colour) along the codes' first two principal axes (training seed {seed}).",
-                    lambda sheets=sheets: code_views(spec, sheets),  # type: ignore[misc]
+                    lambda sheets=sheets, dataset=dataset: code_views(spec, sheets, dataset),  # type: ignore[misc]
                 ),
             ]
+            if "densities" in spec.tables:
+                figures.append(
+                    (
+                        "components",
+                        f"{synthetic}{data.label}: mixtures of K components by EM (solid) and by a Dirichlet-process"
+                        " mixture (dashed). Above, Fréchet distance of their samples; below, log-likelihood in nats a"
+                        " code, of training codes (thin) and held-out validation codes (thick). Bands: SD over seeds.",
+                        lambda dataset=dataset: components(spec, frame, dataset),  # type: ignore[misc]
+                    )
+                )
+            if "protocols" in spec.tables:
+                panel = storage.read_frame(root / "protocols.parquet")
+                figures.append(
+                    (
+                        "protocols",
+                        f"{synthetic}{data.label}: rank of every row (1 the lowest mean Fréchet distance) under the"
+                        " study's own protocol and others, the same samples in all.",
+                        lambda dataset=dataset, panel=panel: protocols(spec, panel, dataset),  # type: ignore[misc]
+                    )
+                )
             for kind, caption, draw in figures:
                 name = f"{kind}_{dataset}"
                 figure = draw()
@@ -233,11 +256,10 @@ def training_curves(spec: specs.SummarySpec, root: Path, dataset: str) -> Figure
     return figure
 
 
-def code_views(spec: specs.SummarySpec, sheets: dict[str, Sheets]) -> Figure:
+def code_views(spec: specs.SummarySpec, sheets: dict[str, Sheets], dataset: str) -> Figure:
     """A panel per model and density: codes in grey, samples in colour, along the codes' two principal axes."""
-    models = {row.model: row.label for row in reversed(spec.ordered_rows.values()) if not row.through}
-    models = {model: models.get(model, model) for model in dict.fromkeys(r.model for r in spec.ordered_rows.values())}
-    densities = list(spec.densities)
+    models = model_labels(spec)
+    densities = density_order(spec, dataset)
     figure, axes = plt.subplots(
         len(densities),
         len(models),
@@ -245,7 +267,7 @@ def code_views(spec: specs.SummarySpec, sheets: dict[str, Sheets]) -> Figure:
         squeeze=False,
         layout="constrained",
     )
-    colours = sns.color_palette("colorblind", len(densities))
+    colours = sns.color_palette("husl", len(densities))
     for j, (model, label) in enumerate(models.items()):
         codes = sheets[model]["codes"]
         centre = codes.mean(axis=0)
@@ -254,12 +276,81 @@ def code_views(spec: specs.SummarySpec, sheets: dict[str, Sheets]) -> Figure:
         reach = 1.3 * np.abs(flat).max(axis=0)
         for i, density in enumerate(densities):
             axis = axes[i, j]
-            drawn = (sheets[model][f"codes.{density}"] - centre) @ axes2
             axis.scatter(*flat.T, s=0.8, color="0.6", linewidths=0, rasterized=True)
-            axis.scatter(*drawn.T, s=0.8, color=colours[i], linewidths=0, alpha=0.7, rasterized=True)
+            if f"codes.{density}" in sheets[model]:
+                drawn = (sheets[model][f"codes.{density}"] - centre) @ axes2
+                axis.scatter(*drawn.T, s=0.8, color=colours[i], linewidths=0, alpha=0.7, rasterized=True)
             axis.set(xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]), xticks=[], yticks=[])
             if i == 0:
                 axis.set_title(label)
             if j == 0:
-                axis.set_ylabel(DENSITY_LABELS.get(density, density))
+                axis.set_ylabel(density_label(density), rotation=0, ha="right", va="center")
+    return figure
+
+
+def components(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str) -> Figure:
+    """Distance and likelihood against the number of mixture components, a column of panels per model."""
+    kinds = {specs.GaussianMixture: "-", specs.DirichletMixture: "--"}
+    counts = {
+        name: (type(density), density.n_components)
+        for name, density in spec.fits[dataset].items()
+        if isinstance(density, (specs.GaussianMixture, specs.DirichletMixture))
+    }
+    models = model_labels(spec)
+    mine = frame[(frame["dataset"] == dataset) & frame["density"].isin(list(counts))]
+    mine = mine.assign(components=mine["density"].map({name: count for name, (_, count) in counts.items()}))
+    figure, axes = plt.subplots(
+        2, len(models), figsize=(1.0 * len(models) + 0.6, 3.0), sharex=True, layout="constrained"
+    )
+    lines = (
+        (0, "frechet_distance", "tab:blue", 1.2),
+        (1, "log_likelihood_train", "0.5", 0.7),
+        (1, "log_likelihood_validation", "tab:red", 1.4),
+    )
+    for j, (model, label) in enumerate(models.items()):
+        for kind, style in kinds.items():
+            names = [name for name, (found, _) in counts.items() if found is kind]
+            for i, metric, colour, width in lines:
+                values = mine[(mine["model"] == model) & (mine["metric"] == metric) & mine["density"].isin(names)]
+                seeds = values.groupby(["components", "train_seed"])["value"].mean()
+                drawn = seeds.groupby("components").agg(["mean", "std"])
+                axes[i, j].plot(
+                    drawn.index, drawn["mean"], style, color=colour, linewidth=width, marker=".", markersize=2
+                )
+                low, high = drawn["mean"] - drawn["std"], drawn["mean"] + drawn["std"]
+                axes[i, j].fill_between(drawn.index, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes[0, j].set(title=label, xscale="log", yscale="log")
+        axes[1, j].set(xlabel="K", xticks=[1, 10, 100], xticklabels=["1", "10", "100"])
+        held_out = mine[(mine["model"] == model) & (mine["metric"] == "log_likelihood_validation")]["value"]
+        train = mine[(mine["model"] == model) & (mine["metric"] == "log_likelihood_train")]["value"]
+        if len(held_out):  # an overfitted mixture's likelihood falls out of any scale: show where it turns
+            best, simple = float(held_out.max()), float(min(held_out.median(), train.min()))
+            axes[1, j].set_ylim(simple - 0.5 * (best - simple) - 1, best + 1.5 * (best - simple) + 1)
+        for axis in axes[:, j]:
+            axis.tick_params(labelsize=6, which="both")
+    lowest = min(axis.get_ylim()[0] for axis in axes[0])
+    highest = max(axis.get_ylim()[1] for axis in axes[0])
+    for j, axis in enumerate(axes[0]):
+        axis.set_ylim(lowest, highest)
+        if j:
+            axis.tick_params(labelleft=False, which="both")
+    axes[0, 0].set_ylabel("Fréchet distance")
+    axes[1, 0].set_ylabel("log-likelihood")
+    sns.despine(figure)
+    return figure
+
+
+def protocols(spec: specs.SummarySpec, panel: pd.DataFrame, dataset: str) -> Figure:
+    """Ranks of the rows (vertical) under each protocol (horizontal), a panel for each of columns N and GMM."""
+    names = protocol_order(spec, dataset)
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 0.25 * len(spec.rows) + 1.4), layout="constrained")
+    for axis, column in zip(axes, ("n", "gmm"), strict=True):
+        means = pd.DataFrame({name: protocol_means(spec, panel, dataset, name, column) for name in names})
+        ranked = means.rank()
+        ranked.index = [spec.rows[str(name)].label for name in ranked.index]
+        ranked.columns = [name.replace("_", " ") for name in names]
+        sns.heatmap(ranked, annot=True, fmt="g", cmap="viridis_r", cbar=False, ax=axis, annot_kws={"size": 7})
+        axis.set(title=f"column {COLUMNS[column]}", xlabel="", ylabel="")
+        axis.tick_params(axis="y", rotation=0)
+        axis.tick_params(axis="x", rotation=60)
     return figure

@@ -20,17 +20,27 @@ COLUMNS = [
     "sample_seed",
     "n_generated",
     "n_reference",
+    "n_features",
     "reference_split",
     "extractor",
     "extractor_label",
     "metric",
     "value",
     "floor",
+    "floor_sd",
     "train_fingerprint",
     "fit_fingerprint",
     "evaluate_fingerprint",
     "package_version",
 ]
+
+
+HALF_SD = {"frechet_distance": "frechet_distance_half_sd"}
+"""Which metric holds another one's sampling SD."""
+FLOOR_SDS = 3.0
+"""A distance so many SDs below the floor is better than real images: a leak, or images paired with the reference."""
+PER_FEATURE = 2
+"""Fewer images a feature than this give a poor covariance: Fréchet distances are then mostly bias."""
 
 
 class ResultError(RuntimeError):
@@ -48,6 +58,7 @@ class Context:
     train_seed: int
     n_generated: int
     n_reference: int
+    n_features: int
     reference_split: str
     extractor: str
     extractor_label: str
@@ -56,11 +67,12 @@ class Context:
 
 
 def run_frame(
-    context: Context, rows: list[dict[str, Any]], fits: dict[str, dict[str, Any]], reference: dict[str, Any]
+    context: Context, rows: list[dict[str, Any]], fits: dict[str, dict[str, Any]], floor: dict[str, Any]
 ) -> pd.DataFrame:
     """The rows of one run as a frame of `COLUMNS`; `floor` is the real-against-real value of the same metric, or NaN.
 
-    `fits` and `reference` are what the density files and the reference file say of themselves.
+    `floor_sd` is that value's sampling SD, where it is estimated. `fits` is what the density files say of themselves,
+    `floor` what the floor's file holds.
     """
     all_rows = [dict(row) for row in rows]
     for density, fit in fits.items():
@@ -69,13 +81,14 @@ def run_frame(
                 all_rows.append(
                     {"density": density, "metric": f"log_likelihood_{split}", "value": value, "image_set": "codes"}
                 )
-    pca = {"image_set": "reconstruction", "metric": "pca_squared_error", "value": reference["pca_squared_error"]}
+    pca = {"image_set": "reconstruction", "metric": "pca_squared_error", "value": floor["pca_squared_error"]}
     all_rows.append(pca)
     for row in all_rows:
         row.setdefault("density", "")
         row.setdefault("sample_seed", 0)
         row |= asdict(context)
-        row["floor"] = reference["floor"].get(row["metric"], float("nan"))
+        row["floor"] = floor["values"].get(row["metric"], float("nan"))
+        row["floor_sd"] = floor["values"].get(HALF_SD.get(row["metric"], ""), float("nan"))
         row["fit_fingerprint"] = fits[row["density"]]["fingerprint"] if row["density"] in fits else ""
         row["package_version"] = __version__
     return pd.DataFrame(all_rows)[COLUMNS]
@@ -91,7 +104,7 @@ def collect(frames: list[pd.DataFrame]) -> pd.DataFrame:
     twice = frame[frame.duplicated(KEYS)]
     if len(twice):
         raise ResultError(f"metrics hold a value twice: {twice.iloc[0][KEYS].to_dict()}")
-    for column in ("extractor", "n_generated", "n_reference", "reference_split", "package_version"):
+    for column in ("extractor", "n_generated", "n_reference", "n_features", "reference_split", "package_version"):
         found = frame.groupby("dataset")[column].nunique()
         if (found > 1).any():
             dataset = str(found.idxmax())
@@ -100,3 +113,50 @@ def collect(frames: list[pd.DataFrame]) -> pd.DataFrame:
                 f"runs of {dataset!r} differ in {column}: {values}; they cannot share a table, run them again"
             )
     return frame.sort_values(KEYS, ignore_index=True)
+
+
+def collect_panels(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Every run's distances under every protocol, in one frame, sorted.
+
+    Raises:
+        ResultError: a value that stands twice, or runs that were scored by different protocols.
+    """
+    frame = pd.concat(frames, ignore_index=True)
+    keys = ["dataset", "model", "train_seed", "density", "sample_seed", "protocol"]
+    if frame.duplicated(keys).any():
+        twice = frame[frame.duplicated(keys)].iloc[0]
+        raise ResultError(f"the panel holds a value twice: {twice[keys].to_dict()}")
+    protocols = {
+        tuple(sorted(run["protocol"].unique())) for _, run in frame.groupby(["dataset", "model", "train_seed"])
+    }
+    if len(protocols) > 1:
+        raise ResultError(f"runs were scored by different protocols: {sorted(protocols)}; run them again")
+    return frame.sort_values(keys, ignore_index=True)
+
+
+def warnings(frame: pd.DataFrame) -> list[str]:
+    """What a reader of these numbers must know, a line each: too few images, distances below the floor, saturation."""
+    found = []
+    for dataset, mine in frame.groupby("dataset", sort=False):
+        first = mine.iloc[0]
+        if first["n_generated"] < PER_FEATURE * first["n_features"]:
+            found.append(
+                f"{dataset}: {first['n_generated']} images for {first['n_features']} features, fewer than"
+                f" {PER_FEATURE} a feature: Fréchet distances hold much bias, the same for all only at equal counts"
+            )
+        unpaired = mine["image_set"].isin(["sample", "interpolation"])
+        low = unpaired & (mine["value"] < mine["floor"] - FLOOR_SDS * mine["floor_sd"])
+        for row in mine[low].itertuples():
+            found.append(
+                f"{dataset}: {_place(row)}: {row.metric} {row.value:.4g} is more than {FLOOR_SDS:g} SDs below the"
+                f" floor, {row.floor:.4g} ± {row.floor_sd:.2g}: copies of the reference, or a leak"
+            )
+        extreme = mine["metric"].isin(["precision", "recall"]) & mine["value"].isin([0.0, 1.0])
+        for row in mine[extreme].itertuples():
+            found.append(f"{dataset}: {_place(row)}: {row.metric} is saturated at {row.value:g}")
+    return found
+
+
+def _place(row: Any) -> str:
+    density = f" of {row.density}" if row.density else ""
+    return f"{row.model} seed {row.train_seed}, {row.image_set}{density}"

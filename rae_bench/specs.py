@@ -7,15 +7,17 @@ scientific choice has a default here: YAML states them all (`rae_bench.config`).
 from dataclasses import dataclass
 from typing import Literal
 
-from rae_bench.plain import ConfigError
+from rae_bench.plain import ConfigError, fingerprint
 
 # Raised by hand when a change of code can alter a stage's numbers: exactly that stage then runs again.
 DATA_VERSION = 1
-REFERENCE_VERSION = 1
+REFERENCE_VERSION = 2
+FLOOR_VERSION = 1
 TRAIN_VERSION = 1
 FIT_VERSION = 1
-EVALUATE_VERSION = 1
-SUMMARY_VERSION = 1
+EVALUATE_VERSION = 2
+PROTOCOL_VERSION = 1
+SUMMARY_VERSION = 2
 
 
 def _positive(spec: object, *names: str) -> None:
@@ -412,37 +414,78 @@ INCEPTION_LABEL = "Inception"
 """Of the official Inception network with verified weights: the only features whose distances are FID and KID."""
 
 
+def is_fid(extractor: Extractor) -> bool:
+    """Whether distances are computed as FID is, by torch-fidelity; named so only with the official weights."""
+    return extractor == "inception_v3_compat"
+
+
 @dataclass(frozen=True)
 class MetricSettings:
-    """Settings of the feature-level metrics."""
+    """Settings of the feature-level metrics; `seed` is that of their own random choices, the same for all sets."""
 
     kernel_subsets: int
     kernel_subset_size: int
     neighbours: int
+    coverage_neighbours: int
+    prd_clusters: int
+    prd_angles: int
+    prd_runs: int
+    infinity_sizes: int
+    half_samples: int
+    seed: int
 
     def __post_init__(self) -> None:
-        _positive(self, "kernel_subsets", "neighbours")
-        if self.kernel_subset_size < 2:
-            raise ConfigError(f"kernel_subset_size: {self.kernel_subset_size} must be at least 2")
+        _positive(self, "kernel_subsets", "neighbours", "coverage_neighbours", "prd_clusters", "prd_runs")
+        for name in ("kernel_subset_size", "prd_angles", "infinity_sizes", "half_samples"):
+            if getattr(self, name) < 2:
+                raise ConfigError(f"{name}: {getattr(self, name)} must be at least 2")
+        if self.seed < 0:
+            raise ConfigError(f"seed: {self.seed} is negative; seeds are whole numbers from 0")
 
 
 @dataclass(frozen=True)
 class ReferenceSpec:
-    """Exactly what `reference` reads, beside images. `pca_components` is the latent size of the study's models."""
+    """Exactly what `reference` reads, beside images: the first `n_images` of a split, through one extractor.
+
+    `neighbours`: to how many nearest neighbours distances are kept; 0 for a set that balls are not drawn around.
+    """
 
     version: int
+    dataset: DatasetSpec
+    split: str
+    n_images: int
     extractor: Extractor
+    neighbours: int
+    compute: Compute
+
+    @property
+    def name(self) -> str:
+        """What its file is called: readable, and different wherever its bytes can be."""
+        return f"{self.split}.{self.n_images}.{self.extractor}.{fingerprint(self)}"
+
+
+@dataclass(frozen=True)
+class FloorSpec:
+    """Exactly what `floor` reads, beside two references and images; `pca_components`: the models' latent size."""
+
+    version: int
     metrics: MetricSettings
     reference_split: str
     floor_split: str
     n_images: int
+    has_factors: bool
+    extractor: Extractor
     pca_components: int
     compute: Compute
 
 
 @dataclass(frozen=True)
 class EvaluationSpec:
-    """Exactly what `evaluate` reads, beside model, codes, densities, reference, images and seed."""
+    """Exactly what `evaluate` reads, beside model, codes, densities, references, images and seed.
+
+    `importance_samples` codes an image estimate the likelihood of models with a KL term; `has_factors`: the images'
+    factors are known, and samples are held against their law.
+    """
 
     version: int
     training: TrainingSpec
@@ -453,6 +496,34 @@ class EvaluationSpec:
     sample_seeds: tuple[int, ...]
     densities: tuple[str, ...]
     through: tuple[str, ...]
+    importance_samples: int
+    has_factors: bool
+    compute: Compute
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How samples are scored: the study's own way, or one changed for the protocol-sensitivity panel."""
+
+    reference_split: Literal["train", "validation", "test"]
+    rounding: Literal["round", "truncate"]
+    extractor: Extractor
+    n_images: int
+
+    def __post_init__(self) -> None:
+        _positive(self, "n_images")
+
+
+@dataclass(frozen=True)
+class ProtocolSpec:
+    """Exactly what `protocols` reads, beside model, densities and references: the same samples scored in many ways."""
+
+    version: int
+    training: TrainingSpec
+    protocols: dict[str, Protocol]
+    references: dict[str, str]
+    densities: tuple[str, ...]
+    sample_seeds: tuple[int, ...]
     compute: Compute
 
 
@@ -491,6 +562,7 @@ class SummarySpec:
     floor_split: str
     n_images: int
     tables: tuple[str, ...]
+    protocols: dict[str, dict[str, Protocol]]
 
     @property
     def ordered_rows(self) -> dict[str, Row]:

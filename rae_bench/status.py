@@ -10,7 +10,10 @@ from rae_bench import storage
 from rae_bench.config import Study
 from rae_bench.jobs import JobError, read_state, study_jobs
 
-STAGES = ("prepare", "reference", "train", "fit", "evaluate", "collect", "tables", "figures", "report")
+STAGES = (
+    *("prepare", "reference", "floor", "train", "fit", "evaluate", "protocols"),
+    *("collect", "tables", "figures", "report"),
+)
 STATES = ("done", "running", "failed", "interrupted", "waiting")
 
 

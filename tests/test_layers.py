@@ -12,14 +12,14 @@ ORDER = [
     *["rng", "storage"],
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
     *["jobs"],
-    *["datasets", "backbones", "results", "claims"],
+    *["datasets", "backbones", "results", "comparisons", "claims"],
     *["autoencoder", "objectives", "training"],
-    *["densities", "generation", "evaluation"],
+    *["densities", "generation", "likelihood", "evaluation"],
     *["rendering", "tables", "plots", "status", "report"],
     *["cli", "__main__"],
 ]
 WITHOUT_TORCH = [
-    *["plain", "specs", "config", "storage", "jobs", "results", "claims"],
+    *["plain", "specs", "config", "storage", "jobs", "results", "comparisons", "claims"],
     *["rendering", "tables", "plots", "status", "report", "cli"],
 ]
 

@@ -10,3 +10,8 @@ def every_run(file):
         model=study.models,
         seed=study.train_seeds,
     )
+
+
+def reference(spec):
+    """The path of a set of real features: shared by all studies that ask for exactly the same."""
+    return lambda wc: f"results/references/{wc.dataset}/{spec(wc.dataset).name}.safetensors"

@@ -22,9 +22,9 @@ rule reference:
     input:
         manifest="results/datasets/{dataset}/manifest.json",
     output:
-        reference="results/{study}/references/{dataset}/reference.safetensors",
+        reference="results/references/{dataset}/{reference}.safetensors",
     log:
-        "results/{study}/logs/reference/{dataset}.log",
+        "results/references/{dataset}/{reference}.log",
     conda:
         "../../environment.yml"
     threads: study.file.compute.threads
@@ -33,7 +33,30 @@ rule reference:
         mem_mb=3000,
         runtime=30,
     params:
-        spec=lambda wc: to_json(study.reference(wc.dataset)),
+        spec=lambda wc: to_json(study.references(wc.dataset)[wc.reference]),
     shell:
         "python -m rae_bench reference --spec {params.spec:q} --manifest {input.manifest:q}"
         " --reference {output.reference:q} >> {log:q} 2>&1"
+
+
+rule floor:
+    input:
+        manifest="results/datasets/{dataset}/manifest.json",
+        reference=reference(study.reference),
+        other=reference(study.floor_reference),
+        training=reference(study.training_reference),
+    output:
+        floor="results/{study}/{dataset}/floor.json",
+    log:
+        "results/{study}/logs/floor/{dataset}.log",
+    conda:
+        "../../environment.yml"
+    threads: study.file.compute.threads
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    params:
+        spec=lambda wc: to_json(study.floor(wc.dataset)),
+    shell:
+        "python -m rae_bench floor --spec {params.spec:q} --manifest {input.manifest:q} --reference {input.reference:q}"
+        " --other {input.other:q} --training {input.training:q} --floor {output.floor:q} >> {log:q} 2>&1"

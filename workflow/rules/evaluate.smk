@@ -4,7 +4,9 @@
 rule evaluate:
     input:
         manifest="results/datasets/{dataset}/manifest.json",
-        reference="results/{study}/references/{dataset}/reference.safetensors",
+        reference=reference(study.reference),
+        training=reference(study.training_reference),
+        floor="results/{study}/{dataset}/floor.json",
         model=f"{RUN}/model.safetensors",
         densities=lambda wc: expand(
             f"{RUN}/densities/{{density}}.safetensors",
@@ -29,5 +31,40 @@ rule evaluate:
     shell:
         "python -m rae_bench evaluate --spec {params.spec:q} --seed {wildcards.seed} --study {wildcards.study}"
         " --dataset {wildcards.dataset} --model-name {wildcards.model} --manifest {input.manifest:q}"
-        " --reference {input.reference:q} --model {input.model:q} --densities {params.densities:q}"
-        " --metrics {output.metrics:q} --sheets {output.sheets:q} >> {log:q} 2>&1"
+        " --reference {input.reference:q} --training {input.training:q} --floor {input.floor:q}"
+        " --model {input.model:q} --densities {params.densities:q} --metrics {output.metrics:q} --sheets {output.sheets:q} >> {log:q} 2>&1"
+
+
+# The protocol-sensitivity panel: the same samples, scored in other ways.
+
+
+rule protocols:
+    input:
+        references=lambda wc: [
+            f"results/references/{wc.dataset}/{spec.name}.safetensors"
+            for spec in study.protocol_references(wc.dataset).values()
+        ],
+        model=f"{RUN}/model.safetensors",
+        densities=lambda wc: expand(
+            f"{RUN}/densities/{{density}}.safetensors",
+            density=study.shown_densities(wc.model),
+            **wc,
+        ),
+    output:
+        panel=f"{RUN}/protocols.parquet",
+    log:
+        "results/{study}/logs/protocols/{dataset}.{model}.seed{seed}.log",
+    conda:
+        "../../environment.yml"
+    threads: study.file.compute.threads
+    resources:
+        gpu=study.gpus,
+        mem_mb=3000,
+        runtime=60,
+    params:
+        spec=lambda wc: to_json(study.protocol_panel(wc.dataset, wc.model)),
+        densities=f"{RUN}/densities",
+    shell:
+        "python -m rae_bench protocols --spec {params.spec:q} --seed {wildcards.seed} --dataset {wildcards.dataset}"
+        " --model-name {wildcards.model} --model {input.model:q} --densities {params.densities:q}"
+        " --references results/references/{wildcards.dataset} --panel {output.panel:q} >> {log:q} 2>&1"

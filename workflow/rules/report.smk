@@ -8,25 +8,35 @@ localrules:
     report,
 
 
+# The panel of protocols, where the study has one.
+PANEL = (
+    {"panel": "results/{study}/protocols.parquet"} if study.file.protocols else {}
+)
+
+
 rule collect:
     input:
         runs=every_run("metrics.parquet"),
+        panels=every_run("protocols.parquet") if study.file.protocols else [],
     output:
         metrics="results/{study}/metrics.parquet",
+        **PANEL,
     log:
         "results/{study}/logs/collect.log",
     conda:
         "../../environment.yml"
     params:
         spec=to_json(study.summary()),
+        panel=lambda wc, input: ["--panels", *input.panels] if input.panels else [],
     shell:
-        "python -m rae_bench collect --spec {params.spec:q} --runs {input.runs:q} --metrics {output.metrics:q}"
-        " >> {log:q} 2>&1"
+        "python -m rae_bench collect --spec {params.spec:q} --runs {input.runs:q} {params.panel:q}"
+        " --metrics {output.metrics:q} >> {log:q} 2>&1"
 
 
 rule tables:
     input:
         metrics="results/{study}/metrics.parquet",
+        **PANEL,
     output:
         index="results/{study}/tables/index.json",
     log:
@@ -43,6 +53,7 @@ rule tables:
 rule figures:
     input:
         metrics="results/{study}/metrics.parquet",
+        **PANEL,
         sheets=every_run("sheets.safetensors"),
         histories=every_run("history.parquet"),
     output:
