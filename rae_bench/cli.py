@@ -203,19 +203,25 @@ def fit(options: argparse.Namespace) -> None:
         import sklearn.mixture  # noqa: F401  counted as imports, not as work
 
     from rae_bench import densities, jobs, storage
+    from rae_bench.densities.codes import Posteriors
 
-    if isinstance(spec.density, specs.SecondStage):
+    if isinstance(spec.density, densities.NETWORKS):
         _configure_torch(spec.compute)
     with jobs.running("fit", to_plain(spec), {"codes": options.codes}, {"density": options.density}):
-        codes, source = storage.read_arrays(options.codes, "train.mean", "validation.mean")
-        fitted = densities.fit(spec.density, codes["train.mean"], codes["validation.mean"], options.seed)
+        arrays, source = storage.read_arrays(options.codes, "train.mean", "validation.mean")
+        posteriors = {
+            split: Posteriors(arrays[f"{split}.mean"], arrays.get(f"{split}.log_sigma"))
+            for split in ("train", "validation")
+        }
+        fitted = densities.fit(spec.density, posteriors["train"], posteriors["validation"], options.seed)
         about = {
             "fingerprint": fingerprint(spec),
             "train_fingerprint": source["fingerprint"],
             "seed": options.seed,
             "density": to_plain(spec.density),
             "log_likelihood": {
-                split: fitted.log_likelihood(codes[f"{split}.mean"]) for split in ("train", "validation")
+                split: fitted.log_likelihood(densities.codes_of(spec.density, part, options.seed, split))
+                for split, part in posteriors.items()
             },
         }
         storage.write_arrays(options.density, fitted.state(), about)

@@ -14,7 +14,7 @@ DATA_VERSION = 1
 REFERENCE_VERSION = 2
 FLOOR_VERSION = 1
 TRAIN_VERSION = 1
-FIT_VERSION = 1
+FIT_VERSION = 2
 EVALUATE_VERSION = 2
 PROTOCOL_VERSION = 1
 SUMMARY_VERSION = 2
@@ -345,18 +345,28 @@ class TrainingSpec:
 # --- densities, features, evaluation ----------------------------------------------------------------------
 
 
+CodeKind = Literal["mean", "sample"]
+"""Which codes a density is fitted to and judged on: posterior means, or one seeded draw per image from its posterior.
+
+For a deterministic encoder both are the same.
+"""
+
+
 @dataclass(frozen=True)
 class StandardNormal:
     """N(0, I), fitted to nothing."""
 
     kind: Literal["standard_normal"]
+    codes: CodeKind
 
 
 @dataclass(frozen=True)
-class FullGaussian:
-    """One Gaussian with the codes' mean and full covariance."""
+class SingleGaussian:
+    """One Gaussian with the codes' mean and covariance, or its diagonal only."""
 
     kind: Literal["gaussian"]
+    codes: CodeKind
+    covariance: Literal["full", "diagonal"]
 
 
 @dataclass(frozen=True)
@@ -364,6 +374,7 @@ class GaussianMixture:
     """Mixture of `n_components` full-covariance Gaussians by EM on whitened codes (scikit-learn)."""
 
     kind: Literal["mixture"]
+    codes: CodeKind
     n_components: int
     n_init: int
     max_iter: int
@@ -379,6 +390,7 @@ class SecondStage:
     """A second VAE on standardised codes (Dai and Wipf 2019), in the simplified form of the official RAE code."""
 
     kind: Literal["second_stage"]
+    codes: CodeKind
     width: int
     depth: int
     objective: Objective
@@ -388,7 +400,7 @@ class SecondStage:
         _positive(self, "width", "depth")
 
 
-Density = StandardNormal | FullGaussian | GaussianMixture | SecondStage
+Density = StandardNormal | SingleGaussian | GaussianMixture | SecondStage
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ import sys
 import numpy as np
 import pytest
 from checkout import ROOT, environment
+from scipy import stats
 
-from rae_bench import cli
+from rae_bench import cli, specs
 from rae_bench.config import load_study
+from rae_bench.densities.codes import Posteriors
 from rae_bench.plain import to_json
-from rae_bench.storage import write_arrays
+from rae_bench.storage import read_arrays, write_arrays
 
 STAGES = {
     "prepare": ["--manifest", "m.json"],
@@ -243,6 +245,7 @@ def test_a_reader_that_stops_reading_is_no_error():
     assert ended.stderr == ""
 
 
+SPLITS = (("train", 200), ("validation", 50))
 FIT = ["fit", "--spec", to_json(load_study("smoke").fit("digits_mini", "gaussian")), "--seed", "0"]
 
 
@@ -260,6 +263,32 @@ def test_codes_that_are_missing_or_something_else_are_one_line(folder, content):
     assert errors[0].startswith("rae_bench fit: ")
     assert "codes" in errors[0]
     assert not (folder / "d.safetensors").exists()
+
+
+def test_a_fit_records_what_it_was_fitted_to_and_how_likely_it_is(folder):
+    rng = np.random.default_rng(0)
+    arrays = {f"{split}.mean": rng.standard_normal((n, 3)).astype(np.float32) for split, n in SPLITS}
+    arrays |= {f"{split}.log_sigma": np.full((n, 3), -0.5, dtype=np.float32) for split, n in SPLITS}
+    write_arrays(folder / "codes.safetensors", arrays, {"fingerprint": "0"})
+    spec = specs.FitSpec(
+        specs.FIT_VERSION,
+        specs.SingleGaussian("gaussian", "sample", "full"),
+        specs.Compute("cpu", 1, "float32"),
+    )
+    density = folder / "d.safetensors"
+    ended = _command(
+        *["fit", "--spec", to_json(spec), "--seed", "4", "--codes", folder / "codes.safetensors", "--density", density]
+    )
+    assert ended.returncode == 0, ended.stderr
+    state, about = read_arrays(density)
+    assert about["density"] == {"kind": "gaussian", "codes": "sample", "covariance": "full"}
+    parts = {split: Posteriors(arrays[f"{split}.mean"], arrays[f"{split}.log_sigma"]) for split, _ in SPLITS}
+    drawn = {split: part.codes("sample", 4, split) for split, part in parts.items()}
+    np.testing.assert_allclose(state["mean"], drawn["train"].mean(axis=0, dtype=np.float64), atol=1e-6)
+    moments = drawn["train"].mean(axis=0, dtype=np.float64), np.cov(drawn["train"].T.astype(np.float64))
+    for split, codes in drawn.items():
+        expected = stats.multivariate_normal(*moments).logpdf(codes).mean()
+        assert about["log_likelihood"][split] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_results_folder_that_cannot_be_made_is_one_line(folder):

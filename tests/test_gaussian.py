@@ -90,3 +90,38 @@ def test_a_dimension_that_follows_from_others_is_an_error(weights):
     dependent[:, 2] = dependent[:, :2] @ np.array(weights, dtype=np.float32)
     with pytest.raises(DensityError, match="singular in 3 dimensions"):
         FittedGaussian.fit(dependent)
+
+
+# --- the diagonal -----------------------------------------------------------------------------------------
+
+
+def test_the_diagonal_is_the_normal_of_each_dimensions_moments():
+    fitted, exact = FittedGaussian.fit_diagonal(codes()), codes().astype(np.float64)
+    expected = stats.norm(exact.mean(axis=0), exact.std(axis=0, ddof=1)).logpdf(codes(100, seed=1)).sum(axis=1)
+    np.testing.assert_allclose(fitted.log_density(codes(100, seed=1)), expected, rtol=1e-9)
+
+
+def test_the_diagonal_leaves_correlations_out():
+    n = 20_000
+    drawn = FittedGaussian.fit_diagonal(codes()).sample(n, np.random.default_rng(0)).astype(np.float64)
+    np.testing.assert_allclose(np.corrcoef(drawn.T), np.eye(3), atol=4.5 / np.sqrt(n))
+    np.testing.assert_allclose(drawn.std(axis=0), codes().std(axis=0), rtol=4.5 / np.sqrt(2 * n))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_a_dimension_that_does_not_vary_has_no_variance(value):
+    constant = codes()
+    constant[:, 1] = value
+    with pytest.raises(DensityError, match="singular in 3 dimensions"):
+        FittedGaussian.fit_diagonal(constant)
+
+
+def test_one_code_has_no_variance():
+    with pytest.raises(DensityError, match="1 codes are too few for a variance; at least 2"):
+        FittedGaussian.fit_diagonal(codes(1))
+
+
+def test_the_density_of_each_code_is_scipys():
+    exact = codes().astype(np.float64)
+    expected = stats.multivariate_normal(exact.mean(axis=0), np.cov(exact.T)).logpdf(codes(100, seed=1))
+    np.testing.assert_allclose(FittedGaussian.fit(codes()).log_density(codes(100, seed=1)), expected, rtol=1e-9)

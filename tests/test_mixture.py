@@ -15,7 +15,7 @@ COVARIANCES = np.array([[[1.0, 0.3], [0.3, 2.0]], [[0.5, 0.0], [0.0, 0.2]], [[2.
 
 
 def spec(n_components=3, max_iter=500, tolerance=1e-3):
-    return specs.GaussianMixture("mixture", n_components, 1, max_iter, tolerance, reg_covar=1e-6)
+    return specs.GaussianMixture("mixture", "mean", n_components, 1, max_iter, tolerance, reg_covar=1e-6)
 
 
 def planted(n, seed=0):
@@ -70,6 +70,7 @@ def test_the_log_likelihood_is_the_log_of_the_weighted_densities(fitted):
         root = factor @ root
         total += weight * stats.multivariate_normal(fitted.white_.mean_ + factor @ mean, root @ root.T).pdf(held_out)
     assert fitted.log_likelihood(held_out) == pytest.approx(np.log(total).mean(), rel=1e-9)
+    np.testing.assert_allclose(fitted.log_density(held_out), np.log(total), rtol=1e-9, atol=1e-9)
 
 
 def test_samples_have_the_planted_moments_and_frequencies(fitted):

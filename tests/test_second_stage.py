@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from planted import points
 
 from rae_bench import densities, specs
 from rae_bench.densities.errors import DensityError
@@ -15,7 +16,7 @@ OBJECTIVE = specs.Objective(
 
 def spec(epochs=60):
     optimisation = specs.Optimisation(epochs, 50, 3e-3, 1e-7, specs.Cosine("cosine"))
-    return specs.SecondStage("second_stage", 64, 1, OBJECTIVE, optimisation)
+    return specs.SecondStage("second_stage", "mean", 64, 1, OBJECTIVE, optimisation)
 
 
 def planted(n, seed=0):
@@ -90,4 +91,4 @@ def test_a_dimension_that_does_not_vary_is_an_error(value):
 
 def test_too_few_codes_are_an_error():
     with pytest.raises(DensityError, match="30"):
-        densities.fit(spec(1), planted(30), planted(50), seed=0)
+        densities.fit(spec(1), points(planted(30)), points(planted(50)), seed=0)

@@ -22,10 +22,19 @@ CONVOLUTIONAL = {
     "latent_dim": 8,
     "norm_momentum": 0.1,
 }
-MIXTURE = {"kind": "mixture", "n_components": 3, "n_init": 1, "max_iter": 10, "tolerance": 1e-3, "reg_covar": 1e-6}
+MIXTURE = {
+    "kind": "mixture",
+    "codes": "mean",
+    "n_components": 3,
+    "n_init": 1,
+    "max_iter": 10,
+    "tolerance": 1e-3,
+    "reg_covar": 1e-6,
+}
 OBJECTIVE = {"posterior": GAUSSIAN, "latent": {"kind": "kl", "weight": 1.0}, "regulariser": {"kind": "none"}}
 SECOND_STAGE = {
     "kind": "second_stage",
+    "codes": "mean",
     "width": 8,
     "depth": 2,
     "objective": OBJECTIVE,
@@ -53,6 +62,8 @@ VALID = {
     specs.ConvolutionalNetwork: CONVOLUTIONAL,
     specs.DenseNetwork: {"kind": "dense", "input_dim": 4, "width": 8, "depth": 2, "latent_dim": 3},
     specs.GaussianMixture: MIXTURE,
+    specs.StandardNormal: {"kind": "standard_normal", "codes": "mean"},
+    specs.SingleGaussian: {"kind": "gaussian", "codes": "mean", "covariance": "diagonal"},
     specs.SecondStage: SECOND_STAGE,
     specs.Objective: OBJECTIVE,
     specs.DatasetSpec: DATASET,
@@ -86,6 +97,8 @@ IMPOSSIBLE = [
     (specs.DenseNetwork, "depth", 0),
     (specs.GaussianMixture, "n_components", 0),
     (specs.GaussianMixture, "tolerance", 0.0),
+    (specs.GaussianMixture, "codes", "means"),
+    (specs.SingleGaussian, "covariance", "spherical"),
     (specs.SecondStage, "width", 0),
     (specs.SecondStage, "depth", 0),
     (specs.DatasetSpec, "n_test", 0),

@@ -1,22 +1,23 @@
 """Densities p(z) fitted ex post on the codes of training images: a module per family.
 
-`fit(spec, codes, seed)` returns an estimator with learned arrays ending in `_`; `sample(n, rng)` gives float32
-(n, d) in random order; `log_likelihood(codes)` the mean log density in nats, or None where the family has no
-closed form. Their state is a dict of plain arrays (`state`), read back by `restore`.
+`fit(spec, train, validation, seed)` returns an estimator with learned arrays ending in `_`; `sample(n, rng)` gives
+float32 (n, d) in random order; `log_density(codes)` the log density of each code in nats, or None where the family has
+no closed form, `log_likelihood(codes)` its mean. Their state is a dict of plain arrays (`state`), read back by
+`restore`. Which codes of an image stand for it, mean or sample, is `spec.codes`; `codes_of` gives them.
 """
 
 from typing import Protocol, assert_never
 
 import numpy as np
-import numpy.typing as npt
 
 from rae_bench import specs
+from rae_bench.densities.codes import CodeArray, Float64, Posteriors, State
 from rae_bench.densities.errors import DensityError
 from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.mixture import FittedMixture
 
-CodeArray = npt.NDArray[np.float32]
-State = dict[str, npt.NDArray[np.float32] | npt.NDArray[np.float64]]
+NETWORKS = (specs.SecondStage,)
+"""Densities that are neural networks: fitting them needs torch."""
 
 
 class FittedDensity(Protocol):
@@ -25,26 +26,45 @@ class FittedDensity(Protocol):
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
         """N independent codes, float32 (n, d), in random order."""
 
+    def log_density(self, codes: CodeArray) -> Float64 | None:
+        """Log density of each of codes (n, d), (n,), in nats; None where it has no closed form."""
+
     def log_likelihood(self, codes: CodeArray) -> float | None:
-        """Mean log density of codes (n, d), in nats per code; None where it has no closed form."""
+        """The mean of `log_density`, in nats per code."""
 
     def state(self) -> State:
         """The learned arrays."""
 
 
-def fit(spec: specs.Density, codes: CodeArray, validation: CodeArray, seed: int) -> FittedDensity:
-    """Fit `spec` to training codes (n, d); `validation` codes only choose a second stage's best epoch.
+def codes_of(spec: specs.Density, posteriors: Posteriors, seed: int, split: str) -> CodeArray:
+    """The codes (n, d) of the images of `split` that a density is fitted to or judged on."""
+    return posteriors.codes(spec.codes, seed, split)
+
+
+def fit(spec: specs.Density, train: Posteriors, validation: Posteriors, seed: int) -> FittedDensity:
+    """Fit `spec` to the codes of training images.
+
+    Those of validation images only choose: a network's best epoch, a kernel's bandwidth.
 
     Raises:
-        DensityError: codes that are not finite, or too few for the density.
+        DensityError: codes that are not finite, too few or singular, or a fit that does not end in finite numbers.
     """
-    if codes.ndim != 2 or not np.isfinite(codes).all():
-        raise DensityError(f"codes of shape {codes.shape} must be finite and two-dimensional")
+    codes, held_out = codes_of(spec, train, seed, "train"), codes_of(spec, validation, seed, "validation")
+    if held_out.shape[1] != codes.shape[1]:
+        raise DensityError(f"validation codes of {held_out.shape[1]} dimensions, training codes of {codes.shape[1]}")
+    fitted = _fit(spec, codes, held_out, seed)
+    for name, array in fitted.state().items():
+        if not np.isfinite(array).all():
+            raise DensityError(f"the fit of {spec.kind!r} is degenerate: its array {name!r} is not finite")
+    return fitted
+
+
+def _fit(spec: specs.Density, codes: CodeArray, validation: CodeArray, seed: int) -> FittedDensity:
     match spec:
         case specs.StandardNormal():
             return FittedGaussian.standard(codes.shape[1])
-        case specs.FullGaussian():
-            return FittedGaussian.fit(codes)
+        case specs.SingleGaussian(covariance=covariance):
+            return FittedGaussian.fit(codes) if covariance == "full" else FittedGaussian.fit_diagonal(codes)
         case specs.GaussianMixture():
             return FittedMixture.fit(spec, codes, seed)
         case specs.SecondStage():
@@ -58,7 +78,7 @@ def fit(spec: specs.Density, codes: CodeArray, validation: CodeArray, seed: int)
 def restore(spec: specs.Density, state: State) -> FittedDensity:
     """The fitted density whose `state` was saved."""
     match spec:
-        case specs.StandardNormal() | specs.FullGaussian():
+        case specs.StandardNormal() | specs.SingleGaussian():
             return FittedGaussian.restore(state)
         case specs.GaussianMixture():
             return FittedMixture.restore(state)

@@ -1,4 +1,4 @@
-"""One Gaussian: N(0, I), or the codes' mean and full covariance (unbiased).
+"""One Gaussian: N(0, I), or the codes' mean and covariance (unbiased), full or its diagonal.
 
 log p(z) = −½ ((z − mean)ᵀ Σ⁻¹ (z − mean) + log det Σ + d log 2π)
 """
@@ -6,15 +6,13 @@ log p(z) = −½ ((z − mean)ᵀ Σ⁻¹ (z − mean) + log det Σ + d log 2π)
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from rae_bench.densities.codes import CodeArray, Float64, State, mean_log_density
 from rae_bench.densities.errors import DensityError
 
 UNEXPLAINED = 1e-12
 """A dimension of which the ones before explain all but this share is dependent on them, up to float32 rounding."""
 SINGULAR = "the covariance of the codes is singular in {} dimensions: some direction is unused by the encoder"
-
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,8 @@ class FittedGaussian:
         return cls(np.zeros(d), np.eye(d))
 
     @classmethod
-    def fit(cls, codes: npt.NDArray[np.float32]) -> "FittedGaussian":
-        """Mean and covariance of codes (n, d).
+    def fit(cls, codes: CodeArray) -> "FittedGaussian":
+        """Mean and full covariance of codes (n, d): also what whitens them for other densities.
 
         Raises:
             DensityError: too few codes, or a direction in which they do not vary.
@@ -49,12 +47,28 @@ class FittedGaussian:
             raise DensityError(SINGULAR.format(d))
         return cls(exact.mean(axis=0), factor)
 
-    def whiten(self, codes: npt.NDArray[np.float32]) -> Float64:
+    @classmethod
+    def fit_diagonal(cls, codes: CodeArray) -> "FittedGaussian":
+        """Mean and variance of each dimension of codes (n, d).
+
+        Raises:
+            DensityError: fewer than two codes, or a dimension in which they do not vary.
+        """
+        n, d = codes.shape
+        if n < 2:
+            raise DensityError(f"{n} codes are too few for a variance; at least 2 are needed")
+        varies = np.ptp(codes, axis=0) > 0  # exact, where the SD of a constant is not
+        if not varies.all():
+            raise DensityError(SINGULAR.format(d))
+        exact = codes.astype(np.float64)
+        return cls(exact.mean(axis=0), np.diag(exact.std(axis=0, ddof=1)))
+
+    def whiten(self, codes: CodeArray) -> Float64:
         """Codes in the coordinates in which this density is N(0, I)."""
         white: Float64 = np.linalg.solve(self.factor_, (codes.astype(np.float64) - self.mean_).T).T.astype(np.float64)
         return white
 
-    def colour(self, white: Float64) -> npt.NDArray[np.float32]:
+    def colour(self, white: Float64) -> CodeArray:
         """The inverse of `whiten`."""
         return (self.mean_ + white @ self.factor_.T).astype(np.float32)
 
@@ -63,21 +77,34 @@ class FittedGaussian:
         """Log det of `factor_`: what whitening adds to a log density."""
         return float(np.log(np.diag(self.factor_)).sum())
 
-    def sample(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
         """N codes, float32 (n, d)."""
         return self.colour(rng.standard_normal((n, len(self.mean_))))
 
-    def log_likelihood(self, codes: npt.NDArray[np.float32]) -> float:
-        """Mean log density in nats per code."""
+    def log_density(self, codes: CodeArray) -> Float64:
+        """Log density of each code, (n,), in nats."""
         white = self.whiten(codes)
-        squares = (white**2).sum(axis=1).mean()
-        return float(-0.5 * (squares + white.shape[1] * np.log(2 * np.pi)) - self.log_volume)
+        density: Float64 = -0.5 * ((white**2).sum(axis=1) + white.shape[1] * np.log(2 * np.pi)) - self.log_volume
+        return density
 
-    def state(self) -> dict[str, npt.NDArray[np.float32] | Float64]:
+    def log_likelihood(self, codes: CodeArray) -> float:
+        """Mean log density in nats per code."""
+        return mean_log_density(self.log_density(codes))
+
+    def state(self) -> State:
         """The learned arrays."""
         return {"mean": self.mean_, "factor": self.factor_}
 
     @classmethod
-    def restore(cls, state: dict[str, npt.NDArray[np.float32] | Float64]) -> "FittedGaussian":
+    def restore(cls, state: State) -> "FittedGaussian":
         """The inverse of `state`."""
         return cls(state["mean"].astype(np.float64), state["factor"].astype(np.float64))
+
+    def white_state(self) -> State:
+        """The learned arrays under the names they have where this whitens codes for another density."""
+        return {f"white_{name}": array for name, array in self.state().items()}
+
+    @classmethod
+    def restore_white(cls, state: State) -> "FittedGaussian":
+        """The inverse of `white_state`."""
+        return cls.restore({"mean": state["white_mean"], "factor": state["white_factor"]})

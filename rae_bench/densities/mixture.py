@@ -8,11 +8,11 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from rae_bench import specs
+from rae_bench.densities.codes import CodeArray, Float64, State, mean_log_density
 from rae_bench.densities.errors import DensityError
-from rae_bench.densities.gaussian import FittedGaussian, Float64
+from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.rng import derive
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class FittedMixture:
     factors_: Float64
 
     @classmethod
-    def fit(cls, spec: specs.GaussianMixture, codes: npt.NDArray[np.float32], seed: int) -> "FittedMixture":
+    def fit(cls, spec: specs.GaussianMixture, codes: CodeArray, seed: int) -> "FittedMixture":
         """EM from k-means on codes (n, d).
 
         Raises:
@@ -66,31 +66,34 @@ class FittedMixture:
         log.info("EM converged after %d iterations", mixture.n_iter_)
         return cls(white, mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_))
 
-    def sample(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
         """N codes, float32 (n, d): each draws its component, so their order is random."""
         component = rng.choice(len(self.weights_), size=n, p=self.weights_)
         noise = rng.standard_normal((n, self.means_.shape[1]))
         white = self.means_[component] + np.einsum("nij,nj->ni", self.factors_[component], noise)
         return self.white_.colour(white)
 
-    def log_likelihood(self, codes: npt.NDArray[np.float32]) -> float:
-        """Mean log density in nats per code."""
+    def log_density(self, codes: CodeArray) -> Float64:
+        """Log density of each code, (n,), in nats."""
         white = self.white_.whiten(codes)
         parts = []
         for weight, mean, factor in zip(self.weights_, self.means_, self.factors_, strict=True):
             part = FittedGaussian(mean, factor)
             squares = (np.linalg.solve(factor, (white - mean).T) ** 2).sum(axis=0)
             parts.append(np.log(weight) - 0.5 * (squares + len(mean) * np.log(2 * np.pi)) - part.log_volume)
-        return float(np.logaddexp.reduce(parts, axis=0).mean() - self.white_.log_volume)
+        total: Float64 = np.logaddexp.reduce(parts, axis=0) - self.white_.log_volume
+        return total
 
-    def state(self) -> dict[str, npt.NDArray[np.float32] | Float64]:
+    def log_likelihood(self, codes: CodeArray) -> float:
+        """Mean log density in nats per code."""
+        return mean_log_density(self.log_density(codes))
+
+    def state(self) -> State:
         """The learned arrays."""
-        white = {f"white_{name}": array for name, array in self.white_.state().items()}
-        return {**white, "weights": self.weights_, "means": self.means_, "factors": self.factors_}
+        return {**self.white_.white_state(), "weights": self.weights_, "means": self.means_, "factors": self.factors_}
 
     @classmethod
-    def restore(cls, state: dict[str, npt.NDArray[np.float32] | Float64]) -> "FittedMixture":
+    def restore(cls, state: State) -> "FittedMixture":
         """The inverse of `state`."""
-        white = FittedGaussian.restore({"mean": state["white_mean"], "factor": state["white_factor"]})
         arrays = (state[name].astype(np.float64) for name in ("weights", "means", "factors"))
-        return cls(white, *arrays)
+        return cls(FittedGaussian.restore_white(state), *arrays)

@@ -84,8 +84,12 @@ class FittedSecondStage:
             codes: Float32 = self.model_.decode(inner).numpy() * self.scale_ + self.mean_
             return codes
 
-    def log_likelihood(self, codes: Float32) -> None:  # noqa: ARG002  the protocol's signature
+    def log_density(self, codes: Float32) -> None:  # noqa: ARG002  the protocol's signature
         """None: a VAE bounds its likelihood but does not give it."""
+        return
+
+    def log_likelihood(self, codes: Float32) -> None:  # noqa: ARG002  the protocol's signature
+        """None, as `log_density`."""
         return
 
     def state(self) -> dict[str, Float32 | npt.NDArray[np.float64]]:

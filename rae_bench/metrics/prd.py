@@ -1,4 +1,4 @@
-"""Precision and recall for distributions (Sajjadi et al. 2018), as in the paper's Table 2: F_8 is recall, F_1/8 precision.
+"""Precision and recall for distributions (Sajjadi et al. 2018): F_8 (recall) and F_1/8 (precision), as in the paper.
 
 Features of both sets, equally many, are clustered together; q and p are the shares of fake and real images in each
 cluster. For slope λ: precision α(λ) = Σ min(q, λ p), recall β = α/λ. The curve is averaged over runs of the

@@ -1,0 +1,76 @@
+"""What densities are fitted to and judged on: the posteriors q(z|x) of images, as arrays, and codes taken from them."""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+import numpy.typing as npt
+
+from rae_bench import specs
+from rae_bench.densities.errors import DensityError
+from rae_bench.rng import numpy_generator
+
+CodeArray = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+State = dict[str, npt.NDArray[np.float32] | npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """Parameters of q(z|x) of n images: `mean` (n, d), and `log_sigma` (n, d), or None where a code is a point.
+
+    Raises:
+        DensityError: not two-dimensional, of different shapes, or not finite.
+    """
+
+    mean: CodeArray
+    log_sigma: CodeArray | None
+
+    def __post_init__(self) -> None:
+        if self.mean.ndim != 2 or not np.isfinite(self.mean).all():
+            raise DensityError(f"codes of shape {self.mean.shape} must be finite and two-dimensional")
+        if self.log_sigma is not None and self.log_sigma.shape != self.mean.shape:
+            raise DensityError(f"log_sigma of shape {self.log_sigma.shape} must be as the codes, {self.mean.shape}")
+        if self.log_sigma is not None and not np.isfinite(self.log_sigma).all():
+            raise DensityError(f"log_sigma of shape {self.log_sigma.shape} must be finite")
+
+    def codes(self, kind: specs.CodeKind, seed: int, split: str) -> CodeArray:
+        """One code per image, float32 (n, d): its mean, or a draw that `seed` and `split` alone decide."""
+        if self.log_sigma is None:
+            return self.mean
+        match kind:
+            case "mean":
+                return self.mean
+            case "sample":
+                noise = numpy_generator(seed, "codes", split).standard_normal(self.mean.shape)
+                return (self.mean + np.exp(self.log_sigma.astype(np.float64)) * noise).astype(np.float32)
+            case _:
+                assert_never(kind)
+
+
+def mean_log_density(log_density: Float64) -> float:
+    """The mean of log densities (n,), in nats per code.
+
+    Raises:
+        DensityError: one is not finite.
+    """
+    finite = np.isfinite(log_density)
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        raise DensityError(
+            f"the log density of code {bad} is {log_density[bad]}, of {len(finite)} codes {np.sum(~finite)} are not"
+            " finite: the density is degenerate or the code far outside"
+        )
+    return float(log_density.mean())
+
+
+def check_samples(codes: CodeArray) -> CodeArray:
+    """The samples themselves, float32 (n, d).
+
+    Raises:
+        DensityError: one is not finite.
+    """
+    finite = np.isfinite(codes).all(axis=1)
+    if not finite.all():
+        raise DensityError(f"{np.sum(~finite)} of {len(codes)} samples are not finite: the density is degenerate")
+    return codes
