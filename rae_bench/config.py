@@ -8,7 +8,7 @@ names entries. `load_study` is the only reader of YAML; what is impossible fails
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, assert_never
 
 import yaml
 
@@ -496,20 +496,34 @@ def _check_counts(where: str, study: Study) -> None:
                 )
         for density in study.densities:
             spec = study.fits[name, density].density
-            least = study.budgets[name].latent_dim + 1
-            if isinstance(spec, specs.GaussianMixture) and entry.data.n_train < least * spec.n_components:
+            least, why = _least_codes(spec, study.budgets[name].latent_dim)
+            if entry.data.n_train < least:
                 raise ConfigError(
-                    f"{where}: {density!r} needs at least {least * spec.n_components} training codes of {name!r}"
-                    f" (components x (latent_dim + 1)); there are {entry.data.n_train}"
-                )
-            if isinstance(spec, specs.SecondStage) and spec.optimisation.batch_size > entry.data.n_train:
-                raise ConfigError(
-                    f"densities.yaml.{density}.optimisation.batch_size: {spec.optimisation.batch_size} is more than the"
-                    f" {entry.data.n_train} training codes of {name!r}"
+                    f"{where}: {density!r} needs at least {least} training codes of {name!r} ({why});"
+                    f" there are {entry.data.n_train}"
                 )
         batch = study.budgets[name].optimisation.batch_size
         if batch > entry.data.n_train:
             raise ConfigError(f"budgets.yaml: batch_size {batch} is more than the images of {name!r}")
+
+
+def _least_codes(spec: specs.Density, latent_dim: int) -> tuple[int, str]:
+    """How many training codes a density needs, and what for."""
+    match spec:
+        case specs.GaussianMixture():
+            needed = [
+                (latent_dim + 1, "latent_dim + 1"),
+                (specs.LEAST_PER_COMPONENT * spec.n_components, f"n_components x {specs.LEAST_PER_COMPONENT}"),
+            ]
+            return max(needed)
+        case specs.SecondStage():
+            return spec.optimisation.batch_size, "optimisation.batch_size"
+        case specs.StandardNormal():
+            return 1, "one"
+        case specs.SingleGaussian():
+            return latent_dim + 1, "latent_dim + 1"
+        case _:
+            assert_never(spec)
 
 
 def _known(where: str, noun: str, name: str, known: object) -> None:

@@ -369,6 +369,15 @@ class SingleGaussian:
     covariance: Literal["full", "diagonal"]
 
 
+LEAST_PER_COMPONENT = 10
+"""Codes per component below which a mixture is refused.
+
+Below latent_dim + 1 codes per component `reg_covar` alone holds a covariance up. The mixture then overfits, which is
+a result to be shown by its held-out likelihood: the official analysis goes to 200 components. Below ten, k-means
+leaves components with a code or two, and what is fitted is no longer a mixture of Gaussians.
+"""
+
+
 @dataclass(frozen=True)
 class GaussianMixture:
     """Mixture of `n_components` full-covariance Gaussians by EM on whitened codes (scikit-learn)."""

@@ -260,7 +260,7 @@ MISTAKES = [
     ("rows.yaml", ["two_stage_vae", "through"], "second", "rows.yaml.two_stage_vae.through: unknown density 'second'"),
     ("rows.yaml", ["two_stage_vae", "through"], "gaussian", "rows.yaml.two_stage_vae.through: 'gaussian'"),  # no codec
     ("rows.yaml", ["vae", "family"], "vae", "rows.yaml.vae.family: 'vae' is not one of ['variational', 'regularized',"),
-    ("densities.yaml", ["gmm10", "n_components"], 67, "studies/smoke.yaml: 'gmm10' needs at least 603 training codes"),
+    ("densities.yaml", ["gmm10", "n_components"], 61, "studies/smoke.yaml: 'gmm10' needs at least 610 training codes"),
     ("densities.yaml", ["gmm10", "kind"], "gmm", "densities.yaml.gmm10.kind: 'gmm' is not one of ['gaussian', 'mixtur"),
     ("densities.yaml", ["gmm10", "codes"], ..., "densities.yaml.gmm10: missing codes"),
     ("densities.yaml", ["gmm10", "codes"], "draw", "densities.yaml.gmm10.codes: 'draw' is not one of ['mean', 'sample"),
@@ -323,9 +323,23 @@ def test_a_study_that_is_no_mapping_is_refused(folder, content):
 
 
 def test_the_largest_mixture_the_codes_allow_is_accepted(folder):
-    """66 components x (8 + 1) = 594 of 600 training codes; one component more needs 603 (a mistake above)."""
-    _edit(folder / "densities.yaml", (["gmm10", "n_components"], 66))
-    assert load_study("smoke").fit("digits_mini", "gmm10").density.n_components == 66
+    """60 components x 10 of 600 training codes; one component more needs 610 (a mistake above)."""
+    _edit(folder / "densities.yaml", (["gmm10", "n_components"], 60))
+    assert load_study("smoke").fit("digits_mini", "gmm10").density.n_components == 60
+
+
+@pytest.mark.parametrize(
+    ("density", "keys", "value", "needed"),
+    [
+        ("gmm100", ["n_components"], 100, "1000 training codes of 'digits_mini' (n_components x 10)"),
+    ],
+)
+def test_a_density_that_needs_more_codes_than_there_are_is_refused(folder, density, keys, value, needed):
+    used = ["standard_normal", "gaussian", "gmm10"]
+    _edit(folder / SMOKE, (["densities"], [*used, density]))
+    _edit(folder / "densities.yaml", ([density, *keys], value))
+    with pytest.raises(ConfigError, match=re.escape(f"studies/smoke.yaml: {density!r} needs at least {needed}")):
+        load_study("smoke")
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "smok", "", "studies/smoke"])

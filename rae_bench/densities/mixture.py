@@ -32,18 +32,17 @@ class FittedMixture:
         """EM from k-means on codes (n, d).
 
         Raises:
-            DensityError: fewer codes than components x (d + 1), a singular covariance, or EM that does not converge.
+            DensityError: fewer codes than ten per component, a singular covariance, or EM that does not converge.
         """
         import warnings
 
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
 
-        n, d = codes.shape
-        if n < spec.n_components * (d + 1):
+        least = specs.LEAST_PER_COMPONENT * spec.n_components
+        if len(codes) < least:
             raise DensityError(
-                f"{n} codes are too few for {spec.n_components} components in {d} dimensions;"
-                f" at least {spec.n_components * (d + 1)} are needed"
+                f"{len(codes)} codes are too few for {spec.n_components} components; at least {least} are needed"
             )
         white = FittedGaussian.fit(codes)
         mixture = GaussianMixture(
@@ -61,7 +60,8 @@ class FittedMixture:
                 mixture.fit(white.whiten(codes))
             except ConvergenceWarning as warning:
                 raise DensityError(
-                    f"the fit of {spec.n_components} components in at most {spec.max_iter} iterations failed: {warning}"
+                    f"the fit of {spec.n_components} components in at most {spec.max_iter} iterations (max_iter)"
+                    f" failed: {warning}"
                 ) from None
         log.info("EM converged after %d iterations", mixture.n_iter_)
         return cls(white, mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_))
