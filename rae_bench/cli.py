@@ -199,7 +199,7 @@ def fit(options: argparse.Namespace) -> None:
     """Codes -> a density's arrays, with the log-likelihood of training and validation codes."""
     spec = _spec(specs.FitSpec, options)
     _configure(spec.compute)
-    if isinstance(spec.density, specs.GaussianMixture):
+    if isinstance(spec.density, (specs.GaussianMixture, specs.DirichletMixture)):
         import sklearn.mixture  # noqa: F401  counted as imports, not as work
 
     from rae_bench import densities, jobs, storage

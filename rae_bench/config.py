@@ -510,7 +510,7 @@ def _check_counts(where: str, study: Study) -> None:
 def _least_codes(spec: specs.Density, latent_dim: int) -> tuple[int, str]:
     """How many training codes a density needs, and what for."""
     match spec:
-        case specs.GaussianMixture():
+        case specs.GaussianMixture() | specs.DirichletMixture():
             needed = [
                 (latent_dim + 1, "latent_dim + 1"),
                 (specs.LEAST_PER_COMPONENT * spec.n_components, f"n_components x {specs.LEAST_PER_COMPONENT}"),

@@ -395,6 +395,30 @@ class GaussianMixture:
 
 
 @dataclass(frozen=True)
+class DirichletMixture:
+    """Mixture of at most `n_components` Gaussians by variational inference under a Dirichlet process (scikit-learn).
+
+    `concentration` is the process's (small: few components carry weight), `mean_precision` that of the prior on
+    means, around the codes' mean. The Wishart prior has as many degrees of freedom as codes have dimensions, its
+    mean the codes' own precision.
+    """
+
+    kind: Literal["dirichlet_mixture"]
+    codes: CodeKind
+    n_components: int
+    concentration: float
+    mean_precision: float
+    n_init: int
+    max_iter: int
+    tolerance: float
+    reg_covar: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "n_components", "concentration", "mean_precision")
+        _positive(self, "n_init", "max_iter", "tolerance", "reg_covar")
+
+
+@dataclass(frozen=True)
 class SecondStage:
     """A second VAE on standardised codes (Dai and Wipf 2019), in the simplified form of the official RAE code."""
 
@@ -409,7 +433,7 @@ class SecondStage:
         _positive(self, "width", "depth")
 
 
-Density = StandardNormal | SingleGaussian | GaussianMixture | SecondStage
+Density = StandardNormal | SingleGaussian | GaussianMixture | DirichletMixture | SecondStage
 
 
 @dataclass(frozen=True)

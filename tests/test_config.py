@@ -261,7 +261,7 @@ MISTAKES = [
     ("rows.yaml", ["two_stage_vae", "through"], "gaussian", "rows.yaml.two_stage_vae.through: 'gaussian'"),  # no codec
     ("rows.yaml", ["vae", "family"], "vae", "rows.yaml.vae.family: 'vae' is not one of ['variational', 'regularized',"),
     ("densities.yaml", ["gmm10", "n_components"], 61, "studies/smoke.yaml: 'gmm10' needs at least 610 training codes"),
-    ("densities.yaml", ["gmm10", "kind"], "gmm", "densities.yaml.gmm10.kind: 'gmm' is not one of ['gaussian', 'mixtur"),
+    ("densities.yaml", ["gmm10", "kind"], "gmm", "densities.yaml.gmm10.kind: 'gmm' is not one of ['dirichlet_mixture"),
     ("densities.yaml", ["gmm10", "codes"], ..., "densities.yaml.gmm10: missing codes"),
     ("densities.yaml", ["gmm10", "codes"], "draw", "densities.yaml.gmm10.codes: 'draw' is not one of ['mean', 'sample"),
     ("densities.yaml", ["gmm10", "kind"], ..., "densities.yaml.gmm10.kind: None is not one of"),
@@ -331,7 +331,7 @@ def test_the_largest_mixture_the_codes_allow_is_accepted(folder):
 @pytest.mark.parametrize(
     ("density", "keys", "value", "needed"),
     [
-        ("gmm100", ["n_components"], 100, "1000 training codes of 'digits_mini' (n_components x 10)"),
+        ("dp100", ["n_components"], 100, "1000 training codes of 'digits_mini' (n_components x 10)"),
     ],
 )
 def test_a_density_that_needs_more_codes_than_there_are_is_refused(folder, density, keys, value, needed):

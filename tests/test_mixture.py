@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.mixture import GaussianMixture
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
 from rae_bench import specs
 from rae_bench.densities.errors import DensityError
+from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.mixture import FittedMixture
+from rae_bench.rng import derive
 
 WEIGHTS = np.array([0.5, 0.3, 0.2])
 MEANS = np.array([[0.0, 0.0], [12.0, 0.0], [0.0, 15.0]])
@@ -146,3 +148,64 @@ def test_em_that_does_not_converge_is_an_error():
     one_cloud = np.random.default_rng(0).standard_normal((300, 2)).astype(np.float32)
     with pytest.raises(DensityError, match=r"the fit of 3 components in at most 2 iterations \(max_iter\) failed: "):
         FittedMixture.fit(spec(max_iter=2), one_cloud, seed=0)
+
+
+# --- under a Dirichlet process ----------------------------------------------------------------------------
+
+
+def dirichlet(n_components=10, max_iter=2000):
+    return specs.DirichletMixture(
+        "dirichlet_mixture", "mean", n_components, 1 / n_components, 1.0, 1, max_iter, 1e-3, reg_covar=1e-6
+    )
+
+
+@pytest.fixture(scope="module")
+def process():
+    return FittedMixture.fit_dirichlet(dirichlet(), planted(3000), seed=0)
+
+
+def test_a_process_finds_the_planted_components_and_leaves_the_others_empty(process):
+    assert process.weights_.sum() == pytest.approx(1)
+    largest = np.argsort(process.weights_)[-3:]
+    assert process.weights_[largest].sum() > 0.95
+    centres = process.white_.colour(process.means_[largest])
+    order = np.argsort(nearest_component(centres))
+    np.testing.assert_allclose(centres[order], MEANS, atol=4.5 * np.sqrt(2 / 600) + 0.1)  # some share strays
+    held_out = planted(3000, seed=1)
+    assert process.log_likelihood(held_out) == pytest.approx(true_log_density(held_out).mean(), rel=0.02)
+
+
+def test_a_process_is_scikit_learns_with_its_default_priors():
+    """Whitened codes have the identity as their covariance, zero as their mean: the defaults are ours."""
+    codes = planted(500).astype(np.float64)
+    root = np.linalg.cholesky(np.cov(codes.T))
+    white = np.linalg.solve(root, (codes - codes.mean(axis=0)).T).T
+    theirs = BayesianGaussianMixture(n_components=4, max_iter=2000, random_state=derive(0, "dirichlet_mixture") % 2**32)
+    theirs.fit(white)
+    ours = FittedMixture.fit_dirichlet(dirichlet(4), planted(500), seed=0)
+    np.testing.assert_allclose(ours.weights_, theirs.weights_, rtol=1e-6)
+    np.testing.assert_allclose(ours.means_, theirs.means_, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(ours.factors_ @ ours.factors_.transpose(0, 2, 1), theirs.covariances_, atol=1e-9)
+
+
+def test_samples_of_a_process_have_the_planted_frequencies(process):
+    n = 20_000
+    counts = np.bincount(nearest_component(process.sample(n, np.random.default_rng(0))), minlength=3)
+    np.testing.assert_allclose(counts / n, WEIGHTS, atol=4.5 * np.sqrt(0.25 / 3000))
+
+
+def test_components_without_weight_are_left_out():
+    white = FittedGaussian.standard(2)
+    empty = FittedMixture(white, np.array([1.0, 0.0]), np.array([[0.0, 0], [9, 9]]), np.array([np.eye(2)] * 2))
+    codes = planted(20)
+    np.testing.assert_allclose(empty.log_density(codes), stats.multivariate_normal(np.zeros(2)).logpdf(codes))
+
+
+def test_inference_that_does_not_converge_is_an_error():
+    with pytest.raises(DensityError, match=r"the fit of 10 components in at most 2 iterations \(max_iter\) failed: "):
+        FittedMixture.fit_dirichlet(dirichlet(max_iter=2), planted(500), seed=0)
+
+
+def test_too_few_codes_for_a_process_are_an_error():
+    with pytest.raises(DensityError, match="99 codes are too few for 10 components; at least 100"):
+        FittedMixture.fit_dirichlet(dirichlet(), planted(99), seed=0)

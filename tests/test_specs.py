@@ -31,6 +31,7 @@ MIXTURE = {
     "tolerance": 1e-3,
     "reg_covar": 1e-6,
 }
+DIRICHLET = {**MIXTURE, "kind": "dirichlet_mixture", "concentration": 0.1, "mean_precision": 1.0}
 OBJECTIVE = {"posterior": GAUSSIAN, "latent": {"kind": "kl", "weight": 1.0}, "regulariser": {"kind": "none"}}
 SECOND_STAGE = {
     "kind": "second_stage",
@@ -64,6 +65,7 @@ VALID = {
     specs.GaussianMixture: MIXTURE,
     specs.StandardNormal: {"kind": "standard_normal", "codes": "mean"},
     specs.SingleGaussian: {"kind": "gaussian", "codes": "mean", "covariance": "diagonal"},
+    specs.DirichletMixture: DIRICHLET,
     specs.SecondStage: SECOND_STAGE,
     specs.Objective: OBJECTIVE,
     specs.DatasetSpec: DATASET,
@@ -99,6 +101,9 @@ IMPOSSIBLE = [
     (specs.GaussianMixture, "tolerance", 0.0),
     (specs.GaussianMixture, "codes", "means"),
     (specs.SingleGaussian, "covariance", "spherical"),
+    (specs.DirichletMixture, "concentration", 0.0),
+    (specs.DirichletMixture, "mean_precision", 0.0),
+    (specs.DirichletMixture, "max_iter", 0),
     (specs.SecondStage, "width", 0),
     (specs.SecondStage, "depth", 0),
     (specs.DatasetSpec, "n_test", 0),

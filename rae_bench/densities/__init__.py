@@ -67,6 +67,8 @@ def _fit(spec: specs.Density, codes: CodeArray, validation: CodeArray, seed: int
             return FittedGaussian.fit(codes) if covariance == "full" else FittedGaussian.fit_diagonal(codes)
         case specs.GaussianMixture():
             return FittedMixture.fit(spec, codes, seed)
+        case specs.DirichletMixture():
+            return FittedMixture.fit_dirichlet(spec, codes, seed)
         case specs.SecondStage():
             from rae_bench.densities.second_stage import FittedSecondStage
 
@@ -80,7 +82,7 @@ def restore(spec: specs.Density, state: State) -> FittedDensity:
     match spec:
         case specs.StandardNormal() | specs.SingleGaussian():
             return FittedGaussian.restore(state)
-        case specs.GaussianMixture():
+        case specs.GaussianMixture() | specs.DirichletMixture():
             return FittedMixture.restore(state)
         case specs.SecondStage():
             from rae_bench.densities.second_stage import FittedSecondStage

@@ -1,11 +1,17 @@
-"""Mixture of full-covariance Gaussians by EM: scikit-learn's, on whitened codes.
+"""Mixtures of full-covariance Gaussians, scikit-learn's, on whitened codes: by EM, or under a Dirichlet process.
 
-Whitening makes `reg_covar`, which is absolute, mean the same at every scale of codes. Sampling is our own: scikit-learn
-repeats its draws for an integer `random_state` and returns them sorted by component.
+    p(z) = Σ_k weight_k · N(z; mean_k, covariance_k)
+
+Whitening makes `reg_covar`, which is absolute, mean the same at every scale of codes, and the prior of the Dirichlet
+process a standard one. Of the latter's posterior the mean is kept: weights (renormalised over the components there
+are), means, covariances (the inverse of the expected precision). Sampling is our own: scikit-learn repeats its draws
+for an integer `random_state` and returns them sorted by component.
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,17 +40,8 @@ class FittedMixture:
         Raises:
             DensityError: fewer codes than ten per component, a singular covariance, or EM that does not converge.
         """
-        import warnings
-
-        from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
 
-        least = specs.LEAST_PER_COMPONENT * spec.n_components
-        if len(codes) < least:
-            raise DensityError(
-                f"{len(codes)} codes are too few for {spec.n_components} components; at least {least} are needed"
-            )
-        white = FittedGaussian.fit(codes)
         mixture = GaussianMixture(
             spec.n_components,
             covariance_type="full",
@@ -54,6 +51,49 @@ class FittedMixture:
             n_init=spec.n_init,
             random_state=derive(seed, "mixture") % 2**32,
         )
+        return cls._fit(mixture, spec, codes)
+
+    @classmethod
+    def fit_dirichlet(cls, spec: specs.DirichletMixture, codes: CodeArray, seed: int) -> "FittedMixture":
+        """Variational inference from k-means on codes (n, d); the posterior's mean.
+
+        Raises:
+            DensityError: as `fit`.
+        """
+        from sklearn.mixture import BayesianGaussianMixture
+
+        mixture = BayesianGaussianMixture(
+            n_components=spec.n_components,
+            covariance_type="full",
+            tol=spec.tolerance,
+            reg_covar=spec.reg_covar,
+            max_iter=spec.max_iter,
+            n_init=spec.n_init,
+            weight_concentration_prior_type="dirichlet_process",
+            weight_concentration_prior=spec.concentration,
+            mean_precision_prior=spec.mean_precision,
+            mean_prior=np.zeros(codes.shape[1]),
+            degrees_of_freedom_prior=codes.shape[1],
+            covariance_prior=np.eye(codes.shape[1]),
+            random_state=derive(seed, "dirichlet_mixture") % 2**32,
+        )
+        return cls._fit(mixture, spec, codes)
+
+    @classmethod
+    def _fit(
+        cls, mixture: Any, spec: specs.GaussianMixture | specs.DirichletMixture, codes: CodeArray
+    ) -> "FittedMixture":
+        """Run scikit-learn's `mixture` on whitened codes to its end."""
+        import warnings
+
+        from sklearn.exceptions import ConvergenceWarning
+
+        least = specs.LEAST_PER_COMPONENT * spec.n_components
+        if len(codes) < least:
+            raise DensityError(
+                f"{len(codes)} codes are too few for {spec.n_components} components; at least {least} are needed"
+            )
+        white = FittedGaussian.fit(codes)
         with warnings.catch_warnings():
             warnings.simplefilter("error", ConvergenceWarning)
             try:
@@ -63,7 +103,7 @@ class FittedMixture:
                     f"the fit of {spec.n_components} components in at most {spec.max_iter} iterations (max_iter)"
                     f" failed: {warning}"
                 ) from None
-        log.info("EM converged after %d iterations", mixture.n_iter_)
+        log.info("%d components: converged after %d iterations", spec.n_components, mixture.n_iter_)
         return cls(white, mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_))
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
@@ -76,13 +116,17 @@ class FittedMixture:
     def log_density(self, codes: CodeArray) -> Float64:
         """Log density of each code, (n,), in nats."""
         white = self.white_.whiten(codes)
-        parts = []
-        for weight, mean, factor in zip(self.weights_, self.means_, self.factors_, strict=True):
-            part = FittedGaussian(mean, factor)
-            squares = (np.linalg.solve(factor, (white - mean).T) ** 2).sum(axis=0)
-            parts.append(np.log(weight) - 0.5 * (squares + len(mean) * np.log(2 * np.pi)) - part.log_volume)
-        total: Float64 = np.logaddexp.reduce(parts, axis=0) - self.white_.log_volume
+        total: Float64 = np.logaddexp.reduce(list(self._parts(white)), axis=0) - self.white_.log_volume
         return total
+
+    def _parts(self, white: Float64) -> Iterable[Float64]:
+        """Log of weight · density, (n,), of each component that has weight."""
+        for weight, mean, factor in zip(self.weights_, self.means_, self.factors_, strict=True):
+            if weight == 0:  # a Dirichlet process may leave some no mass at all
+                continue
+            squares = (np.linalg.solve(factor, (white - mean).T) ** 2).sum(axis=0)
+            volume = FittedGaussian(mean, factor).log_volume
+            yield np.log(weight) - 0.5 * (squares + len(mean) * np.log(2 * np.pi)) - volume
 
     def log_likelihood(self, codes: CodeArray) -> float:
         """Mean log density in nats per code."""
@@ -90,7 +134,12 @@ class FittedMixture:
 
     def state(self) -> State:
         """The learned arrays."""
-        return {**self.white_.white_state(), "weights": self.weights_, "means": self.means_, "factors": self.factors_}
+        return {
+            **self.white_.white_state(),
+            "weights": self.weights_,
+            "means": self.means_,
+            "factors": self.factors_,
+        }
 
     @classmethod
     def restore(cls, state: State) -> "FittedMixture":
