@@ -79,7 +79,10 @@ class StudyFile:
 
 @dataclass(frozen=True)
 class Study:
-    """A resolved study; every path and every stage's settings follow from it."""
+    """A resolved study; every path and every stage's settings follow from it.
+
+    `deterministic` names the models without a posterior, `posterior_only` the densities that need one.
+    """
 
     name: str
     file: StudyFile
@@ -90,6 +93,8 @@ class Study:
     fits: dict[tuple[str, str], specs.FitSpec]
     protocols: dict[str, dict[str, specs.Protocol]]
     metrics: specs.MetricSettings
+    deterministic: tuple[str, ...]
+    posterior_only: tuple[str, ...]
 
     @property
     def models(self) -> list[str]:
@@ -102,9 +107,13 @@ class Study:
         return list(dict.fromkeys(density for model in self.models for density in self.densities_of(model)))
 
     def densities_of(self, model: str) -> list[str]:
-        """Densities fitted for `model`: the study's own, and the second stage where a row of it uses one."""
+        """Densities fitted for `model`: the study's own, and the second stage where a row of it uses one.
+
+        A density made of posteriors is left out for a deterministic model, which has none.
+        """
         own = [row.n for row in self.rows.values() if row.model == model and row.n not in self.file.densities]
-        return [*self.file.densities, *dict.fromkeys(own)]
+        every = [*self.file.densities, *dict.fromkeys(own)]
+        return [name for name in every if model not in self.deterministic or name not in self.posterior_only]
 
     def through_of(self, model: str) -> tuple[str, ...]:
         """Densities whose own reconstruction of codes stands in a row of `model`."""
@@ -304,6 +313,10 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     _check_lists(where, file)
 
     expanded, points = _expand_rows(file, {key: rows[key] for key in file.rows})
+    posterior_only = tuple(key for key, entry in densities.items() if entry.get("kind") == "aggregate_posterior")
+    deterministic = tuple(
+        dict.fromkeys(row.model for row in expanded.values() if _is_deterministic(models, row.model.split(POINT)[0]))
+    )
     for key, row in expanded.items():
         base = row.n.split(POINT)[0]
         _known(f"rows.yaml.{key}.model", "model", row.model.split(POINT)[0], models)
@@ -315,6 +328,8 @@ def resolve_study(name: str, file: StudyFile) -> Study:
         if row.through not in ("", row.n) or (row.through and base not in second_stages):
             raise ConfigError(f"rows.yaml.{key}.through: {row.through!r} must be empty or the second stage in column N")
         for column, density in (("n", base), ("gmm", row.gmm)):
+            if density in posterior_only and row.model in deterministic:
+                raise ConfigError(f"rows.yaml.{key}.{column}: {density!r} needs a posterior; {row.model!r} has none")
             if density and density not in file.densities and density not in second_stages:
                 raise ConfigError(
                     f"{where}.densities: {density!r} is missing; row {key!r} shows it in column {column.upper()}"
@@ -330,6 +345,8 @@ def resolve_study(name: str, file: StudyFile) -> Study:
         fits={},
         protocols={},
         metrics=metrics[file.metrics],
+        deterministic=deterministic,
+        posterior_only=posterior_only,
     )
     for dataset in file.datasets:
         for model in study.models:
@@ -341,6 +358,10 @@ def resolve_study(name: str, file: StudyFile) -> Study:
         study.protocols[dataset] = _protocols(where, study, dataset)
     _check_counts(where, study)
     return study
+
+
+def _is_deterministic(models: dict[str, ModelEntry], model: str) -> bool:
+    return model in models and models[model].posterior.get("kind") == "deterministic"
 
 
 def _expand_rows(
@@ -518,9 +539,11 @@ def _least_codes(spec: specs.Density, latent_dim: int) -> tuple[int, str]:
             return max(needed)
         case specs.SecondStage():
             return spec.optimisation.batch_size, "optimisation.batch_size"
-        case specs.StandardNormal():
+        case specs.AggregatePosterior(components=specs.ImageSubset(n_components=n_components)):
+            return n_components, "components.n_components"
+        case specs.AggregatePosterior() | specs.StandardNormal():
             return 1, "one"
-        case specs.SingleGaussian():
+        case specs.SingleGaussian() | specs.KernelDensity():
             return latent_dim + 1, "latent_dim + 1"
         case _:
             assert_never(spec)

@@ -419,6 +419,48 @@ class DirichletMixture:
 
 
 @dataclass(frozen=True)
+class KernelDensity:
+    """A Gaussian of SD h at every training code, whitened; h is the one of `bandwidths` validation codes like best."""
+
+    kind: Literal["kernel_density"]
+    codes: CodeKind
+    bandwidths: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.bandwidths or min(self.bandwidths) <= 0:
+            raise ConfigError(f"bandwidths: {list(self.bandwidths)} must be positive numbers, at least one")
+        if list(self.bandwidths) != sorted(set(self.bandwidths)):
+            raise ConfigError(f"bandwidths: {list(self.bandwidths)} must rise")
+
+
+@dataclass(frozen=True)
+class AllImages:
+    """Every training image."""
+
+    kind: Literal["all"]
+
+
+@dataclass(frozen=True)
+class ImageSubset:
+    """`n_components` training images, drawn without replacement."""
+
+    kind: Literal["subset"]
+    n_components: int
+
+    def __post_init__(self) -> None:
+        _positive(self, "n_components")
+
+
+@dataclass(frozen=True)
+class AggregatePosterior:
+    """The equal mixture of the posteriors of training images: only for models with a posterior."""
+
+    kind: Literal["aggregate_posterior"]
+    codes: CodeKind
+    components: AllImages | ImageSubset
+
+
+@dataclass(frozen=True)
 class SecondStage:
     """A second VAE on standardised codes (Dai and Wipf 2019), in the simplified form of the official RAE code."""
 
@@ -433,7 +475,15 @@ class SecondStage:
         _positive(self, "width", "depth")
 
 
-Density = StandardNormal | SingleGaussian | GaussianMixture | DirichletMixture | SecondStage
+Density = (
+    StandardNormal
+    | SingleGaussian
+    | GaussianMixture
+    | DirichletMixture
+    | KernelDensity
+    | AggregatePosterior
+    | SecondStage
+)
 
 
 @dataclass(frozen=True)

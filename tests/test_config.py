@@ -261,7 +261,7 @@ MISTAKES = [
     ("rows.yaml", ["two_stage_vae", "through"], "gaussian", "rows.yaml.two_stage_vae.through: 'gaussian'"),  # no codec
     ("rows.yaml", ["vae", "family"], "vae", "rows.yaml.vae.family: 'vae' is not one of ['variational', 'regularized',"),
     ("densities.yaml", ["gmm10", "n_components"], 61, "studies/smoke.yaml: 'gmm10' needs at least 610 training codes"),
-    ("densities.yaml", ["gmm10", "kind"], "gmm", "densities.yaml.gmm10.kind: 'gmm' is not one of ['dirichlet_mixture"),
+    ("densities.yaml", ["gmm10", "kind"], "gmm", "densities.yaml.gmm10.kind: 'gmm' is not one of ['aggregate_posteri"),
     ("densities.yaml", ["gmm10", "codes"], ..., "densities.yaml.gmm10: missing codes"),
     ("densities.yaml", ["gmm10", "codes"], "draw", "densities.yaml.gmm10.codes: 'draw' is not one of ['mean', 'sample"),
     ("densities.yaml", ["gmm10", "kind"], ..., "densities.yaml.gmm10.kind: None is not one of"),
@@ -332,6 +332,7 @@ def test_the_largest_mixture_the_codes_allow_is_accepted(folder):
     ("density", "keys", "value", "needed"),
     [
         ("dp100", ["n_components"], 100, "1000 training codes of 'digits_mini' (n_components x 10)"),
+        ("aggregate_posterior500", ["components", "n_components"], 601, "601 training codes of 'digits_mini' (compon"),
     ],
 )
 def test_a_density_that_needs_more_codes_than_there_are_is_refused(folder, density, keys, value, needed):
@@ -339,6 +340,33 @@ def test_a_density_that_needs_more_codes_than_there_are_is_refused(folder, densi
     _edit(folder / SMOKE, (["densities"], [*used, density]))
     _edit(folder / "densities.yaml", ([density, *keys], value))
     with pytest.raises(ConfigError, match=re.escape(f"studies/smoke.yaml: {density!r} needs at least {needed}")):
+        load_study("smoke")
+
+
+def test_a_density_of_posteriors_is_left_out_for_models_without(folder):
+    _edit(folder / SMOKE, (["densities"], ["standard_normal", "gaussian", "gmm10", "aggregate_posterior"]))
+    study = load_study("smoke")
+    assert study.densities_of("vae")[-2:] == ["aggregate_posterior", "second_stage"]
+    assert "aggregate_posterior" not in study.densities_of("rae_l2")
+    assert study.evaluation("digits_mini", "rae_l2").densities == ("standard_normal", "gaussian", "gmm10")
+    assert study.fit("digits_mini", "aggregate_posterior").density.kind == "aggregate_posterior"
+    assert all(_slices(study))
+
+
+def test_a_searched_deterministic_model_has_no_posterior_either(folder):
+    points = [{"latent": 0.5, "regulariser": 1.0}, {"latent": 0.25, "regulariser": 1.0}]
+    densities = ["standard_normal", "gaussian", "gmm10", "aggregate_posterior"]
+    _edit(folder / SMOKE, (["search"], {"rae_l2": points}), (["rows"], ["vae", "rae_l2"]), (["densities"], densities))
+    study = load_study("smoke")
+    left = {model: "aggregate_posterior" in study.densities_of(model) for model in study.models}
+    assert left == {"vae": True, "rae_l2_point0": False, "rae_l2_point1": False}
+
+
+def test_a_row_that_shows_a_density_its_model_cannot_have_is_refused(folder):
+    _edit(folder / SMOKE, (["densities"], ["standard_normal", "gaussian", "gmm10", "aggregate_posterior"]))
+    _edit(folder / "rows.yaml", (["rae_l2", "gmm"], "aggregate_posterior"))
+    expected = "rows.yaml.rae_l2.gmm: 'aggregate_posterior' needs a posterior; 'rae_l2' has none"
+    with pytest.raises(ConfigError, match=re.escape(expected)):
         load_study("smoke")
 
 

@@ -214,12 +214,22 @@ def test_validation_codes_of_other_dimensions_are_an_error():
 
 @pytest.mark.parametrize("name", ALL)
 def test_codes_in_fewer_dimensions_than_they_have_are_an_error(name):
-    if name == "standard_normal":
+    if name == "standard_normal" or isinstance(ALL[name], specs.AggregatePosterior):
         pytest.skip("fits no spread")
     flat = codes()
     flat[:, 1] = 0.1
     with pytest.raises(DensityError, match=r"singular in 3 dimensions|dimension 1 of the codes does not vary"):
         densities.fit(ALL[name], points(flat), points(codes(100)), seed=0)
+
+
+def test_a_fit_that_ends_in_numbers_that_are_not_finite_is_an_error():
+    wide = Posteriors(codes(), np.full((400, 3), 800, dtype=np.float32))  # exp(800) is infinite
+    spec = specs.AggregatePosterior("aggregate_posterior", "mean", specs.AllImages("all"))
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(DensityError, match="the fit of 'aggregate_posterior' is degenerate: its array 'sigmas'"),
+    ):
+        densities.fit(spec, wide, wide, seed=0)
 
 
 def test_likelihoods_and_samples_that_are_not_finite_are_an_error():

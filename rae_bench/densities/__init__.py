@@ -14,6 +14,7 @@ from rae_bench import specs
 from rae_bench.densities.codes import CodeArray, Float64, Posteriors, State
 from rae_bench.densities.errors import DensityError
 from rae_bench.densities.gaussian import FittedGaussian
+from rae_bench.densities.kernels import FittedAggregatePosterior, FittedKernelDensity
 from rae_bench.densities.mixture import FittedMixture
 
 NETWORKS = (specs.SecondStage,)
@@ -52,14 +53,14 @@ def fit(spec: specs.Density, train: Posteriors, validation: Posteriors, seed: in
     codes, held_out = codes_of(spec, train, seed, "train"), codes_of(spec, validation, seed, "validation")
     if held_out.shape[1] != codes.shape[1]:
         raise DensityError(f"validation codes of {held_out.shape[1]} dimensions, training codes of {codes.shape[1]}")
-    fitted = _fit(spec, codes, held_out, seed)
+    fitted = _fit(spec, codes, held_out, train, seed)
     for name, array in fitted.state().items():
         if not np.isfinite(array).all():
             raise DensityError(f"the fit of {spec.kind!r} is degenerate: its array {name!r} is not finite")
     return fitted
 
 
-def _fit(spec: specs.Density, codes: CodeArray, validation: CodeArray, seed: int) -> FittedDensity:
+def _fit(spec: specs.Density, codes: CodeArray, validation: CodeArray, train: Posteriors, seed: int) -> FittedDensity:
     match spec:
         case specs.StandardNormal():
             return FittedGaussian.standard(codes.shape[1])
@@ -69,6 +70,10 @@ def _fit(spec: specs.Density, codes: CodeArray, validation: CodeArray, seed: int
             return FittedMixture.fit(spec, codes, seed)
         case specs.DirichletMixture():
             return FittedMixture.fit_dirichlet(spec, codes, seed)
+        case specs.KernelDensity():
+            return FittedKernelDensity.fit(spec, codes, validation)
+        case specs.AggregatePosterior():
+            return FittedAggregatePosterior.fit(spec, train, seed)
         case specs.SecondStage():
             from rae_bench.densities.second_stage import FittedSecondStage
 
@@ -84,6 +89,10 @@ def restore(spec: specs.Density, state: State) -> FittedDensity:
             return FittedGaussian.restore(state)
         case specs.GaussianMixture() | specs.DirichletMixture():
             return FittedMixture.restore(state)
+        case specs.KernelDensity():
+            return FittedKernelDensity.restore(state)
+        case specs.AggregatePosterior():
+            return FittedAggregatePosterior.restore(state)
         case specs.SecondStage():
             from rae_bench.densities.second_stage import FittedSecondStage
 
