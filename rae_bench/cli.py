@@ -201,6 +201,8 @@ def fit(options: argparse.Namespace) -> None:
     _configure(spec.compute)
     if isinstance(spec.density, (specs.GaussianMixture, specs.DirichletMixture)):
         import sklearn.mixture  # noqa: F401  counted as imports, not as work
+    if isinstance(spec.density, specs.SplineFlow):
+        import zuko  # noqa: F401
 
     from rae_bench import densities, jobs, storage
     from rae_bench.densities.codes import Posteriors

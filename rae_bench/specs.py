@@ -461,6 +461,26 @@ class AggregatePosterior:
 
 
 @dataclass(frozen=True)
+class SplineFlow:
+    """Neural spline flow on whitened codes: `transforms` layers of splines, `bins` bins on [-5, 5], identity beyond.
+
+    Each layer's splines come from a masked ReLU network, `depth` hidden layers of `width` units.
+    """
+
+    kind: Literal["flow"]
+    codes: CodeKind
+    layers: Literal["autoregressive", "coupling"]
+    transforms: int
+    bins: int
+    width: int
+    depth: int
+    optimisation: Optimisation
+
+    def __post_init__(self) -> None:
+        _positive(self, "transforms", "bins", "width", "depth")
+
+
+@dataclass(frozen=True)
 class SecondStage:
     """A second VAE on standardised codes (Dai and Wipf 2019), in the simplified form of the official RAE code."""
 
@@ -482,6 +502,7 @@ Density = (
     | DirichletMixture
     | KernelDensity
     | AggregatePosterior
+    | SplineFlow
     | SecondStage
 )
 

@@ -72,7 +72,7 @@ def train(
     optimiser = torch.optim.Adam(
         model.parameters(), lr=optimisation.learning_rate, eps=optimisation.adam_epsilon, fused=True
     )
-    scheduler = _scheduler(optimiser, optimisation, updates=len(data) // optimisation.batch_size)
+    scheduler = scheduler_of(optimiser, optimisation, updates=len(data) // optimisation.batch_size)
     order, noise = rng.torch_generator(seed, "order"), rng.torch_generator(seed, "noise")
     history: list[dict[str, float]] = []
     best_total, best_epoch, best_state = math.inf, -1, model.state_dict()
@@ -109,9 +109,10 @@ def train(
     return Trained(model.eval(), history, best_epoch)
 
 
-def _scheduler(
+def scheduler_of(
     optimiser: torch.optim.Optimizer, spec: specs.Optimisation, updates: int
 ) -> torch.optim.lr_scheduler.ReduceLROnPlateau | torch.optim.lr_scheduler.CosineAnnealingLR:
+    """The schedule of `optimiser`; `updates` are an epoch's. Cosine is stepped every update, plateau every epoch."""
     match spec.schedule:
         case specs.Cosine():
             return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=spec.epochs * updates)

@@ -332,6 +332,7 @@ def test_the_largest_mixture_the_codes_allow_is_accepted(folder):
     ("density", "keys", "value", "needed"),
     [
         ("dp100", ["n_components"], 100, "1000 training codes of 'digits_mini' (n_components x 10)"),
+        ("flow", ["optimisation", "batch_size"], 601, "601 training codes of 'digits_mini' (optimisation.batch_size)"),
         ("aggregate_posterior500", ["components", "n_components"], 601, "601 training codes of 'digits_mini' (compon"),
     ],
 )

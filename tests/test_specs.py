@@ -41,6 +41,7 @@ SECOND_STAGE = {
     "objective": OBJECTIVE,
     "optimisation": OPTIMISATION,
 }
+NETWORK = {"codes": "sample", "width": 8, "depth": 2, "optimisation": OPTIMISATION}
 DATASET = {
     "label": "x",
     "source": {"kind": "face_renderer"},
@@ -69,6 +70,7 @@ VALID = {
     specs.KernelDensity: {"kind": "kernel_density", "codes": "mean", "bandwidths": [0.1, 0.2]},
     specs.ImageSubset: {"kind": "subset", "n_components": 5},
     specs.AggregatePosterior: {"kind": "aggregate_posterior", "codes": "sample", "components": {"kind": "all"}},
+    specs.SplineFlow: {**NETWORK, "kind": "flow", "layers": "coupling", "transforms": 2, "bins": 4},
     specs.SecondStage: SECOND_STAGE,
     specs.Objective: OBJECTIVE,
     specs.DatasetSpec: DATASET,
@@ -111,6 +113,9 @@ IMPOSSIBLE = [
     (specs.KernelDensity, "bandwidths", [0.0, 0.1]),
     (specs.KernelDensity, "bandwidths", [0.2, 0.1]),
     (specs.ImageSubset, "n_components", 0),
+    (specs.SplineFlow, "layers", "affine"),
+    (specs.SplineFlow, "transforms", 0),
+    (specs.SplineFlow, "bins", 0),
     (specs.SecondStage, "width", 0),
     (specs.SecondStage, "depth", 0),
     (specs.DatasetSpec, "n_test", 0),

@@ -17,7 +17,7 @@ from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.kernels import FittedAggregatePosterior, FittedKernelDensity
 from rae_bench.densities.mixture import FittedMixture
 
-NETWORKS = (specs.SecondStage,)
+NETWORKS = (specs.SplineFlow, specs.SecondStage)
 """Densities that are neural networks: fitting them needs torch."""
 
 
@@ -74,6 +74,10 @@ def _fit(spec: specs.Density, codes: CodeArray, validation: CodeArray, train: Po
             return FittedKernelDensity.fit(spec, codes, validation)
         case specs.AggregatePosterior():
             return FittedAggregatePosterior.fit(spec, train, seed)
+        case specs.SplineFlow():
+            from rae_bench.densities.flow import FittedFlow
+
+            return FittedFlow.fit(spec, codes, validation, seed)
         case specs.SecondStage():
             from rae_bench.densities.second_stage import FittedSecondStage
 
@@ -93,6 +97,10 @@ def restore(spec: specs.Density, state: State) -> FittedDensity:
             return FittedKernelDensity.restore(state)
         case specs.AggregatePosterior():
             return FittedAggregatePosterior.restore(state)
+        case specs.SplineFlow():
+            from rae_bench.densities.flow import FittedFlow
+
+            return FittedFlow.restore(spec, state)
         case specs.SecondStage():
             from rae_bench.densities.second_stage import FittedSecondStage
 
