@@ -537,7 +537,7 @@ def _least_codes(spec: specs.Density, latent_dim: int) -> tuple[int, str]:
                 (specs.LEAST_PER_COMPONENT * spec.n_components, f"n_components x {specs.LEAST_PER_COMPONENT}"),
             ]
             return max(needed)
-        case specs.SplineFlow():
+        case specs.SplineFlow() | specs.FlowMatching():
             return max((latent_dim + 1, "latent_dim + 1"), (spec.optimisation.batch_size, "optimisation.batch_size"))
         case specs.SecondStage():
             return spec.optimisation.batch_size, "optimisation.batch_size"

@@ -481,6 +481,29 @@ class SplineFlow:
 
 
 @dataclass(frozen=True)
+class FlowMatching:
+    """A velocity field on whitened codes, learnt by flow matching along straight paths.
+
+    The field is a SiLU network of `depth` hidden layers of `width` units that sees the code, the time t in [0, 1] and
+    cos πkt for k up to `frequencies`. `steps` equal Runge-Kutta steps of fourth order solve the equation, for samples
+    and for likelihoods alike.
+    """
+
+    kind: Literal["flow_matching"]
+    codes: CodeKind
+    width: int
+    depth: int
+    frequencies: int
+    steps: int
+    optimisation: Optimisation
+
+    def __post_init__(self) -> None:
+        _positive(self, "width", "depth", "steps")
+        if self.frequencies < 0:
+            raise ConfigError(f"frequencies: {self.frequencies} must not be negative")
+
+
+@dataclass(frozen=True)
 class SecondStage:
     """A second VAE on standardised codes (Dai and Wipf 2019), in the simplified form of the official RAE code."""
 
@@ -503,6 +526,7 @@ Density = (
     | KernelDensity
     | AggregatePosterior
     | SplineFlow
+    | FlowMatching
     | SecondStage
 )
 

@@ -145,6 +145,9 @@ def test_samples_have_the_density(fitted):
     spec, density = fitted
     if isinstance(spec, WITHOUT_LIKELIHOOD):
         pytest.skip("no likelihood")
+    if isinstance(spec, specs.FlowMatching):
+        spec = dataclasses.replace(spec, steps=20)  # samples and likelihoods agree up to the solver's error
+        density = densities.restore(spec, density.state())
     drawn = density.sample(4000, np.random.default_rng(0))
     inside = stats.multivariate_normal(drawn.mean(axis=0), 0.3 * np.cov(drawn.T))
     ratio = np.exp(inside.logpdf(drawn) - density.log_density(drawn))

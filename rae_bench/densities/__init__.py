@@ -17,7 +17,7 @@ from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.kernels import FittedAggregatePosterior, FittedKernelDensity
 from rae_bench.densities.mixture import FittedMixture
 
-NETWORKS = (specs.SplineFlow, specs.SecondStage)
+NETWORKS = (specs.SplineFlow, specs.FlowMatching, specs.SecondStage)
 """Densities that are neural networks: fitting them needs torch."""
 
 
@@ -78,6 +78,10 @@ def _fit(spec: specs.Density, codes: CodeArray, validation: CodeArray, train: Po
             from rae_bench.densities.flow import FittedFlow
 
             return FittedFlow.fit(spec, codes, validation, seed)
+        case specs.FlowMatching():
+            from rae_bench.densities.flow_matching import FittedFlowMatching
+
+            return FittedFlowMatching.fit(spec, codes, validation, seed)
         case specs.SecondStage():
             from rae_bench.densities.second_stage import FittedSecondStage
 
@@ -101,6 +105,10 @@ def restore(spec: specs.Density, state: State) -> FittedDensity:
             from rae_bench.densities.flow import FittedFlow
 
             return FittedFlow.restore(spec, state)
+        case specs.FlowMatching():
+            from rae_bench.densities.flow_matching import FittedFlowMatching
+
+            return FittedFlowMatching.restore(spec, state)
         case specs.SecondStage():
             from rae_bench.densities.second_stage import FittedSecondStage
 
