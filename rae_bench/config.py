@@ -539,7 +539,7 @@ def _least_codes(spec: specs.Density, latent_dim: int) -> tuple[int, str]:
             return max(needed)
         case specs.SplineFlow() | specs.FlowMatching():
             return max((latent_dim + 1, "latent_dim + 1"), (spec.optimisation.batch_size, "optimisation.batch_size"))
-        case specs.SecondStage():
+        case specs.SecondStage() | specs.DaiWipfSecondStage():
             return spec.optimisation.batch_size, "optimisation.batch_size"
         case specs.AggregatePosterior(components=specs.ImageSubset(n_components=n_components)):
             return n_components, "components.n_components"

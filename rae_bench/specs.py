@@ -518,6 +518,25 @@ class SecondStage:
         _positive(self, "width", "depth")
 
 
+@dataclass(frozen=True)
+class DaiWipfSecondStage:
+    """A second VAE on standardised codes in the form of Dai and Wipf's own code: learnt decoder SD, KL weight 1.
+
+    Encoder and decoder have `depth` hidden ReLU layers of `width` units, and their input beside the last. Whether
+    samples get the decoder's noise is `decoder_noise`.
+    """
+
+    kind: Literal["second_stage_dai_wipf"]
+    codes: CodeKind
+    width: int
+    depth: int
+    decoder_noise: bool
+    optimisation: Optimisation
+
+    def __post_init__(self) -> None:
+        _positive(self, "width", "depth")
+
+
 Density = (
     StandardNormal
     | SingleGaussian
@@ -528,6 +547,7 @@ Density = (
     | SplineFlow
     | FlowMatching
     | SecondStage
+    | DaiWipfSecondStage
 )
 
 

@@ -334,6 +334,7 @@ def test_the_largest_mixture_the_codes_allow_is_accepted(folder):
         ("dp100", ["n_components"], 100, "1000 training codes of 'digits_mini' (n_components x 10)"),
         ("flow", ["optimisation", "batch_size"], 601, "601 training codes of 'digits_mini' (optimisation.batch_size)"),
         ("flow_matching", ["optimisation", "batch_size"], 601, "601 training codes"),
+        ("second_stage_dai_wipf", ["optimisation", "batch_size"], 601, "601 training codes"),
         ("aggregate_posterior500", ["components", "n_components"], 601, "601 training codes of 'digits_mini' (compon"),
     ],
 )

@@ -31,7 +31,7 @@ def tiny(spec):
 
 
 ALL = {name: tiny(spec) for name, spec in every_density().items()}
-WITHOUT_LIKELIHOOD = (specs.SecondStage,)
+WITHOUT_LIKELIHOOD = (specs.SecondStage, specs.DaiWipfSecondStage)
 
 
 def codes(n=400, seed=0):

@@ -17,7 +17,7 @@ from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.kernels import FittedAggregatePosterior, FittedKernelDensity
 from rae_bench.densities.mixture import FittedMixture
 
-NETWORKS = (specs.SplineFlow, specs.FlowMatching, specs.SecondStage)
+NETWORKS = (specs.SplineFlow, specs.FlowMatching, specs.SecondStage, specs.DaiWipfSecondStage)
 """Densities that are neural networks: fitting them needs torch."""
 
 
@@ -86,6 +86,10 @@ def _fit(spec: specs.Density, codes: CodeArray, validation: CodeArray, train: Po
             from rae_bench.densities.second_stage import FittedSecondStage
 
             return FittedSecondStage.fit(spec, codes, validation, seed)
+        case specs.DaiWipfSecondStage():
+            from rae_bench.densities.dai_wipf import FittedDaiWipf
+
+            return FittedDaiWipf.fit(spec, codes, validation, seed)
         case _:
             assert_never(spec)
 
@@ -113,5 +117,9 @@ def restore(spec: specs.Density, state: State) -> FittedDensity:
             from rae_bench.densities.second_stage import FittedSecondStage
 
             return FittedSecondStage.restore(spec, state)
+        case specs.DaiWipfSecondStage():
+            from rae_bench.densities.dai_wipf import FittedDaiWipf
+
+            return FittedDaiWipf.restore(spec, state)
         case _:
             assert_never(spec)
