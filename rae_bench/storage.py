@@ -103,6 +103,7 @@ def read_npy(path: Path, memory_map: bool = False) -> npt.NDArray[Any]:
     with _reading(path, "npy"):
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
         if not isinstance(array, np.ndarray):
+            array.close()
             raise ValueError("an archive of arrays")
         return array
 
