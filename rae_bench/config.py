@@ -223,6 +223,9 @@ class Study:
             sample_seeds=self.file.sample_seeds,
             densities=tuple(self.densities_of(model)),
             through=self.through_of(model),
+            priors=tuple(
+                name for name in self.densities_of(model) if isinstance(self.fits[dataset, name].density, specs.DIRECT)
+            ),
             importance_samples=self.file.importance_samples,
             has_factors=self.datasets[dataset].data.is_synthetic,
             compute=self.file.compute,

@@ -98,7 +98,7 @@ def evaluate(
                 sheets[_key("codes", name)] = drawn[:PLOTTED]
     latent = spec.training.objective.latent
     if spec.importance_samples and isinstance(latent, specs.GaussianKL):
-        priors = {name: fitted.log_density for name, fitted in densities.items() if fitted.is_exact}
+        priors = {name: densities[name].log_density for name in spec.priors}
         found = image_likelihoods(model, latent.weight, images, priors, spec.importance_samples, seed)
         for name, value in found.items():
             rows.append(_row("reference", name, 0, "log_likelihood_images" if name else "evidence_bound", value))

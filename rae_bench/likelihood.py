@@ -20,7 +20,7 @@ from rae_bench.rng import torch_generator
 from rae_bench.training import as_input
 
 Float64 = npt.NDArray[np.float64]
-LogDensity = Callable[[npt.NDArray[np.float32]], Float64]
+LogDensity = Callable[[npt.NDArray[np.float32]], Float64 | None]
 BATCH = 20
 """Images at once; each decodes K codes."""
 
@@ -54,7 +54,9 @@ def image_likelihoods(
             bounds.append((log_x.mean(dim=1) - kl_to_standard_normal(codes)).cpu().numpy())
             flat = z.flatten(0, 1).float().cpu().numpy()
             for name, log_density in priors.items():
-                log_z = torch.from_numpy(log_density(flat)).reshape(len(x), samples).to(device)
+                found = log_density(flat)
+                assert found is not None, f"{name} has no log density: it cannot be a prior here"
+                log_z = torch.from_numpy(found).reshape(len(x), samples).to(device)
                 weights = torch.logsumexp(log_x + log_z - log_q, dim=1) - np.log(samples)
                 estimates[name].append(weights.cpu().numpy())
     return {

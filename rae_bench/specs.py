@@ -551,6 +551,13 @@ Density = (
 )
 
 
+DIRECT = (
+    *(StandardNormal, SingleGaussian, GaussianMixture, DirichletMixture),
+    *(KernelDensity, AggregatePosterior, SplineFlow),
+)
+"""Densities whose log density is a formula: cheap enough for the many codes of an importance-sampled likelihood."""
+
+
 @dataclass(frozen=True)
 class FitSpec:
     """Exactly what `fit` reads, beside codes and seed."""
@@ -643,8 +650,8 @@ class FloorSpec:
 class EvaluationSpec:
     """Exactly what `evaluate` reads, beside model, codes, densities, references, images and seed.
 
-    `importance_samples` codes an image estimate the likelihood of models with a KL term; `has_factors`: the images'
-    factors are known, and samples are held against their law.
+    `importance_samples` codes an image estimate its likelihood, of models with a KL term, under each of `priors`;
+    `has_factors`: the images' factors are known, and samples are held against their law.
     """
 
     version: int
@@ -656,6 +663,7 @@ class EvaluationSpec:
     sample_seeds: tuple[int, ...]
     densities: tuple[str, ...]
     through: tuple[str, ...]
+    priors: tuple[str, ...]
     importance_samples: int
     has_factors: bool
     compute: Compute
