@@ -157,7 +157,12 @@ class Study:
 
     def protocol_references(self, dataset: str) -> dict[str, specs.ReferenceSpec]:
         """For each protocol of the panel, what its samples are held against."""
-        return {name: self._reference(dataset, protocol) for name, protocol in self.protocols[dataset].items()}
+        own = self.reference(dataset)
+        found = {}
+        for name, protocol in self.protocols[dataset].items():
+            spec = self._reference(dataset, protocol)
+            found[name] = own if replace(own, neighbours=spec.neighbours) == spec else spec  # one file serves both
+        return found
 
     def references(self, dataset: str) -> dict[str, specs.ReferenceSpec]:
         """Every set of real features that the study needs of `dataset`, by file name."""

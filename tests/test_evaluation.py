@@ -6,26 +6,35 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from metric_settings import settings
 
 from rae_bench import evaluation, features, generation, specs, training
 from rae_bench.autoencoder import Codes
 from rae_bench.config import load_study
 from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.second_stage import FittedSecondStage
-from rae_bench.metrics import Reference
+from rae_bench.metrics import Reference, Training
+from rae_bench.metrics.frechet import between
 
 N = 60
 STUDY = load_study("smoke")
 SPEC = dataclasses.replace(
     STUDY.evaluation("digits_mini", "vae"),
-    metrics=specs.MetricSettings(kernel_subsets=2, kernel_subset_size=40, neighbours=3),
+    metrics=settings(kernel_subset_size=40),
     n_images=N,
     sample_seeds=(0, 1),
     densities=("spread", "collapsed", "second_stage"),
     through=("second_stage",),
+    priors=("spread", "collapsed"),
+    importance_samples=0,
 )
-METRICS = {"frechet_distance", "kernel_distance", "kernel_distance_subset_sd", "precision", "recall"}
-OF_RECONSTRUCTIONS = METRICS | {"squared_error", "label_agreement"}
+METRICS = {
+    *("frechet_distance", "frechet_distance_half_sd", "kernel_distance", "kernel_distance_subset_sd", "kernel_mmd2"),
+    *("precision", "recall", "density", "coverage", "prd_f8", "prd_f8_sd", "prd_f1_8", "prd_f1_8_sd"),
+    "nearest_training_ratio",
+}
+"""No extrapolation: 60 images are too few for 128 features."""
+OF_RECONSTRUCTIONS = METRICS | {"squared_error", "psnr", "ssim", "label_agreement"}
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +67,16 @@ def densities(model, images):
 
 
 @pytest.fixture(scope="module")
-def run(model, densities, images, digit_labels, extractor):
-    reference = Reference.of(extractor(images))
+def copies(digit_images, images, extractor):
+    return Training.of(extractor(digit_images[N : 3 * N]), extractor(images))
+
+
+@pytest.fixture(scope="module")
+def run(model, densities, images, digit_labels, extractor, copies):
+    reference = Reference.of(extractor(images), 5)
 
     def run(seed=0, labels=digit_labels[:N], spec=SPEC):
-        return evaluation.evaluate(spec, model, densities, reference, images, labels, extractor, seed)
+        return evaluation.evaluate(spec, model, densities, reference, copies, images, labels, extractor, seed)
 
     return run
 
@@ -189,11 +203,14 @@ class Identity(torch.nn.Module):
         return z.unflatten(1, (1, 32, 32))
 
 
-def test_a_perfect_model_is_perfect(images, digit_labels, extractor):
+def test_a_perfect_model_is_perfect(images, digit_labels, extractor, copies):
     spec = dataclasses.replace(SPEC, densities=(), through=())
-    found = evaluation.evaluate(
-        spec, Identity(), {}, Reference.of(extractor(images)), images, digit_labels[:N], extractor, seed=0
-    )
+    reference = Reference.of(extractor(images), 5)
+    found = evaluation.evaluate(spec, Identity(), {}, reference, copies, images, digit_labels[:N], extractor, seed=0)
+    assert value(found, "reconstruction", "nearest_training_ratio") == pytest.approx(1)
+    assert value(found, "reconstruction", "ssim") == pytest.approx(1)
+    # no error at all counts as half a level in one of 1,024 pixels
+    assert value(found, "reconstruction", "psnr") == pytest.approx(10 * np.log10(1024 * 510**2))
     assert value(found, "reconstruction", "squared_error") == 0
     assert value(found, "reconstruction", "frechet_distance") == pytest.approx(0, abs=1e-4)
     assert value(found, "reconstruction", "precision") == value(found, "reconstruction", "recall") == 1
@@ -228,15 +245,88 @@ def test_a_densitys_samples_do_not_depend_on_the_others(run, evaluated):
     assert ours == [row for row in alone.rows if row["image_set"] == "sample"]
 
 
-def test_equal_densities_of_other_names_draw_other_samples(model, densities, images, extractor):
+def test_equal_densities_of_other_names_draw_other_samples(model, densities, images, extractor, copies):
     spec = dataclasses.replace(SPEC, densities=("one", "two"), through=())
     both = dict.fromkeys(("one", "two"), densities["spread"])
-    found = evaluation.evaluate(spec, model, both, Reference.of(extractor(images)), images, None, extractor, seed=0)
+    reference = Reference.of(extractor(images), 5)
+    found = evaluation.evaluate(spec, model, both, reference, copies, images, None, extractor, seed=0)
     assert not np.array_equal(found.sheets["codes.one"], found.sheets["codes.two"])
 
 
 def test_images_without_labels_have_no_agreement(run):
     assert "label_agreement" not in {row["metric"] for row in run(labels=None).rows}
+
+
+# --- likelihood, protocols, attributes ----------------------------------------------------------------------
+
+
+def test_a_vaes_images_have_a_likelihood_under_each_prior(densities, images):
+    training_spec = STUDY.training("digits_mini", "vae")
+    data = training.to_device(images, "cpu")
+    vae = training.train(
+        training_spec.network, training_spec.objective, dataclasses.replace(training_spec.optimisation, epochs=1),
+        data, data, seed=0,
+    ).model  # fmt: skip
+    spec = dataclasses.replace(SPEC, densities=(), through=(), importance_samples=3)
+    assert spec.training.objective == training_spec.objective
+    reference = Reference.of(np.zeros((N, 2), np.float32) + np.arange(N)[:, None], 5)
+
+    def constant(made):
+        return np.zeros((len(made), 2), np.float32) + np.arange(len(made))[:, None] + 0.5
+
+    copies = Training.of(reference.features + 0.3, reference.features)
+    found = evaluation.evaluate(spec, vae, densities, reference, copies, images, None, constant, seed=0)
+    bound = value(found, "reference", "evidence_bound")
+    spread = value(found, "reference", "log_likelihood_images", "spread")
+    collapsed = value(found, "reference", "log_likelihood_images", "collapsed")
+    assert np.isfinite(bound)
+    assert collapsed < spread  # a prior of one point explains nothing
+
+
+def test_models_without_a_kl_term_have_no_likelihood(run):
+    spec = dataclasses.replace(SPEC, training=STUDY.training("digits_mini", "rae_l2"), importance_samples=3)
+    assert "reference" not in {row["image_set"] for row in run(spec=spec).rows}
+
+
+def test_the_panel_scores_the_same_samples_by_other_protocols(model, densities, images, digit_images):
+    own = specs.Protocol("test", "round", "digit_classifier", 40)
+    panel = {
+        "own": own,
+        "half": dataclasses.replace(own, n_images=20),
+        "truncated": dataclasses.replace(own, rounding="truncate"),
+        "pixels": dataclasses.replace(own, extractor="pixels"),
+        "other": dataclasses.replace(own, reference_split="validation"),
+    }
+    extractors = {name: features.load_extractor(name) for name in ("digit_classifier", "pixels")}
+    real = {name: images[: protocol.n_images] for name, protocol in panel.items()} | {"other": digit_images[100:140]}
+    references = {name: Reference.of(extractors[protocol.extractor](real[name]), 0) for name, protocol in panel.items()}
+    spec = specs.ProtocolSpec(
+        1, STUDY.training("digits_mini", "rae_l2"), panel, {}, ("spread",), (0, 1), STUDY.file.compute
+    )
+    rows = evaluation.score_protocols(spec, model, densities, references, extractors, seed=0)
+    assert len(rows) == len(panel) * 2
+    found = {row["protocol"]: row["value"] for row in rows if row["sample_seed"] == 0}
+    drawn = densities["spread"].sample(40, evaluation.numpy_generator(0, "sample", "spread", 0))
+    made = {rounding: generation.decode(model, drawn, rounding) for rounding in ("round", "truncate")}
+    for name, protocol in panel.items():
+        fake = extractors[protocol.extractor](made[protocol.rounding])[: protocol.n_images]
+        expected = between(extractors[protocol.extractor](real[name]), fake)
+        assert found[name] == pytest.approx(expected, rel=1e-6, abs=1e-9), name
+    assert len(set(found.values())) == len(panel)
+
+
+def test_faces_are_held_against_the_law_that_drew_them():
+    from rae_bench import faces
+    from rae_bench.rng import numpy_generator
+
+    drawn = faces.draw_factors(400, numpy_generator(5, "test"))
+    found = evaluation.attribute_metrics(faces.render(drawn, 64))
+    assert found["attribute_error"] < 0.06
+    assert found["mode_coverage"] > 0.95
+    only = {**drawn, "hair": np.zeros(400)}
+    one_colour = evaluation.attribute_metrics(faces.render(only, 64))
+    assert one_colour["attribute_error_hair"] == pytest.approx(0.8, abs=0.02)  # of five, equally likely
+    assert one_colour["mode_coverage"] < 0.3
 
 
 # --- the helpers ------------------------------------------------------------------------------------------
@@ -257,7 +347,7 @@ def test_reconstruction_metrics_of_the_images_themselves(images, digit_labels):
     assert found["label_agreement"] >= 0.95
     wrong = evaluation.reconstruction_metrics(images, images, (digit_labels[:N] + 1) % 10)
     assert wrong["label_agreement"] <= 0.05
-    assert sorted(evaluation.reconstruction_metrics(images, images, None)) == ["squared_error"]
+    assert sorted(evaluation.reconstruction_metrics(images, images, None)) == ["psnr", "squared_error", "ssim"]
 
 
 def test_pca_loses_what_its_components_leave_out(digits):

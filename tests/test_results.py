@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import rae_bench
-from rae_bench.results import COLUMNS, KEYS, Context, ResultError, collect, run_frame
+from rae_bench.results import COLUMNS, KEYS, Context, ResultError, collect, collect_panels, run_frame, warnings
 
 CONTEXT = Context(
     study="digits",
@@ -16,6 +16,7 @@ CONTEXT = Context(
     train_seed=3,
     n_generated=1000,
     n_reference=1000,
+    n_features=128,
     reference_split="test",
     extractor="net@32",
     extractor_label="Net",
@@ -30,11 +31,11 @@ FITS = {
     "gmm10": {"fingerprint": "f" * 16, "log_likelihood": {"train": -3.0, "validation": -4.0}},
     "second_stage": {"fingerprint": "s" * 16, "log_likelihood": {"train": None, "validation": None}},
 }
-REFERENCE = {"floor": {"frechet_distance": 0.25}, "pca_squared_error": 30.5}
+FLOOR = {"values": {"frechet_distance": 0.25, "frechet_distance_half_sd": 0.05}, "pca_squared_error": 30.5}
 
 
-def _frame(**changes):
-    return run_frame(Context(**{**vars(CONTEXT), **changes}), ROWS, FITS, REFERENCE)
+def _frame(rows=None, **changes):
+    return run_frame(Context(**{**vars(CONTEXT), **changes}), rows or ROWS, FITS, FLOOR)
 
 
 def _one(frame, **wanted):
@@ -50,6 +51,7 @@ def test_a_run_is_one_value_a_row_with_what_is_needed_to_read_it():
     assert len(frame) == 5  # two measured, two log-likelihoods, PCA's error
     sample = _one(frame, image_set="sample")
     assert (sample["value"], sample["floor"], sample["density"], sample["sample_seed"]) == (2.5, 0.25, "gmm10", 7)
+    assert sample["floor_sd"] == 0.05
     assert (sample["model"], sample["train_seed"], sample["n_generated"]) == ("vae", 3, 1000)
     assert (sample["train_fingerprint"], sample["fit_fingerprint"]) == ("t" * 16, "f" * 16)
     assert sample["package_version"] == rae_bench.__version__
@@ -87,9 +89,76 @@ def test_a_value_that_stands_twice_is_refused():
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("extractor", "other@96"), ("n_generated", 500), ("n_reference", 500), ("reference_split", "validation")],
+    [
+        *(("extractor", "other@96"), ("n_generated", 500), ("n_reference", 500)),
+        *(("n_features", 64), ("reference_split", "validation")),
+    ],
 )
 def test_runs_measured_by_different_rulers_are_refused(column, value):
     with pytest.raises(ResultError, match=rf"runs of 'digits' differ in {column}: .*{value}") as error:
         collect([_frame(), _frame(train_seed=4, **{column: value})])
     assert "\n" not in str(error.value)
+
+
+# --- warnings ---------------------------------------------------------------------------------------------
+
+
+def _sample(metric, value, image_set="sample"):
+    return {"image_set": image_set, "density": "gmm10", "metric": metric, "value": value}
+
+
+def test_ordinary_numbers_need_no_warning():
+    assert warnings(_frame(rows=[_sample("frechet_distance", 0.11), _sample("precision", 0.5)])) == []
+
+
+def test_fewer_images_than_two_a_feature_are_warned_of():
+    (found,) = warnings(_frame(n_features=501))
+    assert "digits: 1000 images for 501 features, fewer than 2 a feature" in found
+    assert warnings(_frame(n_features=500)) == []
+
+
+def test_samples_better_than_real_images_are_warned_of_and_reconstructions_are_not():
+    # three SDs of 0.05 below 0.25
+    (found,) = warnings(_frame(rows=[_sample("frechet_distance", 0.09)]))
+    assert "vae seed 3, sample of gmm10: frechet_distance 0.09 is more than 3 SDs below the floor, 0.25" in found
+    assert warnings(_frame(rows=[_sample("frechet_distance", 0.01, "reconstruction")])) == []
+
+
+@pytest.mark.parametrize(("metric", "value"), [("precision", 1.0), ("recall", 0.0)])
+def test_saturated_precision_and_recall_are_warned_of(metric, value):
+    (found,) = warnings(_frame(rows=[_sample(metric, value)]))
+    assert found == f"digits: vae seed 3, sample of gmm10: {metric} is saturated at {value:g}"
+
+
+# --- panels -----------------------------------------------------------------------------------------------
+
+
+def _panel(model="vae", protocols=("own", "half"), value=1.0):
+    return pd.DataFrame(
+        {
+            "dataset": "digits",
+            "model": model,
+            "train_seed": 0,
+            "density": "gmm10",
+            "sample_seed": 0,
+            "protocol": list(protocols),
+            "value": value,
+        }
+    )
+
+
+def test_panels_are_collected_in_any_order():
+    panels = [_panel(), _panel("rae")]
+    pd.testing.assert_frame_equal(collect_panels(panels), collect_panels(panels[::-1]))
+
+
+def test_panels_of_other_protocols_do_not_mix():
+    with pytest.raises(
+        ResultError, match=r"runs were scored by different protocols: \[\('half', 'own'\), \('own',\)\]"
+    ):
+        collect_panels([_panel(), _panel("rae", protocols=("own",))])
+
+
+def test_a_panels_value_that_stands_twice_is_refused():
+    with pytest.raises(ResultError, match="the panel holds a value twice"):
+        collect_panels([_panel(), _panel()])
