@@ -16,7 +16,7 @@ from rae_bench.claims import claims_table
 from rae_bench.comparisons import kendall, pairs, rank_agreement, ranks
 from rae_bench.config import OWN, POINT
 from rae_bench.rendering import Table, latex, markdown
-from rae_bench.results import warnings
+from rae_bench.results import HALF_SD, warnings
 
 COLUMNS = {
     "reconstruction": "Rec.",
@@ -219,7 +219,12 @@ def table1(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: s
         ["", *COLUMNS.values()],
         rows,
         bold,
-        [*_protocol_notes(spec, frame, dataset, metric), *(_row_notes(spec) if name == "table1" else [])],
+        [
+            *_ruler_notes(spec, frame, dataset, metric),
+            f"Bold: within {LEAD:g} pooled SDs of the column's best.",
+            *(_row_notes(spec) if name == "table1" else []),
+            *_warning_notes(frame, dataset, metric),
+        ],
         data,
     )
 
@@ -407,21 +412,19 @@ def density_table(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, me
                 best = leaders(column["mean"], column["sd"], better).index
                 bold |= {(i, j)} if density in best else set()
     arrow = "↓" if better == "lower" else "↑"
-    notes = [
-        f"Mean ± SD over {len(spec.train_seeds)} training seeds. Second stages and other densities alike were fitted ex"
-        f" post on the codes of {spec.datasets[dataset].n_train:,} training images."
-    ]
     if metric == "log_likelihood_validation":
-        notes.append(
-            "Comparable within a column only: another model has other codes. Kernel bandwidths, flows and second stages"
-            " chose their bandwidth or epoch on these same validation codes. –: no closed form."
-        )
+        notes = [
+            f"Mean ± SD over {len(spec.train_seeds)} training seeds. Comparable within a column only: another model has"
+            " other codes. Kernel densities and networks chose their bandwidth or epoch on these same codes. Of densities"
+            " fitted to draws from posteriors, draws are judged: not comparable with the others. –: no likelihood."
+        ]
+        if spec.datasets[dataset].is_synthetic:
+            notes.insert(0, "SYNTHETIC images, drawn by a program: no evidence about photographs.")
     else:
-        notes += _protocol_notes(spec, frame, dataset, metric)[-3:-1]
+        notes = _ruler_notes(spec, frame, dataset, metric)
+    notes.append(f"Fitted ex post on the codes of {spec.datasets[dataset].n_train:,} training images.")
     if metric in ("frechet_distance", "log_likelihood_validation"):
         notes.append(f"Bold: within {LEAD:g} pooled SDs of the column's best.")
-    if spec.datasets[dataset].is_synthetic:
-        notes.insert(0, "SYNTHETIC images, drawn by a program: no evidence about photographs.")
     return Table(
         f"densities_{metric}_{dataset}",
         f"{spec.datasets[dataset].label}: every model under every density. {title} {arrow}",
@@ -601,7 +604,8 @@ def protocol_means(spec: specs.SummarySpec, panel: pd.DataFrame, dataset: str, p
 # --- notes ---------------------------------------------------------------------------------------
 
 
-def _protocol_notes(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
+def _ruler_notes(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
+    """What a metric was measured with and against, and how far real images are from real ones."""
     mine = frame[(frame["dataset"] == dataset) & (frame["metric"] == metric)]
     first = mine.iloc[0]
     label = first["extractor_label"]
@@ -613,18 +617,24 @@ def _protocol_notes(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, 
         + (" Not comparable with FID." if metric == "frechet_distance" and label != specs.INCEPTION_LABEL else ""),
         f"Real against real ({spec.floor_split} against {spec.reference_split}, same counts): {floor:.4g}{floor_sd}."
         " Rec. is paired with its own reference images and may lie below that.",
-        f"Bold: within {LEAD:g} pooled SDs of the column's best.",
     ]
+    half = frame.loc[(frame["dataset"] == dataset) & (frame["metric"] == HALF_SD.get(metric)), "value"]
+    if len(half):
+        notes.append(f"Sampling SD of one cell of one seed, by half-sampling: {half.median():.2g} (median of cells).")
     if spec.datasets[dataset].is_synthetic:
         notes.insert(0, "SYNTHETIC images, drawn by a program: no evidence about photographs.")
-    if metric in ("frechet_distance", "precision", "recall"):
-        found = [
-            text for text in warnings(frame[frame["dataset"] == dataset]) if metric in text or "images for" in text
-        ]
-        notes += [f"Warning: {text.removeprefix(f'{dataset}: ')}." for text in found[:MOST_WARNINGS]]
-        if len(found) > MOST_WARNINGS:
-            notes.append(f"And {len(found) - MOST_WARNINGS} more warnings: the log of `collect`.")
     return notes
+
+
+def _warning_notes(frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
+    """What `results.warnings` says of this metric, the first few in full."""
+    if metric not in ("frechet_distance", "precision", "recall"):
+        return []
+    mine = frame[(frame["dataset"] == dataset) & frame["metric"].isin([metric])]
+    found = [f"Warning: {text.removeprefix(f'{dataset}: ')}." for text in warnings(mine)]
+    if len(found) > MOST_WARNINGS:
+        found[MOST_WARNINGS:] = [f"And {len(found) - MOST_WARNINGS} more such warnings: the log of `collect`."]
+    return found
 
 
 def _row_notes(spec: specs.SummarySpec) -> list[str]:

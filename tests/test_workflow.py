@@ -36,17 +36,21 @@ def _same_bytes(checkout, other):
 
 
 @pytest.mark.parametrize(
-    ("study", "datasets", "models", "seeds"), [("digits", 1, 9, 3), ("embedded", 3, 9, 3), ("smoke", 1, 2, 2)]
+    ("study", "datasets", "models", "seeds", "references", "panels"),
+    [("digits", 1, 9, 3, 3, 0), ("embedded", 3, 9, 3, 9, 0), ("smoke", 1, 2, 2, 5, 4)],
 )
-def test_a_study_plans_each_job_once(fresh, study, datasets, models, seeds):
+def test_a_study_plans_each_job_once(fresh, study, datasets, models, seeds, references, panels):
     """Three densities for each run, and the second stage for each of the VAE's; 2sVAE is a row, not a training.
 
-    Digits: 27 trainings, 27 x 3 + 3 fits, 27 evaluations.
+    Digits: 27 trainings, 27 x 3 + 3 fits, 27 evaluations. References: test, floor and training images of each data
+    set; of smoke's four protocols truncation shares the study's own, another split the floor's.
     """
     runs = datasets * models * seeds
     counts = {
         "prepare": datasets,
-        "reference": datasets,
+        "reference": references,
+        "floor": datasets,
+        **({"protocols": panels} if panels else {}),
         "train": runs,
         "fit": 3 * runs + datasets * seeds,
         "evaluate": runs,
@@ -109,9 +113,10 @@ def test_the_smoke_study_leaves_every_output(smoke):
 
 
 def test_its_metrics_are_complete_and_finite(smoke_frame):
-    """Five metrics of eight image sets for a VAE and of five for a RAE, and what belongs to one image set only."""
-    vae = 5 * 8 + 2 * 2 + 2 * 3 + 1  # squared error and label of both reconstructions, likelihoods, PCA
-    rae = 5 * 5 + 2 + 2 * 3 + 1
+    """Fourteen metrics of eight image sets for a VAE and of five for a RAE, and what belongs to one image set only."""
+    # three pixel errors and the label of each reconstruction, likelihoods of codes, PCA; a bound and three estimates
+    vae = 14 * 8 + 4 * 2 + 2 * 3 + 1 + 4
+    rae = 14 * 5 + 4 + 2 * 3 + 1
     assert smoke_frame.groupby("model").size().to_dict() == {"vae": 2 * vae, "rae_l2": 2 * rae}
     assert np.isfinite(smoke_frame["value"]).all()
     assert set(smoke_frame["train_seed"]) == {0, 1}
@@ -127,7 +132,7 @@ def test_seeds_are_independent_runs(smoke_frame):
 
 def test_its_logs_hold_no_traceback(smoke):
     logs = list((smoke.results / "smoke" / "logs").rglob("*.log"))
-    assert len(logs) == 27  # every job's but that of the data set
+    assert len(logs) == 31  # every job's but those of the data set and its references
     assert not any("Traceback" in log.read_text() for log in logs)
 
 
@@ -145,7 +150,7 @@ def test_a_models_weight_reruns_that_model(smoke):
         plan = smoke.plan()
     expected = [*SUMMARIES]
     for seed in (0, 1):
-        expected += [f"train digits_mini rae_l2 {seed}", f"evaluate digits_mini rae_l2 {seed}"]
+        expected += [f"{stage} digits_mini rae_l2 {seed}" for stage in ("train", "evaluate", "protocols")]
         expected += [f"fit digits_mini rae_l2 {seed} {p}" for p in ("standard_normal", "gaussian", "gmm10")]
     assert sorted(plan) == sorted(expected)
 
@@ -155,7 +160,7 @@ def test_a_seed_runs_alone(smoke):
         plan = smoke.plan()
     expected = [*SUMMARIES]
     for model in ("vae", "rae_l2"):
-        expected += [f"train digits_mini {model} 7", f"evaluate digits_mini {model} 7"]
+        expected += [f"{stage} digits_mini {model} 7" for stage in ("train", "evaluate", "protocols")]
         expected += [f"fit digits_mini {model} 7 {p}" for p in ("standard_normal", "gaussian", "gmm10")]
     assert sorted(plan) == sorted([*expected, "fit digits_mini vae 7 second_stage"])
 
@@ -171,11 +176,33 @@ def test_a_density_is_fitted_and_evaluated_without_training(smoke):
     assert sorted(plan) == sorted(expected)
 
 
-def test_a_metrics_setting_reruns_evaluation_only(smoke):
-    with smoke.edited("studies/smoke.yaml", lambda data: put(data, ["metrics", "neighbours"], 5)):
+RUNS = [f"digits_mini {model} {seed}" for model in ("vae", "rae_l2") for seed in (0, 1)]
+
+
+def test_a_metrics_setting_reruns_floor_and_evaluation_only(smoke):
+    with smoke.edited("metrics.yaml", lambda data: put(data, ["smoke", "neighbours"], 4)):
         plan = smoke.plan()
-    runs = [f"digits_mini {model} {seed}" for model in ("vae", "rae_l2") for seed in (0, 1)]
-    assert sorted(plan) == sorted(["reference digits_mini", *(f"evaluate {run}" for run in runs), *SUMMARIES])
+    assert sorted(plan) == sorted(["floor digits_mini", *(f"evaluate {run}" for run in RUNS), *SUMMARIES])
+
+
+def test_a_protocol_more_reruns_the_panel_only(smoke):
+    with smoke.edited("studies/smoke.yaml", lambda data: put(data, ["protocols", "tiny"], {"n_images": 50})):
+        plan = smoke.plan()
+    (reference,) = [job for job in plan if job.startswith("reference ")]
+    assert reference.startswith("reference digits_mini test.50.digit_classifier.")
+    assert sorted(plan) == sorted([reference, *(f"protocols {run}" for run in RUNS), *SUMMARIES])
+
+
+def test_another_reference_is_another_file_and_spoils_none(smoke):
+    """Real features are shared by all studies: other settings must never overwrite them."""
+    before = {path: path.read_bytes() for path in smoke.results.glob("references/*/*.safetensors")}
+    with smoke.edited("metrics.yaml", lambda data: put(data, ["smoke", "coverage_neighbours"], 7)):
+        plan = smoke.plan()
+    (reference,) = [job for job in plan if job.startswith("reference ")]
+    assert smoke.path / plan[reference] not in before
+    assert sorted(plan) == sorted(
+        [reference, "floor digits_mini", *(f"{s} {run}" for s in ("evaluate", "protocols") for run in RUNS), *SUMMARIES]
+    )
 
 
 def test_a_title_reruns_the_summaries_only(smoke):
