@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rae_bench import specs
+from rae_bench.checkpoints import STOPPED, StoppedError
 from rae_bench.plain import ConfigError, fingerprint, parse, to_plain
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os._exit(1)
+    except StoppedError as error:
+        print(f"rae_bench {options.command}: {error}", file=sys.stderr)
+        sys.exit(STOPPED)
     except Exception as error:
         if not _is_expected(error):
             raise
@@ -163,13 +167,17 @@ def train(options: argparse.Namespace) -> None:
     _configure(spec.compute)
     import numpy as np
     import pandas as pd
+    import torch
 
-    from rae_bench import datasets, jobs, storage, training
+    from rae_bench import __version__, datasets, jobs, storage, training
+    from rae_bench.checkpoints import Checkpoint
 
     _configure_torch(spec.compute)
     folder = options.manifest.parent
     writes = {"model": options.model, "codes": options.codes, "history": options.history}
     with jobs.running("train", to_plain(spec), {"manifest": options.manifest}, writes) as progress:
+        decides = (spec, options.seed, storage.read_json(options.manifest)["sha256"], torch.__version__, __version__)
+        checkpoint = Checkpoint.beside(options.model, fingerprint(decides))
         data = {
             split: training.to_device(datasets.load_split(folder, split), spec.compute.device)
             for split in ("train", "validation")
@@ -182,6 +190,7 @@ def train(options: argparse.Namespace) -> None:
             data["validation"],
             options.seed,
             progress,
+            checkpoint,
         )
         about = {"fingerprint": fingerprint(spec), "seed": options.seed, "best_epoch": trained.best_epoch}
         codes = {
@@ -193,6 +202,7 @@ def train(options: argparse.Namespace) -> None:
         storage.write_arrays(options.model, weights, about)
         storage.write_arrays(options.codes, codes, about)
         storage.write_frame(options.history, pd.DataFrame(trained.history))
+        checkpoint.remove()
 
 
 def fit(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import select
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +21,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from rae_bench import __version__, storage
+from rae_bench.checkpoints import STOPPED, StoppedError
 from rae_bench.config import Study
 
 DRIVER = "RAE_BENCH_DRIVER"
 """Environment variable: process id of the Snakemake that started a stage, on this machine."""
+GRACE = 10.0
+"""Seconds a stage has to save its state after its driver has ended."""
 LOCK_WAIT = 20.0
 """Seconds to wait for another writer: an orphan of a killed driver ends within one."""
 
@@ -94,6 +98,8 @@ def running(stage: str, settings: Any, reads: dict[str, Path], writes: dict[str,
 
         try:
             yield progress
+        except StoppedError:
+            raise  # its state is read as that of a running job whose process has ended: interrupted
         except BaseException as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             with contextlib.suppress(storage.StorageError):
@@ -211,7 +217,9 @@ def _wait_for_end(driver: int) -> None:
     else:
         select.select([handle], [], [])
     log.error("the driver, process %d, has ended: so does this stage; the same command carries on", driver)
-    os._exit(75)
+    os.kill(os.getpid(), signal.SIGTERM)  # training saves its state first
+    time.sleep(GRACE)
+    os._exit(STOPPED)
 
 
 def _is_alive(pid: int) -> bool:

@@ -415,8 +415,8 @@ def density_table(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, me
     if metric == "log_likelihood_validation":
         notes = [
             f"Mean ± SD over {len(spec.train_seeds)} training seeds. Comparable within a column only: another model has"
-            " other codes. Kernel densities and networks chose their bandwidth or epoch on these same codes. Where draws"
-            " from posteriors were fitted, draws are judged: not comparable with the others. –: no likelihood."
+            " other codes. Kernel densities and networks chose their bandwidth or epoch on these same codes. Where"
+            " draws from posteriors were fitted, draws are judged: not comparable with the others. –: no likelihood."
         ]
         if spec.datasets[dataset].is_synthetic:
             notes.insert(0, "SYNTHETIC images, drawn by a program: no evidence about photographs.")

@@ -9,8 +9,8 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import assert_never
+from dataclasses import dataclass, field
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rae_bench import objectives, rng, specs
 from rae_bench.autoencoder import Autoencoder, build
+from rae_bench.checkpoints import Checkpoint
 
 TERMS = ("reconstruction", "latent", "regulariser", "total")
 VALIDATION_BATCH = 500
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Told the number of finished epochs and of all epochs."""
+Scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau | torch.optim.lr_scheduler.CosineAnnealingLR
 
 
 class TrainingError(RuntimeError):
@@ -60,58 +62,149 @@ def train(
     validation: Tensor,
     seed: int,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train on `data` (n, ...), choose the weights on `validation`; both on the device, uint8 images or float vectors.
 
+    With a `checkpoint` the state is saved when that is due, and a run whose state is there goes on from it: the result
+    is the same to the bit.
+
     Raises:
         TrainingError: a loss is not finite, or there are fewer samples than one batch.
+        StoppedError: the process was asked to end; the checkpoint is saved.
     """
     if len(data) < optimisation.batch_size:
         raise TrainingError(f"{len(data)} training samples are fewer than one batch of {optimisation.batch_size}")
-    model = build(network, objective, seed).to(data.device)
-    optimiser = torch.optim.Adam(
-        model.parameters(), lr=optimisation.learning_rate, eps=optimisation.adam_epsilon, fused=True
-    )
-    scheduler = scheduler_of(optimiser, optimisation, updates=len(data) // optimisation.batch_size)
-    order, noise = rng.torch_generator(seed, "order"), rng.torch_generator(seed, "noise")
-    history: list[dict[str, float]] = []
-    best_total, best_epoch, best_state = math.inf, -1, model.state_dict()
+    run = _Run.start(network, objective, optimisation, data, seed)
+    if checkpoint is not None and (state := checkpoint.load()) is not None:
+        run.restore(*state)
+        log.info("carrying on at epoch %d, batch %d", run.epoch + 1, run.batch)
 
-    for epoch in range(optimisation.epochs):
-        started = time.monotonic()
-        rate = optimiser.param_groups[0]["lr"]
-        terms = _train_epoch(model, objective, optimiser, scheduler, data, optimisation, order, noise)
-        _check_finite(terms, epoch)
-        checked = validate(model, objective, validation, seed)
-        row = {"epoch": epoch, "learning_rate": rate}
+    while run.epoch < optimisation.epochs:
+        started, before = time.monotonic(), run.batch
+        rate = run.optimiser.param_groups[0]["lr"] if run.batch == 0 else run.rate
+        run.rate = rate
+        terms = _train_epoch(run, objective, data, optimisation.batch_size, checkpoint)
+        _check_finite(terms, run.epoch)
+        checked = validate(run.model, objective, validation, seed)
+        row = {"epoch": run.epoch, "learning_rate": rate}
         row |= {f"train_{term}": float(value) for term, value in zip(TERMS, terms.mean(dim=0), strict=True)}
         row |= {f"validation_{term}": value for term, value in checked.items()}
-        history.append(row)
+        run.history.append(row)
         if not math.isfinite(checked["total"]):
-            raise TrainingError(f"epoch {epoch}: the validation loss is not finite: {_listed(checked)}")
-        if checked["total"] < best_total:
-            best_total, best_epoch = checked["total"], epoch
-            best_state = {name: value.clone() for name, value in model.state_dict().items()}
-        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            scheduler.step(checked["total"])
+            raise TrainingError(f"epoch {run.epoch}: the validation loss is not finite: {_listed(checked)}")
+        if checked["total"] < run.best_total:
+            run.best_total, run.best_epoch = checked["total"], run.epoch
+            run.best_state = {name: value.clone() for name, value in run.model.state_dict().items()}
+        if isinstance(run.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            run.scheduler.step(checked["total"])
+        run.epoch, run.batch, run.terms = run.epoch + 1, 0, []
         if progress is not None:
-            progress(epoch + 1, optimisation.epochs)
+            progress(run.epoch, optimisation.epochs)
         log.info(
             "epoch %d/%d: train %.4f, validation %.4f, %.0f samples/s",
-            epoch + 1,
+            run.epoch,
             optimisation.epochs,
             row["train_total"],
             checked["total"],
-            len(data) / (time.monotonic() - started),
+            (len(data) - before * optimisation.batch_size) / (time.monotonic() - started),
         )
 
-    model.load_state_dict(best_state)
-    return Trained(model.eval(), history, best_epoch)
+    run.model.load_state_dict(run.best_state)
+    return Trained(run.model.eval(), run.history, run.best_epoch)
 
 
-def scheduler_of(
-    optimiser: torch.optim.Optimizer, spec: specs.Optimisation, updates: int
-) -> torch.optim.lr_scheduler.ReduceLROnPlateau | torch.optim.lr_scheduler.CosineAnnealingLR:
+_COUNTERS = ("best_total", "best_epoch", "epoch", "batch", "rate")
+
+
+@dataclass
+class _Run:
+    """What training carries from one update to the next; `batch` updates of `epoch` are done, their `terms` kept."""
+
+    model: Autoencoder
+    optimiser: torch.optim.Adam
+    scheduler: Scheduler
+    order: torch.Generator
+    noise: torch.Generator
+    best_state: dict[str, Tensor]
+    permutation: Tensor
+    history: list[dict[str, float]] = field(default_factory=list)
+    terms: list[Tensor] = field(default_factory=list)
+    best_total: float = math.inf
+    best_epoch: int = -1
+    epoch: int = 0
+    batch: int = 0
+    rate: float = 0.0
+
+    @classmethod
+    def start(
+        cls,
+        network: specs.Network,
+        objective: specs.Objective,
+        optimisation: specs.Optimisation,
+        data: Tensor,
+        seed: int,
+    ) -> "_Run":
+        model = build(network, objective, seed).to(data.device)
+        optimiser = torch.optim.Adam(
+            model.parameters(), lr=optimisation.learning_rate, eps=optimisation.adam_epsilon, fused=True
+        )
+        scheduler = scheduler_of(optimiser, optimisation, updates=len(data) // optimisation.batch_size)
+        order, noise = rng.torch_generator(seed, "order"), rng.torch_generator(seed, "noise")
+        return cls(model, optimiser, scheduler, order, noise, model.state_dict(), torch.empty(0, dtype=torch.int64))
+
+    def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Everything as arrays and plain data, read back by `restore`."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best_state.items()}
+        for index, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
+        tensors |= {"order": self.order.get_state(), "noise": self.noise.get_state(), "permutation": self.permutation}
+        if self.terms:
+            tensors["terms"] = torch.stack(self.terms)
+        scheduled = {key: value for key, value in self.scheduler.state_dict().items() if not key.startswith("_get")}
+        about = {
+            "scheduler": scheduled,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "history": [list(row.items()) for row in self.history],  # pairs: JSON would sort a mapping's columns
+            **{name: getattr(self, name) for name in _COUNTERS},
+        }
+        return {name: value.cpu().numpy() for name, value in tensors.items()}, about
+
+    def restore(self, arrays: dict[str, npt.NDArray[Any]], about: dict[str, Any]) -> None:
+        """Continue from what `state` gave, on this device."""
+        parameters = list(self.model.parameters())
+        device = parameters[0].device
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+        def named(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+        self.model.load_state_dict(named("model."))
+        self.best_state = {
+            name: torch.empty_like(value).copy_(tensors[f"best.{name}"])
+            for name, value in self.model.state_dict().items()
+        }
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in named("optimiser.").items():
+            index, _, moment = name.partition(".")
+            # as Adam itself lays them out: like their parameter, the count of steps apart
+            like = torch.empty_like(parameters[int(index)]) if value.dim() else torch.empty((), device=device)
+            moments.setdefault(int(index), {})[moment] = like.copy_(value)
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
+        self.scheduler.load_state_dict(about["scheduler"])
+        for group in self.optimiser.param_groups:
+            group["lr"] = about["learning_rate"]
+        self.order.set_state(tensors["order"])
+        self.noise.set_state(tensors["noise"])
+        self.permutation = tensors["permutation"].to(device)
+        self.terms = list(tensors["terms"].to(device)) if "terms" in tensors else []
+        self.history = [dict(row) for row in about["history"]]
+        for name in _COUNTERS:
+            setattr(self, name, about[name])
+
+
+def scheduler_of(optimiser: torch.optim.Optimizer, spec: specs.Optimisation, updates: int) -> Scheduler:
     """The schedule of `optimiser`; `updates` are an epoch's. Cosine is stepped every update, plateau every epoch."""
     match spec.schedule:
         case specs.Cosine():
@@ -126,30 +219,25 @@ def scheduler_of(
 
 
 def _train_epoch(
-    model: Autoencoder,
-    objective: specs.Objective,
-    optimiser: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    data: Tensor,
-    optimisation: specs.Optimisation,
-    order: torch.Generator,
-    noise: torch.Generator,
+    run: _Run, objective: specs.Objective, data: Tensor, size: int, checkpoint: Checkpoint | None
 ) -> Tensor:
     """One pass in a fresh random order, the incomplete last batch left out; every batch's terms, (updates, 4)."""
-    model.train()
-    permutation = torch.randperm(len(data), generator=order).to(data.device)
-    size = optimisation.batch_size
-    terms: list[Tensor] = []
-    for start in range(0, len(data) - size + 1, size):
-        batch = as_input(data[permutation[start : start + size]])
-        loss = objectives.loss(model, batch, objective, noise)
-        optimiser.zero_grad(set_to_none=True)
+    run.model.train()
+    if run.batch == 0:
+        run.permutation = torch.randperm(len(data), generator=run.order).to(data.device)
+    while (run.batch + 1) * size <= len(data):
+        batch = as_input(data[run.permutation[run.batch * size : (run.batch + 1) * size]])
+        loss = objectives.loss(run.model, batch, objective, run.noise)
+        run.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        if isinstance(scheduler, torch.optim.lr_scheduler.CosineAnnealingLR):
-            scheduler.step()
-        terms.append(_stack(loss))
-    return torch.stack(terms).cpu()
+        run.optimiser.step()
+        if isinstance(run.scheduler, torch.optim.lr_scheduler.CosineAnnealingLR):
+            run.scheduler.step()
+        run.terms.append(_stack(loss))
+        run.batch += 1
+        if checkpoint is not None and checkpoint.is_due():
+            checkpoint.save(*run.state())
+    return torch.stack(run.terms).cpu()
 
 
 def validate(model: Autoencoder, objective: specs.Objective, data: Tensor, seed: int) -> dict[str, float]:

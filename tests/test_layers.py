@@ -9,7 +9,7 @@ from checkout import ROOT, environment
 
 ORDER = [
     *["plain", "specs", "config"],
-    *["rng", "storage"],
+    *["rng", "storage", "checkpoints"],
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
     *["jobs"],
     *["datasets", "backbones", "results", "comparisons", "claims"],
@@ -19,7 +19,7 @@ ORDER = [
     *["cli", "__main__"],
 ]
 WITHOUT_TORCH = [
-    *["plain", "specs", "config", "storage", "jobs", "results", "comparisons", "claims"],
+    *["plain", "specs", "config", "storage", "checkpoints", "jobs", "results", "comparisons", "claims"],
     *["rendering", "tables", "plots", "status", "report", "cli"],
 ]
 

@@ -1,0 +1,95 @@
+"""Training state on disk, so that a run that was stopped goes on where it was, to the same bytes.
+
+The state lies beside the run's outputs in a folder that is no declared output: Snakemake deletes those of a failed job.
+It is written whole or not at all, at an interval and when the process is asked to end (SIGTERM, SIGINT), carries the
+fingerprint of everything the run depends on, and is removed once the outputs exist.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rae_bench import storage
+
+INTERVAL = "RAE_BENCH_CHECKPOINT_SECONDS"
+"""Environment variable: seconds between states. It changes no result, hence belongs to no study."""
+DEFAULT_INTERVAL = 60.0
+STOPPED = 75
+"""Exit status of a run that saved its state and ended: sysexits' "try again"."""
+log = logging.getLogger(__name__)
+
+
+class StoppedError(RuntimeError):
+    """The process was asked to end and has saved its state; the same command carries on."""
+
+
+class CheckpointError(ValueError):
+    """An interval that is no number of seconds."""
+
+
+@dataclass
+class Checkpoint:
+    """The state file of one run; `fingerprint` names all that decides its bytes: a state of another is not used."""
+
+    path: Path
+    fingerprint: str
+    interval: float
+    _asked: threading.Event = field(default_factory=threading.Event)
+    _last: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def beside(cls, output: Path, fingerprint: str) -> "Checkpoint":
+        """The checkpoint of the run that writes `output`, which ends on SIGTERM and SIGINT only after saving."""
+        text = os.environ.get(INTERVAL, str(DEFAULT_INTERVAL))
+        try:
+            interval = float(text)
+        except ValueError:
+            raise CheckpointError(f"{INTERVAL}: expected a number of seconds, found {text!r}") from None
+        made = cls(output.parent / "state" / f"{output.stem}.safetensors", fingerprint, interval)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, made._ask)
+        return made
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  a signal handler's signature
+        self._asked.set()
+
+    def is_due(self) -> bool:
+        """Whether the state should be saved now."""
+        return self._asked.is_set() or time.monotonic() - self._last >= self.interval
+
+    def save(self, arrays: storage.Arrays, about: dict[str, Any]) -> None:
+        """Write the state.
+
+        Raises:
+            StoppedError: the process was asked to end; the state is on the disk.
+        """
+        storage.write_arrays(self.path, arrays, {"fingerprint": self.fingerprint, **about})
+        self._last = time.monotonic()
+        if self._asked.is_set():
+            raise StoppedError(f"asked to end; state saved in {self.path}; the same command carries on")
+
+    def load(self) -> tuple[storage.Arrays, dict[str, Any]] | None:
+        """The state of this very run, or None: there is none, it is another run's, or not whole."""
+        if not self.path.exists():
+            return None
+        try:
+            arrays, about = storage.read_arrays(self.path)
+        except storage.StorageError as error:
+            log.warning("%s; starting afresh", error)
+            return None
+        if about.get("fingerprint") != self.fingerprint:
+            log.warning("%s: of other settings, data or versions; starting afresh", self.path)
+            return None
+        return arrays, about
+
+    def remove(self) -> None:
+        """Forget the state: the outputs exist."""
+        self.path.unlink(missing_ok=True)
+        if self.path.parent.exists() and not any(self.path.parent.iterdir()):
+            self.path.parent.rmdir()

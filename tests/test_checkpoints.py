@@ -1,0 +1,249 @@
+"""A run stopped anywhere goes on to the same bytes; a state that is not this run's, or not whole, is not used."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from checkout import ROOT, environment
+
+from rae_bench import specs, storage, training
+from rae_bench.autoencoder import build
+from rae_bench.checkpoints import STOPPED, Checkpoint, CheckpointError, StoppedError
+from rae_bench.config import load_study
+from rae_bench.plain import to_json
+
+STUDY = load_study("smoke")
+PLATEAU = specs.Plateau("plateau", 0.5, 1, 1e9)  # never enough: halves the rate every epoch
+MODELS = [*load_study("digits").models]
+UPDATES = 2 * 4
+"""Two epochs of four batches."""
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Checkpoints take over two signals; the tests' own come back."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+class StopAfter:
+    """A checkpoint of a process that is asked to end at its n-th update."""
+
+    def __init__(self, checkpoint, updates):
+        self.checkpoint, self.left = checkpoint, updates
+
+    def is_due(self):
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(signal.SIGTERM)
+        return self.checkpoint.is_due()
+
+    def __getattr__(self, name):
+        return getattr(self.checkpoint, name)
+
+
+def checkpoint(path, fingerprint="one"):
+    return Checkpoint.beside(path / "model.safetensors", fingerprint)
+
+
+def images(n, seed=0):
+    made = np.random.default_rng(seed).integers(0, 256, (n, 1, 32, 32)).astype(np.uint8)
+    return training.to_device(made, "cpu")
+
+
+def run(objective, schedule=None, checkpoint=None, seed=0):
+    network = dataclasses.replace(load_study("digits").training("digits", "ae").network, width=2, latent_dim=3)
+    optimisation = specs.Optimisation(2, 8, 5e-3, 1e-7, schedule or specs.Cosine("cosine"))
+    return training.train(network, objective, optimisation, images(35), images(10, 1), seed, checkpoint=checkpoint)
+
+
+def result(trained):
+    weights = {name: value.numpy().tobytes() for name, value in trained.model.state_dict().items()}
+    return weights, [list(row.items()) for row in trained.history], trained.best_epoch
+
+
+# --- in one process: every place ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_stopped_in_the_second_epoch_ends_with_the_same_bytes(model, tmp_path):
+    objective = load_study("digits").training("digits", model).objective
+    whole = run(objective)
+    with pytest.raises(StoppedError, match="asked to end; state saved in .*model.safetensors; the same command"):
+        run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 6))
+    assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(whole)
+
+
+@pytest.mark.parametrize("schedule", [specs.Cosine("cosine"), PLATEAU], ids=["cosine", "plateau"])
+@pytest.mark.parametrize("updates", range(1, UPDATES + 1))
+def test_stopped_at_any_update_the_run_is_the_same(updates, schedule, tmp_path):
+    objective = load_study("digits").training("digits", "vae").objective
+    with pytest.raises(StoppedError):
+        run(objective, schedule, StopAfter(checkpoint(tmp_path), updates))
+    assert result(run(objective, schedule, checkpoint(tmp_path))) == result(run(objective, schedule))
+
+
+def test_stopped_at_every_update_the_run_is_the_same(tmp_path):
+    objective = load_study("digits").training("digits", "rae_sn").objective
+    for _ in range(UPDATES):
+        with pytest.raises(StoppedError):
+            run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 1))
+    assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(run(objective))
+
+
+def test_saving_at_every_update_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAE_BENCH_CHECKPOINT_SECONDS", "0")
+    objective = load_study("digits").training("digits", "vae").objective
+    assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(run(objective))
+    _, about = storage.read_arrays(tmp_path / "state" / "model.safetensors")
+    assert (about["epoch"], about["batch"]) == (1, 4)
+
+
+def test_the_state_holds_all_that_training_carries(tmp_path):
+    """Weights, best weights, both of Adam's moments and its count, both generators, the epoch's order and losses."""
+    objective = load_study("digits").training("digits", "rae_l2").objective
+    with pytest.raises(StoppedError):
+        run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 6))
+    arrays, about = storage.read_arrays(tmp_path / "state" / "model.safetensors")
+    network = dataclasses.replace(load_study("digits").training("digits", "ae").network, width=2, latent_dim=3)
+    model = build(network, objective, 0)
+    expected = {f"{kind}.{name}" for kind in ("model", "best") for name in model.state_dict()}
+    count = len(list(model.parameters()))
+    expected |= {f"optimiser.{i}.{name}" for i in range(count) for name in ("exp_avg", "exp_avg_sq", "step")}
+    assert set(arrays) == expected | {"order", "noise", "permutation", "terms"}
+    assert arrays["terms"].shape == (2, 4)
+    assert arrays["optimiser.0.step"] == 6
+    assert (about["epoch"], about["batch"], len(about["history"])) == (1, 2, 1)
+
+
+# --- states that are not used -------------------------------------------------------------------------------
+
+
+def test_no_state_is_no_state(tmp_path):
+    assert checkpoint(tmp_path).load() is None
+
+
+def test_a_state_of_other_settings_is_not_used(tmp_path, caplog):
+    made = checkpoint(tmp_path)
+    made.save({"x": np.zeros(2)}, {"epoch": 3})
+    assert made.load()[1]["epoch"] == 3
+    assert checkpoint(tmp_path, "two").load() is None
+    assert "of other settings, data or versions; starting afresh" in caplog.text
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" + data])
+def test_a_state_that_is_not_whole_is_not_used(tmp_path, caplog, spoil):
+    made = checkpoint(tmp_path)
+    made.save({"x": np.zeros(2)}, {"epoch": 3})
+    made.path.write_bytes(spoil(made.path.read_bytes()))
+    assert made.load() is None
+    assert "starting afresh" in caplog.text
+
+
+def test_a_state_that_is_removed_leaves_no_folder(tmp_path):
+    made = checkpoint(tmp_path)
+    made.save({"x": np.zeros(2)}, {})
+    made.remove()
+    made.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interval_that_is_no_number_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAE_BENCH_CHECKPOINT_SECONDS", "often")
+    with pytest.raises(CheckpointError, match="CHECKPOINT_SECONDS: expected a number of seconds, found 'often'"):
+        checkpoint(tmp_path)
+
+
+# --- real processes, really killed --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A copy's data set, prepared by its own command."""
+    folder = tmp_path_factory.mktemp("data")
+    spec = to_json(STUDY.preparation("digits_mini"))
+    subprocess.run(
+        [sys.executable, "-m", "rae_bench", "prepare", "--spec", spec, "--manifest", str(folder / "manifest.json")],
+        cwd=ROOT, env=environment(ROOT), check=True, capture_output=True,
+    )  # fmt: skip
+    return folder / "manifest.json"
+
+
+def command(manifest, out, epochs=40):
+    spec = STUDY.training("digits_mini", "vae")
+    spec = dataclasses.replace(spec, optimisation=dataclasses.replace(spec.optimisation, epochs=epochs))
+    outputs = [f"--{name}={out / name}.{kind}" for name, kind in OUTPUTS]
+    return [
+        *(sys.executable, "-m", "rae_bench", "train", "--spec", to_json(spec), "--seed", "0"),
+        *("--manifest", str(manifest), *outputs),
+    ]
+
+
+OUTPUTS = (("model", "safetensors"), ("codes", "safetensors"), ("history", "parquet"))
+
+
+def start(manifest, out, **variables):
+    with (out / "log").open("a") as log:
+        return subprocess.Popen(command(manifest, out), cwd=ROOT, env={**environment(ROOT), **variables}, stderr=log)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert start(prepared, out).wait() == 0
+    assert not (out / "state").exists()
+    return [(out / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS]
+
+
+def wait_for(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def epochs_done(out):
+    path = out / "model.job.json"
+    return json.loads(path.read_text()).get("done", 0) if path.exists() else 0
+
+
+def test_a_run_asked_to_end_saves_and_ends_and_goes_on_to_the_same_bytes(prepared, undisturbed, tmp_path):
+    process = start(prepared, tmp_path)
+    wait_for(lambda: epochs_done(tmp_path) >= 3, process)
+    process.terminate()
+    assert process.wait(timeout=20) == STOPPED
+    assert (tmp_path / "state" / "model.safetensors").exists()
+    assert not (tmp_path / "model.safetensors").exists()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert start(prepared, tmp_path).wait() == 0
+    assert "carrying on at epoch" in (tmp_path / "log").read_text()
+    assert [(tmp_path / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_bytes(prepared, undisturbed, tmp_path):
+    state = tmp_path / "state" / "model.safetensors"
+    for _ in range(3):
+        process = start(prepared, tmp_path, RAE_BENCH_CHECKPOINT_SECONDS="0.05")
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        wait_for(lambda before=before: state.exists() and state.stat().st_mtime_ns > before, process)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (tmp_path / "model.safetensors").exists()
+    assert start(prepared, tmp_path).wait() == 0
+    assert (tmp_path / "log").read_text().count("carrying on at epoch") == 3
+    assert [(tmp_path / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
+
+
+def test_one_thread_is_what_these_tests_compare():
+    assert torch.get_num_threads() == 1
