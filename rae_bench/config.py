@@ -363,8 +363,9 @@ def resolve_study(name: str, file: StudyFile) -> Study:
         for density in study.densities:
             chosen = points.get(density) or weights.get(dataset, {}).get(density, {})
             study.fits[dataset, density] = _fit(study, dataset, density, densities, chosen)
-        study.protocols[dataset] = _protocols(where, study, dataset)
     _check_counts(where, study)
+    for dataset in file.datasets:
+        study.protocols[dataset] = _protocols(where, study, dataset)
     return study
 
 

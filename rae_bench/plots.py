@@ -97,9 +97,10 @@ def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path)
                 figures.append(
                     (
                         "components",
-                        f"{synthetic}{data.label}: mixtures of K components by EM (solid) and by a Dirichlet-process"
-                        " mixture (dashed). Above, Fréchet distance of their samples; below, log-likelihood in nats a"
-                        " code, of training codes (thin) and held-out validation codes (thick). Bands: SD over seeds.",
+                        f"{synthetic}{data.label}: mixtures of K components, fitted to mean codes by EM (solid) and by"
+                        " a Dirichlet-process mixture (dashed). Above, Fréchet distance of their samples; below,"
+                        " log-likelihood in nats a code, of training codes (thin) and held-out validation codes"
+                        " (thick). Bands: SD over seeds.",
                         lambda dataset=dataset: components(spec, frame, dataset),  # type: ignore[misc]
                     )
                 )
@@ -289,18 +290,21 @@ def code_views(spec: specs.SummarySpec, sheets: dict[str, Sheets], dataset: str)
 
 
 def components(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str) -> Figure:
-    """Distance and likelihood against the number of mixture components, a column of panels per model."""
+    """Distance and likelihood against the number of mixture components, a column of panels per model.
+
+    Mixtures fitted to mean codes only: the likelihoods of draws are on another scale.
+    """
     kinds = {specs.GaussianMixture: "-", specs.DirichletMixture: "--"}
     counts = {
         name: (type(density), density.n_components)
         for name, density in spec.fits[dataset].items()
-        if isinstance(density, (specs.GaussianMixture, specs.DirichletMixture))
+        if isinstance(density, (specs.GaussianMixture, specs.DirichletMixture)) and density.codes == "mean"
     }
     models = model_labels(spec)
     mine = frame[(frame["dataset"] == dataset) & frame["density"].isin(list(counts))]
     mine = mine.assign(components=mine["density"].map({name: count for name, (_, count) in counts.items()}))
     figure, axes = plt.subplots(
-        2, len(models), figsize=(1.0 * len(models) + 0.6, 3.0), sharex=True, layout="constrained"
+        2, len(models), figsize=(1.0 * len(models) + 0.6, 3.0), sharex=True, squeeze=False, layout="constrained"
     )
     lines = (
         (0, "frechet_distance", "tab:blue", 1.2),

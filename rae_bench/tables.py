@@ -16,7 +16,7 @@ from rae_bench.claims import claims_table
 from rae_bench.comparisons import kendall, pairs, rank_agreement, ranks
 from rae_bench.config import OWN, POINT
 from rae_bench.rendering import Table, latex, markdown
-from rae_bench.results import HALF_SD, warnings
+from rae_bench.results import warnings
 
 COLUMNS = {
     "reconstruction": "Rec.",
@@ -220,10 +220,10 @@ def table1(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: s
         rows,
         bold,
         [
-            *_ruler_notes(spec, frame, dataset, metric),
+            *_measured_notes(spec, frame, dataset, metric),
             f"Bold: within {LEAD:g} pooled SDs of the column's best.",
-            *(_row_notes(spec) if name == "table1" else []),
             *_warning_notes(frame, dataset, metric),
+            *(_row_notes(spec) if name == "table1" else []),
         ],
         data,
     )
@@ -414,17 +414,20 @@ def density_table(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, me
     arrow = "↓" if better == "lower" else "↑"
     if metric == "log_likelihood_validation":
         notes = [
-            f"Mean ± SD over {len(spec.train_seeds)} training seeds. Comparable within a column only: another model has"
-            " other codes. Kernel densities and networks chose their bandwidth or epoch on these same codes. Where"
-            " draws from posteriors were fitted, draws are judged: not comparable with the others. –: no likelihood."
+            *_synthetic_notes(spec, dataset),
+            f"Mean ± SD over {len(spec.train_seeds)} training seeds.",
+            "Comparable within a column only: another model has other codes. Kernel bandwidths, flows and second stages"
+            " chose their bandwidth or epoch on these same validation codes. –: no closed form.",
         ]
-        if spec.datasets[dataset].is_synthetic:
-            notes.insert(0, "SYNTHETIC images, drawn by a program: no evidence about photographs.")
     else:
-        notes = _ruler_notes(spec, frame, dataset, metric)
-    notes.append(f"Fitted ex post on the codes of {spec.datasets[dataset].n_train:,} training images.")
+        notes = _measured_notes(spec, frame, dataset, metric)
+    notes.append(
+        "Second stages and other densities alike were fitted ex post on the codes of"
+        f" {spec.datasets[dataset].n_train:,} training images."
+    )
     if metric in ("frechet_distance", "log_likelihood_validation"):
         notes.append(f"Bold: within {LEAD:g} pooled SDs of the column's best.")
+    notes += _warning_notes(frame, dataset, metric)
     return Table(
         f"densities_{metric}_{dataset}",
         f"{spec.datasets[dataset].label}: every model under every density. {title} {arrow}",
@@ -545,7 +548,7 @@ def comparisons_table(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str
     return Table(
         f"comparisons_{dataset}",
         f"{spec.datasets[dataset].label}: probability that the row's sampler beats the column's",
-        ["", *labels.values()],
+        ["", *(labels[name] for name in spec.ordered_rows)],
         rows,
         set(),
         ["Share of common training and sample seeds at which the row's Fréchet distance is the lower one; ties half."],
@@ -604,37 +607,35 @@ def protocol_means(spec: specs.SummarySpec, panel: pd.DataFrame, dataset: str, p
 # --- notes ---------------------------------------------------------------------------------------
 
 
-def _ruler_notes(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
-    """What a metric was measured with and against, and how far real images are from real ones."""
+def _synthetic_notes(spec: specs.SummarySpec, dataset: str) -> list[str]:
+    drawn = spec.datasets[dataset].is_synthetic
+    return ["SYNTHETIC images, drawn by a program: no evidence about photographs."] if drawn else []
+
+
+def _measured_notes(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
     mine = frame[(frame["dataset"] == dataset) & (frame["metric"] == metric)]
     first = mine.iloc[0]
     label = first["extractor_label"]
     floor = float(first["floor"]) * SCALE.get(metric, 1.0)
     floor_sd = "" if np.isnan(first["floor_sd"]) else f" ± {first['floor_sd']:.2g} (half-sampling SD)"
-    notes = [
+    return [
+        *_synthetic_notes(spec, dataset),
         f"Mean ± SD over {len(spec.train_seeds)} training seeds. {first['n_generated']:,} generated images a cell,"
         f" {first['n_reference']:,} {spec.reference_split} images as reference. Features: {first['extractor']}."
         + (" Not comparable with FID." if metric == "frechet_distance" and label != specs.INCEPTION_LABEL else ""),
         f"Real against real ({spec.floor_split} against {spec.reference_split}, same counts): {floor:.4g}{floor_sd}."
         " Rec. is paired with its own reference images and may lie below that.",
     ]
-    half = frame.loc[(frame["dataset"] == dataset) & (frame["metric"] == HALF_SD.get(metric)), "value"]
-    if len(half):
-        notes.append(f"Sampling SD of one cell of one seed, by half-sampling: {half.median():.2g} (median of cells).")
-    if spec.datasets[dataset].is_synthetic:
-        notes.insert(0, "SYNTHETIC images, drawn by a program: no evidence about photographs.")
-    return notes
 
 
 def _warning_notes(frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
-    """What `results.warnings` says of this metric, the first few in full."""
     if metric not in ("frechet_distance", "precision", "recall"):
         return []
-    mine = frame[(frame["dataset"] == dataset) & frame["metric"].isin([metric])]
-    found = [f"Warning: {text.removeprefix(f'{dataset}: ')}." for text in warnings(mine)]
+    found = [text for text in warnings(frame[frame["dataset"] == dataset]) if metric in text or "images for" in text]
+    notes = [f"Warning: {text.removeprefix(f'{dataset}: ')}." for text in found[:MOST_WARNINGS]]
     if len(found) > MOST_WARNINGS:
-        found[MOST_WARNINGS:] = [f"And {len(found) - MOST_WARNINGS} more such warnings: the log of `collect`."]
-    return found
+        notes.append(f"And {len(found) - MOST_WARNINGS} more warnings: the log of `collect`.")
+    return notes
 
 
 def _row_notes(spec: specs.SummarySpec) -> list[str]:
