@@ -107,16 +107,50 @@ def test_planted_distances_give_the_verdicts_worked_out_by_hand():
 def test_every_comparison_is_counted_and_none_averaged():
     data, summary = _table()
     numbers = (2, 2, 2, 1, 4, 4, 3)  # RAEs, RAEs, RAEs, AEs, rows with a GMM, the same, all but the variational
-    assert [(row[0], sum(row[2:])) for row in summary] == list(zip(CLAIMS.values(), numbers, strict=True))
+    assert [(row[0], sum(row[2:5])) for row in summary] == list(zip(CLAIMS.values(), numbers, strict=True))
     counted = Counter(data["verdict"])
-    columns = np.array([row[2:] for row in summary]).sum(axis=0)
+    columns = np.array([row[2:5] for row in summary]).sum(axis=0)
     assert list(columns) == [counted["supported"], counted["undecided"], counted["contradicted"]]
+
+
+DIFFERENCES = [
+    # each comparison of CELLS by hand, in the order of the verdicts above: claim, mean, what varies over seeds
+    *(("rae_gmm_best", -5, -SMALL), ("rae_gmm_best", 0, LARGE - SMALL)),
+    *(("rae_n_leads", -2, SMALL), ("rae_n_leads", 3, SMALL)),
+    *(("no_winner", 5, LARGE), ("no_winner", -5, -LARGE)),
+    ("ae_close", -0.15, SMALL),
+    *(("gmm_helps", -2, SMALL), ("gmm_helps", -4, -SMALL), ("gmm_helps", -4, LARGE - SMALL), ("gmm_helps", 0.6, SMALL)),
+    *(("gmm_beats_prior", -2, SMALL), ("gmm_beats_prior", -27, STEADY)),
+    *(("gmm_beats_prior", -22, LARGE), ("gmm_beats_prior", -36.4, SMALL)),
+    *(("interpolation", -2, SMALL), ("interpolation", 0.5, SMALL), ("interpolation", 0, LARGE)),
+]
+
+
+def test_the_last_count_is_of_what_survives_holm_over_all_comparisons_of_the_data_set():
+    """Holm as he states it: from the smallest p on, called until one is not below 0.05 / (comparisons left)."""
+    p_values = [stats.ttest_1samp(mean + noise, 0).pvalue if noise.any() else 0.0 for _, mean, noise in DIFFERENCES]
+    called = set()
+    for rank, i in enumerate(np.argsort(p_values)):
+        if p_values[i] * (len(p_values) - rank) >= 0.05:
+            break
+        called.add(i)
+    sure = Counter(claim for i, (claim, mean, _) in enumerate(DIFFERENCES) if mean < 0 and i in called)
+    data, summary = _table()
+    np.testing.assert_allclose(data["p_value"], p_values, rtol=1e-6)
+    assert [row[5] for row in summary] == [sure[claim] for claim in CLAIMS]
+    supported = sum(row[2] for row in summary)
+    assert 0 < sum(sure.values()) < supported  # the planted frame holds both kinds
+
+
+def test_other_data_sets_do_not_weaken_a_claim():
+    alone, among = _table()[1], claims_table(dict.fromkeys(("digits", "photos"), CELLS), FAMILIES, LABELS)[1]
+    assert [row for row in among if row[1] == "digits"] == alone
 
 
 def test_data_sets_are_counted_apart():
     worse = {key: series + 20.0 if key[0] in ("gp", "sn", "ae") else series for key, series in CELLS.items()}
     data, summary = claims_table({"digits": CELLS, "photos": worse}, FAMILIES, LABELS)
-    by_dataset = {row[1]: row[2:] for row in summary if row[0] == CLAIMS["rae_gmm_best"]}
+    by_dataset = {row[1]: row[2:5] for row in summary if row[0] == CLAIMS["rae_gmm_best"]}
     assert by_dataset == {"digits": (1, 1, 0), "photos": (0, 0, 2)}
     assert list(data["dataset"].drop_duplicates()) == ["digits", "photos"]
 

@@ -4,26 +4,34 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from checkout import ROOT, environment
 from scipy import stats
 
-from rae_bench import cli, specs
+from rae_bench import cli, results, specs
 from rae_bench.config import load_study
 from rae_bench.densities.codes import Posteriors
 from rae_bench.plain import to_json
-from rae_bench.storage import read_arrays, write_arrays
+from rae_bench.storage import read_arrays, read_frame, write_arrays, write_frame
 
 STAGES = {
     "prepare": ["--manifest", "m.json"],
     "reference": ["--manifest", "m.json", "--reference", "r"],
+    "floor": ["--manifest", "m.json", "--reference", "r", "--other", "o", "--training", "t", "--floor", "f.json"],
     "train": ["--manifest", "m.json", "--model", "m", "--codes", "c", "--history", "h", "--seed", "0"],
     "fit": ["--codes", "c", "--density", "d", "--seed", "0"],
     "evaluate": [
         *["--manifest", "m.json", "--reference", "r", "--model", "m", "--densities", "d", "--metrics", "p"],
+        *["--training", "t", "--floor", "f.json"],
         *["--sheets", "s", "--seed", "0", "--study", "smoke", "--dataset", "digits", "--model-name", "vae"],
+    ],
+    "protocols": [
+        *["--model", "m", "--densities", "d", "--references", "r", "--panel", "p", "--seed", "0"],
+        *["--dataset", "digits", "--model-name", "vae"],
     ],
     "collect": ["--runs", "p", "--metrics", "q"],
     "tables": ["--metrics", "q", "--out", "i"],
@@ -89,16 +97,13 @@ def normals():
 
 def test_score_prints_every_metric_and_the_counts(score, normals):
     values = score(normals, normals[:200] + 1)
-    assert sorted(values) == [
-        "frechet_distance",
-        "kernel_distance",
-        "kernel_distance_subset_sd",
-        "kernel_subset_size",
-        "n_fake",
-        "n_real",
-        "precision",
-        "recall",
-    ]
+    assert set(values) == {
+        *("frechet_distance", "frechet_distance_half_sd", "frechet_infinity"),
+        *("kernel_distance", "kernel_distance_subset_sd", "kernel_mmd2"),
+        *("precision", "recall", "density", "coverage"),
+        *("prd_f8", "prd_f8_sd", "prd_f1_8", "prd_f1_8_sd"),
+        *("n_real", "n_fake", "kernel_subset_size"),
+    }
     assert (values["n_real"], values["n_fake"], values["kernel_subset_size"]) == (300, 200, 200)
 
 
@@ -118,7 +123,10 @@ def test_a_scaling_by_two_costs_the_trace_of_the_covariance(score, normals):
 def test_a_set_scored_against_itself_is_perfect(score, normals):
     values = score(normals, normals)
     assert values["frechet_distance"] == pytest.approx(0, abs=1e-6)
-    assert (values["precision"], values["recall"]) == (1.0, 1.0)
+    assert [values[name] for name in ("precision", "recall", "coverage")] == [1.0, 1.0, 1.0]
+    assert (values["prd_f8"], values["prd_f1_8"]) == pytest.approx((1.0, 1.0))
+    # a point lies in the balls of the real ones it is among the five nearest of, and in its own: six a ball, over five
+    assert values["density"] == pytest.approx(6 / 5)
 
 
 def test_precision_is_about_the_fake_images_and_recall_about_the_real_ones(score, normals):
@@ -138,7 +146,16 @@ def test_score_without_json_prints_the_same_numbers(score, normals, capsys):
     assert {name: float(text) for name, text in lines.items()} == pytest.approx(
         {name: values[name] for name in lines}, rel=1e-5
     )
-    assert len(lines) == 5
+    assert len(lines) == 14
+
+
+def test_the_metrics_own_seed_changes_their_random_choices_only(score, normals):
+    one, same, other = (score(normals, normals[::-1] + 0.1, "--metric-seed", seed) for seed in ("0", "0", "1"))
+    assert one == same
+    changed = {name for name in one if one[name] != other[name]}
+    assert "frechet_distance_half_sd" in changed
+    steady = {"frechet_distance", "kernel_mmd2", "precision", "recall", "density", "coverage"}
+    assert not changed & steady
 
 
 BAD_FEATURES = {
@@ -183,6 +200,12 @@ def test_an_archive_of_features_is_one_line(normals):
         ("--neighbours", 300, "neighbours is 300, but a set has only 300 images"),
         ("--kernel-subsets", 0, "kernel_subsets: 0 must be above 0"),
         ("--kernel-subset-size", 1, "kernel_subset_size"),  # the unbiased estimate divides by n (n - 1)
+        ("--coverage-neighbours", 300, "300"),
+        ("--prd-clusters", 0, "prd_clusters: 0 must be above 0"),
+        ("--prd-runs", 0, "prd_runs: 0 must be above 0"),
+        ("--infinity-sizes", 1, "infinity_sizes: 1 must be at least 2"),
+        ("--half-samples", 1, "half_samples: 1 must be at least 2"),
+        ("--metric-seed", -1, "seed: -1 is negative"),
     ],
 )
 def test_settings_that_cannot_be_used_are_one_line(normals, option, value, expected):
@@ -243,6 +266,47 @@ def test_a_reader_that_stops_reading_is_no_error():
     ended = subprocess.run(command, env=environment(ROOT), stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert ended.stderr == ""
+
+
+CONTEXT = results.Context(
+    study="smoke",
+    dataset="digits_mini",
+    is_synthetic=False,
+    model="vae",
+    train_seed=0,
+    n_generated=300,
+    n_reference=300,
+    n_features=128,
+    reference_split="test",
+    extractor="net@32",
+    extractor_label="Net",
+    train_fingerprint="t",
+    evaluate_fingerprint="e",
+)
+
+
+def _collect(panels):
+    rows = [{"image_set": "sample", "density": "gmm10", "metric": "recall", "value": 0.0}]
+    write_frame(Path("run.parquet"), results.run_frame(CONTEXT, rows, {}, {"values": {}, "pca_squared_error": 1.0}))
+    keys = {"dataset": "digits_mini", "train_seed": 0, "density": "gmm10", "sample_seed": 0, "protocol": "own"}
+    for model in panels:
+        write_frame(Path(f"{model}.parquet"), pd.DataFrame([{**keys, "model": model, "value": 1.0}]))
+    options = ["--panels", *(f"{model}.parquet" for model in panels)] if panels else []
+    spec = to_json(load_study("smoke").summary())
+    cli.main(["collect", "--spec", spec, "--runs", "run.parquet", *options, "--metrics", "all/metrics.parquet"])
+
+
+def test_collecting_says_what_a_reader_must_know(caplog):
+    with caplog.at_level("WARNING"):
+        _collect(panels=[])
+    assert "digits_mini: vae seed 0, sample of gmm10: recall is saturated at 0" in caplog.messages
+    assert len(read_frame(Path("all/metrics.parquet"))) == 2  # the recall, PCA's error
+    assert not Path("all/protocols.parquet").exists()
+
+
+def test_collecting_joins_panels_of_protocols_beside_the_metrics():
+    _collect(panels=["vae", "rae_l2"])
+    assert read_frame(Path("all/protocols.parquet"))["model"].tolist() == ["rae_l2", "vae"]
 
 
 SPLITS = (("train", 200), ("validation", 50))

@@ -36,11 +36,14 @@ def _slices(study):
     """Every stage's settings, as the workflow hands them over."""
     for dataset in study.datasets:
         yield to_json(study.preparation(dataset))
-        yield to_json(study.reference(dataset))
+        yield from (to_json(reference) for _, reference in sorted(study.references(dataset).items()))
+        yield to_json(study.floor(dataset))
         yield from (to_json(study.fit(dataset, density)) for density in study.densities)
         for model in study.models:
             yield to_json(study.training(dataset, model))
             yield to_json(study.evaluation(dataset, model))
+            if study.protocols[dataset]:
+                yield to_json(study.protocol_panel(dataset, model))
     yield to_json(study.summary())
 
 
@@ -65,6 +68,7 @@ def test_digits_mean_the_same_in_both_studies():
     for get in (
         lambda study: study.preparation("digits"),
         lambda study: study.reference("digits"),
+        lambda study: study.floor("digits"),
         *(lambda study, model=model: study.training("digits", model) for model in digits.models),
         *(lambda study, model=model: study.evaluation("digits", model) for model in digits.models),
         *(lambda study, density=density: study.fit("digits", density) for density in digits.densities),
@@ -114,7 +118,11 @@ def test_two_rows_share_a_model_and_its_second_stage_is_fitted_once():
 
 def test_a_search_trains_each_point_with_its_own_weights(folder):
     points = [{"latent": 0.5}, {"latent": 0.25}]
-    _edit(folder / SMOKE, (["search"], {"vae": points}), (["tables"], ["search"]), (["rows"], ["vae", "rae_l2"]))
+    _edit(
+        folder / SMOKE,
+        *((["search"], {"vae": points}), (["tables"], ["search"]), (["protocols"], {})),
+        (["rows"], ["vae", "rae_l2"]),
+    )
     study = load_study("smoke")
     assert len(study.models) == 3
     weights = [study.training("digits_mini", model).objective.latent.weight for model in study.models[:2]]
@@ -129,6 +137,75 @@ def test_a_searched_two_stage_row_varies_its_second_stage_only(folder):
     stages = [study.fit("digits_mini", row.n).density for row in study.rows.values()]
     assert [stage.objective.latent.weight for stage in stages] == [0.5, 0.25]
     assert all(row.through == row.n for row in study.rows.values())
+
+
+# --- protocols, references and priors ---------------------------------------------------------------------
+
+
+def test_a_protocol_is_the_studys_own_with_its_changes():
+    study = load_study("smoke")
+    own = {"reference_split": "test", "rounding": "round", "extractor": "digit_classifier", "n_images": 300}
+    assert {name: to_plain(one) for name, one in study.protocols["digits_mini"].items()} == {
+        "own": own,
+        "truncated": {**own, "rounding": "truncate"},
+        "validation": {**own, "reference_split": "validation"},
+        "half": {**own, "n_images": 150},
+        "pixels": {**own, "extractor": "pixels"},
+    }
+
+
+def test_protocols_score_the_densities_of_columns_n_and_gmm():
+    study = load_study("smoke")
+    assert study.protocol_panel("digits_mini", "vae").densities == ("standard_normal", "gmm10", "second_stage")
+    assert study.protocol_panel("digits_mini", "rae_l2").densities == ("gaussian", "gmm10")
+
+
+def test_equal_references_are_one_file():
+    """What changes the fake images only is held against the study's own; validation images serve the floor, too."""
+    study = load_study("smoke")
+    named = study.protocol_panel("digits_mini", "vae").references
+    own, floor = study.reference("digits_mini").name, study.floor_reference("digits_mini").name
+    assert (named["own"], named["truncated"], named["validation"]) == (own, own, floor)
+    training = study.training_reference("digits_mini").name
+    found = study.references("digits_mini")
+    assert set(found) == {own, floor, training, named["half"], named["pixels"]}
+    assert len(found) == 5
+    assert all(spec.name == name for name, spec in found.items())
+    assert [name.rsplit(".", 1)[0] for name in (own, floor, training)] == [
+        *("test.300.digit_classifier", "validation.300.digit_classifier", "train.600.digit_classifier")
+    ]
+
+
+def test_only_the_studys_own_reference_has_balls_around_it():
+    """As many neighbours as the larger of the two counts: 3 of precision and recall, 5 of density and coverage."""
+    study = load_study("smoke")
+    own = study.reference("digits_mini").name
+    assert {name: spec.neighbours for name, spec in study.references("digits_mini").items() if spec.neighbours} == {
+        own: 5
+    }
+
+
+def test_a_study_without_protocols_has_no_panel(folder):
+    _edit(folder / SMOKE, (["protocols"], {}), (["tables"], ["table1"]))
+    study = load_study("smoke")
+    assert study.protocols == {"digits_mini": {}}
+    assert len(study.references("digits_mini")) == 3
+
+
+def test_priors_are_the_densities_with_a_formula(folder):
+    added = ["kde", "flow", "flow_matching", "aggregate_posterior", "second_stage_dai_wipf", "gmm10_sampled", "dp5"]
+    _edit(folder / SMOKE, (["densities"], ["standard_normal", "gaussian", "gmm10", *added]))
+    study = load_study("smoke")
+    closed = ("standard_normal", "gaussian", "gmm10", "kde", "flow", "aggregate_posterior", "gmm10_sampled", "dp5")
+    assert study.evaluation("digits_mini", "vae").priors == closed
+    posteriorless = tuple(name for name in closed if name != "aggregate_posterior")
+    assert study.evaluation("digits_mini", "rae_l2").priors == posteriorless
+
+
+def test_settings_of_metrics_reach_evaluation_and_floor(folder):
+    _edit(folder / "metrics.yaml", (["smoke", "prd_runs"], 7))
+    study = load_study("smoke")
+    assert study.evaluation("digits_mini", "vae").metrics.prd_runs == study.floor("digits_mini").metrics.prd_runs == 7
 
 
 # --- the weights are those of the searches ----------------------------------------------------------------
@@ -206,9 +283,31 @@ MISTAKES = [
     (SMOKE, ["n_images"], True, "studies/smoke.yaml.n_images: expected a whole number, found True"),
     (SMOKE, ["n_images"], 299.5, "studies/smoke.yaml.n_images: expected a whole number, found 299.5"),
     (SMOKE, ["n_images"], 301, "studies/smoke.yaml.n_images: 301 is more than the 300 test images of 'digits_mini'"),
-    (SMOKE, ["n_images"], 99, "studies/smoke.yaml.metrics.kernel_subset_size: 100 is above n_images, 99"),
-    (SMOKE, ["metrics", "neighbours"], 300, "studies/smoke.yaml.metrics.neighbours: 300"),
-    (SMOKE, ["metrics", "neighbors"], 3, "studies/smoke.yaml.metrics.neighbors: unknown key"),
+    (SMOKE, ["n_images"], 99, "metrics.yaml.smoke.kernel_subset_size: 100 is too many for n_images of studies/smoke.y"),
+    (SMOKE, ["metrics"], "smok", "studies/smoke.yaml.metrics: unknown settings of metrics 'smok'; did you mean 'smok"),
+    (SMOKE, ["metrics"], {"neighbours": 3}, "studies/smoke.yaml.metrics: expected text, found {'neighbours': 3}"),
+    (SMOKE, ["importance_samples"], -1, "studies/smoke.yaml.importance_samples: -1 must not be negative (0: none)"),
+    (SMOKE, ["importance_samples"], ..., "studies/smoke.yaml: missing importance_samples"),
+    (SMOKE, ["protocols"], ..., "studies/smoke.yaml: missing protocols"),
+    (SMOKE, ["protocols"], {}, "studies/smoke.yaml: protocols and the table 'protocols' need each other; found protoc"),
+    (SMOKE, ["tables"], ["table1"], "studies/smoke.yaml: protocols and the table 'protocols' need each other; found p"),
+    (SMOKE, ["protocols", "same"], {}, "studies/smoke.yaml.protocols.same: {} changes nothing of the study's own prot"),
+    (SMOKE, ["protocols", "same"], {"rounding": "round"}, "studies/smoke.yaml.protocols.same: {'rounding': 'round'} c"),
+    (SMOKE, ["protocols", "half", "n_image"], 9, "studies/smoke.yaml.protocols.half.n_image: unknown key 'n_image'; d"),
+    (SMOKE, ["protocols", "half", "rounding"], "up", "studies/smoke.yaml.protocols.half.rounding: 'up' is not one of"),
+    (SMOKE, ["protocols", "half", "extractor"], "x", "studies/smoke.yaml.protocols.half.extractor: 'x' is not one of"),
+    (SMOKE, ["protocols", "half", "n_images"], 301, "studies/smoke.yaml.protocols.half.n_images: 301 must lie between"),
+    (SMOKE, ["protocols", "half", "n_images"], 1, "studies/smoke.yaml.protocols.half.n_images: 1 must lie between 2 a"),
+    (SMOKE, ["protocols", "half", "n_images"], 0, "studies/smoke.yaml.protocols.half.n_images: 0 must be above 0"),
+    (SMOKE, ["protocols", "own"], {"n_images": 9}, "studies/smoke.yaml.protocols.own: 'own' is no name for a protocol"),
+    (SMOKE, ["protocols", "../x"], {"n_images": 9}, "studies/smoke.yaml.protocols.../x: '../x' is no name for a proto"),
+    (SMOKE, ["protocols", "Half"], {"n_images": 9}, "studies/smoke.yaml.protocols.Half: 'Half' is no name for a proto"),
+    ("metrics.yaml", ["smoke", "neighbours"], 300, "metrics.yaml.smoke.neighbours: 300 is too many for n_images of st"),
+    ("metrics.yaml", ["smoke", "coverage_neighbours"], 300, "metrics.yaml.smoke.coverage_neighbours: 300 is too many"),
+    ("metrics.yaml", ["smoke", "prd_clusters"], 601, "metrics.yaml.smoke.prd_clusters: 601 is above the 600 images of"),
+    ("metrics.yaml", ["smoke", "neighbors"], 3, "metrics.yaml.smoke.neighbors: unknown key"),
+    ("metrics.yaml", ["smoke", "half_samples"], ..., "metrics.yaml.smoke: missing half_samples"),
+    ("metrics.yaml", ["smoke"], ..., "studies/smoke.yaml.metrics: unknown settings of metrics 'smoke'"),
     (SMOKE, ["floor_split"], "test", "studies/smoke.yaml.floor_split: 'test' is not one of ['train', 'validation']"),
     (SMOKE, ["reference_split"], "validation", "studies/smoke.yaml.floor_split: 'validation' is the reference split"),
     (SMOKE, ["rows"], [], "studies/smoke.yaml.rows: is empty"),
@@ -376,7 +475,7 @@ def test_a_row_that_shows_a_density_its_model_cannot_have_is_refused(folder):
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "smok", "", "studies/smoke"])
 def test_a_study_that_does_not_exist_is_refused_with_those_that_do(name):
     with pytest.raises(
-        ConfigError, match=re.escape(f"unknown study {name!r}") + ".*Known: digits, embedded, "
+        ConfigError, match=re.escape(f"unknown study {name!r}") + ".*Known: densities, digits, embedded, "
     ) as error:
         load_study(name)
     assert "\n" not in str(error.value)
@@ -407,9 +506,9 @@ def test_a_name_that_would_leave_the_results_folder_is_refused(folder, file, lik
         load_study("smoke")
 
 
-@pytest.mark.parametrize("name", ["datasets", "Bad Name"])
+@pytest.mark.parametrize("name", ["datasets", "references", "Bad Name"])
 def test_a_study_whose_results_would_mix_with_others_is_refused(folder, name):
-    """results/datasets belongs to the data sets."""
+    """results/datasets belongs to the data sets, results/references to the real features of all studies."""
     shutil.copy(folder / SMOKE, folder / "studies" / f"{name}.yaml")
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=f"{name!r} cannot name a folder of results; rename the file"):
         load_study(name)

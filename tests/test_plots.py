@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rae_bench import plots, storage
+from rae_bench import plots, specs, storage
+from rae_bench.config import load_study
 
-KINDS = ["samples", "interpolations", "distances", "training", "codes"]
+KINDS = ["samples", "interpolations", "distances", "training", "codes", "components", "protocols"]
 DATASET = "digits_mini"
 SIZE = 32
 """Pixels of an image's side; a white pixel stands between two images."""
@@ -59,7 +60,8 @@ def test_every_figure_is_drawn_as_pdf_and_png(written, kind):
     folder = written[0]
     assert (folder / f"{kind}_{DATASET}.pdf").read_bytes().startswith(b"%PDF-")
     picture = plt.imread(folder / f"{kind}_{DATASET}.png")
-    assert picture.shape[1] > 1000  # 7.2 inches at 200 dots
+    # at 200 dots an inch: 7.2 inches, or one inch a model and 0.6
+    assert picture.shape[1] > (400 if kind == "components" else 1000)
     assert picture[:, :, :3].std() > 0.02  # not blank
 
 
@@ -80,7 +82,7 @@ def test_the_same_results_are_the_same_bytes(written):
 
 
 def test_captions_of_drawn_images_say_so(root, smoke_spec, smoke_frame, tmp_path):
-    drawn = replace(smoke_spec.datasets[DATASET], source=plots.specs.FaceRenderer("face_renderer"))
+    drawn = replace(smoke_spec.datasets[DATASET], source=specs.FaceRenderer("face_renderer"))
     plots.write(replace(smoke_spec, datasets={DATASET: drawn}), smoke_frame, root, tmp_path / "index.json")
     listed = json.loads((tmp_path / "index.json").read_text())
     assert all(figure["caption"].startswith("SYNTHETIC images. ") for figure in listed)
@@ -154,8 +156,8 @@ def test_training_curves_are_the_histories(smoke_spec, root):
 
 
 def test_codes_are_drawn_under_the_samples_of_each_density(smoke_spec, sheets):
-    axes = np.array(plots.code_views(smoke_spec, sheets).axes).reshape(3, 2)
-    for axis in axes.ravel():
+    axes = np.array(plots.code_views(smoke_spec, sheets, DATASET).axes).reshape(4, 2)
+    for axis in (*axes[:3].ravel(), axes[3, 0]):
         codes, samples = (points.get_offsets() for points in axis.collections)
         assert len(codes) == len(samples) == 300
         np.testing.assert_allclose(codes.mean(axis=0), 0, atol=1e-4)
@@ -163,6 +165,142 @@ def test_codes_are_drawn_under_the_samples_of_each_density(smoke_spec, sheets):
     # the first principal axis carries the largest share of the codes' variance, numpy's largest eigenvalue
     largest = np.linalg.eigvalsh(np.cov(sheets["vae"]["codes"].T))[-2:][::-1]
     np.testing.assert_allclose(np.var(first, axis=0, ddof=1), largest, rtol=1e-3)
+
+
+def test_a_model_without_a_density_shows_its_codes_alone(smoke_spec, sheets):
+    """Only VAE has a second stage; a density of no model at all leaves a row of codes."""
+    spec = replace(smoke_spec, densities=(*smoke_spec.densities, "aggregate_posterior"))
+    axes = np.array(plots.code_views(spec, sheets, DATASET).axes).reshape(5, 2)
+    assert [axis.get_ylabel() for axis in axes[:, 0]] == [
+        *("N(0,I)", "Gaussian", "GMM-10", "aggregate posterior", "second stage")
+    ]
+    assert [axis.get_title() for axis in axes[0]] == ["VAE", "RAE-L2"]
+    counts = [[len(axis.collections) for axis in row] for row in axes]
+    assert counts == [[2, 2], [2, 2], [2, 2], [1, 1], [2, 1]]
+    assert len(axes[4, 1].collections[0].get_offsets()) == 300
+
+
+# --- components -------------------------------------------------------------------------------------------
+
+MIXTURES = {
+    # model: density: metric: a value for each of two training seeds
+    "vae": {
+        "gmm1": {
+            "frechet_distance": [8, 10],
+            "log_likelihood_train": [-14, -16],
+            "log_likelihood_validation": [-15, -17],
+        },
+        "gmm10": {
+            "frechet_distance": [4, 6],
+            "log_likelihood_train": [-9, -11],
+            "log_likelihood_validation": [-11, -13],
+        },
+        "gmm10_sampled": {"frechet_distance": [90], "log_likelihood_train": [90], "log_likelihood_validation": [90]},
+        "dp10": {"frechet_distance": [3, 4], "log_likelihood_train": [-8, -9], "log_likelihood_validation": [-10, -11]},
+    },
+    "rae_l2": {
+        "gmm1": {"frechet_distance": [20, 20], "log_likelihood_train": [1, 1], "log_likelihood_validation": [0, 0]},
+        "gmm10": {"frechet_distance": [2, 2], "log_likelihood_train": [5, 5], "log_likelihood_validation": [3, 3]},
+    },
+}
+
+
+@pytest.fixture
+def mixtures(smoke_spec):
+    """A study of mixtures, and its frame."""
+    names = ("gmm1", "gmm10", "gmm10_sampled", "dp10", "gaussian")
+    fits = {name: load_study("densities").fit("digits", name).density for name in names}
+    frame = pd.DataFrame(
+        {"dataset": DATASET, "model": model, "density": density, "metric": metric, "train_seed": seed, "value": value}
+        for model, densities in MIXTURES.items()
+        for density, metrics in densities.items()
+        for metric, values in metrics.items()
+        for seed, value in enumerate(values)
+    )
+    return replace(smoke_spec, densities=names, fits={DATASET: fits}), frame
+
+
+def _lines(axis):
+    return [
+        (line.get_linestyle(), list(line.get_xdata()), list(line.get_ydata()))
+        for line in axis.lines
+        if len(line.get_xdata())
+    ]
+
+
+def test_components_are_drawn_by_number_a_line_a_kind_of_mixture(mixtures):
+    axes = np.array(plots.components(*mixtures, DATASET).axes).reshape(2, 2)
+    assert [axis.get_title() for axis in axes[0]] == ["VAE", "RAE-L2"]
+    assert _lines(axes[0, 0]) == [("-", [1, 10], [9, 5]), ("--", [10], [3.5])]
+    assert _lines(axes[1, 0]) == [
+        *(("-", [1, 10], [-15, -10]), ("-", [1, 10], [-16, -12])),
+        *(("--", [10], [-8.5]), ("--", [10], [-10.5])),
+    ]
+    assert _lines(axes[0, 1]) == [("-", [1, 10], [20, 2])]
+    assert _lines(axes[1, 1]) == [("-", [1, 10], [1, 5]), ("-", [1, 10], [0, 3])]
+    assert all(axis.get_xscale() == "log" for axis in axes.ravel())
+    assert [axis.get_yscale() for axis in axes[:, 0]] == ["log", "linear"]
+    assert axes[0, 0].get_ylim() == axes[0, 1].get_ylim()
+
+
+def test_the_band_of_components_is_the_spread_over_seeds(mixtures):
+    axis = plots.components(*mixtures, DATASET).axes[0]
+    outline = axis.collections[0].get_paths()[0].vertices
+    for count, mean in ((1, 9), (10, 5)):
+        edges = {round(y, 9) for x, y in outline if x == count}
+        assert edges == {round(mean - np.sqrt(2), 9), round(mean + np.sqrt(2), 9)}  # SD of two values 2 apart
+
+
+def test_components_of_a_single_model_are_one_column(mixtures):
+    spec, frame = mixtures
+    rows = {name: row for name, row in spec.rows.items() if row.model == "rae_l2"}
+    figure = plots.components(replace(spec, rows=rows, order=tuple(rows)), frame, DATASET)
+    assert [axis.get_title() for axis in figure.axes] == ["RAE-L2", ""]
+    assert _lines(figure.axes[0]) == [("-", [1, 10], [20, 2])]
+
+
+def test_the_smoke_studys_components_are_its_results(smoke_spec, smoke_frame):
+    axes = np.array(plots.components(smoke_spec, smoke_frame, DATASET).axes).reshape(2, 2)
+    for j, model in enumerate(("vae", "rae_l2")):
+        mine = smoke_frame[(smoke_frame["model"] == model) & (smoke_frame["density"] == "gmm10")].set_index("metric")
+        (upper,) = _lines(axes[0, j])
+        assert upper[1:] == ([10], [pytest.approx(mine.loc["frechet_distance", "value"].mean())])
+        for line, split in zip(_lines(axes[1, j]), ("train", "validation"), strict=True):
+            assert line[2] == [pytest.approx(mine.loc[f"log_likelihood_{split}", "value"].mean())]
+
+
+# --- protocols --------------------------------------------------------------------------------------------
+
+
+def test_protocols_show_every_rows_rank_in_columns_n_and_gmm(smoke_spec):
+    values = {
+        # VAE's N(0, I), 2sVAE's second stage, RAE-L2's Gaussian; the mixtures of VAE and RAE-L2
+        "own": ([1, 2, 3], [5, 6]),
+        "half": ([1, 3, 2], [6, 5]),
+        "truncated": ([2, 2, 1], [7, 8]),
+    }
+    shown = [("vae", "standard_normal"), ("vae", "second_stage"), ("rae_l2", "gaussian")]
+    shown += [("vae", "gmm10"), ("rae_l2", "gmm10")]
+    panel = pd.DataFrame(
+        {"dataset": DATASET, "model": model, "density": density, "protocol": protocol, "value": float(value)}
+        for protocol, (n, gmm) in values.items()
+        for (model, density), value in zip(shown, [*n, *gmm], strict=True)
+    )
+    own = smoke_spec.protocols[DATASET]
+    spec = replace(smoke_spec, protocols={DATASET: {name: own[name] for name in values}})
+    left, right = plots.protocols(spec, panel, DATASET).axes
+    for axis, rows in ((left, ["VAE", "2sVAE", "RAE-L2"]), (right, ["VAE", "RAE-L2"])):
+        assert [label.get_text() for label in axis.get_xticklabels()] == ["own", "half", "truncated"]
+        assert [label.get_text() for label in axis.get_yticklabels()] == rows
+    assert (left.get_title(), right.get_title()) == ("column N", "column GMM")
+    # one row of ranks after another, a protocol a column; a tie shares its ranks
+    assert [text.get_text() for text in left.texts] == ["1", "1", "2.5", "2", "3", "2.5", "3", "2", "1"]
+    assert [text.get_text() for text in right.texts] == ["1", "2", "1", "2", "1", "2"]
+
+
+def test_the_smoke_studys_protocols_are_its_five(smoke_spec, root):
+    axes = plots.protocols(smoke_spec, storage.read_frame(root / "protocols.parquet"), DATASET).axes
+    assert [len(axis.texts) for axis in axes] == [3 * 5, 2 * 5]
 
 
 def test_no_label_says_fid(smoke_spec, smoke_frame, root, sheets):

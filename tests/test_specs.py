@@ -1,5 +1,7 @@
 """Settings no stage could run with are refused by the dataclass that holds them."""
 
+from dataclasses import replace
+
 import pytest
 
 from rae_bench import specs
@@ -53,7 +55,19 @@ DATASET = {
     "seed": 0,
 }
 PATCHES = {"kind": "photo_patches", "train_end": 0.6, "validation_end": 0.8, "stride": 4, "min_sd": 12.0}
-METRICS = {"kernel_subsets": 5, "kernel_subset_size": 10, "neighbours": 3}
+METRICS = {
+    "kernel_subsets": 5,
+    "kernel_subset_size": 10,
+    "neighbours": 3,
+    "coverage_neighbours": 5,
+    "prd_clusters": 5,
+    "prd_angles": 101,
+    "prd_runs": 1,
+    "infinity_sizes": 3,
+    "half_samples": 2,
+    "seed": 0,
+}
+PROTOCOL = {"reference_split": "test", "rounding": "truncate", "extractor": "pixels", "n_images": 5}
 PLATEAU = {"kind": "plateau", "factor": 0.5, "patience": 5, "threshold": 0.0}
 
 VALID = {
@@ -79,6 +93,7 @@ VALID = {
     specs.PhotoPatches: PATCHES,
     specs.MnistSubset: {"kind": "mnist_subset", "padding": 2},
     specs.MetricSettings: METRICS,
+    specs.Protocol: PROTOCOL,
     specs.GaussianKL: {"kind": "kl", "weight": 1.0},
     specs.SquaredNorm: {"kind": "squared_norm", "weight": 1.0},
     specs.MMD: {"kind": "mmd", "weight": 1.0, "scales": [1.0]},
@@ -132,6 +147,18 @@ IMPOSSIBLE = [
     (specs.MnistSubset, "padding", -1),
     (specs.MetricSettings, "neighbours", 0),
     (specs.MetricSettings, "kernel_subset_size", 1),  # the unbiased estimate divides by n (n - 1)
+    (specs.MetricSettings, "kernel_subsets", 0),
+    (specs.MetricSettings, "coverage_neighbours", 0),
+    (specs.MetricSettings, "prd_clusters", 0),
+    (specs.MetricSettings, "prd_angles", 1),
+    (specs.MetricSettings, "prd_runs", 0),
+    (specs.MetricSettings, "infinity_sizes", 1),  # a line needs two points
+    (specs.MetricSettings, "half_samples", 1),  # an SD needs two values
+    (specs.MetricSettings, "seed", -1),
+    (specs.Protocol, "reference_split", "all"),
+    (specs.Protocol, "rounding", "floor"),
+    (specs.Protocol, "extractor", "inception"),
+    (specs.Protocol, "n_images", 0),
     (specs.GaussianKL, "weight", 0.0),
     (specs.SquaredNorm, "weight", 0.0),
     (specs.MMD, "weight", -1.0),
@@ -160,6 +187,26 @@ def test_impossible_settings_are_refused_by_name(kind, key, value):
 def test_a_kl_needs_a_posterior_with_a_density():
     with pytest.raises(ConfigError, match=r"^x\.latent: 'kl' needs a posterior with a density"):
         parse(specs.Objective, {**OBJECTIVE, "posterior": {"kind": "deterministic"}}, "x")
+
+
+def test_a_references_file_is_named_for_people_and_differs_with_every_setting():
+    made = specs.ReferenceSpec(
+        version=1,
+        dataset=parse(specs.DatasetSpec, DATASET, "x"),
+        split="test",
+        n_images=9,
+        extractor="pixels",
+        neighbours=5,
+        compute=specs.Compute("cpu", 1, "float32"),
+    )
+    changes = [
+        *({"version": 2}, {"split": "train"}, {"n_images": 8}, {"extractor": "digit_classifier"}, {"neighbours": 0}),
+        {"dataset": parse(specs.DatasetSpec, {**DATASET, "seed": 1}, "x")},
+        {"compute": specs.Compute("cpu", 2, "float32")},
+    ]
+    names = {replace(made, **change).name for change in changes} | {made.name}
+    assert len(names) == len(changes) + 1
+    assert made.name.startswith("test.9.pixels.")
 
 
 def test_only_drawn_images_are_synthetic():

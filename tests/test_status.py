@@ -53,6 +53,8 @@ def test_a_study_that_has_not_begun_waits(study, tmp_path):
     text = describe(study, tmp_path)
     assert _counts(text, "train") == {"done": 0, "running": 0, "failed": 0, "interrupted": 0, "waiting": 4}
     assert _counts(text, "fit")["waiting"] == 14
+    assert _counts(text, "floor")["waiting"] == 1
+    assert _counts(text, "protocols")["waiting"] == 4
     assert not any(tmp_path.iterdir())
 
 
@@ -69,7 +71,8 @@ def test_every_state_is_counted_and_told(study, jobs, tmp_path):
     assert "running: train digits_mini/vae/seed1, for 60 s, 3 of 10 epochs" in text
     assert "failed: train digits_mini/rae_l2/seed0: the loss is not finite" in text
     # at 120 s a training: 60 s of the running one and two more
-    assert "left: about 5.0 min with 1 at once, and collect, evaluate, figures, fit, reference, report, tables" in text
+    rest = "collect, evaluate, figures, fit, floor, protocols, reference, report, tables, none of which has finished"
+    assert f"left: about 5.0 min with 1 at once, and {rest} yet" in text
 
 
 def test_a_result_that_was_deleted_waits_again(study, jobs, tmp_path):
@@ -85,9 +88,26 @@ def test_a_finished_study_has_nothing_left(study, jobs, tmp_path):
 
 def test_the_finished_smoke_study_counts_every_job(smoke, study):
     text = describe(study, smoke.results)
-    done = {stage: _counts(text, stage)["done"] for stage in ("prepare", "reference", "train", "fit", "evaluate")}
-    assert done == {"prepare": 1, "reference": 1, "train": 4, "fit": 14, "evaluate": 4}
+    stages = {"prepare": 1, "reference": 5, "floor": 1, "train": 4, "fit": 14, "evaluate": 4, "protocols": 4}
+    assert {stage: _counts(text, stage)["done"] for stage in stages} == stages
     assert "failed" not in text.splitlines()[-1]
+
+
+def test_a_study_without_other_protocols_has_no_job_for_them(tmp_path):
+    text = describe(load_study("digits"), tmp_path)
+    assert _counts(text, "protocols") == {"done": 0, "running": 0, "failed": 0, "interrupted": 0, "waiting": 0}
+    assert "protocols" not in text.splitlines()[-1]
+
+
+def test_references_are_shared_by_studies_and_floors_are_not(tmp_path):
+    outputs = {}
+    for name in ("digits", "densities"):
+        jobs = study_jobs(load_study(name), tmp_path)
+        outputs[name] = {stage: {job.output for job in jobs if job.stage == stage} for stage in ("reference", "floor")}
+    assert outputs["digits"]["reference"] < outputs["densities"]["reference"]
+    assert all(path.parent == tmp_path / "references" / "digits" for path in outputs["densities"]["reference"])
+    assert outputs["digits"]["floor"] == {tmp_path / "digits" / "digits" / "floor.json"}
+    assert outputs["densities"]["floor"] == {tmp_path / "densities" / "digits" / "floor.json"}
 
 
 def test_costs_are_those_of_finished_jobs(study, jobs, tmp_path):
