@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 CONFIDENCE = 0.95
+PAIR = ["a", "b", "mean_difference", "low", "high", "n_seeds", "p_a_beats_b", "p_value"]
 
 
 def interval(difference: pd.Series) -> tuple[float, float, float]:
@@ -68,8 +69,8 @@ def pairs(samples: Mapping[str, pd.Series]) -> pd.DataFrame:
                 "p_value": p_value(seeds),
             }
         )
-    frame = pd.DataFrame(records)
-    frame["p_holm"] = holm(list(frame["p_value"])) if len(frame) else []
+    frame = pd.DataFrame(records, columns=PAIR)
+    frame["p_holm"] = holm(list(frame["p_value"]))
     return frame
 
 
@@ -85,7 +86,9 @@ def rank_agreement(ranked: pd.DataFrame) -> float:
 
 
 def kendall(one: pd.Series, two: pd.Series) -> float:
-    """Kendall's tau-b of two rankings of the same rows."""
+    """Kendall's tau-b of two rankings of the same rows; NaN for fewer than two rows."""
     from scipy import stats
 
+    if len(one) < 2:
+        return float("nan")
     return float(stats.kendalltau(one, two.reindex(one.index)).statistic)

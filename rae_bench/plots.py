@@ -350,11 +350,15 @@ def protocols(spec: specs.SummarySpec, panel: pd.DataFrame, dataset: str) -> Fig
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 0.25 * len(spec.rows) + 1.4), layout="constrained")
     for axis, column in zip(axes, ("n", "gmm"), strict=True):
         means = pd.DataFrame({name: protocol_means(spec, panel, dataset, name, column) for name in names})
+        axis.set(title=f"column {COLUMNS[column]}")
+        if means.empty:  # no row has the column
+            axis.set_axis_off()
+            continue
         ranked = means.rank()
         ranked.index = [spec.rows[str(name)].label for name in ranked.index]
         ranked.columns = [name.replace("_", " ") for name in names]
         sns.heatmap(ranked, annot=True, fmt="g", cmap="viridis_r", cbar=False, ax=axis, annot_kws={"size": 7})
-        axis.set(title=f"column {COLUMNS[column]}", xlabel="", ylabel="")
+        axis.set(xlabel="", ylabel="")
         axis.tick_params(axis="y", rotation=0)
         axis.tick_params(axis="x", rotation=60)
     return figure

@@ -525,8 +525,8 @@ def ranking_table(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str) ->
         [
             f"Over {ranked.shape[1]} pairs of training and sample seed. Two of them rank the rows alike with Kendall's"
             f" tau {agreement:.2f} (mean over pairs of seeds)."
-            if ranked.shape[1] > 1
-            else "One seed: no stability is known.",
+            if not np.isnan(agreement)
+            else "One row or one seed: no stability is known.",
             f"Beats: paired t-test over training seeds, p < {LEVEL:g}; after correction: Holm's, over all"
             f" {len(compared)} pairs (comparisons_{dataset}.csv).",
         ],
@@ -568,9 +568,9 @@ def protocol_table(spec: specs.SummarySpec, panel: pd.DataFrame, dataset: str) -
             means = protocol_means(spec, panel, dataset, name, column)
             base = protocol_means(spec, panel, dataset, OWN, column)
             tau = kendall(base, means)
-            first = spec.rows[str(means.idxmin())].label
+            first = spec.rows[str(means.idxmin())].label if len(means) else "–"
             records.append({"dataset": dataset, "protocol": name, "column": column, "tau": tau, "first": first})
-            texts += [f"{tau:.2f}", first]
+            texts += ["–" if np.isnan(tau) else f"{tau:.2f}", first]
         rows.append(texts)
     return Table(
         f"protocols_{dataset}",

@@ -296,6 +296,10 @@ def test_protocols_show_every_rows_rank_in_columns_n_and_gmm(smoke_spec):
     # one row of ranks after another, a protocol a column; a tie shares its ranks
     assert [text.get_text() for text in left.texts] == ["1", "1", "2.5", "2", "3", "2.5", "3", "2", "1"]
     assert [text.get_text() for text in right.texts] == ["1", "2", "1", "2", "1", "2"]
+    two = {"two_stage_vae": spec.rows["two_stage_vae"]}  # without column GMM
+    left, right = plots.protocols(replace(spec, rows=two, order=tuple(two)), panel, DATASET).axes
+    assert [text.get_text() for text in left.texts] == ["1", "1", "1"]
+    assert (len(right.texts), right.axison) == (0, False)
 
 
 def test_the_smoke_studys_protocols_are_its_five(smoke_spec, root):

@@ -416,7 +416,15 @@ def test_one_seed_ranks_without_a_word_on_stability(spec, frame, tmp_path):
     table = _build(one, frame[frame["train_seed"] == 0], tmp_path, "comparisons")["ranking_digits_mini"]
     assert [row[2] for row in table.rows] == ["1.0", "2.0", "3.0"]
     assert {tuple(row[-2:]) for row in table.rows} == {("0", "0")}
-    assert table.notes[0] == "One seed: no stability is known."
+    assert table.notes[0] == "One row or one seed: no stability is known."
+
+
+def test_a_single_row_is_first_and_beats_nobody(spec, frame, tmp_path):
+    one = replace(spec, rows={"vae": ROWS["vae"]}, order=("vae",))
+    built = _build(one, frame, tmp_path, "comparisons")
+    assert built["ranking_digits_mini"].rows == [["VAE (GMM-10)", "50.0 ± 10.0", "1.0", "1 to 1", "1.00", "0", "0"]]
+    assert built["ranking_digits_mini"].notes[0] == "One row or one seed: no stability is known."
+    assert built["comparisons_digits_mini"].rows == [["VAE", "–"]]
 
 
 def test_comparisons_say_how_often_the_row_beats_the_column(spec, rivals, tmp_path):
@@ -619,6 +627,12 @@ def test_protocols_say_what_they_change_and_which_rankings_they_keep(panelled, f
         ["validation", "reference_split validation", "-1.00", "RAE & co", "-1.00", "RAE & co"],
     ]
     assert table.notes[-1] == "Own: reference_split test, rounding round, extractor digit_classifier, n_images 300."
+
+
+def test_a_column_that_no_row_has_is_a_dash_under_every_protocol(panelled, frame, tmp_path):
+    alone = replace(panelled, rows={"two": ROWS["two"]}, order=("two",))
+    rows = _build(alone, frame, tmp_path, "protocols")["protocols_digits_mini"].rows
+    assert [row[2:] for row in rows] == [["–", "2sVAE", "–", "–"]] * 5
 
 
 def test_the_protocols_csv_holds_taus_in_full(panelled, frame, tmp_path):
