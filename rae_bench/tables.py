@@ -16,7 +16,7 @@ from rae_bench.claims import claims_table
 from rae_bench.comparisons import kendall, pairs, rank_agreement, ranks
 from rae_bench.config import OWN, POINT
 from rae_bench.rendering import Table, latex, markdown
-from rae_bench.results import warnings
+from rae_bench.results import HALF_SD, warnings
 
 COLUMNS = {
     "reconstruction": "Rec.",
@@ -417,7 +417,8 @@ def density_table(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, me
             *_synthetic_notes(spec, dataset),
             f"Mean ± SD over {len(spec.train_seeds)} training seeds.",
             "Comparable within a column only: another model has other codes. Kernel bandwidths, flows and second stages"
-            " chose their bandwidth or epoch on these same validation codes. –: no closed form.",
+            " chose their bandwidth or epoch on these same validation codes. Densities fitted to draws from posteriors"
+            " are judged on draws, not comparable with the others. –: no likelihood.",
         ]
     else:
         notes = _measured_notes(spec, frame, dataset, metric)
@@ -618,13 +619,15 @@ def _measured_notes(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, 
     label = first["extractor_label"]
     floor = float(first["floor"]) * SCALE.get(metric, 1.0)
     floor_sd = "" if np.isnan(first["floor_sd"]) else f" ± {first['floor_sd']:.2g} (half-sampling SD)"
+    half = frame.loc[(frame["dataset"] == dataset) & (frame["metric"] == HALF_SD.get(metric)), "value"]
+    sampling = f" Sampling SD of one cell, one seed (half-sampling, median of cells): {half.median():.2g}."
     return [
         *_synthetic_notes(spec, dataset),
         f"Mean ± SD over {len(spec.train_seeds)} training seeds. {first['n_generated']:,} generated images a cell,"
         f" {first['n_reference']:,} {spec.reference_split} images as reference. Features: {first['extractor']}."
         + (" Not comparable with FID." if metric == "frechet_distance" and label != specs.INCEPTION_LABEL else ""),
         f"Real against real ({spec.floor_split} against {spec.reference_split}, same counts): {floor:.4g}{floor_sd}."
-        " Rec. is paired with its own reference images and may lie below that.",
+        " Rec. is paired with its own reference images and may lie below that." + (sampling if len(half) else ""),
     ]
 
 
