@@ -45,3 +45,26 @@ def test_what_is_no_matrix_of_two_rows_is_an_error(shape):
 def test_whole_numbers_are_no_features():
     with pytest.raises(MetricError, match="real features are uint8; expected floating point"):
         Reference.of(np.zeros((5, 3), dtype=np.uint8), 0)
+
+
+@pytest.mark.parametrize(("n", "d"), [(50, 4), (10, 30)])
+def test_a_reference_survives_its_arrays(n, d):
+    reference = Reference.of(features(n, d), 3)
+    again = Reference.restore(reference.arrays())
+    for name in ("features", "mean", "covariance", "factor"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(reference, name))
+    np.testing.assert_array_equal(again.pairs.squared_radii, reference.pairs.squared_radii)
+    assert again.pairs.kernel_mean == reference.pairs.kernel_mean
+
+
+@pytest.mark.parametrize(("n", "d"), [(50, 4), (10, 30)])
+def test_the_factor_is_one_of_the_covariance(n, d):
+    """F Fᵀ = Σ, with as many columns as there are images where these are fewer than features."""
+    reference = Reference.of(features(n, d), 0)
+    assert reference.factor.shape == (d, min(n, d))
+    np.testing.assert_allclose(reference.factor @ reference.factor.T, np.cov(reference.features.T), atol=1e-6)
+
+
+def test_distances_are_kept_to_the_nearest_others():
+    kept = Reference.of(np.array([[0.0], [1], [3], [7]]), 2).pairs.squared_radii
+    np.testing.assert_allclose(kept, [[1, 9], [1, 4], [4, 9], [16, 36]])
