@@ -221,6 +221,7 @@ def table1(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: s
         bold,
         [
             *_measured_notes(spec, frame, dataset, metric),
+            "Rec. is paired with its own reference images and may lie below real against real.",
             f"Bold: within {LEAD:g} pooled SDs of the column's best.",
             *_warning_notes(frame, dataset, metric),
             *(_row_notes(spec) if name == "table1" else []),
@@ -627,7 +628,7 @@ def _measured_notes(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, 
         f" {first['n_reference']:,} {spec.reference_split} images as reference. Features: {first['extractor']}."
         + (" Not comparable with FID." if metric == "frechet_distance" and label != specs.INCEPTION_LABEL else ""),
         f"Real against real ({spec.floor_split} against {spec.reference_split}, same counts): {floor:.4g}{floor_sd}."
-        " Rec. is paired with its own reference images and may lie below that." + (sampling if len(half) else ""),
+        + (sampling if len(half) else ""),
     ]
 
 
