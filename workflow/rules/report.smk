@@ -9,9 +9,7 @@ localrules:
 
 
 # The panel of protocols, where the study has one.
-PANEL = (
-    {"panel": "results/{study}/protocols.parquet"} if study.file.protocols else {}
-)
+PANEL = {"panel": "results/{study}/protocols.parquet"} if study.file.protocols else {}
 
 
 rule collect:
@@ -19,8 +17,8 @@ rule collect:
         runs=every_run("metrics.parquet"),
         panels=every_run("protocols.parquet") if study.file.protocols else [],
     output:
-        metrics="results/{study}/metrics.parquet",
         **PANEL,
+        metrics="results/{study}/metrics.parquet",
     log:
         "results/{study}/logs/collect.log",
     conda:
@@ -35,8 +33,8 @@ rule collect:
 
 rule tables:
     input:
-        metrics="results/{study}/metrics.parquet",
         **PANEL,
+        metrics="results/{study}/metrics.parquet",
     output:
         index="results/{study}/tables/index.json",
     log:
@@ -52,8 +50,8 @@ rule tables:
 
 rule figures:
     input:
-        metrics="results/{study}/metrics.parquet",
         **PANEL,
+        metrics="results/{study}/metrics.parquet",
         sheets=every_run("sheets.safetensors"),
         histories=every_run("history.parquet"),
     output:
