@@ -88,8 +88,8 @@ def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path)
                 ),
                 (
                     "codes",
-                    f"{synthetic}{data.label}: codes of {spec.reference_split} images (grey) and samples of each"
-                    f" density (colour) along the codes' first two principal axes (training seed {seed}).",
+                    f"{synthetic}{data.label}: codes of {spec.reference_split} images (grey) and samples of one density"
+                    f" of each kind (colour) along the codes' first two principal axes (training seed {seed}).",
                     lambda sheets=sheets, dataset=dataset: code_views(spec, sheets, dataset),  # type: ignore[misc]
                 ),
             ]
@@ -257,10 +257,23 @@ def training_curves(spec: specs.SummarySpec, root: Path, dataset: str) -> Figure
     return figure
 
 
+def shown_densities(spec: specs.SummarySpec, dataset: str) -> list[str]:
+    """One density of each kind, in the study's order: those that table rows show, else the last listed of the kind."""
+    in_rows = {density for row in spec.rows.values() for density in (row.n, row.gmm)}
+    chosen: dict[type, list[str]] = {}
+    for name in density_order(spec, dataset):
+        of_kind = chosen.setdefault(type(spec.fits[dataset][name]), [])
+        if not in_rows.intersection(of_kind):
+            of_kind.clear()
+        if name in in_rows or not of_kind:
+            of_kind.append(name)
+    return [name for name in density_order(spec, dataset) if any(name in names for names in chosen.values())]
+
+
 def code_views(spec: specs.SummarySpec, sheets: dict[str, Sheets], dataset: str) -> Figure:
-    """A panel per model and density: codes in grey, samples in colour, along the codes' two principal axes."""
+    """A panel per model and kind of density: codes in grey, samples in colour, along the codes' two principal axes."""
     models = model_labels(spec)
-    densities = density_order(spec, dataset)
+    densities = shown_densities(spec, dataset)
     figure, axes = plt.subplots(
         len(densities),
         len(models),
@@ -269,6 +282,7 @@ def code_views(spec: specs.SummarySpec, sheets: dict[str, Sheets], dataset: str)
         layout="constrained",
     )
     colours = sns.color_palette("husl", len(densities))
+    grey = (0.6, 0.6, 0.6)
     for j, (model, label) in enumerate(models.items()):
         codes = sheets[model]["codes"]
         centre = codes.mean(axis=0)
@@ -277,10 +291,10 @@ def code_views(spec: specs.SummarySpec, sheets: dict[str, Sheets], dataset: str)
         reach = 1.3 * np.abs(flat).max(axis=0)
         for i, density in enumerate(densities):
             axis = axes[i, j]
-            axis.scatter(*flat.T, s=0.8, color="0.6", linewidths=0, rasterized=True)
-            if f"codes.{density}" in sheets[model]:
-                drawn = (sheets[model][f"codes.{density}"] - centre) @ axes2
-                axis.scatter(*drawn.T, s=0.8, color=colours[i], linewidths=0, alpha=0.7, rasterized=True)
+            drawn = (sheets[model].get(f"codes.{density}", codes[:0]) - centre) @ axes2
+            # one collection a panel: each is rasterised in a picture of the whole figure's size
+            points, tints = np.concatenate([flat, drawn]), [grey] * len(flat) + [colours[i]] * len(drawn)
+            axis.scatter(*points.T, s=0.8, c=tints, linewidths=0, alpha=0.8, rasterized=True)
             axis.set(xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]), xticks=[], yticks=[])
             if i == 0:
                 axis.set_title(label)
@@ -360,5 +374,5 @@ def protocols(spec: specs.SummarySpec, panel: pd.DataFrame, dataset: str) -> Fig
         sns.heatmap(ranked, annot=True, fmt="g", cmap="viridis_r", cbar=False, ax=axis, annot_kws={"size": 7})
         axis.set(xlabel="", ylabel="")
         axis.tick_params(axis="y", rotation=0)
-        axis.tick_params(axis="x", rotation=60)
+        plt.setp(axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     return figure

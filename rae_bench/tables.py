@@ -370,6 +370,8 @@ def density_label(name: str) -> str:
     fixed |= {"second_stage": "second stage", "second_stage_dai_wipf": "second stage (Dai and Wipf)", "kde": "KDE"}
     if name in fixed:
         return fixed[name]
+    if name.endswith("_sampled"):
+        return f"{density_label(name.removesuffix('_sampled'))} of draws"
     kind, number = name.rstrip("0123456789"), name[len(name.rstrip("0123456789")) :]
     return {"gmm": "GMM-", "dp": "DP-"}[kind] + number if kind in ("gmm", "dp") and number else name.replace("_", " ")
 

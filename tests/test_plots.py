@@ -158,10 +158,12 @@ def test_training_curves_are_the_histories(smoke_spec, root):
 def test_codes_are_drawn_under_the_samples_of_each_density(smoke_spec, sheets):
     axes = np.array(plots.code_views(smoke_spec, sheets, DATASET).axes).reshape(4, 2)
     for axis in (*axes[:3].ravel(), axes[3, 0]):
-        codes, samples = (points.get_offsets() for points in axis.collections)
-        assert len(codes) == len(samples) == 300
-        np.testing.assert_allclose(codes.mean(axis=0), 0, atol=1e-4)
-    first = axes[0, 0].collections[0].get_offsets()
+        (points,) = axis.collections
+        assert len(points.get_offsets()) == len(points.get_facecolors()) == 2 * 300
+        np.testing.assert_allclose(points.get_offsets()[:300].mean(axis=0), 0, atol=1e-4)
+        assert len(np.unique(points.get_facecolors()[:300], axis=0)) == 1
+        assert not np.array_equal(points.get_facecolors()[0], points.get_facecolors()[300])
+    first = axes[0, 0].collections[0].get_offsets()[:300]
     # the first principal axis carries the largest share of the codes' variance, numpy's largest eigenvalue
     largest = np.linalg.eigvalsh(np.cov(sheets["vae"]["codes"].T))[-2:][::-1]
     np.testing.assert_allclose(np.var(first, axis=0, ddof=1), largest, rtol=1e-3)
@@ -169,15 +171,27 @@ def test_codes_are_drawn_under_the_samples_of_each_density(smoke_spec, sheets):
 
 def test_a_model_without_a_density_shows_its_codes_alone(smoke_spec, sheets):
     """Only VAE has a second stage; a density of no model at all leaves a row of codes."""
-    spec = replace(smoke_spec, densities=(*smoke_spec.densities, "aggregate_posterior"))
+    nobody = specs.AggregatePosterior("aggregate_posterior", "sample", specs.AllImages("all"))
+    fits = {DATASET: {**smoke_spec.fits[DATASET], "aggregate_posterior": nobody}}
+    spec = replace(smoke_spec, densities=(*smoke_spec.densities, "aggregate_posterior"), fits=fits)
     axes = np.array(plots.code_views(spec, sheets, DATASET).axes).reshape(5, 2)
     assert [axis.get_ylabel() for axis in axes[:, 0]] == [
         *("N(0,I)", "Gaussian", "GMM-10", "aggregate posterior", "second stage")
     ]
     assert [axis.get_title() for axis in axes[0]] == ["VAE", "RAE-L2"]
-    counts = [[len(axis.collections) for axis in row] for row in axes]
-    assert counts == [[2, 2], [2, 2], [2, 2], [1, 1], [2, 1]]
-    assert len(axes[4, 1].collections[0].get_offsets()) == 300
+    counts = [[len(axis.collections[0].get_offsets()) for axis in row] for row in axes]
+    assert counts == [[600, 600], [600, 600], [600, 600], [300, 300], [600, 300]]
+
+
+def test_codes_are_shown_under_one_density_of_each_kind(smoke_spec):
+    """What rows show of the kind, else its last: of mixtures ten components, of Dirichlet mixtures the most."""
+    study = load_study("densities")
+    spec = study.summary()
+    assert plots.shown_densities(spec, "digits") == [
+        *("standard_normal", "gaussian", "gmm10", "dp200", "kde", "aggregate_posterior", "flow", "flow_matching"),
+        *("second_stage_dai_wipf", "second_stage"),
+    ]
+    assert plots.shown_densities(smoke_spec, DATASET) == ["standard_normal", "gaussian", "gmm10", "second_stage"]
 
 
 # --- components -------------------------------------------------------------------------------------------

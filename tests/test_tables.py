@@ -539,7 +539,7 @@ def test_grids_of_drawn_images_say_so_first(grid, spec, tmp_path):
     ("name", "label"),
     [
         *(("standard_normal", "N(0,I)"), ("gmm200", "GMM-200"), ("dp5", "DP-5"), ("kde", "KDE")),
-        *(("gmm10_sampled", "gmm10 sampled"), ("aggregate_posterior", "aggregate posterior"), ("flow", "flow")),
+        *(("gmm10_sampled", "GMM-10 of draws"), ("aggregate_posterior", "aggregate posterior"), ("flow", "flow")),
         ("second_stage_dai_wipf", "second stage (Dai and Wipf)"),
     ],
 )
