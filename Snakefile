@@ -52,8 +52,10 @@ onstart:
 
 onsuccess:
     shell(
-        "python -m rae_bench costs {study.name} --cores {workflow.cores} --since {started}".format(
-            study=study, workflow=workflow, started=started
+        "python -m rae_bench costs {study.name} --cores {cores} --since {started}".format(
+            study=study,
+            cores=workflow.resource_settings.cores or 0,  # none of this machine's on a cluster
+            started=started,
         )
     )
 

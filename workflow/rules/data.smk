@@ -10,8 +10,8 @@ rule prepare:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=growing(3000),
+        runtime=growing(30),
     params:
         spec=lambda wc: to_json(study.preparation(wc.dataset)),
     shell:
@@ -30,8 +30,8 @@ rule reference:
     threads: study.file.compute.threads
     resources:
         gpu=study.gpus,
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=growing(3000),
+        runtime=growing(30),
     params:
         spec=lambda wc: to_json(study.references(wc.dataset)[wc.reference]),
     shell:
@@ -53,8 +53,8 @@ rule floor:
         "../../environment.yml"
     threads: study.file.compute.threads
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=growing(3000),
+        runtime=growing(30),
     params:
         spec=lambda wc: to_json(study.floor(wc.dataset)),
     shell:

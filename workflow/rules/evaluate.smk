@@ -23,8 +23,8 @@ rule evaluate:
     threads: study.file.compute.threads
     resources:
         gpu=study.gpus,
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=growing(3000),
+        runtime=growing(60),
     params:
         spec=lambda wc: to_json(study.evaluation(wc.dataset, wc.model)),
         densities=f"{RUN}/densities",
@@ -59,8 +59,8 @@ rule protocols:
     threads: study.file.compute.threads
     resources:
         gpu=study.gpus,
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=growing(3000),
+        runtime=growing(60),
     params:
         spec=lambda wc: to_json(study.protocol_panel(wc.dataset, wc.model)),
         densities=f"{RUN}/densities",

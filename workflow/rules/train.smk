@@ -16,8 +16,8 @@ rule train:
     threads: study.file.compute.threads
     resources:
         gpu=study.gpus,
-        mem_mb=3000,
-        runtime=240,
+        mem_mb=growing(3000),
+        runtime=growing(240),
     params:
         spec=lambda wc: to_json(study.training(wc.dataset, wc.model)),
     shell:
@@ -36,8 +36,8 @@ rule fit:
         "../../environment.yml"
     threads: study.file.compute.threads
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=growing(3000),
+        runtime=growing(60),
     params:
         spec=lambda wc: to_json(study.fit(wc.dataset, wc.density)),
     shell:
