@@ -54,7 +54,8 @@ onsuccess:
     shell(
         "python -m rae_bench costs {study.name} --cores {cores} --since {started}".format(
             study=study,
-            cores=workflow.resource_settings.cores or 0,  # none of this machine's on a cluster
+            cores=workflow.resource_settings.cores
+            or 0,  # none of this machine's on a cluster
             started=started,
         )
     )
