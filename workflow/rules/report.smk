@@ -8,8 +8,10 @@ localrules:
     report,
 
 
-# The panel of protocols, where the study has one.
-PANEL = {"panel": "results/{study}/protocols.parquet"} if study.file.protocols else {}
+# What `collect` gathers: every run's metrics, and every run's panel of protocols where the study has one.
+COLLECTED = {"metrics": "results/{study}/metrics.parquet"}
+if study.file.protocols:
+    COLLECTED["panel"] = "results/{study}/protocols.parquet"
 
 
 rule collect:
@@ -17,8 +19,7 @@ rule collect:
         runs=every_run("metrics.parquet"),
         panels=every_run("protocols.parquet") if study.file.protocols else [],
     output:
-        **PANEL,
-        metrics="results/{study}/metrics.parquet",
+        **COLLECTED,
     log:
         "results/{study}/logs/collect.log",
     conda:
@@ -33,8 +34,7 @@ rule collect:
 
 rule tables:
     input:
-        **PANEL,
-        metrics="results/{study}/metrics.parquet",
+        **COLLECTED,
     output:
         index="results/{study}/tables/index.json",
     log:
@@ -50,8 +50,7 @@ rule tables:
 
 rule figures:
     input:
-        **PANEL,
-        metrics="results/{study}/metrics.parquet",
+        **COLLECTED,
         sheets=every_run("sheets.safetensors"),
         histories=every_run("history.parquet"),
     output:
