@@ -143,13 +143,14 @@ def floor(options: argparse.Namespace) -> None:
     with jobs.running("floor", to_plain(spec), reads, {"floor": options.floor}):
         (real, about), (other, _), (training, _) = (_reference(reads[name]) for name in list(reads)[1:])
         values = measure(real, other.features, spec.metrics, is_fid=specs.is_fid(spec.extractor))
-        values["nearest_training_ratio"] = Training.of(training.features, real.features).ratio(other.features)
+        copies = Training.of(training.features, real.features)
+        values["nearest_training_ratio"] = copies.ratio(other.features)
         folder = options.manifest.parent
         if spec.has_factors:
             values |= attribute_metrics(datasets.load_split(folder, spec.floor_split)[: spec.n_images])
         images = datasets.load_split(folder, spec.reference_split)[: spec.n_images]
         pca = pca_squared_error(datasets.load_split(folder, "train"), images, spec.pca_components, seed=0)
-        found = {"values": values, "pca_squared_error": pca, "n_features": real.features.shape[1], **about}
+        found = {"values": values, "pca_squared_error": pca, "training_distance": copies.typical, **about}
         storage.write_json(options.floor, found)
 
 
@@ -266,7 +267,7 @@ def evaluate(options: argparse.Namespace) -> None:
         images = datasets.load_split(folder, spec.reference_split)[: spec.n_images]
         if labels is not None:
             labels = labels[: spec.n_images]
-        copies = Training.of(training.features, real.features)
+        copies = Training(training.features, floor_values["training_distance"])
         evaluated = run(spec, model, fitted, real, copies, images, labels, extractor, options.seed)
         context = results.Context(
             study=options.study,

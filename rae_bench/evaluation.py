@@ -119,12 +119,14 @@ def score_protocols(
         for sample_seed in spec.sample_seeds:
             most = max(protocol.n_images for protocol in spec.protocols.values())
             drawn = densities[name].sample(most, numpy_generator(seed, "sample", name, sample_seed))
+            made: dict[str, Images] = {}
             features: dict[tuple[str, str], npt.NDArray[np.float32]] = {}
             for key, protocol in spec.protocols.items():
                 way = (protocol.rounding, protocol.extractor)
+                if protocol.rounding not in made:
+                    made[protocol.rounding] = generation.decode(model, drawn, protocol.rounding)
                 if way not in features:
-                    made = generation.decode(model, drawn, protocol.rounding)
-                    features[way] = extractors[protocol.extractor](made)
+                    features[way] = extractors[protocol.extractor](made[protocol.rounding])
                 distance = frechet_distance(references[key], features[way][: protocol.n_images])
                 rows.append({**_row("sample", name, sample_seed, "frechet_distance", distance), "protocol": key})
     return rows
