@@ -50,12 +50,12 @@ onstart:
         os._exit(1)
 
 
+# On a cluster no cores of this machine are given, and no share of them is told.
 onsuccess:
     shell(
         "python -m rae_bench costs {study.name} --cores {cores} --since {started}".format(
             study=study,
-            cores=workflow.resource_settings.cores
-            or 0,  # none of this machine's on a cluster
+            cores=workflow.resource_settings.cores or 0,
             started=started,
         )
     )

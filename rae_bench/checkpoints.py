@@ -50,7 +50,9 @@ class Checkpoint:
         try:
             interval = float(text)
         except ValueError:
-            raise CheckpointError(f"{INTERVAL}: expected a number of seconds, found {text!r}") from None
+            interval = -1.0
+        if not interval >= 0:  # not a number, too
+            raise CheckpointError(f"{INTERVAL}: expected seconds, 0 or more, found {text!r}")
         made = cls(output.parent / "state" / f"{output.stem}.safetensors", fingerprint, interval)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, made._ask)

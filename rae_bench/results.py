@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from rae_bench import __version__
+from rae_bench.specs import IMAGES_PER_FEATURE
 
 KEYS = ["study", "dataset", "model", "train_seed", "image_set", "density", "sample_seed", "metric"]
 """What tells one row from another."""
@@ -39,8 +40,6 @@ HALF_SD = {"frechet_distance": "frechet_distance_half_sd"}
 """Which metric holds another one's sampling SD."""
 FLOOR_SDS = 3.0
 """A distance so many SDs below the floor is better than real images: a leak, or images paired with the reference."""
-PER_FEATURE = 2
-"""Fewer images a feature than this give a poor covariance: Fréchet distances are then mostly bias."""
 
 
 class ResultError(RuntimeError):
@@ -139,10 +138,10 @@ def warnings(frame: pd.DataFrame) -> list[str]:
     found = []
     for dataset, mine in frame.groupby("dataset", sort=False):
         first = mine.iloc[0]
-        if first["n_generated"] < PER_FEATURE * first["n_features"]:
+        if first["n_generated"] < IMAGES_PER_FEATURE * first["n_features"]:
             found.append(
                 f"{dataset}: {first['n_generated']} images for {first['n_features']} features, fewer than"
-                f" {PER_FEATURE} a feature: Fréchet distances hold much bias, the same for all only at equal counts"
+                f" {IMAGES_PER_FEATURE} a feature: Fréchet distances are biased, alike only at equal counts"
             )
         unpaired = mine["image_set"].isin(["sample", "interpolation"])
         low = unpaired & (mine["value"] < mine["floor"] - FLOOR_SDS * mine["floor_sd"])

@@ -11,13 +11,12 @@ product, and no error from empty directions where there are fewer images than fe
 import numpy as np
 import numpy.typing as npt
 
+from rae_bench import specs
 from rae_bench.metrics import fidelity
 from rae_bench.metrics.errors import MetricError
 from rae_bench.metrics.reference import Float64, Reference, factor_of, moments
 from rae_bench.rng import numpy_generator
 
-IMAGES_PER_FEATURE = 2
-"""Below so many images a feature the covariance is too poor for a line in 1/n, and for much else: tables warn."""
 AGREEMENT = 1e-3
 """How near torch-fidelity's FID must come to ours, relative above 1: it takes eigenvalues of a general matrix."""
 
@@ -61,11 +60,11 @@ def frechet_infinity(real: Features, fake: Features, sizes: int, seed: int) -> f
     """The distance extrapolated to infinitely many images on both sides; None where there are too few images for it.
 
     Both sets are cut, at random, to each of `sizes` equal counts, evenly spaced in 1/n between the smallest that
-    carries a covariance (IMAGES_PER_FEATURE per feature, and at least a tenth) and all; disjoint cuts of one count
+    carries a covariance (specs.IMAGES_PER_FEATURE, and at least a tenth) and all; disjoint cuts of one count
     are averaged. The intercept at 1/n = 0 of the least-squares line through them is the value.
     """
     n = min(len(real), len(fake))
-    least = max(IMAGES_PER_FEATURE * real.shape[1], n // 10)
+    least = max(specs.IMAGES_PER_FEATURE * real.shape[1], n // 10)
     if n < 2 * least:
         return None
     counts = np.rint(1 / np.linspace(1 / least, 1 / n, sizes)).astype(int)

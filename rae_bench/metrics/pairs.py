@@ -44,7 +44,7 @@ def own_pairs(features: npt.NDArray[np.floating], neighbours: int) -> OwnPairs:
     """
     n, d = features.shape
     if n <= neighbours:
-        raise MetricError(f"neighbours is {neighbours}, but a set has only {n} images")
+        raise MetricError(f"neighbours is {neighbours}, but a set has only {n} images; {neighbours + 1} are needed")
     radii, total = np.empty((n, neighbours)), 0.0
     if not neighbours:
         return OwnPairs(radii, float("nan"))
@@ -66,7 +66,8 @@ def pair_metrics(real: "Reference", fake: npt.NDArray[np.floating], settings: sp
     """
     k, wide = settings.neighbours, settings.coverage_neighbours
     if max(k, wide) > real.pairs.squared_radii.shape[1]:
-        raise MetricError(f"the reference keeps {real.pairs.squared_radii.shape[1]} neighbours, {max(k, wide)} needed")
+        kept = real.pairs.squared_radii.shape[1]
+        raise MetricError(f"the reference keeps {kept} neighbours, {max(k, wide)} needed; build it with as many")
     n, m, d = len(real.features), len(fake), fake.shape[1]
     own = own_pairs(fake, k)
     real_radii, wide_radii = real.pairs.squared_radii[:, k - 1], real.pairs.squared_radii[:, wide - 1]

@@ -32,7 +32,7 @@ def prd(real: Reference, fake: npt.NDArray[np.floating], settings: specs.MetricS
 
     n = min(len(real.features), len(fake))
     if 2 * n < settings.prd_clusters:
-        raise MetricError(f"prd_clusters is {settings.prd_clusters}, but there are only {2 * n} images")
+        raise MetricError(f"prd_clusters is {settings.prd_clusters}, but there are only {2 * n} images; use fewer")
     rng = numpy_generator(settings.seed, "prd")
     chosen = [
         features if len(features) == n else features[np.sort(rng.permutation(len(features))[:n])]
