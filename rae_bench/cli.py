@@ -1,35 +1,22 @@
-"""One subcommand per stage: parse paths, load, call one function, save; no decisions. Also `status` and `score`.
-
-Heavy modules are imported inside the subcommand that needs them, after the number of threads has been set: the
-libraries read it when they load.
-"""
+"""The command line: one subcommand per stage of the workflow (`rae_bench.stages`), and `status`, `costs`, `score`."""
 
 import argparse
-import ctypes
 import json
 import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from rae_bench import specs
+from rae_bench import specs, stages
 from rae_bench.checkpoints import STOPPED, StoppedError
-from rae_bench.plain import ConfigError, fingerprint, parse, to_plain
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import pandas as pd
 
-    from rae_bench.autoencoder import Autoencoder
-    from rae_bench.densities import FittedDensity
-    from rae_bench.metrics import Reference
-
-Spec = TypeVar("Spec")
 RESULTS = Path("results")
-log = logging.getLogger("rae_bench")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -56,353 +43,6 @@ def _is_expected(error: Exception) -> bool:
     """Whether the message alone says what is wrong: the suite's own errors, a full memory, a missing device."""
     own = type(error).__module__.startswith("rae_bench.")
     return own or isinstance(error, (MemoryError, ImportError))
-
-
-def _configure(compute: specs.Compute) -> None:
-    """Process-wide settings that change bytes or speed: threads, determinism, the allocator."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(compute.threads)
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    _keep_pages()
-
-
-def _configure_torch(compute: specs.Compute) -> None:
-    import torch
-
-    if compute.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("compute.device: 'cuda', but this machine offers torch no GPU; use a study with device: cpu")
-    torch.set_num_threads(compute.threads)
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-
-
-def _keep_pages() -> None:
-    """Let glibc keep freed pages: else large tensors are returned and page-faulted in again at every step."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # not glibc
-        return
-    trim_threshold, top_pad, mmap_max = -1, -2, -4
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(top_pad, 64 * 2**20)
-    mallopt(mmap_max, 0)
-
-
-def _spec(kind: type[Spec], options: argparse.Namespace) -> Spec:
-    try:
-        data = json.loads(options.spec)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"--spec: not JSON: {error}") from None
-    spec: Spec = parse(kind, data, "--spec")
-    return spec
-
-
-# --- stages -----------------------------------------------------------------------------------------------
-
-
-def prepare(options: argparse.Namespace) -> None:
-    """Source -> uint8 images, splits and manifest."""
-    from rae_bench import datasets, jobs
-
-    spec = _spec(specs.DatasetSpec, options)
-    folder = options.manifest.parent
-    with jobs.running("prepare", to_plain(spec), {}, {"manifest": options.manifest, "images": folder / "images.npy"}):
-        datasets.save(datasets.prepare(spec), spec, folder)
-
-
-def reference(options: argparse.Namespace) -> None:
-    """Real images of a split -> features and all that can be computed from them once, shared by all studies."""
-    spec = _spec(specs.ReferenceSpec, options)
-    _configure(spec.compute)
-    from rae_bench import datasets, jobs, storage
-    from rae_bench.features import load_extractor
-    from rae_bench.metrics import Reference
-
-    _configure_torch(spec.compute)
-    with jobs.running("reference", to_plain(spec), {"manifest": options.manifest}, {"reference": options.reference}):
-        extractor = load_extractor(spec.extractor)
-        images = datasets.load_split(options.manifest.parent, spec.split)[: spec.n_images]
-        about = {"fingerprint": fingerprint(spec), "extractor": extractor.id, "label": extractor.label}
-        storage.write_arrays(options.reference, Reference.of(extractor(images), spec.neighbours).arrays(), about)
-
-
-def floor(options: argparse.Namespace) -> None:
-    """Two sets of real features -> every metric of one against the other; and what PCA makes of the images."""
-    spec = _spec(specs.FloorSpec, options)
-    _configure(spec.compute)
-    import sklearn.cluster  # noqa: F401  counted as imports, not as work
-    import torch_fidelity.metric_kid  # noqa: F401
-
-    from rae_bench import datasets, jobs, storage
-    from rae_bench.evaluation import attribute_metrics, pca_squared_error
-    from rae_bench.metrics import Training, measure
-
-    _configure_torch(spec.compute)
-    reads = {name: getattr(options, name) for name in ("manifest", "reference", "other", "training")}
-    with jobs.running("floor", to_plain(spec), reads, {"floor": options.floor}):
-        (real, about), (other, _), (training, _) = (_reference(reads[name]) for name in list(reads)[1:])
-        values = measure(real, other.features, spec.metrics, is_fid=specs.is_fid(spec.extractor))
-        copies = Training.of(training.features, real.features)
-        values["nearest_training_ratio"] = copies.ratio(other.features)
-        folder = options.manifest.parent
-        if spec.has_factors:
-            values |= attribute_metrics(datasets.load_split(folder, spec.floor_split)[: spec.n_images])
-        images = datasets.load_split(folder, spec.reference_split)[: spec.n_images]
-        pca = pca_squared_error(datasets.load_split(folder, "train"), images, spec.pca_components, seed=0)
-        found = {"values": values, "pca_squared_error": pca, "training_distance": copies.typical, **about}
-        storage.write_json(options.floor, found)
-
-
-def _reference(path: Path) -> "tuple[Reference, dict[str, Any]]":
-    from rae_bench import storage
-    from rae_bench.metrics import Reference
-
-    arrays, about = storage.read_arrays(path, "features", "squared_radii")
-    return Reference.restore(arrays), about
-
-
-def train(options: argparse.Namespace) -> None:
-    """Images -> weights, codes of the training and validation images, one row of losses per epoch."""
-    spec = _spec(specs.TrainingSpec, options)
-    _configure(spec.compute)
-    import numpy as np
-    import pandas as pd
-    import torch
-
-    from rae_bench import __version__, datasets, jobs, storage, training
-    from rae_bench.checkpoints import Checkpoint
-
-    _configure_torch(spec.compute)
-    folder = options.manifest.parent
-    writes = {"model": options.model, "codes": options.codes, "history": options.history}
-    with jobs.running("train", to_plain(spec), {"manifest": options.manifest}, writes) as progress:
-        decides = (spec, options.seed, storage.read_json(options.manifest)["sha256"], torch.__version__, __version__)
-        checkpoint = Checkpoint.beside(options.model, fingerprint(decides))
-        data = {
-            split: training.to_device(datasets.load_split(folder, split), spec.compute.device)
-            for split in ("train", "validation")
-        }
-        trained = training.train(
-            spec.network,
-            spec.objective,
-            spec.optimisation,
-            data["train"],
-            data["validation"],
-            options.seed,
-            progress,
-            checkpoint,
-        )
-        about = {"fingerprint": fingerprint(spec), "seed": options.seed, "best_epoch": trained.best_epoch}
-        codes = {
-            f"{split}.{name}": array
-            for split, images in data.items()
-            for name, array in training.encode(trained.model, images).items()
-        }
-        weights = {name: np.asarray(value.cpu().numpy()) for name, value in trained.model.state_dict().items()}
-        storage.write_arrays(options.model, weights, about)
-        storage.write_arrays(options.codes, codes, about)
-        storage.write_frame(options.history, pd.DataFrame(trained.history))
-        checkpoint.remove()
-
-
-def fit(options: argparse.Namespace) -> None:
-    """Codes -> a density's arrays, with the log-likelihood of training and validation codes."""
-    spec = _spec(specs.FitSpec, options)
-    _configure(spec.compute)
-    if isinstance(spec.density, (specs.GaussianMixture, specs.DirichletMixture)):
-        import sklearn.mixture  # noqa: F401  counted as imports, not as work
-    if isinstance(spec.density, specs.SplineFlow):
-        import zuko  # noqa: F401
-
-    from rae_bench import densities, jobs, storage
-    from rae_bench.densities.codes import Posteriors
-
-    if isinstance(spec.density, densities.NETWORKS):
-        _configure_torch(spec.compute)
-    with jobs.running("fit", to_plain(spec), {"codes": options.codes}, {"density": options.density}):
-        arrays, source = storage.read_arrays(options.codes, "train.mean", "validation.mean")
-        posteriors = {
-            split: Posteriors(arrays[f"{split}.mean"], arrays.get(f"{split}.log_sigma"))
-            for split in ("train", "validation")
-        }
-        fitted = densities.fit(spec.density, posteriors["train"], posteriors["validation"], options.seed)
-        about = {
-            "fingerprint": fingerprint(spec),
-            "train_fingerprint": source["fingerprint"],
-            "seed": options.seed,
-            "density": to_plain(spec.density),
-            "log_likelihood": {
-                split: fitted.log_likelihood(densities.codes_of(spec.density, part, options.seed, split))
-                for split, part in posteriors.items()
-            },
-        }
-        storage.write_arrays(options.density, fitted.state(), about)
-
-
-def evaluate(options: argparse.Namespace) -> None:
-    """Model, densities, reference and images -> every metric of every image set, and sheets to look at."""
-    spec = _spec(specs.EvaluationSpec, options)
-    _configure(spec.compute)
-    import sklearn.cluster  # noqa: F401  counted as imports, not as work
-    import torch_fidelity.metric_kid  # noqa: F401
-
-    from rae_bench import datasets, jobs, results, storage
-    from rae_bench.evaluation import evaluate as run
-    from rae_bench.features import load_extractor
-    from rae_bench.metrics import Training
-
-    _configure_torch(spec.compute)
-    folder = options.manifest.parent
-    reads = {name: getattr(options, name) for name in ("manifest", "model", "reference", "training", "floor")}
-    reads |= _density_paths(options.densities, spec.densities)
-    with jobs.running("evaluate", to_plain(spec), reads, {"metrics": options.metrics, "sheets": options.sheets}):
-        (real, real_about), (training, _) = _reference(options.reference), _reference(options.training)
-        extractor = load_extractor(spec.extractor)
-        _check_extractor(options.reference, real_about, extractor.id)
-        model = _load_model(options.model, spec.training)
-        fitted, fits = _load_densities(_density_paths(options.densities, spec.densities))
-        manifest, floor_values = storage.read_json(options.manifest), storage.read_json(options.floor)
-        labels = datasets.load_labels(folder, spec.reference_split)
-        images = datasets.load_split(folder, spec.reference_split)[: spec.n_images]
-        if labels is not None:
-            labels = labels[: spec.n_images]
-        copies = Training(training.features, floor_values["training_distance"])
-        evaluated = run(spec, model, fitted, real, copies, images, labels, extractor, options.seed)
-        context = results.Context(
-            study=options.study,
-            dataset=options.dataset,
-            is_synthetic=bool(manifest["synthetic"]),
-            model=options.model_name,
-            train_seed=options.seed,
-            n_generated=len(images),
-            n_reference=len(images),
-            n_features=real.features.shape[1],
-            reference_split=spec.reference_split,
-            extractor=extractor.id,
-            extractor_label=extractor.label,
-            train_fingerprint=fingerprint(spec.training),
-            evaluate_fingerprint=fingerprint(spec),
-        )
-        frame = results.run_frame(context, evaluated.rows, fits, floor_values)
-        storage.write_arrays(options.sheets, evaluated.sheets, {"fingerprint": fingerprint(spec)})
-        storage.write_frame(options.metrics, frame)
-
-
-def protocols(options: argparse.Namespace) -> None:
-    """Model, densities and references -> the distance of the same samples, scored in other ways."""
-    spec = _spec(specs.ProtocolSpec, options)
-    _configure(spec.compute)
-    import pandas as pd
-
-    from rae_bench import jobs, storage
-    from rae_bench.evaluation import score_protocols
-    from rae_bench.features import load_extractor
-
-    _configure_torch(spec.compute)
-    paths = {key: options.references / f"{name}.safetensors" for key, name in spec.references.items()}
-    densities = _density_paths(options.densities, spec.densities)
-    with jobs.running(
-        "protocols", to_plain(spec), {"model": options.model, **densities, **paths}, {"panel": options.panel}
-    ):
-        extractors = {name: load_extractor(name) for name in {one.extractor for one in spec.protocols.values()}}
-        references = {}
-        for key, path in paths.items():
-            references[key], about = _reference(path)
-            _check_extractor(path, about, extractors[spec.protocols[key].extractor].id)
-        model = _load_model(options.model, spec.training)
-        fitted, _ = _load_densities(densities)
-        frame = pd.DataFrame(score_protocols(spec, model, fitted, references, extractors, options.seed))
-        frame.insert(0, "train_seed", options.seed)
-        frame.insert(0, "model", options.model_name)
-        frame.insert(0, "dataset", options.dataset)
-        storage.write_frame(options.panel, frame)
-
-
-def _density_paths(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:
-    return {name: folder / f"{name}.safetensors" for name in names}
-
-
-def _load_densities(paths: dict[str, Path]) -> "tuple[dict[str, FittedDensity], dict[str, dict[str, Any]]]":
-    """Every fitted density, and what its file says of itself."""
-    from rae_bench import densities, storage
-
-    fitted, fits = {}, {}
-    for name, path in paths.items():
-        state, fits[name] = storage.read_arrays(path)
-        fitted[name] = densities.restore(parse(specs.Density, fits[name]["density"], f"{path}: density"), state)
-    return fitted, fits
-
-
-def _check_extractor(path: Path, about: dict[str, Any], extractor: str) -> None:
-    if about["extractor"] != extractor:
-        raise ConfigError(f"{path}: made with {about['extractor']}, now {extractor}; delete it and run again")
-
-
-def _load_model(path: Path, spec: specs.TrainingSpec) -> "Autoencoder":
-    import torch
-
-    from rae_bench import storage
-    from rae_bench.autoencoder import build
-
-    weights, about = storage.read_arrays(path)
-    if about["fingerprint"] != fingerprint(spec):
-        raise ConfigError(f"{path}: made with other settings than this evaluation's; delete it and run again")
-    model = build(spec.network, spec.objective, seed=0).to(spec.compute.device)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    return model.eval()
-
-
-def _summary_stage(
-    stage: str, options: argparse.Namespace, write: Callable[[specs.SummarySpec, "pd.DataFrame", Path], None]
-) -> None:
-    """What tables, figures and report have in common: the settings, the study's metrics and its folder."""
-    from rae_bench import jobs, storage
-
-    spec = _spec(specs.SummarySpec, options)
-    with jobs.running(stage, {"fingerprint": fingerprint(spec)}, {"metrics": options.metrics}, {stage: options.out}):
-        write(spec, storage.read_frame(options.metrics), options.metrics.parent)
-
-
-def collect(options: argparse.Namespace) -> None:
-    """Every run's metrics -> one tidy frame; and every run's panel of protocols, where the study has one."""
-    from rae_bench import jobs, results, storage
-
-    spec = _spec(specs.SummarySpec, options)
-    reads = {str(path): path for path in (*options.runs, *options.panels)}
-    panel = options.metrics.with_name("protocols.parquet")
-    writes = {"metrics": options.metrics, **({"panel": panel} if options.panels else {})}
-    with jobs.running("collect", {"fingerprint": fingerprint(spec)}, reads, writes):
-        if options.panels:
-            storage.write_frame(panel, results.collect_panels([storage.read_frame(path) for path in options.panels]))
-        frame = results.collect([storage.read_frame(path) for path in options.runs])
-        for warning in results.warnings(frame):
-            log.warning("%s", warning)
-        storage.write_frame(options.metrics, frame)
-
-
-def tables(options: argparse.Namespace) -> None:
-    """Tidy frame -> Table 1, claims ... as csv, md and tex."""
-    from rae_bench import tables as module
-
-    _summary_stage("tables", options, lambda spec, frame, root: module.write(spec, frame, root, options.out))
-
-
-def figures(options: argparse.Namespace) -> None:
-    """Tidy frame, sheets and histories -> pdf and png."""
-    from rae_bench import plots
-
-    _summary_stage("figures", options, lambda spec, frame, root: plots.write(spec, frame, root, options.out))
-
-
-def report(options: argparse.Namespace) -> None:
-    """Tables, figures, settings, provenance and costs -> one HTML file."""
-    from rae_bench import report as module
-
-    _summary_stage("report", options, lambda spec, frame, root: module.write(spec, frame, root, options.out))
-
-
-# --- for people -------------------------------------------------------------------------------------------
 
 
 def status(options: argparse.Namespace) -> None:
@@ -478,27 +118,27 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument("--seed", type=int, required=True)
         return added
 
-    command(prepare, "manifest")
-    command(reference, "manifest", "reference")
-    command(floor, "manifest", "reference", "other", "training", "floor")
-    command(train, "manifest", "model", "codes", "history", seeded=True)
-    command(fit, "codes", "density", seeded=True)
+    command(stages.prepare, "manifest")
+    command(stages.reference, "manifest", "reference")
+    command(stages.floor, "manifest", "reference", "other", "training", "floor")
+    command(stages.train, "manifest", "model", "codes", "history", seeded=True)
+    command(stages.fit, "codes", "density", seeded=True)
     evaluating = command(
-        evaluate,
+        stages.evaluate,
         *("manifest", "model", "densities", "reference", "training", "floor", "metrics", "sheets"),
         seeded=True,
     )
     evaluating.add_argument("--study", required=True)
-    panelling = command(protocols, "model", "densities", "references", "panel", seeded=True)
+    panelling = command(stages.protocols, "model", "densities", "references", "panel", seeded=True)
     for added in (evaluating, panelling):
         for name in ("dataset", "model-name"):
             added.add_argument(f"--{name}", required=True)
-    collecting = command(collect, "metrics")
+    collecting = command(stages.collect, "metrics")
     collecting.add_argument("--runs", type=Path, nargs="+", required=True)
     collecting.add_argument("--panels", type=Path, nargs="*", default=[])
-    command(tables, "metrics", "out")
-    command(figures, "metrics", "out")
-    command(report, "metrics", "out")
+    command(stages.tables, "metrics", "out")
+    command(stages.figures, "metrics", "out")
+    command(stages.report, "metrics", "out")
 
     command(status).add_argument("study")
     costing = command(costs)

@@ -1,0 +1,47 @@
+"""Process-wide settings, made in one place: threads, determinism, TF32, the allocator.
+
+They change bytes or speed. The libraries read the number of threads when they load: `configure` comes before heavy
+imports, `configure_torch` after.
+"""
+
+import ctypes
+import os
+
+from rae_bench import specs
+from rae_bench.plain import ConfigError
+
+
+def configure(compute: specs.Compute) -> None:
+    """Threads of every numerical library, and pages kept: before these libraries are imported."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(compute.threads)
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    _keep_pages()
+
+
+def configure_torch(compute: specs.Compute) -> None:
+    """Threads and determinism of torch.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
+    import torch
+
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("compute.device: 'cuda', but this machine offers torch no GPU; use a study with device: cpu")
+    torch.set_num_threads(compute.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def _keep_pages() -> None:
+    """Let glibc keep freed pages: else large tensors are returned and page-faulted in again at every step."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # not glibc
+        return
+    trim_threshold, top_pad, mmap_max = -1, -2, -4
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 64 * 2**20)
+    mallopt(mmap_max, 0)
