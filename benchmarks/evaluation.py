@@ -55,7 +55,9 @@ def main(names: list[str]) -> None:
         real = Reference.of(extractor(images), 5)
         copies = Training.of(extractor(splits["train"]), real.features)
         started = time.perf_counter()
-        found = evaluation.evaluate(evaluate, model, fitted, real, copies, images, None, extractor, seed=0)
+        found = evaluation.evaluate(
+            evaluation.Subject(evaluate, model, fitted, real, copies, images, None, extractor, seed=0)
+        )
         seconds = time.perf_counter() - started
         print(f"{name}: {len(TEN) + 2} image sets, {len(found.rows)} values, {threads} threads: {seconds:.0f} s")
 

@@ -4,8 +4,9 @@ Image sets: `reconstruction` of the reference images, `interpolation` between th
 `reference`, the images themselves, whose likelihood is estimated. What a table calls a row is put together later.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,66 +44,114 @@ class Evaluated:
     sheets: dict[str, npt.NDArray[Any]]
 
 
-def evaluate(
-    spec: specs.EvaluationSpec,
-    model: Autoencoder,
-    densities: dict[str, FittedDensity],
-    reference: Reference,
-    training: Training,
-    images: Images,
-    labels: npt.NDArray[np.int64] | None,
-    extractor: FrozenExtractor,
-    seed: int,
-) -> Evaluated:
-    """Score `model` and its `densities` against the reference images (n, C, H, W), whose features `reference` holds.
+@dataclass(frozen=True)
+class Subject:
+    """A model and its densities, what they are held against, and by which settings.
 
-    `training` holds the training images' features. `labels` (n,) are the digits' classes, where there are any; `seed`
-    is the training seed, from which samples derive.
+    `reference` holds the features of the reference `images` (n, C, H, W), `training` those of the training images.
+    `labels` (n,) are the digits' classes, where there are any; `seed` is the training seed, from which samples derive.
     """
-    codes = encode(model, to_device(images, spec.compute.device))["mean"]
-    pairs = generation.interpolation_pairs(len(images), seed=0)
-    rows: list[Row] = []
-    sheets: dict[str, npt.NDArray[Any]] = {"original": images[:SHOWN], "codes": codes[:PLOTTED]}
 
-    def score(image_set: str, density: str, sample_seed: int, set_codes: npt.NDArray[np.float32]) -> Images:
-        made = generation.decode(model, set_codes)
-        features = extractor(made)
-        values = measure(reference, features, spec.metrics, is_fid=specs.is_fid(spec.extractor))
-        values["nearest_training_ratio"] = training.ratio(features)
-        if spec.has_factors:
-            values |= attribute_metrics(made)
-        for metric, value in values.items():
-            rows.append(_row(image_set, density, sample_seed, metric, value))
-        return made
+    spec: specs.EvaluationSpec
+    model: Autoencoder
+    densities: Mapping[str, FittedDensity]
+    reference: Reference
+    training: Training
+    images: Images
+    labels: npt.NDArray[np.int64] | None
+    extractor: FrozenExtractor
+    seed: int
 
+    @cached_property
+    def codes(self) -> npt.NDArray[np.float32]:
+        """The reference images' codes (n, d)."""
+        return encode(self.model, to_device(self.images, self.spec.compute.device))["mean"]
+
+
+def evaluate(subject: Subject) -> Evaluated:
+    """Score every image set of `subject`."""
+    spec = subject.spec
+    parts = [Evaluated([], {"original": subject.images[:SHOWN], "codes": subject.codes[:PLOTTED]})]
     for name in ("", *spec.through):
-        stage = densities[name] if name else None
-        assert stage is None or isinstance(stage, FittedSecondStage)
-        rebuilt = score("reconstruction", name, 0, codes if stage is None else stage.through(codes))
-        sheets[_key("reconstruction", name)] = rebuilt[:SHOWN]
-        for metric, value in reconstruction_metrics(images, rebuilt, labels).items():
-            rows.append(_row("reconstruction", name, 0, metric, value))
-        inner = codes if stage is None else stage.to_inner(codes)
-        middle, path = generation.midpoints(inner, pairs), generation.strip(inner, pairs[:STRIPS], STEPS)
-        if stage is not None:
-            middle, path = stage.from_inner(middle), stage.from_inner(path)
-        score("interpolation", name, 0, middle)
-        sheets[_key("interpolation", name)] = generation.decode(model, path)
+        parts += [reconstruction(subject, name), interpolation(subject, name)]
+    parts += [sample(subject, name) for name in spec.densities]
+    parts.append(Evaluated(likelihood(subject, spec.priors), {}))
+    sheets = {key: sheet for part in parts for key, sheet in part.sheets.items()}
+    return Evaluated([row for part in parts for row in part.rows], sheets)
 
-    for name in spec.densities:
-        for sample_seed in spec.sample_seeds:
-            drawn = densities[name].sample(spec.n_images, numpy_generator(seed, "sample", name, sample_seed))
-            made = score("sample", name, sample_seed, drawn)
-            if sample_seed == spec.sample_seeds[0]:
-                sheets[_key("sample", name)] = made[:SHOWN]
-                sheets[_key("codes", name)] = drawn[:PLOTTED]
-    latent = spec.training.objective.latent
-    if spec.importance_samples and isinstance(latent, specs.GaussianKL):
-        priors = {name: densities[name].log_density for name in spec.priors}
-        found = image_likelihoods(model, latent.weight, images, priors, spec.importance_samples, seed)
-        for name, value in found.items():
-            rows.append(_row("reference", name, 0, "log_likelihood_images" if name else "evidence_bound", value))
+
+def reconstruction(subject: Subject, through: str) -> Evaluated:
+    """The reference images through the model; `through` names a second stage their codes pass, or is empty."""
+    stage = _second_stage(subject, through)
+    codes = subject.codes if stage is None else stage.through(subject.codes)
+    rebuilt, rows = _score(subject, "reconstruction", through, 0, codes)
+    for metric, value in reconstruction_metrics(subject.images, rebuilt, subject.labels).items():
+        rows.append(_row("reconstruction", through, 0, metric, value))
+    return Evaluated(rows, {_key("reconstruction", through): rebuilt[:SHOWN]})
+
+
+def interpolation(subject: Subject, through: str) -> Evaluated:
+    """Midpoints between the codes of random pairs of reference images, or between those inside a second stage."""
+    stage = _second_stage(subject, through)
+    pairs = generation.interpolation_pairs(len(subject.images), seed=0)
+    inner = subject.codes if stage is None else stage.to_inner(subject.codes)
+    middle, path = generation.midpoints(inner, pairs), generation.strip(inner, pairs[:STRIPS], STEPS)
+    if stage is not None:
+        middle, path = stage.from_inner(middle), stage.from_inner(path)
+    _, rows = _score(subject, "interpolation", through, 0, middle)
+    return Evaluated(rows, {_key("interpolation", through): generation.decode(subject.model, path)})
+
+
+def sample(subject: Subject, density: str) -> Evaluated:
+    """Images of codes drawn from `density`, once for every sample seed; the first draw is shown."""
+    rows: list[Row] = []
+    sheets: dict[str, npt.NDArray[Any]] = {}
+    for sample_seed in subject.spec.sample_seeds:
+        rng = numpy_generator(subject.seed, "sample", density, sample_seed)
+        drawn = subject.densities[density].sample(subject.spec.n_images, rng)
+        made, scored = _score(subject, "sample", density, sample_seed, drawn)
+        rows += scored
+        if not sheets:
+            sheets = {_key("sample", density): made[:SHOWN], _key("codes", density): drawn[:PLOTTED]}
     return Evaluated(rows, sheets)
+
+
+def likelihood(subject: Subject, priors: Sequence[str]) -> list[Row]:
+    """The evidence bound of the reference images and their likelihood under each of `priors`; of models with a KL term.
+
+    No rows for other models, or where no importance samples are asked for.
+    """
+    samples, latent = subject.spec.importance_samples, subject.spec.training.objective.latent
+    if not samples or not isinstance(latent, specs.GaussianKL):
+        return []
+    log_densities = {name: subject.densities[name].log_density for name in priors}
+    found = image_likelihoods(subject.model, latent.weight, subject.images, log_densities, samples, subject.seed)
+    return [
+        _row("reference", name, 0, "log_likelihood_images" if name else "evidence_bound", value)
+        for name, value in found.items()
+    ]
+
+
+def _second_stage(subject: Subject, name: str) -> FittedSecondStage | None:
+    if not name:
+        return None
+    stage = subject.densities[name]
+    assert isinstance(stage, FittedSecondStage)
+    return stage
+
+
+def _score(
+    subject: Subject, image_set: str, density: str, sample_seed: int, codes: npt.NDArray[np.float32]
+) -> tuple[Images, list[Row]]:
+    """The images of codes (n, d), and every feature-level metric of them."""
+    made = generation.decode(subject.model, codes)
+    features = subject.extractor(made)
+    spec = subject.spec
+    values = measure(subject.reference, features, spec.metrics, is_fid=specs.is_fid(spec.extractor))
+    values["nearest_training_ratio"] = subject.training.ratio(features)
+    if spec.has_factors:
+        values |= attribute_metrics(made)
+    return made, [_row(image_set, density, sample_seed, metric, value) for metric, value in values.items()]
 
 
 def score_protocols(

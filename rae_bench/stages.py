@@ -181,8 +181,7 @@ def evaluate(options: argparse.Namespace) -> None:
     import sklearn.cluster  # noqa: F401  counted as imports, not as work
     import torch_fidelity.metric_kid  # noqa: F401
 
-    from rae_bench import datasets, jobs, results, storage
-    from rae_bench.evaluation import evaluate as run
+    from rae_bench import datasets, evaluation, jobs, results, storage
     from rae_bench.features import load_extractor
     from rae_bench.metrics import Training
 
@@ -202,7 +201,8 @@ def evaluate(options: argparse.Namespace) -> None:
         if labels is not None:
             labels = labels[: spec.n_images]
         copies = Training(training.features, floor_values["training_distance"])
-        evaluated = run(spec, model, fitted, real, copies, images, labels, extractor, options.seed)
+        subject = evaluation.Subject(spec, model, fitted, real, copies, images, labels, extractor, options.seed)
+        evaluated = evaluation.evaluate(subject)
         context = results.Context(
             study=options.study,
             dataset=options.dataset,

@@ -76,7 +76,9 @@ def run(model, densities, images, digit_labels, extractor, copies):
     reference = Reference.of(extractor(images), 5)
 
     def run(seed=0, labels=digit_labels[:N], spec=SPEC):
-        return evaluation.evaluate(spec, model, densities, reference, copies, images, labels, extractor, seed)
+        return evaluation.evaluate(
+            evaluation.Subject(spec, model, densities, reference, copies, images, labels, extractor, seed)
+        )
 
     return run
 
@@ -206,7 +208,9 @@ class Identity(torch.nn.Module):
 def test_a_perfect_model_is_perfect(images, digit_labels, extractor, copies):
     spec = dataclasses.replace(SPEC, densities=(), through=())
     reference = Reference.of(extractor(images), 5)
-    found = evaluation.evaluate(spec, Identity(), {}, reference, copies, images, digit_labels[:N], extractor, seed=0)
+    found = evaluation.evaluate(
+        evaluation.Subject(spec, Identity(), {}, reference, copies, images, digit_labels[:N], extractor, seed=0)
+    )
     assert value(found, "reconstruction", "nearest_training_ratio") == pytest.approx(1)
     assert value(found, "reconstruction", "ssim") == pytest.approx(1)
     # no error at all counts as half a level in one of 1,024 pixels
@@ -249,7 +253,9 @@ def test_equal_densities_of_other_names_draw_other_samples(model, densities, ima
     spec = dataclasses.replace(SPEC, densities=("one", "two"), through=())
     both = dict.fromkeys(("one", "two"), densities["spread"])
     reference = Reference.of(extractor(images), 5)
-    found = evaluation.evaluate(spec, model, both, reference, copies, images, None, extractor, seed=0)
+    found = evaluation.evaluate(
+        evaluation.Subject(spec, model, both, reference, copies, images, None, extractor, seed=0)
+    )
     assert not np.array_equal(found.sheets["codes.one"], found.sheets["codes.two"])
 
 
@@ -275,7 +281,9 @@ def test_a_vaes_images_have_a_likelihood_under_each_prior(densities, images):
         return np.zeros((len(made), 2), np.float32) + np.arange(len(made))[:, None] + 0.5
 
     copies = Training.of(reference.features + 0.3, reference.features)
-    found = evaluation.evaluate(spec, vae, densities, reference, copies, images, None, constant, seed=0)
+    found = evaluation.evaluate(
+        evaluation.Subject(spec, vae, densities, reference, copies, images, None, constant, seed=0)
+    )
     bound = value(found, "reference", "evidence_bound")
     spread = value(found, "reference", "log_likelihood_images", "spread")
     collapsed = value(found, "reference", "log_likelihood_images", "collapsed")
