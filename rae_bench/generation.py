@@ -1,10 +1,10 @@
 """Image sets, and the one place where the decoder's floats become uint8.
 
-Reconstructions of reference images; mid-points of random pairs of their codes (a fixed list of pairs); decoded samples
-of a density. Posterior means stand for the codes (the official code reconstructs a VAE from sampled ones).
+Reconstructions of images; mid-points of random pairs of their codes (a fixed list of pairs); decoded samples of a
+density. Which images and which codes: `specs.ImageSets`.
 """
 
-from typing import Literal
+from typing import Literal, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from rae_bench.rng import numpy_generator
 
 Images = npt.NDArray[np.uint8]
 Rounding = Literal["round", "truncate"]
+Midpoints = Literal["linear", "rescaled", "spherical"]
 BATCH = 250
 
 
@@ -54,9 +55,36 @@ def interpolation_pairs(n: int, seed: int) -> npt.NDArray[np.int64]:
     return np.stack([first, np.roll(first, 1)], axis=1)
 
 
-def midpoints(codes: npt.NDArray[np.float32], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """The linear mid-point of each pair of codes, (n, d)."""
-    return 0.5 * (codes[pairs[:, 0]] + codes[pairs[:, 1]])
+def midpoints(
+    codes: npt.NDArray[np.float32], pairs: npt.NDArray[np.int64], kind: Midpoints = "linear"
+) -> npt.NDArray[np.float32]:
+    """The mid-point of each pair of codes a, b, float32 (n, d).
+
+    linear      (a + b) / 2
+    rescaled    the same direction, its length the mean of ‖a‖ and ‖b‖
+    spherical   (a + b) / (2 cos ω/2) with ω the angle between a and b: half-way of White's (2016) spherical
+                interpolation; not finite for opposite codes, which have no such point
+    """
+    a, b = codes[pairs[:, 0]], codes[pairs[:, 1]]
+    middle = 0.5 * (a + b)
+    match kind:
+        case "linear":
+            return middle
+        case "rescaled":
+            length = 0.5 * (_norms(a) + _norms(b))
+            rescaled: npt.NDArray[np.float32] = middle * (length / _norms(middle))
+            return rescaled
+        case "spherical":
+            cosine = (a * b).sum(axis=1, keepdims=True) / (_norms(a) * _norms(b))
+            spherical: npt.NDArray[np.float32] = middle / np.sqrt(0.5 * (1 + cosine))  # cos² ω/2 = (1 + cos ω) / 2
+            return spherical
+        case _:
+            assert_never(kind)
+
+
+def _norms(codes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    norms: npt.NDArray[np.float32] = np.linalg.norm(codes, axis=1, keepdims=True)
+    return norms
 
 
 def strip(codes: npt.NDArray[np.float32], pairs: npt.NDArray[np.int64], steps: int) -> npt.NDArray[np.float32]:

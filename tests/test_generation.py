@@ -99,6 +99,27 @@ def test_midpoints_lie_half_way():
     assert middle.dtype == np.float32
 
 
+def test_a_rescaled_midpoint_has_the_mean_length_and_the_linear_ones_direction():
+    points = np.array([[3.0, 0], [0, 1]], dtype=np.float32)
+    (middle,) = generation.midpoints(points, np.array([[0, 1]]), "rescaled")
+    np.testing.assert_allclose(middle, 2 * np.array([1.5, 0.5]) / np.sqrt(2.5), rtol=1e-6)
+
+
+def test_a_spherical_midpoint_of_unit_codes_lies_on_the_sphere_half_way():
+    angles = np.radians([10, 100])
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    (middle,) = generation.midpoints(points, np.array([[0, 1]]), "spherical")
+    np.testing.assert_allclose(middle, [np.cos(np.radians(55)), np.sin(np.radians(55))], rtol=1e-6)
+
+
+def test_a_spherical_midpoint_follows_the_textbook_formula():
+    """(sin(1 − t)ω a + sin tω b) / sin ω at t = ½."""
+    a, b = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
+    omega = np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    (middle,) = generation.midpoints(np.stack([a, b]), np.array([[0, 1]]), "spherical")
+    np.testing.assert_allclose(middle, (np.sin(omega / 2) * a + np.sin(omega / 2) * b) / np.sin(omega), rtol=1e-5)
+
+
 def test_a_strip_runs_from_end_to_end_pair_by_pair():
     points = np.array([[0.0, 0], [3, 6], [6, 0]], dtype=np.float32)
     path = generation.strip(points, np.array([[0, 1], [2, 0]]), steps=4)
