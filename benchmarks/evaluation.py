@@ -45,7 +45,7 @@ def main(names: list[str]) -> None:
         codes = {split: Posteriors(**training.encode(model, on_device[split])) for split in ("train", "validation")}
         fitted = {
             key: densities.fit(
-                (vocabulary if key != "second_stage" else study).fit("digits", key).density, **codes, seed=0
+                (vocabulary if key != "second_stage" else study).fit("digits", "vae", key).density, **codes, seed=0
             )
             for key in TEN
         }
@@ -56,7 +56,7 @@ def main(names: list[str]) -> None:
         copies = Training.of(extractor(splits["train"]), real.features)
         started = time.perf_counter()
         found = evaluation.evaluate(
-            evaluation.Subject(evaluate, model, fitted, real, copies, images, None, extractor, seed=0)
+            evaluation.Subject(evaluate, model, fitted, real, real, copies, {"test": images}, None, extractor, seed=0)
         )
         seconds = time.perf_counter() - started
         print(f"{name}: {len(TEN) + 2} image sets, {len(found.rows)} values, {threads} threads: {seconds:.0f} s")

@@ -80,7 +80,7 @@ def score(options: argparse.Namespace) -> None:
         seed=options.metric_seed,
     )
     reference = Reference.of(real, max(settings.neighbours, settings.coverage_neighbours))
-    values = measure(reference, fake, settings, is_fid=False)
+    values = measure(reference, fake, settings, is_fid=False, prd_real=reference)
     if options.json:
         counts = {"n_real": len(real), "n_fake": len(fake), "kernel_subset_size": settings.kernel_subset_size}
         print(json.dumps({**values, **counts}, sort_keys=True))
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     command(stages.fit, "codes", "density", seeded=True)
     evaluating = command(
         stages.evaluate,
-        *("manifest", "model", "densities", "reference", "training", "floor", "metrics", "sheets"),
+        *("manifest", "model", "densities", "reference", "prd-reference", "training", "floor", "metrics", "sheets"),
         seeded=True,
     )
     evaluating.add_argument("--study", required=True)

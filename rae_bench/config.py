@@ -14,6 +14,7 @@ import yaml
 
 from rae_bench import specs
 from rae_bench.plain import ConfigError, Plain, parse, to_plain, unknown
+from rae_bench.protocols import ANY, ProtocolEntry, Setting, apply, merge, parse_settings
 
 CONFIG = Path(__file__).parent.parent / "workflow" / "config"
 OWN = "own"
@@ -26,10 +27,14 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """An entry of `datasets.yaml`: the images, and the network their features are taken from."""
+    """An entry of `datasets.yaml`: the images, and the network their features are taken from.
+
+    `follows`: the paper's data set whose settings this one takes under a protocol.
+    """
 
     data: specs.DatasetSpec
     extractor: specs.Extractor
+    follows: Literal["mnist", "cifar10", "celeba"]
 
 
 @dataclass(frozen=True)
@@ -43,24 +48,29 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class Budget:
-    """An entry of `budgets.yaml`: how large a network and how long trained, the same for all models."""
+    """An entry of `budgets.yaml`: how large a network, how long and on what trained, the same for all models."""
 
     kernel: int
     width: int
     latent_dim: int
     norm_momentum: float
     optimisation: specs.Optimisation
+    validation_split: Literal["validation", "overlapping"]
+    leave_out_last: int
 
 
 @dataclass(frozen=True)
 class StudyFile:
     """A study as its file states it.
 
-    `search` lists, for each row, the weights to try; else it is empty. `protocols` lists other ways of scoring the
-    same samples, each by what it changes of the study's own. `importance_samples` 0: no likelihood of images.
+    `protocol` names a list of settings, `switches` turns single ones on or off. `search` lists, for each row, the
+    weights to try; else it is empty. `protocols` lists other ways of scoring the same samples, each by what it changes
+    of the study's own. `importance_samples` 0: no likelihood of images.
     """
 
     title: str
+    protocol: str
+    switches: dict[str, bool]
     datasets: dict[str, str]
     rows: tuple[str, ...]
     densities: tuple[str, ...]
@@ -70,6 +80,7 @@ class StudyFile:
     floor_split: Literal["train", "validation"]
     n_images: int
     metrics: str
+    image_sets: str
     importance_samples: int
     protocols: dict[str, dict[str, Plain]]
     tables: tuple[Literal["table1", "claims", "comparisons", "densities", "protocols", "details", "search"], ...]
@@ -81,7 +92,10 @@ class StudyFile:
 class Study:
     """A resolved study; every path and every stage's settings follow from it.
 
-    `deterministic` names the models without a posterior, `posterior_only` the densities that need one.
+    `densities_as_stated` holds each density by data set before settings change it for some models; `fits`, by data
+    set, model and density, is what is fitted. `protocol` says which settings are in force, `notes` what they mean for
+    each data set's tables. `deterministic` names the models without a posterior, `posterior_only` the densities that
+    need one.
     """
 
     name: str
@@ -90,7 +104,11 @@ class Study:
     budgets: dict[str, Budget]
     rows: dict[str, specs.Row]
     trainings: dict[tuple[str, str], specs.TrainingSpec]
-    fits: dict[tuple[str, str], specs.FitSpec]
+    densities_as_stated: dict[tuple[str, str], specs.Density]
+    fits: dict[tuple[str, str, str], specs.FitSpec]
+    image_sets: dict[str, specs.ImageSets]
+    protocol: str
+    notes: dict[str, tuple[str, ...]]
     protocols: dict[str, dict[str, specs.Protocol]]
     metrics: specs.MetricSettings
     deterministic: tuple[str, ...]
@@ -149,6 +167,13 @@ class Study:
         """The real images whose distance from the reference is the floor."""
         return self._reference(dataset, replace(self.own_protocol(dataset), reference_split=self.file.floor_split))
 
+    def prd_reference(self, dataset: str) -> specs.ReferenceSpec:
+        """The features precision-recall curves are measured against; most often the reference's own."""
+        split = self.image_sets[dataset].prd_reference
+        if split == self.file.reference_split:
+            return self.reference(dataset)
+        return self._reference(dataset, replace(self.own_protocol(dataset), reference_split=split))
+
     def training_reference(self, dataset: str) -> specs.ReferenceSpec:
         """All training images, among which copies are looked for."""
         everything = self.datasets[dataset].data.n_train
@@ -169,6 +194,7 @@ class Study:
         needed = [
             self.reference(dataset),
             self.floor_reference(dataset),
+            self.prd_reference(dataset),
             self.training_reference(dataset),
             *self.protocol_references(dataset).values(),
         ]
@@ -189,7 +215,7 @@ class Study:
         """How the study itself scores samples of `dataset`."""
         return specs.Protocol(
             reference_split=self.file.reference_split,
-            rounding="round",
+            rounding=self.image_sets[dataset].rounding,
             extractor=self.datasets[dataset].extractor,
             n_images=self.file.n_images,
         )
@@ -212,9 +238,9 @@ class Study:
         """What `train` reads."""
         return self.trainings[dataset, model]
 
-    def fit(self, dataset: str, density: str) -> specs.FitSpec:
+    def fit(self, dataset: str, model: str, density: str) -> specs.FitSpec:
         """What `fit` reads."""
-        return self.fits[dataset, density]
+        return self.fits[dataset, model, density]
 
     def evaluation(self, dataset: str, model: str) -> specs.EvaluationSpec:
         """What `evaluate` reads."""
@@ -224,12 +250,15 @@ class Study:
             extractor=self.datasets[dataset].extractor,
             metrics=self.metrics,
             reference_split=self.file.reference_split,
+            image_sets=self.image_sets[dataset],
             n_images=self.file.n_images,
             sample_seeds=self.file.sample_seeds,
             densities=tuple(self.densities_of(model)),
             through=self.through_of(model),
             priors=tuple(
-                name for name in self.densities_of(model) if isinstance(self.fits[dataset, name].density, specs.DIRECT)
+                name
+                for name in self.densities_of(model)
+                if isinstance(self.fits[dataset, model, name].density, specs.DIRECT)
             ),
             importance_samples=self.file.importance_samples,
             has_factors=self.datasets[dataset].data.is_synthetic,
@@ -259,7 +288,7 @@ class Study:
             datasets={name: entry.data for name, entry in self.datasets.items()},
             trainings={name: {model: self.trainings[name, model] for model in self.models} for name in self.datasets},
             fits={
-                name: {density: self.fits[name, density].density for density in self.densities}
+                name: {density: self.densities_as_stated[name, density] for density in self.densities}
                 for name in self.datasets
             },
             extractors={name: entry.extractor for name, entry in self.datasets.items()},
@@ -270,6 +299,8 @@ class Study:
             n_images=self.file.n_images,
             tables=self.file.tables,
             protocols=self.protocols,
+            protocol=self.protocol,
+            notes=self.notes,
         )
 
 
@@ -301,6 +332,9 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     models = _vocabulary("models.yaml", ModelEntry)
     densities = _vocabulary("densities.yaml", dict[str, Plain])
     metrics = _vocabulary("metrics.yaml", specs.MetricSettings)
+    image_sets = _vocabulary("image_sets.yaml", specs.ImageSets)
+    protocol_entries = _vocabulary("protocols.yaml", ProtocolEntry)
+    settings = parse_settings(_read(CONFIG / "settings.yaml"), list(models), list(rows))
     weights = parse(dict[str, dict[str, dict[str, float]]], _read(CONFIG / "weights.yaml"), "weights.yaml")
 
     second_stages = [key for key, entry in densities.items() if entry.get("kind") == "second_stage"]
@@ -318,9 +352,12 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     for density in file.densities:
         _known(f"{where}.densities", "density", density, densities)
     _known(f"{where}.metrics", "settings of metrics", file.metrics, metrics)
+    _known(f"{where}.image_sets", "image sets", file.image_sets, image_sets)
     _check_lists(where, file)
+    in_force = _settings_in_force(where, file, protocol_entries, settings)
 
-    expanded, points = _expand_rows(file, {key: rows[key] for key in file.rows})
+    chosen_rows = {key: _row(key, rows[key], settings, in_force) for key in file.rows}
+    expanded, points = _expand_rows(file, chosen_rows)
     posterior_only = tuple(key for key, entry in densities.items() if entry.get("kind") == "aggregate_posterior")
     deterministic = tuple(
         dict.fromkeys(row.model for row in expanded.values() if _is_deterministic(models, row.model.split(POINT)[0]))
@@ -350,23 +387,75 @@ def resolve_study(name: str, file: StudyFile) -> Study:
         budgets={key: budgets[budget] for key, budget in file.datasets.items()},
         rows=expanded,
         trainings={},
+        densities_as_stated={},
         fits={},
+        image_sets={},
+        protocol=_protocol_label(protocol_entries[file.protocol], file.switches),
+        notes={},
         protocols={},
         metrics=metrics[file.metrics],
         deterministic=deterministic,
         posterior_only=posterior_only,
     )
     for dataset in file.datasets:
+        like = datasets[dataset].follows
         for model in study.models:
             chosen = points.get(model) or weights.get(dataset, {}).get(model, {})
-            study.trainings[dataset, model] = _training(study, dataset, model, models, chosen)
+            stated = _training(study, dataset, model, models, chosen)
+            base = model.split(POINT)[0]
+            data = apply(settings, in_force, "training", like, base, to_plain(stated))
+            study.trainings[dataset, model] = parse(
+                specs.TrainingSpec, data, f"{where}: {model!r} on {dataset!r} under {file.protocol!r}"
+            )
         for density in study.densities:
             chosen = points.get(density) or weights.get(dataset, {}).get(density, {})
-            study.fits[dataset, density] = _fit(study, dataset, density, densities, chosen)
+            study.densities_as_stated[dataset, density] = _density(dataset, density, densities, chosen)
+        for model in study.models:
+            for density in study.densities_of(model):
+                study.fits[dataset, model, density] = _fit(study, dataset, model, density, settings, in_force)
+        stated_sets = to_plain(image_sets[file.image_sets])
+        study.image_sets[dataset] = parse(
+            specs.ImageSets,
+            apply(settings, in_force, "image_sets", like, ANY, stated_sets),
+            f"{where}: image sets of {dataset!r} under {file.protocol!r}",
+        )
+        touching = [settings[key] for key in in_force if settings[key].touches(like)]
+        study.notes[dataset] = tuple(setting.note for setting in touching if setting.note)
     _check_counts(where, study)
     for dataset in file.datasets:
         study.protocols[dataset] = _protocols(where, study, dataset)
     return study
+
+
+def _settings_in_force(
+    where: str, file: StudyFile, protocols: dict[str, ProtocolEntry], settings: dict[str, Setting]
+) -> tuple[str, ...]:
+    """The names of the protocol's settings, less those switched off, then those switched on."""
+    for key, entry in protocols.items():
+        for name in entry.settings:
+            _known(f"protocols.yaml.{key}.settings", "setting", name, settings)
+    _known(f"{where}.protocol", "protocol", file.protocol, protocols)
+    own = protocols[file.protocol].settings
+    for name, is_on in file.switches.items():
+        _known(f"{where}.switches", "setting", name, settings)
+        if is_on == (name in own):
+            state = "has it already" if is_on else "has not got it"
+            raise ConfigError(f"{where}.switches.{name}: {is_on} changes nothing: {file.protocol!r} {state}")
+    kept = [name for name in own if file.switches.get(name, True)]
+    return (*kept, *(name for name, is_on in file.switches.items() if is_on))
+
+
+def _protocol_label(entry: ProtocolEntry, switches: dict[str, bool]) -> str:
+    """How the tables call what is in force: the protocol, and every switch turned."""
+    turned = [f"{'with' if is_on else 'without'} {name.replace('_', ' ')}" for name, is_on in switches.items()]
+    return ", ".join([entry.label, *turned])
+
+
+def _row(name: str, row: specs.Row, settings: dict[str, Setting], in_force: tuple[str, ...]) -> specs.Row:
+    changed: specs.Row = parse(
+        specs.Row, apply(settings, in_force, "rows", ANY, name, to_plain(row)), f"rows.yaml.{name}"
+    )
+    return changed
 
 
 def _is_deterministic(models: dict[str, ModelEntry], model: str) -> bool:
@@ -416,13 +505,12 @@ def _training(
         ),
         objective=_objective(entry, weights, f"models.yaml.{model}", f"weights.yaml.{dataset}.{model}"),
         optimisation=budget.optimisation,
+        validation_split=budget.validation_split,
         compute=study.file.compute,
     )
 
 
-def _fit(
-    study: Study, dataset: str, density: str, densities: dict[str, Plain], weights: dict[str, float]
-) -> specs.FitSpec:
+def _density(dataset: str, density: str, densities: dict[str, Plain], weights: dict[str, float]) -> specs.Density:
     base = density.split(POINT)[0]
     entry = dict(densities[base])
     where = f"densities.yaml.{base}"
@@ -431,7 +519,29 @@ def _fit(
             raise ConfigError(f"{where}: missing objective")
         entry["objective"] = to_plain(_objective(plain, weights, where, f"weights.yaml.{dataset}.{density}"))
     spec: specs.Density = parse(specs.Density, entry, where)
-    return specs.FitSpec(version=specs.FIT_VERSION, density=spec, compute=study.file.compute)
+    return spec
+
+
+def _fit(
+    study: Study, dataset: str, model: str, density: str, settings: dict[str, Setting], in_force: tuple[str, ...]
+) -> specs.FitSpec:
+    """What `fit` reads: the density as stated, changed by the settings in force."""
+    like, of = study.datasets[dataset].follows, model.split(POINT)[0]
+    base = density.split(POINT)[0]
+    stated = {base: to_plain(study.densities_as_stated[dataset, density])}
+    for name in in_force:
+        for i, patch in enumerate(settings[name].patches):
+            if patch.target == "densities" and patch.applies(like, of) and base in patch.set:
+                stated = merge(stated, {base: patch.set[base]}, f"settings.yaml.{name}.patches[{i}].set")
+    data = {
+        "version": specs.FIT_VERSION,
+        "density": stated[base],
+        "leave_out_last": study.budgets[dataset].leave_out_last,
+        "compute": to_plain(study.file.compute),
+    }
+    data = apply(settings, in_force, "fit", like, of, data)
+    spec: specs.FitSpec = parse(specs.FitSpec, data, f"{study.name}: {density!r} of {model!r} on {dataset!r}")
+    return spec
 
 
 def _objective(entry: Plain, weights: dict[str, float], where: str, weights_where: str) -> specs.Objective:
@@ -518,23 +628,29 @@ def _check_counts(where: str, study: Study) -> None:
             f" of {where} that are clustered together"
         )
     for name, entry in study.datasets.items():
-        for split in (study.file.reference_split, study.file.floor_split):
+        sets = study.image_sets[name]
+        shown = (sets.reconstructed, sets.interpolated, sets.prd_reference)
+        for split in dict.fromkeys((study.file.reference_split, study.file.floor_split, *shown)):
             if study.file.n_images > entry.data.count(split):
                 raise ConfigError(
                     f"{where}.n_images: {study.file.n_images} is more than the {entry.data.count(split)}"
                     f" {split} images of {name!r}"
                 )
-        for density in study.densities:
-            spec = study.fits[name, density].density
-            least, why = _least_codes(spec, study.budgets[name].latent_dim)
-            if entry.data.n_train < least:
+        for (dataset, _, density), fit in study.fits.items():
+            available = entry.data.n_train - fit.leave_out_last
+            least, why = _least_codes(fit.density, study.budgets[name].latent_dim)
+            if dataset == name and available < least:
                 raise ConfigError(
                     f"{where}: {density!r} needs at least {least} training codes of {name!r} ({why});"
-                    f" there are {entry.data.n_train}"
+                    f" there are {available}"
                 )
-        batch = study.budgets[name].optimisation.batch_size
-        if batch > entry.data.n_train:
-            raise ConfigError(f"budgets.yaml: batch_size {batch} is more than the images of {name!r}")
+        for (dataset, model), training in study.trainings.items():
+            batch = training.optimisation.batch_size
+            if dataset == name and batch > entry.data.n_train:
+                raise ConfigError(
+                    f"budgets.yaml.{study.file.datasets[name]}: batch_size {batch}, of {model!r} in {where}, is more"
+                    f" than the {entry.data.n_train} training images of {name!r}"
+                )
 
 
 def _least_codes(spec: specs.Density, latent_dim: int) -> tuple[int, str]:

@@ -163,19 +163,19 @@ def save(prepared: Prepared, spec: specs.DatasetSpec, folder: Path) -> None:
     log.info("%s: %d images, %s", spec.label, len(prepared.images), manifest["counts"])
 
 
-def load_split(folder: Path, split: str) -> Images:
+def load_split(folder: Path, split: specs.Split) -> Images:
     """The images of one split, uint8 (n, C, H, W).
 
     Raises:
         StorageError, DataError: a file is missing or differs from the manifest.
     """
-    _check_unaltered(folder, "images", split)
-    indices = storage.read_npy(folder / f"{split}.npy")
+    _check_unaltered(folder, "images")
+    indices = _indices(folder, split)
     images: Images = np.ascontiguousarray(storage.read_npy(folder / "images.npy", memory_map=True)[indices])
     return images
 
 
-def load_labels(folder: Path, split: str) -> Indices | None:
+def load_labels(folder: Path, split: specs.Split) -> Indices | None:
     """The labels of one split's images, int64 (n,), or None where the data set has none.
 
     Raises:
@@ -183,9 +183,17 @@ def load_labels(folder: Path, split: str) -> Indices | None:
     """
     if "labels" not in storage.read_json(folder / "manifest.json")["sha256"]:
         return None
-    _check_unaltered(folder, "labels", split)
-    labels: Indices = storage.read_npy(folder / "labels.npy")[storage.read_npy(folder / f"{split}.npy")]
+    _check_unaltered(folder, "labels")
+    labels: Indices = storage.read_npy(folder / "labels.npy")[_indices(folder, split)]
     return labels
+
+
+def _indices(folder: Path, split: specs.Split) -> Indices:
+    """Which images make up a split, in its order; `overlapping` is made of the files of two."""
+    parts = ("train", "validation") if split == "overlapping" else (split,)
+    _check_unaltered(folder, *parts)
+    read: list[Indices] = [storage.read_npy(folder / f"{part}.npy") for part in parts]
+    return np.concatenate(read)[len(read[1]) :] if split == "overlapping" else read[0]
 
 
 def _check_unaltered(folder: Path, *names: str) -> None:

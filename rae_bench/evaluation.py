@@ -15,6 +15,7 @@ import numpy.typing as npt
 from rae_bench import generation, specs
 from rae_bench.autoencoder import Autoencoder
 from rae_bench.densities import FittedDensity
+from rae_bench.densities.codes import Posteriors
 from rae_bench.densities.second_stage import FittedSecondStage
 from rae_bench.face_classifier import read_classes
 from rae_bench.faces import LAW
@@ -48,30 +49,38 @@ class Evaluated:
 class Subject:
     """A model and its densities, what they are held against, and by which settings.
 
-    `reference` holds the features of the reference `images` (n, C, H, W), `training` those of the training images.
-    `labels` (n,) are the digits' classes, where there are any; `seed` is the training seed, from which samples derive.
+    `reference` holds the features of the reference images, `prd_reference` of those for precision-recall curves (most
+    often the same), `training` of the training images. `images` has n images (n, C, H, W) of every split that an image
+    set or the likelihood is made of; `labels` (n,) are those of the images to reconstruct, where digits have them.
+    `seed` is the training seed, from which samples derive.
     """
 
     spec: specs.EvaluationSpec
     model: Autoencoder
     densities: Mapping[str, FittedDensity]
     reference: Reference
+    prd_reference: Reference
     training: Training
-    images: Images
+    images: Mapping[specs.Split, Images]
     labels: npt.NDArray[np.int64] | None
     extractor: FrozenExtractor
     seed: int
 
     @cached_property
-    def codes(self) -> npt.NDArray[np.float32]:
-        """The reference images' codes (n, d)."""
-        return encode(self.model, to_device(self.images, self.spec.compute.device))["mean"]
+    def posteriors(self) -> dict[specs.Split, Posteriors]:
+        """Of all `images`."""
+        encoded = {
+            split: encode(self.model, to_device(images, self.spec.compute.device))
+            for split, images in self.images.items()
+        }
+        return {split: Posteriors(codes["mean"], codes.get("log_sigma")) for split, codes in encoded.items()}
 
 
 def evaluate(subject: Subject) -> Evaluated:
     """Score every image set of `subject`."""
     spec = subject.spec
-    parts = [Evaluated([], {"original": subject.images[:SHOWN], "codes": subject.codes[:PLOTTED]})]
+    original = subject.images[spec.image_sets.reconstructed][:SHOWN]
+    parts = [Evaluated([], {"original": original, "codes": subject.posteriors[spec.reference_split].mean[:PLOTTED]})]
     for name in ("", *spec.through):
         parts += [reconstruction(subject, name), interpolation(subject, name)]
     parts += [sample(subject, name) for name in spec.densities]
@@ -81,21 +90,24 @@ def evaluate(subject: Subject) -> Evaluated:
 
 
 def reconstruction(subject: Subject, through: str) -> Evaluated:
-    """The reference images through the model; `through` names a second stage their codes pass, or is empty."""
-    stage = _second_stage(subject, through)
-    codes = subject.codes if stage is None else stage.through(subject.codes)
+    """Images through the model; `through` names a second stage their codes pass, or is empty."""
+    stage, sets = _second_stage(subject, through), subject.spec.image_sets
+    codes = subject.posteriors[sets.reconstructed].codes(sets.reconstruction_codes, subject.seed, sets.reconstructed)
+    if stage is not None:
+        codes = stage.through(codes)
     rebuilt, rows = _score(subject, "reconstruction", through, 0, codes)
-    for metric, value in reconstruction_metrics(subject.images, rebuilt, subject.labels).items():
+    for metric, value in reconstruction_metrics(subject.images[sets.reconstructed], rebuilt, subject.labels).items():
         rows.append(_row("reconstruction", through, 0, metric, value))
     return Evaluated(rows, {_key("reconstruction", through): rebuilt[:SHOWN]})
 
 
 def interpolation(subject: Subject, through: str) -> Evaluated:
-    """Midpoints between the codes of random pairs of reference images, or between those inside a second stage."""
-    stage = _second_stage(subject, through)
-    pairs = generation.interpolation_pairs(len(subject.images), seed=0)
-    inner = subject.codes if stage is None else stage.to_inner(subject.codes)
-    middle, path = generation.midpoints(inner, pairs), generation.strip(inner, pairs[:STRIPS], STEPS)
+    """Mid-points between the codes of random pairs of images, or between those inside a second stage."""
+    stage, sets = _second_stage(subject, through), subject.spec.image_sets
+    codes = subject.posteriors[sets.interpolated].mean
+    pairs = generation.interpolation_pairs(len(codes), seed=0)
+    inner = codes if stage is None else stage.to_inner(codes)
+    middle, path = generation.midpoints(inner, pairs, sets.midpoints), generation.strip(inner, pairs[:STRIPS], STEPS)
     if stage is not None:
         middle, path = stage.from_inner(middle), stage.from_inner(path)
     _, rows = _score(subject, "interpolation", through, 0, middle)
@@ -125,7 +137,8 @@ def likelihood(subject: Subject, priors: Sequence[str]) -> list[Row]:
     if not samples or not isinstance(latent, specs.GaussianKL):
         return []
     log_densities = {name: subject.densities[name].log_density for name in priors}
-    found = image_likelihoods(subject.model, latent.weight, subject.images, log_densities, samples, subject.seed)
+    images = subject.images[subject.spec.reference_split]
+    found = image_likelihoods(subject.model, latent.weight, images, log_densities, samples, subject.seed)
     return [
         _row("reference", name, 0, "log_likelihood_images" if name else "evidence_bound", value)
         for name, value in found.items()
@@ -144,10 +157,11 @@ def _score(
     subject: Subject, image_set: str, density: str, sample_seed: int, codes: npt.NDArray[np.float32]
 ) -> tuple[Images, list[Row]]:
     """The images of codes (n, d), and every feature-level metric of them."""
-    made = generation.decode(subject.model, codes)
-    features = subject.extractor(made)
     spec = subject.spec
-    values = measure(subject.reference, features, spec.metrics, is_fid=specs.is_fid(spec.extractor))
+    made = generation.decode(subject.model, codes, spec.image_sets.rounding)
+    features = subject.extractor(made)
+    is_fid = specs.is_fid(spec.extractor)
+    values = measure(subject.reference, features, spec.metrics, is_fid=is_fid, prd_real=subject.prd_reference)
     values["nearest_training_ratio"] = subject.training.ratio(features)
     if spec.has_factors:
         values |= attribute_metrics(made)

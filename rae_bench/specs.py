@@ -28,6 +28,12 @@ def _positive(spec: object, *names: str) -> None:
 
 # --- data -------------------------------------------------------------------------------------------------
 
+Split = Literal["train", "validation", "test", "overlapping"]
+"""`overlapping`: training and validation images in one line, less as many at its front as there are validation images.
+
+The official code's validation set of MNIST and CIFAR-10, x_train[10000:]: most of it is trained on.
+"""
+
 
 @dataclass(frozen=True)
 class MnistSubset:
@@ -96,7 +102,8 @@ class DatasetSpec:
 
     def count(self, split: str) -> int:
         """Number of images of `split`."""
-        return {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}[split]
+        counts = {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
+        return {**counts, "overlapping": self.n_train}[split]
 
 
 # --- models -----------------------------------------------------------------------------------------------
@@ -333,12 +340,13 @@ class Compute:
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """Exactly what `train` reads, beside images and seed."""
+    """Exactly what `train` reads, beside images and seed. Weights are chosen on `validation_split`."""
 
     version: int
     network: Network
     objective: Objective
     optimisation: Optimisation
+    validation_split: Literal["validation", "overlapping"]
     compute: Compute
 
 
@@ -560,11 +568,16 @@ DIRECT = (
 
 @dataclass(frozen=True)
 class FitSpec:
-    """Exactly what `fit` reads, beside codes and seed."""
+    """Exactly what `fit` reads, beside codes and seed. The last `leave_out_last` training codes are not fitted to."""
 
     version: int
     density: Density
+    leave_out_last: int
     compute: Compute
+
+    def __post_init__(self) -> None:
+        if self.leave_out_last < 0:
+            raise ConfigError(f"leave_out_last: {self.leave_out_last} must not be negative")
 
 
 Extractor = Literal[
@@ -615,6 +628,26 @@ class MetricSettings:
 
 
 @dataclass(frozen=True)
+class ImageSets:
+    """What the image sets of a table's columns are made of; each is the first n_images of its split.
+
+    rounding               decoded floats to 8 bits: to the nearest level, or downwards
+    reconstructed          split whose images are reconstructed
+    reconstruction_codes   from the posterior's mean, or one draw from it
+    interpolated           split between whose codes mid-points lie
+    midpoints              (a + b)/2; the same, rescaled to the mean of both norms; or half-way on the great circle
+    prd_reference          split that the precision-recall curve is measured against; all else: the reference split
+    """
+
+    rounding: Literal["round", "truncate"]
+    reconstructed: Split
+    reconstruction_codes: CodeKind
+    interpolated: Split
+    midpoints: Literal["linear", "rescaled", "spherical"]
+    prd_reference: Split
+
+
+@dataclass(frozen=True)
 class ReferenceSpec:
     """Exactly what `reference` reads, beside images: the first `n_images` of a split, through one extractor.
 
@@ -623,7 +656,7 @@ class ReferenceSpec:
 
     version: int
     dataset: DatasetSpec
-    split: str
+    split: Split
     n_images: int
     extractor: Extractor
     neighbours: int
@@ -641,8 +674,8 @@ class FloorSpec:
 
     version: int
     metrics: MetricSettings
-    reference_split: str
-    floor_split: str
+    reference_split: Split
+    floor_split: Split
     n_images: int
     has_factors: bool
     extractor: Extractor
@@ -662,7 +695,8 @@ class EvaluationSpec:
     training: TrainingSpec
     extractor: Extractor
     metrics: MetricSettings
-    reference_split: str
+    reference_split: Split
+    image_sets: ImageSets
     n_images: int
     sample_seeds: tuple[int, ...]
     densities: tuple[str, ...]
@@ -677,7 +711,7 @@ class EvaluationSpec:
 class Protocol:
     """How samples are scored: the study's own way, or one changed for the protocol-sensitivity panel."""
 
-    reference_split: Literal["train", "validation", "test"]
+    reference_split: Split
     rounding: Literal["round", "truncate"]
     extractor: Extractor
     n_images: int
@@ -735,6 +769,8 @@ class SummarySpec:
     n_images: int
     tables: tuple[str, ...]
     protocols: dict[str, dict[str, Protocol]]
+    protocol: str
+    notes: dict[str, tuple[str, ...]]
 
     @property
     def ordered_rows(self) -> dict[str, Row]:

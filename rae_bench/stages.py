@@ -76,7 +76,7 @@ def floor(options: argparse.Namespace) -> None:
     reads = {name: getattr(options, name) for name in ("manifest", "reference", "other", "training")}
     with jobs.running("floor", to_plain(spec), reads, {"floor": options.floor}):
         (real, about), (other, _), (training, _) = (_reference(reads[name]) for name in list(reads)[1:])
-        values = measure(real, other.features, spec.metrics, is_fid=specs.is_fid(spec.extractor))
+        values = measure(real, other.features, spec.metrics, is_fid=specs.is_fid(spec.extractor), prd_real=real)
         copies = Training.of(training.features, real.features)
         values["nearest_training_ratio"] = copies.ratio(other.features)
         folder = options.manifest.parent
@@ -115,14 +115,14 @@ def train(options: argparse.Namespace) -> None:
         checkpoint = Checkpoint.beside(options.model, fingerprint(decides))
         data = {
             split: training.to_device(datasets.load_split(folder, split), spec.compute.device)
-            for split in ("train", "validation")
+            for split in dict.fromkeys(("train", "validation", spec.validation_split))
         }
         trained = training.train(
             spec.network,
             spec.objective,
             spec.optimisation,
             data["train"],
-            data["validation"],
+            data[spec.validation_split],
             options.seed,
             progress,
             checkpoint,
@@ -130,8 +130,8 @@ def train(options: argparse.Namespace) -> None:
         about = {"fingerprint": fingerprint(spec), "seed": options.seed, "best_epoch": trained.best_epoch}
         codes = {
             f"{split}.{name}": array
-            for split, images in data.items()
-            for name, array in training.encode(trained.model, images).items()
+            for split in ("train", "validation")  # densities are judged on images that were not trained on, always
+            for name, array in training.encode(trained.model, data[split]).items()
         }
         weights = {name: np.asarray(value.cpu().numpy()) for name, value in trained.model.state_dict().items()}
         storage.write_arrays(options.model, weights, about)
@@ -160,6 +160,7 @@ def fit(options: argparse.Namespace) -> None:
             split: Posteriors(arrays[f"{split}.mean"], arrays.get(f"{split}.log_sigma"))
             for split in ("train", "validation")
         }
+        posteriors["train"] = posteriors["train"].without_last(spec.leave_out_last)
         fitted = densities.fit(spec.density, posteriors["train"], posteriors["validation"], options.seed)
         about = {
             "fingerprint": fingerprint(spec),
@@ -187,21 +188,32 @@ def evaluate(options: argparse.Namespace) -> None:
 
     configure_torch(spec.compute)
     folder = options.manifest.parent
-    reads = {name: getattr(options, name) for name in ("manifest", "model", "reference", "training", "floor")}
+    reads = {
+        name: getattr(options, name)
+        for name in ("manifest", "model", "reference", "prd_reference", "training", "floor")
+    }
     reads |= _density_paths(options.densities, spec.densities)
     with jobs.running("evaluate", to_plain(spec), reads, {"metrics": options.metrics, "sheets": options.sheets}):
-        (real, real_about), (training, _) = _reference(options.reference), _reference(options.training)
+        real, real_about = _reference(options.reference)
+        prd_real = real if options.prd_reference == options.reference else _reference(options.prd_reference)[0]
+        training, _ = _reference(options.training)
         extractor = load_extractor(spec.extractor)
         _check_extractor(options.reference, real_about, extractor.id)
         model = _load_model(options.model, spec.training)
         fitted, fits = _load_densities(_density_paths(options.densities, spec.densities))
         manifest, floor_values = storage.read_json(options.manifest), storage.read_json(options.floor)
-        labels = datasets.load_labels(folder, spec.reference_split)
-        images = datasets.load_split(folder, spec.reference_split)[: spec.n_images]
+        sets = spec.image_sets
+        images = {
+            split: datasets.load_split(folder, split)[: spec.n_images]
+            for split in dict.fromkeys((spec.reference_split, sets.reconstructed, sets.interpolated))
+        }
+        labels = datasets.load_labels(folder, sets.reconstructed)
         if labels is not None:
             labels = labels[: spec.n_images]
         copies = Training(training.features, floor_values["training_distance"])
-        subject = evaluation.Subject(spec, model, fitted, real, copies, images, labels, extractor, options.seed)
+        subject = evaluation.Subject(
+            spec, model, fitted, real, prd_real, copies, images, labels, extractor, options.seed
+        )
         evaluated = evaluation.evaluate(subject)
         context = results.Context(
             study=options.study,
@@ -209,8 +221,8 @@ def evaluate(options: argparse.Namespace) -> None:
             is_synthetic=bool(manifest["synthetic"]),
             model=options.model_name,
             train_seed=options.seed,
-            n_generated=len(images),
-            n_reference=len(images),
+            n_generated=spec.n_images,
+            n_reference=spec.n_images,
             n_features=real.features.shape[1],
             reference_split=spec.reference_split,
             extractor=extractor.id,

@@ -39,4 +39,4 @@ def every_density():
     """Each density of the vocabulary as the study `digits` would fit it."""
     names = tuple(yaml.safe_load((CONFIG / "densities.yaml").read_text()))
     study = resolve_study("digits", dataclasses.replace(load_study("digits").file, densities=names))
-    return {name: study.fit("digits", name).density for name in names}
+    return {name: study.fit("digits", "vae", name).density for name in names}

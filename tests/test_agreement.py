@@ -27,6 +27,11 @@ def features(kind):
     return real.astype(np.float32), fake.astype(np.float32)
 
 
+def measured(real, fake, chosen):
+    reference = Reference.of(real, 5)
+    return measure(reference, fake, chosen, is_fid=False, prd_real=reference)
+
+
 KINDS = [*N, "duplicates", "collapsed", "shared"]
 
 
@@ -34,7 +39,7 @@ KINDS = [*N, "duplicates", "collapsed", "shared"]
 def pair(request):
     real, fake = features(request.param)
     chosen = settings(prd_clusters=20, prd_angles=1001, prd_runs=10)
-    return real, fake, measure(Reference.of(real, 5), fake, chosen, is_fid=False)
+    return real, fake, measured(real, fake, chosen)
 
 
 def by_matrix_root(real, fake):
@@ -139,7 +144,7 @@ def test_prd(pair):
 
 def test_prd_hardly_depends_on_the_kind_of_k_means():
     real, fake = features("n_above_d")
-    found = measure(Reference.of(real, 5), fake, settings(prd_clusters=20, prd_runs=10, prd_angles=1001), is_fid=False)
+    found = measured(real, fake, settings(prd_clusters=20, prd_runs=10, prd_angles=1001))
     labels = [KMeans(20, n_init=3, random_state=seed).fit(np.concatenate([fake, real])).labels_ for seed in range(8)]
     tv = [
         np.abs(np.bincount(one[:400], minlength=20) - np.bincount(one[400:], minlength=20)).sum() / 800
@@ -154,8 +159,8 @@ def test_swapped_arguments_are_noticed():
     real, _ = features("n_above_d")
     shrunk = (0.3 * real).astype(np.float32)
     chosen = settings(prd_clusters=20, prd_runs=4)
-    right = measure(Reference.of(real, 5), shrunk, chosen, is_fid=False)
-    swapped = measure(Reference.of(shrunk, 5), real, chosen, is_fid=False)
+    right = measured(real, shrunk, chosen)
+    swapped = measured(shrunk, real, chosen)
     assert right["precision"] > 0.95 > 0.3 > right["recall"]
     assert swapped["recall"] > 0.95 > 0.3 > swapped["precision"]
     assert right["density"] > 1 > swapped["density"]

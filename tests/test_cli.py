@@ -26,6 +26,7 @@ STAGES = {
     "fit": ["--codes", "c", "--density", "d", "--seed", "0"],
     "evaluate": [
         *["--manifest", "m.json", "--reference", "r", "--model", "m", "--densities", "d", "--metrics", "p"],
+        *["--prd-reference", "r"],
         *["--training", "t", "--floor", "f.json"],
         *["--sheets", "s", "--seed", "0", "--study", "smoke", "--dataset", "digits", "--model-name", "vae"],
     ],
@@ -310,7 +311,7 @@ def test_collecting_joins_panels_of_protocols_beside_the_metrics():
 
 
 SPLITS = (("train", 200), ("validation", 50))
-FIT = ["fit", "--spec", to_json(load_study("smoke").fit("digits_mini", "gaussian")), "--seed", "0"]
+FIT = ["fit", "--spec", to_json(load_study("smoke").fit("digits_mini", "vae", "gaussian")), "--seed", "0"]
 
 
 @pytest.mark.parametrize("content", [None, b"not codes", {"weights": np.zeros((9, 3), np.float32)}])
@@ -329,7 +330,8 @@ def test_codes_that_are_missing_or_something_else_are_one_line(folder, content):
     assert not (folder / "d.safetensors").exists()
 
 
-def test_a_fit_records_what_it_was_fitted_to_and_how_likely_it_is(folder):
+@pytest.mark.parametrize("leave_out_last", [0, 7])
+def test_a_fit_records_what_it_was_fitted_to_and_how_likely_it_is(folder, leave_out_last):
     rng = np.random.default_rng(0)
     arrays = {f"{split}.mean": rng.standard_normal((n, 3)).astype(np.float32) for split, n in SPLITS}
     arrays |= {f"{split}.log_sigma": np.full((n, 3), -0.5, dtype=np.float32) for split, n in SPLITS}
@@ -337,6 +339,7 @@ def test_a_fit_records_what_it_was_fitted_to_and_how_likely_it_is(folder):
     spec = specs.FitSpec(
         specs.FIT_VERSION,
         specs.SingleGaussian("gaussian", "sample", "full"),
+        leave_out_last,
         specs.Compute("cpu", 1, "float32"),
     )
     density = folder / "d.safetensors"
@@ -348,6 +351,7 @@ def test_a_fit_records_what_it_was_fitted_to_and_how_likely_it_is(folder):
     assert about["density"] == {"kind": "gaussian", "codes": "sample", "covariance": "full"}
     parts = {split: Posteriors(arrays[f"{split}.mean"], arrays[f"{split}.log_sigma"]) for split, _ in SPLITS}
     drawn = {split: part.codes("sample", 4, split) for split, part in parts.items()}
+    drawn["train"] = drawn["train"][: len(drawn["train"]) - leave_out_last]
     np.testing.assert_allclose(state["mean"], drawn["train"].mean(axis=0, dtype=np.float64), atol=1e-6)
     moments = drawn["train"].mean(axis=0, dtype=np.float64), np.cov(drawn["train"].T.astype(np.float64))
     for split, codes in drawn.items():

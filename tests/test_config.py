@@ -38,8 +38,8 @@ def _slices(study):
         yield to_json(study.preparation(dataset))
         yield from (to_json(reference) for _, reference in sorted(study.references(dataset).items()))
         yield to_json(study.floor(dataset))
-        yield from (to_json(study.fit(dataset, density)) for density in study.densities)
         for model in study.models:
+            yield from (to_json(study.fit(dataset, model, density)) for density in study.densities_of(model))
             yield to_json(study.training(dataset, model))
             yield to_json(study.evaluation(dataset, model))
             if study.protocols[dataset]:
@@ -71,7 +71,7 @@ def test_digits_mean_the_same_in_both_studies():
         lambda study: study.floor("digits"),
         *(lambda study, model=model: study.training("digits", model) for model in digits.models),
         *(lambda study, model=model: study.evaluation("digits", model) for model in digits.models),
-        *(lambda study, density=density: study.fit("digits", density) for density in digits.densities),
+        *(lambda study, density=density: study.fit("digits", "vae", density) for density in digits.densities),
     ):
         assert to_json(get(digits)) == to_json(get(embedded))
 
@@ -102,6 +102,7 @@ def test_a_training_slice_joins_data_set_budget_model_and_weights(folder):
             "adam_epsilon": 1e-7,
             "schedule": {"kind": "cosine"},
         },
+        "validation_split": "validation",
         "compute": {"device": "cpu", "threads": 1, "precision": "float32"},
     }
 
@@ -134,7 +135,7 @@ def test_a_searched_two_stage_row_varies_its_second_stage_only(folder):
     _edit(folder / SMOKE, (["search"], {"two_stage_vae": points}), (["rows"], ["two_stage_vae"]))
     study = load_study("smoke")
     assert study.models == ["vae"]
-    stages = [study.fit("digits_mini", row.n).density for row in study.rows.values()]
+    stages = [study.fit("digits_mini", row.model, row.n).density for row in study.rows.values()]
     assert [stage.objective.latent.weight for stage in stages] == [0.5, 0.25]
     assert all(row.through == row.n for row in study.rows.values())
 
@@ -424,7 +425,7 @@ def test_a_study_that_is_no_mapping_is_refused(folder, content):
 def test_the_largest_mixture_the_codes_allow_is_accepted(folder):
     """60 components x 10 of 600 training codes; one component more needs 610 (a mistake above)."""
     _edit(folder / "densities.yaml", (["gmm10", "n_components"], 60))
-    assert load_study("smoke").fit("digits_mini", "gmm10").density.n_components == 60
+    assert load_study("smoke").fit("digits_mini", "vae", "gmm10").density.n_components == 60
 
 
 @pytest.mark.parametrize(
@@ -451,7 +452,7 @@ def test_a_density_of_posteriors_is_left_out_for_models_without(folder):
     assert study.densities_of("vae")[-2:] == ["aggregate_posterior", "second_stage"]
     assert "aggregate_posterior" not in study.densities_of("rae_l2")
     assert study.evaluation("digits_mini", "rae_l2").densities == ("standard_normal", "gaussian", "gmm10")
-    assert study.fit("digits_mini", "aggregate_posterior").density.kind == "aggregate_posterior"
+    assert study.fit("digits_mini", "vae", "aggregate_posterior").density.kind == "aggregate_posterior"
     assert all(_slices(study))
 
 

@@ -211,6 +211,18 @@ def test_a_saved_split_is_loaded_as_it_was(saved):
     np.testing.assert_array_equal(np.load(folder / "labels.npy"), prepared.extras["labels"])
 
 
+def test_the_overlapping_split_is_the_official_codes_validation_set(saved):
+    """x_train[n_validation:] of training and validation images in one line: all but the first are trained on."""
+    prepared, folder = saved
+    train, validation = (prepared.images[prepared.splits[split]] for split in ("train", "validation"))
+    expected = np.concatenate([train, validation])[len(validation) :]
+    found = datasets.load_split(folder, "overlapping")
+    np.testing.assert_array_equal(found, expected)
+    assert len(found) == small("digits").count("overlapping") == len(train)
+    labels = np.concatenate([prepared.extras["labels"][prepared.splits[s]] for s in ("train", "validation")])
+    np.testing.assert_array_equal(datasets.load_labels(folder, "overlapping"), labels[len(validation) :])
+
+
 def test_the_manifest_has_counts_shape_hashes_source_and_licence(saved):
     _, folder = saved
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -37,6 +37,13 @@ METRICS = {
 OF_RECONSTRUCTIONS = METRICS | {"squared_error", "psnr", "ssim", "label_agreement"}
 
 
+def subject(spec, model, densities, reference, copies, images, labels, extractor, seed):
+    """As the default study has it: all image sets are made of the reference images."""
+    return evaluation.Subject(
+        spec, model, densities, reference, reference, copies, {"test": images}, labels, extractor, seed
+    )
+
+
 @pytest.fixture(scope="module")
 def images(digit_images):
     return digit_images[:N]
@@ -57,7 +64,7 @@ def model(digits):
 @pytest.fixture(scope="module")
 def densities(model, images):
     codes = means(model, images)
-    stage = STUDY.fit("digits_mini", "second_stage").density
+    stage = STUDY.fit("digits_mini", "vae", "second_stage").density
     stage = dataclasses.replace(stage, optimisation=dataclasses.replace(stage.optimisation, epochs=3, batch_size=20))
     return {
         "spread": FittedGaussian.fit(codes),
@@ -76,9 +83,7 @@ def run(model, densities, images, digit_labels, extractor, copies):
     reference = Reference.of(extractor(images), 5)
 
     def run(seed=0, labels=digit_labels[:N], spec=SPEC):
-        return evaluation.evaluate(
-            evaluation.Subject(spec, model, densities, reference, copies, images, labels, extractor, seed)
-        )
+        return evaluation.evaluate(subject(spec, model, densities, reference, copies, images, labels, extractor, seed))
 
     return run
 
@@ -209,7 +214,7 @@ def test_a_perfect_model_is_perfect(images, digit_labels, extractor, copies):
     spec = dataclasses.replace(SPEC, densities=(), through=())
     reference = Reference.of(extractor(images), 5)
     found = evaluation.evaluate(
-        evaluation.Subject(spec, Identity(), {}, reference, copies, images, digit_labels[:N], extractor, seed=0)
+        subject(spec, Identity(), {}, reference, copies, images, digit_labels[:N], extractor, seed=0)
     )
     assert value(found, "reconstruction", "nearest_training_ratio") == pytest.approx(1)
     assert value(found, "reconstruction", "ssim") == pytest.approx(1)
@@ -253,9 +258,7 @@ def test_equal_densities_of_other_names_draw_other_samples(model, densities, ima
     spec = dataclasses.replace(SPEC, densities=("one", "two"), through=())
     both = dict.fromkeys(("one", "two"), densities["spread"])
     reference = Reference.of(extractor(images), 5)
-    found = evaluation.evaluate(
-        evaluation.Subject(spec, model, both, reference, copies, images, None, extractor, seed=0)
-    )
+    found = evaluation.evaluate(subject(spec, model, both, reference, copies, images, None, extractor, seed=0))
     assert not np.array_equal(found.sheets["codes.one"], found.sheets["codes.two"])
 
 
@@ -281,9 +284,7 @@ def test_a_vaes_images_have_a_likelihood_under_each_prior(densities, images):
         return np.zeros((len(made), 2), np.float32) + np.arange(len(made))[:, None] + 0.5
 
     copies = Training.of(reference.features + 0.3, reference.features)
-    found = evaluation.evaluate(
-        evaluation.Subject(spec, vae, densities, reference, copies, images, None, constant, seed=0)
-    )
+    found = evaluation.evaluate(subject(spec, vae, densities, reference, copies, images, None, constant, seed=0))
     bound = value(found, "reference", "evidence_bound")
     spread = value(found, "reference", "log_likelihood_images", "spread")
     collapsed = value(found, "reference", "log_likelihood_images", "collapsed")

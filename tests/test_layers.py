@@ -8,7 +8,7 @@ import pytest
 from checkout import ROOT, environment
 
 ORDER = [
-    *["plain", "specs", "config"],
+    *["plain", "specs", "protocols", "config"],
     *["rng", "storage", "checkpoints"],
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
     *["jobs"],
@@ -19,7 +19,7 @@ ORDER = [
     *["process", "stages", "cli", "__main__"],
 ]
 WITHOUT_TORCH = [
-    *["plain", "specs", "config", "storage", "checkpoints", "jobs", "results", "comparisons", "claims"],
+    *["plain", "specs", "protocols", "config", "storage", "checkpoints", "jobs", "results", "comparisons", "claims"],
     *["rendering", "tables", "plots", "status", "report", "process", "stages", "cli"],
 ]
 

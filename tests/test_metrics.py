@@ -16,7 +16,7 @@ NAMES = {
 
 
 def measure(real, fake, chosen):
-    return measure_features(real, fake, chosen, is_fid=False)
+    return measure_features(real, fake, chosen, is_fid=False, prd_real=real)
 
 
 def features(n=40, d=4, seed=0, scale=1.0):
@@ -42,7 +42,8 @@ def test_fid_is_torch_fidelitys_own_number():
     real, fake = features(), features(seed=1)
     statistics = [fid_features_to_statistics(fidelity.tensor(x)) for x in (fake, real)]
     expected = fid_statistics_to_metric(*statistics, False)["frechet_inception_distance"]
-    found = measure_features(Reference.of(real, 5), fake, SETTINGS, is_fid=True)["frechet_distance"]
+    reference = Reference.of(real, 5)
+    found = measure_features(reference, fake, SETTINGS, is_fid=True, prd_real=reference)["frechet_distance"]
     assert found == pytest.approx(expected, rel=1e-9)
 
 

@@ -223,7 +223,7 @@ MIXTURES = {
 def mixtures(smoke_spec):
     """A study of mixtures, and its frame."""
     names = ("gmm1", "gmm10", "gmm10_sampled", "dp10", "gaussian")
-    fits = {name: load_study("densities").fit("digits", name).density for name in names}
+    fits = {name: load_study("densities").fit("digits", "vae", name).density for name in names}
     frame = pd.DataFrame(
         {"dataset": DATASET, "model": model, "density": density, "metric": metric, "train_seed": seed, "value": value}
         for model, densities in MIXTURES.items()

@@ -34,6 +34,11 @@ class Posteriors:
         if self.log_sigma is not None and not np.isfinite(self.log_sigma).all():
             raise DensityError(f"log_sigma of shape {self.log_sigma.shape} must be finite")
 
+    def without_last(self, n: int) -> "Posteriors":
+        """All but those of the last `n` images."""
+        kept = len(self.mean) - n
+        return Posteriors(self.mean[:kept], None if self.log_sigma is None else self.log_sigma[:kept])
+
     def codes(self, kind: specs.CodeKind, seed: int, split: str) -> CodeArray:
         """One code per image, float32 (n, d): its mean, or a draw that `seed` and `split` alone decide."""
         if self.log_sigma is None:

@@ -21,10 +21,13 @@ __all__ = ["MetricError", "Reference", "Training", "measure"]
 Features = npt.NDArray[np.float32]
 
 
-def measure(real: Reference, fake: Features, settings: specs.MetricSettings, *, is_fid: bool) -> dict[str, float]:
+def measure(
+    real: Reference, fake: Features, settings: specs.MetricSettings, *, is_fid: bool, prd_real: Reference
+) -> dict[str, float]:
     """Every metric of `fake` (m, d) against `real`, by name; `frechet_infinity` only where counts allow it.
 
-    `is_fid`: the features are official Inception's, so that torch-fidelity's value is the one reported.
+    `is_fid`: the features are official Inception's, so that torch-fidelity's value is the one reported. `prd_real`:
+    what precision-recall curves are measured against, `real` itself but for a protocol that says otherwise.
 
     Raises:
         MetricError: features that are not finite, of another dimension, or too few for a metric.
@@ -42,5 +45,5 @@ def measure(real: Reference, fake: Features, settings: specs.MetricSettings, *, 
         **({} if infinity is None else {"frechet_infinity": infinity}),
         **kernel_distance(real, fake, settings),
         **pair_metrics(real, fake, settings),
-        **prd(real, fake, settings),
+        **prd(prd_real, fake, settings),
     }

@@ -5,6 +5,7 @@ rule evaluate:
     input:
         manifest="results/datasets/{dataset}/manifest.json",
         reference=reference(study.reference),
+        prd_reference=reference(study.prd_reference),
         training=reference(study.training_reference),
         floor="results/{study}/{dataset}/floor.json",
         model=f"{RUN}/model.safetensors",
@@ -31,7 +32,8 @@ rule evaluate:
     shell:
         "python -m rae_bench evaluate --spec {params.spec:q} --seed {wildcards.seed} --study {wildcards.study}"
         " --dataset {wildcards.dataset} --model-name {wildcards.model} --manifest {input.manifest:q}"
-        " --reference {input.reference:q} --training {input.training:q} --floor {input.floor:q}"
+        " --reference {input.reference:q} --prd-reference {input.prd_reference:q}"
+        " --training {input.training:q} --floor {input.floor:q}"
         " --model {input.model:q} --densities {params.densities:q} --metrics {output.metrics:q} --sheets {output.sheets:q} >> {log:q} 2>&1"
 
 

@@ -39,7 +39,7 @@ rule fit:
         mem_mb=growing(3000),
         runtime=growing(60),
     params:
-        spec=lambda wc: to_json(study.fit(wc.dataset, wc.density)),
+        spec=lambda wc: to_json(study.fit(wc.dataset, wc.model, wc.density)),
     shell:
         "python -m rae_bench fit --spec {params.spec:q} --seed {wildcards.seed} --codes {input.codes:q}"
         " --density {output.density:q} >> {log:q} 2>&1"

@@ -1,0 +1,128 @@
+"""Protocols as data: named settings, each a change of what a study states, with its source and expected effect.
+
+`settings.yaml` describes each setting once; a protocol (`protocols.yaml`) is a list of them, laid in that order over
+the study's own entries. No code asks which protocol is in force: it reads the changed settings. A setting says where
+it applies (`like`: the paper's data set whose settings a data set follows; `of`: models, or rows for a change of rows)
+and what it sets, under one of five targets:
+
+    training      fields of TrainingSpec (network, objective, optimisation, validation_split)
+    densities     fields of a density, by name
+    fit           fields of every FitSpec
+    image_sets    fields of ImageSets
+    rows          fields of Row; the same for all data sets
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from rae_bench.plain import ConfigError, Plain, parse, unknown
+
+ANY = "any"
+Target = Literal["training", "densities", "fit", "image_sets", "rows"]
+PAPER_DATASETS = ("mnist", "cifar10", "celeba")
+"""The paper's data sets; every other data set says which of them it is like."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A change of one target, and where it applies; `[any]` is everywhere."""
+
+    like: tuple[str, ...]
+    of: tuple[str, ...]
+    target: Target
+    set: dict[str, Plain]
+
+    def applies(self, like: str, of: str) -> bool:
+        """Whether this changes what belongs to a data set like `like`, and to the model (or row) `of`."""
+        return (ANY in self.like or like in self.like) and (ANY in self.of or of in self.of)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One named switch of `settings.yaml`.
+
+    `what` it does, in a sentence; `source`, where that stands; `effect`, what is expected of it; `stands_in` text,
+    code or both: what determines it. `note`: a line under the tables of the data sets it touches, or empty.
+    """
+
+    what: str
+    source: str
+    stands_in: Literal["text", "code", "both", "neither"]
+    effect: str
+    note: str
+    patches: tuple[Patch, ...]
+
+    def touches(self, like: str) -> bool:
+        """Whether any of it applies to a data set like `like`."""
+        return any(ANY in patch.like or like in patch.like for patch in self.patches)
+
+
+@dataclass(frozen=True)
+class ProtocolEntry:
+    """An entry of `protocols.yaml`: how it is called in titles, what it is, and its settings, in order."""
+
+    label: str
+    what: str
+    settings: tuple[str, ...]
+
+
+def merge(data: Plain, change: Plain, where: str) -> Plain:
+    """`data` with `change` laid over it; a mapping of another `kind` replaces the old one whole.
+
+    Raises:
+        ConfigError: `change` names a key that `data` has not.
+    """
+    if not isinstance(data, Mapping) or not isinstance(change, Mapping):
+        return change
+    if "kind" in change and change["kind"] != data.get("kind"):
+        return dict(change)
+    for key in change:
+        if key not in data:
+            raise ConfigError(unknown(f"{where}.{key}", "key", str(key), list(data)))
+    return {key: merge(data[key], change[key], f"{where}.{key}") if key in change else data[key] for key in data}
+
+
+def changes(
+    settings: Mapping[str, Setting], chosen: tuple[str, ...], target: Target, like: str, of: str
+) -> Iterator[tuple[str, dict[str, Plain]]]:
+    """What the chosen settings do to `target`, in their order: where each change stands, and the change."""
+    for name in chosen:
+        for i, patch in enumerate(settings[name].patches):
+            if patch.target == target and patch.applies(like, of):
+                yield f"settings.yaml.{name}.patches[{i}].set", patch.set
+
+
+def apply(
+    settings: Mapping[str, Setting], chosen: tuple[str, ...], target: Target, like: str, of: str, data: Plain
+) -> Plain:
+    """`data`, plain, as the chosen settings leave it."""
+    for where, change in changes(settings, chosen, target, like, of):
+        data = merge(data, change, where)
+    return data
+
+
+def parse_settings(data: Plain, models: list[str], rows: list[str]) -> dict[str, Setting]:
+    """The entries of `settings.yaml`; every name in them is checked, whether a study uses it or not."""
+    settings: dict[str, Setting] = parse(dict[str, Setting], data, "settings.yaml")
+    for name, setting in settings.items():
+        if not setting.patches:
+            raise ConfigError(f"settings.yaml.{name}.patches: is empty; a setting changes something")
+        for i, patch in enumerate(setting.patches):
+            where = f"settings.yaml.{name}.patches[{i}]"
+            for like in patch.like:
+                _check(f"{where}.like", "data set of the paper", like, PAPER_DATASETS)
+            for of in patch.of:
+                _check(f"{where}.of", *(("row", of, rows) if patch.target == "rows" else ("model", of, models)))
+            if not patch.like or not patch.of or not patch.set:
+                raise ConfigError(f"{where}: like, of and set must name something; [any] is everywhere")
+            if patch.target == "rows" and patch.like != (ANY,):
+                raise ConfigError(f"{where}.like: {list(patch.like)}: rows are the same for all data sets; write [any]")
+            if patch.target == "image_sets" and patch.of != (ANY,):
+                raise ConfigError(f"{where}.of: {list(patch.of)}: image sets are the same for all models; write [any]")
+    return settings
+
+
+def _check(where: str, noun: str, name: str, known: "list[str] | tuple[str, ...]") -> None:
+    if name not in (ANY, *known):
+        raise ConfigError(unknown(where, noun, name, [ANY, *known]))

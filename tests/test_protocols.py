@@ -1,0 +1,129 @@
+"""Settings laid over a study: what they change, where, and what they must not be."""
+
+import dataclasses
+import re
+
+import pytest
+import yaml
+
+from rae_bench.config import CONFIG, load_study, resolve_study
+from rae_bench.plain import ConfigError
+from rae_bench.protocols import Patch, Setting, apply, merge, parse_settings
+
+SETTINGS = yaml.safe_load((CONFIG / "settings.yaml").read_text())
+MODELS, ROWS = ["vae", "rae"], ["vae", "rae", "two_stage_vae"]
+
+
+def patch(**changes):
+    return {"like": ["any"], "of": ["any"], "target": "training", "set": {"epochs": 3}, **changes}
+
+
+def setting(*patches):
+    return {"what": "w", "source": "s", "stands_in": "code", "effect": "e", "note": "", "patches": list(patches)}
+
+
+def study(**changes):
+    """The smoke study with changes, and without its panel, whose truncated samples would be the study's own."""
+    file = dataclasses.replace(load_study("smoke").file, protocols={}, tables=("table1",))
+    return resolve_study("smoke", dataclasses.replace(file, **changes))
+
+
+# --- laying one over the other ----------------------------------------------------------------------------
+
+
+def test_a_change_replaces_leaves_and_keeps_the_rest():
+    data = {"a": 1, "b": {"c": 2, "d": [1, 2]}}
+    assert merge(data, {"b": {"d": [3]}}, "here") == {"a": 1, "b": {"c": 2, "d": [3]}}
+    assert data == {"a": 1, "b": {"c": 2, "d": [1, 2]}}
+
+
+def test_another_kind_replaces_the_whole():
+    data = {"term": {"kind": "weight_l2", "weight": 1.0, "scope": "all"}}
+    assert merge(data, {"term": {"kind": "none"}}, "here") == {"term": {"kind": "none"}}
+    same = {"term": {"kind": "weight_l2", "weight": 2.0}}
+    assert merge(data, same, "here") == {"term": {"kind": "weight_l2", "weight": 2.0, "scope": "all"}}
+
+
+def test_a_key_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match=re.escape("here.b.e: unknown key 'e'")):
+        merge({"b": {"c": 2}}, {"b": {"e": 1}}, "here")
+
+
+def test_settings_apply_in_the_protocols_order_and_only_where_they_say():
+    made = parse_settings(
+        {
+            "one": setting(patch(set={"x": 1})),
+            "two": setting(patch(like=["celeba"], of=["vae"], set={"x": 2}), patch(target="fit", set={"x": 9})),
+        },
+        MODELS,
+        ROWS,
+    )
+    for order, like, of, expected in [
+        (("one", "two"), "celeba", "vae", 2),
+        (("two", "one"), "celeba", "vae", 1),
+        (("one", "two"), "celeba", "rae", 1),
+        (("one", "two"), "mnist", "vae", 1),
+        ((), "celeba", "vae", 0),
+    ]:
+        assert apply(made, order, "training", like, of, {"x": 0}) == {"x": expected}
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (setting(), "settings.yaml.s.patches: is empty"),
+        (setting(patch(like=["mnits"])), "settings.yaml.s.patches[0].like: unknown data set of the paper 'mnits'; did"),
+        (setting(patch(of=["two_stage_vae"])), "settings.yaml.s.patches[0].of: unknown model 'two_stage_vae'"),
+        (setting(patch(target="rows", of=["ae"])), "settings.yaml.s.patches[0].of: unknown row 'ae'"),
+        (
+            setting(patch(target="rows", like=["mnist"])),
+            "settings.yaml.s.patches[0].like: ['mnist']: rows are the same",
+        ),
+        (setting(patch(target="image_sets", of=["vae"])), "settings.yaml.s.patches[0].of: ['vae']: image sets are"),
+        (setting(patch(set={})), "settings.yaml.s.patches[0]: like, of and set must name something"),
+        (setting(patch(target="model")), "settings.yaml.s.patches[0].target: 'model' is not one of"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused(entry, expected):
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        parse_settings({"s": entry}, MODELS, ROWS)
+
+
+def test_what_a_setting_touches_is_what_its_patches_say():
+    made = Setting("w", "s", "code", "e", "", (Patch(("mnist",), ("any",), "fit", {"leave_out_last": 1}),))
+    assert made.touches("mnist")
+    assert not made.touches("celeba")
+
+
+# --- in studies -------------------------------------------------------------------------------------------
+
+
+def test_a_protocol_without_settings_leaves_a_study_as_stated():
+    assert load_study("smoke").protocol == "clean"
+    assert load_study("smoke").image_sets["digits_mini"].rounding == "round"
+    assert load_study("smoke").training("digits_mini", "vae").validation_split == "validation"
+
+
+def test_a_switch_turns_one_setting_and_the_title_says_so():
+    turned = study(switches={"truncation": True})
+    assert turned.image_sets["digits_mini"].rounding == "truncate"
+    assert turned.own_protocol("digits_mini").rounding == "truncate"
+    assert turned.training("digits_mini", "vae") == load_study("smoke").training("digits_mini", "vae")
+    assert turned.protocol == "clean, with truncation"
+    released = study(protocol="as_released", switches={"truncation": False})
+    assert released.image_sets["digits_mini"].rounding == "round"
+    assert released.protocol == "as released, without truncation"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"protocol": "as_relased"}, "studies/smoke.yaml.protocol: unknown protocol 'as_relased'; did you mean"),
+        ({"switches": {"truncaton": True}}, "studies/smoke.yaml.switches: unknown setting 'truncaton'; did you mean"),
+        ({"switches": {"truncation": False}}, "studies/smoke.yaml.switches.truncation: False changes nothing: 'clean'"),
+        ({"image_sets": "standrd"}, "studies/smoke.yaml.image_sets: unknown image sets 'standrd'; did you mean"),
+    ],
+)
+def test_a_mistake_names_the_key(changes, expected):
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        study(**changes)
