@@ -16,17 +16,10 @@ import pandas as pd
 import seaborn as sns
 
 from rae_bench import specs, storage
-from rae_bench.tables import (
-    COLUMNS,
-    METRICS,
-    cell_values,
-    density_label,
-    density_order,
-    distance_name,
-    model_labels,
-    protocol_means,
-    protocol_order,
-)
+from rae_bench.tables.cells import COLUMNS, cell_values
+from rae_bench.tables.densities import density_order
+from rae_bench.tables.protocols import protocol_means, protocol_order
+from rae_bench.tables.wording import METRICS, density_label, distance_name, model_labels
 
 mpl.use("agg")
 import matplotlib.pyplot as plt

@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from rae_bench import specs, storage, tables
-from rae_bench.tables import cell_values, leaders
+from rae_bench.tables.cells import cell_values, leaders
+from rae_bench.tables.wording import density_label
 
 NET = "net@32/none/layer/0123abcd"
 ROWS = {
@@ -544,7 +545,7 @@ def test_grids_of_drawn_images_say_so_first(grid, spec, tmp_path):
     ],
 )
 def test_densities_have_printed_names(name, label):
-    assert tables.density_label(name) == label
+    assert density_label(name) == label
 
 
 # --- likelihoods of images --------------------------------------------------------------------------------

@@ -1,0 +1,62 @@
+"""What stands under a table: how its numbers were measured, and what to beware of."""
+
+import numpy as np
+import pandas as pd
+
+from rae_bench import specs
+from rae_bench.results import HALF_SD, warnings
+from rae_bench.tables.wording import SCALE
+
+MOST_WARNINGS = 5
+
+
+def synthetic_notes(spec: specs.SummarySpec, dataset: str) -> list[str]:
+    """That the images are drawn by a program, if they are."""
+    drawn = spec.datasets[dataset].is_synthetic
+    return ["SYNTHETIC images, drawn by a program: no evidence about photographs."] if drawn else []
+
+
+def measured_notes(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
+    """Seeds, counts of images, features, and the distance between real images."""
+    mine = frame[(frame["dataset"] == dataset) & (frame["metric"] == metric)]
+    first = mine.iloc[0]
+    label = first["extractor_label"]
+    floor = float(first["floor"]) * SCALE.get(metric, 1.0)
+    floor_sd = "" if np.isnan(first["floor_sd"]) else f" ± {first['floor_sd']:.2g} (half-sampling SD)"
+    half = frame.loc[(frame["dataset"] == dataset) & (frame["metric"] == HALF_SD.get(metric)), "value"]
+    sampling = f" Sampling SD of one cell, one seed (half-sampling, median of cells): {half.median():.2g}."
+    return [
+        *synthetic_notes(spec, dataset),
+        f"Mean ± SD over {len(spec.train_seeds)} training seeds. {first['n_generated']:,} generated images a cell,"
+        f" {first['n_reference']:,} {spec.reference_split} images as reference. Features: {first['extractor']}."
+        + (" Not comparable with FID." if metric == "frechet_distance" and label != specs.INCEPTION_LABEL else ""),
+        f"Real against real ({spec.floor_split} against {spec.reference_split}, same counts): {floor:.4g}{floor_sd}."
+        + (sampling if len(half) else ""),
+    ]
+
+
+def warning_notes(frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
+    """Warnings about the metric on the data set, the first few in full."""
+    if metric not in ("frechet_distance", "precision", "recall"):
+        return []
+    found = [text for text in warnings(frame[frame["dataset"] == dataset]) if metric in text or "images for" in text]
+    notes = [f"Warning: {text.removeprefix(f'{dataset}: ')}." for text in found[:MOST_WARNINGS]]
+    if len(found) > MOST_WARNINGS:
+        notes.append(f"And {len(found) - MOST_WARNINGS} more warnings: the log of `collect`.")
+    return notes
+
+
+def row_notes(spec: specs.SummarySpec) -> list[str]:
+    """Which density stands in columns N and GMM of each row, and which rows pass through a second stage."""
+    by_density: dict[str, list[str]] = {}
+    for row in spec.ordered_rows.values():
+        by_density.setdefault(row.n, []).append(row.label)
+    names = {"standard_normal": "N(0,I)", "gaussian": "one fitted Gaussian"}
+    parts = [f"{names.get(density, density)}: {', '.join(labels)}" for density, labels in by_density.items()]
+    notes = [f"Column N is {'; '.join(parts)}. GMM: ten components, full covariance. All fitted on training codes."]
+    for row in spec.ordered_rows.values():
+        if row.through:
+            others = [other.label for other in spec.ordered_rows.values() if other.model == row.model and other != row]
+            same = f" Same weights as {', '.join(others)}, hence the same N(0,I) and Gaussian." if others else ""
+            notes.append(f"{row.label}: Rec. and Interp. pass through its second stage.{same}")
+    return notes
