@@ -11,6 +11,7 @@ import pytest
 
 from rae_bench import plots, specs, storage
 from rae_bench.config import load_study
+from rae_bench.plots.codes import shown_densities
 
 KINDS = ["samples", "interpolations", "distances", "training", "codes", "components", "protocols"]
 DATASET = "digits_mini"
@@ -187,11 +188,11 @@ def test_codes_are_shown_under_one_density_of_each_kind(smoke_spec):
     """What rows show of the kind, else its last: of mixtures ten components, of Dirichlet mixtures the most."""
     study = load_study("densities")
     spec = study.summary()
-    assert plots.shown_densities(spec, "digits") == [
+    assert shown_densities(spec, "digits") == [
         *("standard_normal", "gaussian", "gmm10", "dp200", "kde", "aggregate_posterior", "flow", "flow_matching"),
         *("second_stage_dai_wipf", "second_stage"),
     ]
-    assert plots.shown_densities(smoke_spec, DATASET) == ["standard_normal", "gaussian", "gmm10", "second_stage"]
+    assert shown_densities(smoke_spec, DATASET) == ["standard_normal", "gaussian", "gmm10", "second_stage"]
 
 
 # --- components -------------------------------------------------------------------------------------------
