@@ -17,7 +17,7 @@ TRAIN_VERSION = 1
 FIT_VERSION = 2
 EVALUATE_VERSION = 2
 PROTOCOL_VERSION = 1
-SUMMARY_VERSION = 4
+SUMMARY_VERSION = 5
 
 
 def _positive(spec: object, *names: str) -> None:

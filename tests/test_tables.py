@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from rae_bench import specs, storage, tables
+from rae_bench.config import load_study
 from rae_bench.tables.cells import cell_values, leaders
 from rae_bench.tables.wording import density_label
 
@@ -214,6 +215,26 @@ def test_the_notes_say_what_the_numbers_are(written):
     ):
         assert part in text
     assert "SYNTHETIC" not in text
+
+
+def test_the_notes_say_in_words_which_density_stands_in_a_column(spec, frame, tmp_path):
+    dirichlet = load_study("densities").fit("digits", "dp5").density
+    fits = {"digits_mini": {**spec.fits["digits_mini"], "dp5": dirichlet}}
+
+    def note(rows):
+        built = _build(replace(spec, rows=rows, order=tuple(rows), fits=fits), frame, tmp_path, "table1")
+        return next(text for text in built["table1_digits_mini"].notes if text.startswith("Column N"))
+
+    mixture = "a mixture of 10 Gaussians with full covariances"
+    assert note(ROWS) == (
+        "Column N is N(0,I): VAE; second stage: 2sVAE; one fitted Gaussian: RAE & co."
+        f" Column GMM is {mixture}. All fitted on training codes."
+    )
+    assert note({"two": ROWS["two"]}) == "Column N is second stage. All fitted on training codes."
+    assert note({"vae": ROWS["vae"], "rae": replace(ROWS["rae"], n="standard_normal", gmm="dp5")}) == (
+        f"Column N is N(0,I). Column GMM is {mixture}: VAE; a Dirichlet-process mixture of at most 5 Gaussians:"
+        " RAE & co. All fitted on training codes."
+    )
 
 
 def test_tables_of_drawn_images_say_so_first(spec, frame, tmp_path):

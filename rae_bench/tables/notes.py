@@ -5,7 +5,7 @@ import pandas as pd
 
 from rae_bench import specs
 from rae_bench.results import HALF_SD, warnings
-from rae_bench.tables.wording import SCALE
+from rae_bench.tables.wording import SCALE, density_label
 
 MOST_WARNINGS = 5
 
@@ -46,17 +46,35 @@ def warning_notes(frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
     return notes
 
 
-def row_notes(spec: specs.SummarySpec) -> list[str]:
+def row_notes(spec: specs.SummarySpec, dataset: str) -> list[str]:
     """Which density stands in columns N and GMM of each row, and which rows pass through a second stage."""
-    by_density: dict[str, list[str]] = {}
-    for row in spec.ordered_rows.values():
-        by_density.setdefault(row.n, []).append(row.label)
-    names = {"standard_normal": "N(0,I)", "gaussian": "one fitted Gaussian"}
-    parts = [f"{names.get(density, density)}: {', '.join(labels)}" for density, labels in by_density.items()]
-    notes = [f"Column N is {'; '.join(parts)}. GMM: ten components, full covariance. All fitted on training codes."]
-    for row in spec.ordered_rows.values():
+    rows = list(spec.ordered_rows.values())
+    n = _by_density(spec, dataset, [(row.n, row.label) for row in rows])
+    gmm = _by_density(spec, dataset, [(row.gmm, row.label) for row in rows if row.gmm])
+    notes = [f"Column N is {n}." + (f" Column GMM is {gmm}." if gmm else "") + " All fitted on training codes."]
+    for row in rows:
         if row.through:
-            others = [other.label for other in spec.ordered_rows.values() if other.model == row.model and other != row]
+            others = [other.label for other in rows if other.model == row.model and other != row]
             same = f" Same weights as {', '.join(others)}, hence the same N(0,I) and Gaussian." if others else ""
             notes.append(f"{row.label}: Rec. and Interp. pass through its second stage.{same}")
     return notes
+
+
+def _by_density(spec: specs.SummarySpec, dataset: str, shown: list[tuple[str, str]]) -> str:
+    """Each density of (density, label of the row that shows it), with its rows where there is more than one."""
+    labels: dict[str, list[str]] = {}
+    for density, label in shown:
+        labels.setdefault(_described(density, spec.fits[dataset][density]), []).append(label)
+    return "; ".join(f"{text}: {', '.join(mine)}" if len(labels) > 1 else text for text, mine in labels.items())
+
+
+def _described(name: str, density: specs.Density) -> str:
+    match density:
+        case specs.SingleGaussian(covariance="full", codes="mean"):
+            return "one fitted Gaussian"
+        case specs.GaussianMixture(codes="mean"):
+            return f"a mixture of {density.n_components} Gaussians with full covariances"
+        case specs.DirichletMixture(codes="mean"):
+            return f"a Dirichlet-process mixture of at most {density.n_components} Gaussians"
+        case _:
+            return density_label(name)

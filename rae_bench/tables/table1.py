@@ -38,7 +38,7 @@ def table1(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: s
             "Rec. is paired with its own reference images and may lie below real against real.",
             f"Bold: within {LEAD:g} pooled SDs of the column's best.",
             *warning_notes(frame, dataset, metric),
-            *(row_notes(spec) if name == "table1" else []),
+            *(row_notes(spec, dataset) if name == "table1" else []),
         ],
         data,
     )
