@@ -42,13 +42,13 @@ class Autoencoder(nn.Module):
     def encode(self, x: Tensor) -> Codes:
         """X (B, C, H, W) in [0, 1], or (B, D) vectors, to the posterior's parameters."""
         features = self.features(x)
-        mean = self.mean(features)
+        mean = backbones.widened(self.mean(features))
         match self.posterior:
             case specs.Deterministic():
                 return Codes(mean, None)
             case specs.Gaussian(log_sigma_bound=bound):
                 assert self.log_sigma is not None
-                return Codes(mean, bound * torch.tanh(self.log_sigma(features)))
+                return Codes(mean, bound * torch.tanh(backbones.widened(self.log_sigma(features))))
             case specs.FixedGaussian(sigma=sigma):
                 return Codes(mean, torch.full_like(mean, sigma).log())
             case _:
@@ -56,8 +56,7 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Codes (B, d) to x_hat, images in [0, 1] or vectors."""
-        x_hat: Tensor = self.decoder(z)
-        return x_hat
+        return backbones.widened(self.decoder(z))
 
 
 def build(network: specs.Network, objective: specs.Objective, seed: int) -> Autoencoder:

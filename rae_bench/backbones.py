@@ -34,6 +34,20 @@ class _CropLast(nn.Module):
         return x[:, :, :-1, :-1]
 
 
+class _Norm(nn.BatchNorm2d):
+    """In float32, whatever comes in: of bfloat16 images torch's forward derivative has another type than its value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(widened(x))
+
+
+class _Sigmoid(nn.Sigmoid):
+    """In float32: a bfloat16 near 1 is up to half a grey level off."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(widened(x))
+
+
 class _Scale(nn.Module):
     """[0, 1] to [-1, 1], as the official 32x32 encoder does."""
 
@@ -41,8 +55,13 @@ class _Scale(nn.Module):
         return 2 * x - 1
 
 
+def widened(x: Tensor) -> Tensor:
+    """A bfloat16 tensor in float32; any other as it is."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
 def _norm(filters: int, momentum: float) -> list[nn.Module]:
-    return [nn.BatchNorm2d(filters, eps=1e-3, momentum=momentum), nn.ReLU()]
+    return [_Norm(filters, eps=1e-3, momentum=momentum), nn.ReLU()]
 
 
 def _up(kernel: int, inputs: int, outputs: int, stride: int) -> list[nn.Module]:
@@ -84,7 +103,7 @@ def decoder(spec: specs.Network) -> nn.Sequential:
             ]
             for inputs, outputs in itertools.pairwise(filters):
                 layers += [*_up(spec.kernel, inputs, outputs, stride=2), *_norm(outputs, spec.norm_momentum)]
-            return nn.Sequential(*layers, *_up(spec.kernel, filters[-1], spec.channels, stride=1), nn.Sigmoid())
+            return nn.Sequential(*layers, *_up(spec.kernel, filters[-1], spec.channels, stride=1), _Sigmoid())
         case specs.DenseNetwork():
             return nn.Sequential(*_dense(spec.latent_dim, spec), nn.Linear(spec.width, spec.input_dim))
         case _:

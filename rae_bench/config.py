@@ -148,6 +148,11 @@ class Study:
         return self.file.train_seeds
 
     @property
+    def compute(self) -> specs.Compute:
+        """How every stage but training computes: in float32, whatever training's precision."""
+        return replace(self.file.compute, precision="float32")
+
+    @property
     def gpus(self) -> int:
         """GPUs a stage with a network asks for: none on a CPU study, or its jobs would take turns."""
         return 1 if self.file.compute.device == "cuda" else 0
@@ -208,7 +213,7 @@ class Study:
             n_images=protocol.n_images,
             extractor=protocol.extractor,
             neighbours=neighbours,
-            compute=self.file.compute,
+            compute=self.compute,
         )
 
     def own_protocol(self, dataset: str) -> specs.Protocol:
@@ -231,7 +236,7 @@ class Study:
             has_factors=self.datasets[dataset].data.is_synthetic,
             extractor=self.datasets[dataset].extractor,
             pca_components=self.budgets[dataset].latent_dim,
-            compute=self.file.compute,
+            compute=self.compute,
         )
 
     def training(self, dataset: str, model: str) -> specs.TrainingSpec:
@@ -262,7 +267,7 @@ class Study:
             ),
             importance_samples=self.file.importance_samples,
             has_factors=self.datasets[dataset].data.is_synthetic,
-            compute=self.file.compute,
+            compute=self.compute,
         )
 
     def protocol_panel(self, dataset: str, model: str) -> specs.ProtocolSpec:
@@ -274,7 +279,7 @@ class Study:
             references={name: spec.name for name, spec in self.protocol_references(dataset).items()},
             densities=self.shown_densities(model),
             sample_seeds=self.file.sample_seeds,
-            compute=self.file.compute,
+            compute=self.compute,
         )
 
     def summary(self) -> specs.SummarySpec:
@@ -537,7 +542,7 @@ def _fit(
         "version": specs.FIT_VERSION,
         "density": stated[base],
         "leave_out_last": study.budgets[dataset].leave_out_last,
-        "compute": to_plain(study.file.compute),
+        "compute": to_plain(study.compute),
     }
     data = apply(settings, in_force, "fit", like, of, data)
     spec: specs.FitSpec = parse(specs.FitSpec, data, f"{study.name}: {density!r} of {model!r} on {dataset!r}")

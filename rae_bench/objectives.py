@@ -133,6 +133,7 @@ def decode_with_gradient_penalty(decoder: nn.Module, z: Tensor, generator: torch
     u = torch.randn(z.shape, generator=generator).to(z.device)
     with forward_ad.dual_level():
         x_hat, tangent = forward_ad.unpack_dual(decoder(forward_ad.make_dual(z, u)))  # type: ignore[no-untyped-call]
+        x_hat = backbones.widened(x_hat)
         if tangent is None:  # the decoder ignores its input
             return x_hat, z.new_zeros(())
-        return x_hat, tangent.square().flatten(1).sum(dim=1).mean()
+        return x_hat, backbones.widened(tangent).square().flatten(1).sum(dim=1).mean()

@@ -20,19 +20,22 @@ def configure(compute: specs.Compute) -> None:
 
 
 def configure_torch(compute: specs.Compute) -> None:
-    """Threads and determinism of torch.
+    """Threads, determinism and TF32 of torch.
 
     Raises:
-        ConfigError: a GPU is asked for and there is none.
+        ConfigError: a GPU is asked for and there is none, or one without bfloat16.
     """
     import torch
 
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("compute.device: 'cuda', but this machine offers torch no GPU; use a study with device: cpu")
+    if compute.device == "cuda" and compute.precision == "bfloat16" and not torch.cuda.is_bf16_supported(False):
+        raise ConfigError("compute.precision: 'bfloat16', which this GPU does not have; use precision: float32")
     torch.set_num_threads(compute.threads)
     torch.use_deterministic_algorithms(True)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False  # else the fastest algorithm of the moment is taken, another each time
+    torch.backends.cuda.matmul.allow_tf32 = compute.tf32
+    torch.backends.cudnn.allow_tf32 = compute.tf32
 
 
 def _keep_pages() -> None:

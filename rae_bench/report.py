@@ -79,7 +79,7 @@ def _models(spec: specs.SummarySpec) -> list[dict[str, str]]:
             "model": model,
             "terms": _terms(training.objective),
             "fingerprint": fingerprint(training),
-            "settings": str(to_plain(training.network)) + " " + str(to_plain(training.optimisation)),
+            "settings": " ".join(str(to_plain(x)) for x in (training.network, training.optimisation, training.compute)),
         }
         for dataset, trainings in spec.trainings.items()
         for model, training in trainings.items()

@@ -32,6 +32,9 @@ COLUMNS = [
     "train_fingerprint",
     "fit_fingerprint",
     "evaluate_fingerprint",
+    "device",
+    "tf32",
+    "precision",
     "package_version",
 ]
 
@@ -63,6 +66,9 @@ class Context:
     extractor_label: str
     train_fingerprint: str
     evaluate_fingerprint: str
+    device: str
+    tf32: bool
+    precision: str
 
 
 def run_frame(
@@ -103,7 +109,10 @@ def collect(frames: list[pd.DataFrame]) -> pd.DataFrame:
     twice = frame[frame.duplicated(KEYS)]
     if len(twice):
         raise ResultError(f"metrics hold a value twice: {twice.iloc[0][KEYS].to_dict()}")
-    for column in ("extractor", "n_generated", "n_reference", "n_features", "reference_split", "package_version"):
+    for column in (
+        *("extractor", "n_generated", "n_reference", "n_features", "reference_split", "package_version"),
+        *("device", "tf32", "precision"),
+    ):
         found = frame.groupby("dataset")[column].nunique()
         if (found > 1).any():
             dataset = str(found.idxmax())

@@ -326,16 +326,26 @@ class Optimisation:
             raise ConfigError(f"batch_size: {self.batch_size} must be at least 2: batch norm and MMD need pairs")
 
 
+Precision = Literal["float32", "bfloat16"]
+"""Of the layers of a network in training. Weights, losses, and everything after training are in float32 always."""
+
+
 @dataclass(frozen=True)
 class Compute:
-    """Where and with how many threads a stage runs: both change bytes, so both belong to the study."""
+    """Where, with how many threads and how precisely a stage computes: all change bytes, so all belong to the study.
+
+    `tf32`: products of float32 matrices and convolutions on a GPU round their factors to ten bits.
+    """
 
     device: Literal["cpu", "cuda"]
     threads: int
-    precision: Literal["float32"]
+    tf32: bool
+    precision: Precision
 
     def __post_init__(self) -> None:
         _positive(self, "threads")
+        if self.tf32 and self.device == "cpu":
+            raise ConfigError("tf32: true, but device is 'cpu', which has no TF32; write false")
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,7 @@ def train(options: argparse.Namespace) -> None:
             options.seed,
             progress,
             checkpoint,
+            spec.compute.precision,
         )
         about = {"fingerprint": fingerprint(spec), "seed": options.seed, "best_epoch": trained.best_epoch}
         codes = {
@@ -229,6 +230,9 @@ def evaluate(options: argparse.Namespace) -> None:
             extractor_label=extractor.label,
             train_fingerprint=fingerprint(spec.training),
             evaluate_fingerprint=fingerprint(spec),
+            device=spec.compute.device,
+            tf32=spec.compute.tf32,
+            precision=spec.training.compute.precision,
         )
         frame = results.run_frame(context, evaluated.rows, fits, floor_values)
         storage.write_arrays(options.sheets, evaluated.sheets, {"fingerprint": fingerprint(spec)})

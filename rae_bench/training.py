@@ -5,10 +5,11 @@ are summed on the device and fetched once an epoch. The weights with the best va
 the official code) are the result.
 """
 
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
@@ -16,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
-from rae_bench import objectives, rng, specs
+from rae_bench import backbones, objectives, rng, specs
 from rae_bench.autoencoder import Autoencoder, build
 from rae_bench.checkpoints import Checkpoint
 
@@ -54,6 +56,21 @@ def to_device(data: npt.NDArray[np.uint8] | npt.NDArray[np.float32], device: str
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
+@contextlib.contextmanager
+def computing_in(precision: specs.Precision, model: Autoencoder, device: str) -> Iterator[None]:
+    """A scope in which the layers of `model` compute in `precision`; weights, codes, x_hat and losses stay float32.
+
+    Weights are divided by their spectral norms before it: those are found in float32.
+    """
+    if precision == "float32":
+        yield
+        return
+    with parametrize.cached():
+        _ = [layer.weight for layer in backbones.weighted_layers(model)]
+        with torch.autocast(device, torch.bfloat16):
+            yield
+
+
 def train(
     network: specs.Network,
     objective: specs.Objective,
@@ -63,6 +80,7 @@ def train(
     seed: int,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
+    precision: specs.Precision = "float32",
 ) -> Trained:
     """Train on `data` (n, ...), choose the weights on `validation`; both on the device, uint8 images or float vectors.
 
@@ -84,9 +102,9 @@ def train(
         started, before = time.monotonic(), run.batch
         rate = run.optimiser.param_groups[0]["lr"] if run.batch == 0 else run.rate
         run.rate = rate
-        terms = _train_epoch(run, objective, data, optimisation.batch_size, checkpoint)
+        terms = _train_epoch(run, objective, data, optimisation.batch_size, precision, checkpoint)
         _check_finite(terms, run.epoch)
-        checked = validate(run.model, objective, validation, seed)
+        checked = validate(run.model, objective, validation, seed, precision)
         row = {"epoch": run.epoch, "learning_rate": rate}
         row |= {f"train_{term}": float(value) for term, value in zip(TERMS, terms.mean(dim=0), strict=True)}
         row |= {f"validation_{term}": value for term, value in checked.items()}
@@ -219,7 +237,12 @@ def scheduler_of(optimiser: torch.optim.Optimizer, spec: specs.Optimisation, upd
 
 
 def _train_epoch(
-    run: _Run, objective: specs.Objective, data: Tensor, size: int, checkpoint: Checkpoint | None
+    run: _Run,
+    objective: specs.Objective,
+    data: Tensor,
+    size: int,
+    precision: specs.Precision,
+    checkpoint: Checkpoint | None,
 ) -> Tensor:
     """One pass in a fresh random order, the incomplete last batch left out; every batch's terms, (updates, 4)."""
     run.model.train()
@@ -227,7 +250,8 @@ def _train_epoch(
         run.permutation = torch.randperm(len(data), generator=run.order).to(data.device)
     while (run.batch + 1) * size <= len(data):
         batch = as_input(data[run.permutation[run.batch * size : (run.batch + 1) * size]])
-        loss = objectives.loss(run.model, batch, objective, run.noise)
+        with computing_in(precision, run.model, data.device.type):
+            loss = objectives.loss(run.model, batch, objective, run.noise)
         run.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
         run.optimiser.step()
@@ -240,7 +264,13 @@ def _train_epoch(
     return torch.stack(run.terms).cpu()
 
 
-def validate(model: Autoencoder, objective: specs.Objective, data: Tensor, seed: int) -> dict[str, float]:
+def validate(
+    model: Autoencoder,
+    objective: specs.Objective,
+    data: Tensor,
+    seed: int,
+    precision: specs.Precision = "float32",
+) -> dict[str, float]:
     """The terms of the loss on `data`, averaged over samples, in evaluation mode; the same noise at every call."""
     model.eval()
     noise = rng.torch_generator(seed, "validation")
@@ -248,7 +278,9 @@ def validate(model: Autoencoder, objective: specs.Objective, data: Tensor, seed:
     with torch.no_grad():
         for start in range(0, len(data), VALIDATION_BATCH):
             batch = as_input(data[start : start + VALIDATION_BATCH])
-            total += _stack(objectives.loss(model, batch, objective, noise)).double() * len(batch)
+            with computing_in(precision, model, data.device.type):
+                loss = objectives.loss(model, batch, objective, noise)
+            total += _stack(loss).double() * len(batch)
     return dict(zip(TERMS, (total / len(data)).tolist(), strict=True))
 
 

@@ -59,10 +59,12 @@ def images(n, seed=0):
     return training.to_device(made, "cpu")
 
 
-def run(objective, schedule=None, checkpoint=None, seed=0):
+def run(objective, schedule=None, checkpoint=None, seed=0, precision="float32"):
     network = dataclasses.replace(load_study("digits").training("digits", "ae").network, width=2, latent_dim=3)
     optimisation = specs.Optimisation(2, 8, 5e-3, 1e-7, schedule or specs.Cosine("cosine"))
-    return training.train(network, objective, optimisation, images(35), images(10, 1), seed, checkpoint=checkpoint)
+    return training.train(
+        network, objective, optimisation, images(35), images(10, 1), seed, checkpoint=checkpoint, precision=precision
+    )
 
 
 def result(trained):
@@ -73,13 +75,14 @@ def result(trained):
 # --- in one process: every place ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_stopped_in_the_second_epoch_ends_with_the_same_bytes(model, tmp_path):
+def test_every_model_stopped_in_the_second_epoch_ends_with_the_same_bytes(model, precision, tmp_path):
     objective = load_study("digits").training("digits", model).objective
-    whole = run(objective)
+    whole = run(objective, precision=precision)
     with pytest.raises(StoppedError, match=r"asked to end; state saved in .*model\.safetensors; the same command"):
-        run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 6))
-    assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(whole)
+        run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 6), precision=precision)
+    assert result(run(objective, checkpoint=checkpoint(tmp_path), precision=precision)) == result(whole)
 
 
 @pytest.mark.parametrize("schedule", [specs.Cosine("cosine"), PLATEAU], ids=["cosine", "plateau"])

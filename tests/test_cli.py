@@ -283,6 +283,9 @@ CONTEXT = results.Context(
     extractor_label="Net",
     train_fingerprint="t",
     evaluate_fingerprint="e",
+    device="cpu",
+    tf32=False,
+    precision="float32",
 )
 
 
@@ -340,7 +343,7 @@ def test_a_fit_records_what_it_was_fitted_to_and_how_likely_it_is(folder, leave_
         specs.FIT_VERSION,
         specs.SingleGaussian("gaussian", "sample", "full"),
         leave_out_last,
-        specs.Compute("cpu", 1, "float32"),
+        specs.Compute("cpu", 1, False, "float32"),
     )
     density = folder / "d.safetensors"
     ended = _command(

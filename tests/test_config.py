@@ -103,7 +103,7 @@ def test_a_training_slice_joins_data_set_budget_model_and_weights(folder):
             "schedule": {"kind": "cosine"},
         },
         "validation_split": "validation",
-        "compute": {"device": "cpu", "threads": 1, "precision": "float32"},
+        "compute": {"device": "cpu", "threads": 1, "tf32": False, "precision": "float32"},
     }
 
 

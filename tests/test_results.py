@@ -22,6 +22,9 @@ CONTEXT = Context(
     extractor_label="Net",
     train_fingerprint="t" * 16,
     evaluate_fingerprint="e" * 16,
+    device="cpu",
+    tf32=False,
+    precision="float32",
 )
 ROWS = [
     {"image_set": "reconstruction", "metric": "frechet_distance", "value": 1.5},
@@ -92,6 +95,7 @@ def test_a_value_that_stands_twice_is_refused():
     [
         *(("extractor", "other@96"), ("n_generated", 500), ("n_reference", 500)),
         *(("n_features", 64), ("reference_split", "validation")),
+        *(("device", "cuda"), ("tf32", True), ("precision", "bfloat16")),
     ],
 )
 def test_runs_measured_by_different_rulers_are_refused(column, value):

@@ -100,7 +100,7 @@ VALID = {
     specs.WeightL2: {"kind": "weight_l2", "weight": 1.0},
     specs.GradientPenalty: {"kind": "gradient_penalty", "weight": 1.0},
     specs.SpectralNorm: {"kind": "spectral_norm", "power_iterations": 1},
-    specs.Compute: {"device": "cpu", "threads": 1, "precision": "float32"},
+    specs.Compute: {"device": "cpu", "threads": 1, "tf32": False, "precision": "float32"},
 }
 IMPOSSIBLE = [
     (specs.Gaussian, "log_sigma_bound", 0.0),
@@ -169,6 +169,8 @@ IMPOSSIBLE = [
     (specs.SpectralNorm, "power_iterations", 0),
     (specs.Compute, "threads", 0),
     (specs.Compute, "device", "gpu"),
+    (specs.Compute, "tf32", True),  # on a CPU
+    (specs.Compute, "precision", "float16"),
 ]
 
 
@@ -197,12 +199,12 @@ def test_a_references_file_is_named_for_people_and_differs_with_every_setting():
         n_images=9,
         extractor="pixels",
         neighbours=5,
-        compute=specs.Compute("cpu", 1, "float32"),
+        compute=specs.Compute("cpu", 1, False, "float32"),
     )
     changes = [
         *({"version": 2}, {"split": "train"}, {"n_images": 8}, {"extractor": "digit_classifier"}, {"neighbours": 0}),
         {"dataset": parse(specs.DatasetSpec, {**DATASET, "seed": 1}, "x")},
-        {"compute": specs.Compute("cpu", 2, "float32")},
+        {"compute": specs.Compute("cpu", 2, False, "float32")},
     ]
     names = {replace(made, **change).name for change in changes} | {made.name}
     assert len(names) == len(changes) + 1
