@@ -153,6 +153,11 @@ class Study:
         return replace(self.file.compute, precision="float32")
 
     @property
+    def on_cpu(self) -> specs.Compute:
+        """How `fit` and `floor` compute, which ask for no GPU: nothing in them is worth one."""
+        return replace(self.compute, device="cpu", tf32=False)
+
+    @property
     def gpus(self) -> int:
         """GPUs a stage with a network asks for: none on a CPU study, or its jobs would take turns."""
         return 1 if self.file.compute.device == "cuda" else 0
@@ -236,7 +241,7 @@ class Study:
             has_factors=self.datasets[dataset].data.is_synthetic,
             extractor=self.datasets[dataset].extractor,
             pca_components=self.budgets[dataset].latent_dim,
-            compute=self.compute,
+            compute=self.on_cpu,
         )
 
     def training(self, dataset: str, model: str) -> specs.TrainingSpec:
@@ -542,7 +547,7 @@ def _fit(
         "version": specs.FIT_VERSION,
         "density": stated[base],
         "leave_out_last": study.budgets[dataset].leave_out_last,
-        "compute": to_plain(study.compute),
+        "compute": to_plain(study.on_cpu),
     }
     data = apply(settings, in_force, "fit", like, of, data)
     spec: specs.FitSpec = parse(specs.FitSpec, data, f"{study.name}: {density!r} of {model!r} on {dataset!r}")

@@ -188,9 +188,7 @@ def test_only_training_is_in_the_studys_precision():
     assert study.training("digits_mini", "vae").compute.precision == "bfloat16"
     evaluation = study.evaluation("digits_mini", "vae")
     assert evaluation.training.compute.precision == "bfloat16"
-    others = [
-        *(evaluation, study.floor("digits_mini"), study.protocol_panel("digits_mini", "vae")),
-        *(study.fit("digits_mini", density) for density in study.densities),
-        *study.references("digits_mini").values(),
-    ]
-    assert {spec.compute.precision for spec in others} == {"float32"}
+    others = [evaluation, study.protocol_panel("digits_mini", "vae"), *study.references("digits_mini").values()]
+    assert {spec.compute for spec in others} == {specs.Compute("cuda", 1, True, "float32")}
+    without = [study.floor("digits_mini"), *(study.fit("digits_mini", density) for density in study.densities)]
+    assert {spec.compute for spec in without} == {specs.Compute("cpu", 1, False, "float32")}
