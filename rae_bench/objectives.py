@@ -8,7 +8,7 @@ to other scales (docs/methods.md).
 """
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -102,8 +102,8 @@ def mmd(z: Tensor, prior: Tensor, scales: tuple[float, ...]) -> Tensor:
 
 def _regulariser(decoder: nn.Module, term: specs.Regulariser) -> Tensor:
     match term:
-        case specs.WeightL2():
-            return torch.stack([w.square().sum() for w in regularised_weights(decoder).values()]).sum()
+        case specs.WeightL2(scope=scope):
+            return torch.stack([w.square().sum() for w in regularised_weights(decoder, scope).values()]).sum()
         case specs.NoRegulariser() | specs.SpectralNorm():
             return next(decoder.parameters()).new_zeros(())
         case specs.GradientPenalty():
@@ -112,12 +112,10 @@ def _regulariser(decoder: nn.Module, term: specs.Regulariser) -> Tensor:
             assert_never(term)
 
 
-def regularised_weights(decoder: nn.Module) -> dict[str, Tensor]:
-    """The weights L2 regularises, by name: every dense and transposed convolutional layer's, no bias, no batch norm.
-
-    The paper's θ is all decoder weights; the official 32x32 configurations leave the dense layer out.
-    """
-    layers = backbones.weighted_layers(decoder)
+def regularised_weights(decoder: nn.Module, scope: Literal["all", "convolutions"]) -> dict[str, Tensor]:
+    """The weights L2 regularises, by name: every dense (scope "all") and transposed convolutional layer's."""
+    kinds = nn.ConvTranspose2d if scope == "convolutions" else nn.Module
+    layers = [layer for layer in backbones.weighted_layers(decoder) if isinstance(layer, kinds)]
     names = {id(layer): name for name, layer in decoder.named_modules()}
     return {f"{names[id(layer)]}.weight": layer.weight for layer in layers}
 

@@ -239,10 +239,15 @@ class NoRegulariser:
 
 @dataclass(frozen=True)
 class WeightL2:
-    """Σ w² over the weights of the decoder's dense and transposed convolutional layers."""
+    """Σ w² over weights of the decoder: of its dense and transposed convolutional layers, or of the latter alone.
+
+    "all": the paper's θ, and the official CelebA code. "convolutions": the official 32x32 code, which leaves out the
+    dense layer. Never a bias or a parameter of batch norm.
+    """
 
     kind: Literal["weight_l2"]
     weight: float
+    scope: Literal["all", "convolutions"]
 
     def __post_init__(self) -> None:
         _positive(self, "weight")

@@ -93,7 +93,7 @@ def test_a_training_slice_joins_data_set_budget_model_and_weights(folder):
         "objective": {
             "posterior": {"kind": "deterministic"},
             "latent": {"kind": "squared_norm", "weight": 0.25},
-            "regulariser": {"kind": "weight_l2", "weight": 0.5},
+            "regulariser": {"kind": "weight_l2", "weight": 0.5, "scope": "all"},
         },
         "optimisation": {
             "epochs": 10,

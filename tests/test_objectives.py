@@ -94,7 +94,7 @@ def test_with_a_kl_weight_of_one_the_loss_is_minus_the_evidence_lower_bound_up_t
 LINEAR_TERMS = [
     objective(latent=specs.SquaredNorm("squared_norm", 0.3)),
     objective(FIXED, specs.GaussianKL("kl", 0.3)),
-    objective(regulariser=specs.WeightL2("weight_l2", 0.3)),
+    objective(regulariser=specs.WeightL2("weight_l2", 0.3, "all")),
 ]
 
 
@@ -181,20 +181,26 @@ def test_the_scales_of_wae_are_the_seven_of_the_official_code():
 def test_l2_regularises_the_dense_and_transposed_layers_and_no_bias_or_batch_norm():
     decoder = autoencoder.build(IMAGES, objective(), seed=0).decoder
     matrices = {name: value for name, value in decoder.named_parameters() if value.ndim >= 2}
-    found = objectives.regularised_weights(decoder)
+    found = objectives.regularised_weights(decoder, "all")
     assert list(found) == list(matrices) == ["0.weight", "2.weight", "5.weight", "8.weight"]
     assert all(found[name] is value for name, value in matrices.items())
 
 
-def test_l2_is_the_sum_of_squares_of_those_weights():
-    spec = objective(regulariser=specs.WeightL2("weight_l2", 1.0))
+def test_l2_of_the_convolutions_leaves_out_the_dense_layer():
+    decoder = autoencoder.build(IMAGES, objective(), seed=0).decoder
+    assert list(objectives.regularised_weights(decoder, "convolutions")) == ["2.weight", "5.weight", "8.weight"]
+
+
+@pytest.mark.parametrize(("scope", "least"), [("all", 2), ("convolutions", 4)])  # dimensions of a weight that counts
+def test_l2_is_the_sum_of_squares_of_those_weights(scope, least):
+    spec = objective(regulariser=specs.WeightL2("weight_l2", 1.0, scope))
     model = autoencoder.build(IMAGES, spec, seed=0)
     for name, value in model.decoder.named_parameters():
-        if value.ndim == 1:
+        if value.ndim < least:
             nn.init.constant_(value, 100.0)  # what must not count
         else:
             nn.init.normal_(value, generator=generator(len(name)))
-    expected = sum((v.detach().double() ** 2).sum().item() for v in model.decoder.parameters() if v.ndim >= 2)
+    expected = sum((v.detach().double() ** 2).sum().item() for v in model.decoder.parameters() if v.ndim >= least)
     found = objectives.loss(model, torch.rand(2, 1, 32, 32), spec, generator()).regulariser
     assert found.item() == pytest.approx(expected, rel=1e-5)
 

@@ -143,7 +143,7 @@ def objective(posterior, term):
         (specs.FixedGaussian("fixed_gaussian", 0.7), specs.GaussianKL("kl", 1.0), mean_kl),
         (POINT, specs.MMD("mmd", 100.0, (0.5, 1.0)), distance_from_the_prior),
         (POINT, specs.SquaredNorm("squared_norm", 1.0), mean_squared_norm),
-        (POINT, specs.WeightL2("weight_l2", 1.0), decoder_weights_squared),
+        (POINT, specs.WeightL2("weight_l2", 1.0, "all"), decoder_weights_squared),
         (POINT, specs.GradientPenalty("gradient_penalty", 0.3), mean_squared_jacobian),
     ],
     ids=["kl", "kl_of_fixed_sigma", "mmd", "squared_norm", "weight_l2", "gradient_penalty"],
@@ -223,7 +223,7 @@ def test_one_update_is_adams():
 
 
 def test_the_history_has_a_row_per_epoch_and_its_total_is_the_weighted_sum():
-    objective = specs.Objective(POINT, specs.SquaredNorm("squared_norm", 0.3), specs.WeightL2("weight_l2", 0.02))
+    objective = specs.Objective(POINT, specs.SquaredNorm("squared_norm", 0.3), specs.WeightL2("weight_l2", 0.02, "all"))
     history = train(objective, epochs=4).history
     assert [row["epoch"] for row in history] == [0, 1, 2, 3]
     for row in history:
