@@ -35,11 +35,7 @@ def loss(model: Autoencoder, x: Tensor, objective: specs.Objective, generator: t
     """
     codes = model.encode(x)
     z = codes.draw(generator)
-    if isinstance(objective.regulariser, specs.GradientPenalty):
-        x_hat, regulariser = decode_with_gradient_penalty(model.decoder, z, generator)
-    else:
-        x_hat = model.decode(z)
-        regulariser = _regulariser(model.decoder, objective.regulariser)
+    x_hat, regulariser = _decode(model.decoder, z, objective.regulariser, generator)
     reconstruction = half_squared_error(x, x_hat)
     latent = _latent(objective.latent, codes, z, generator)
     total = reconstruction + weight(objective.latent) * latent + weight(objective.regulariser) * regulariser
@@ -100,14 +96,20 @@ def mmd(z: Tensor, prior: Tensor, scales: tuple[float, ...]) -> Tensor:
     return within(z) + within(prior) - 2 * kernel(z, prior).mean()
 
 
-def _regulariser(decoder: nn.Module, term: specs.Regulariser) -> Tensor:
+def _decode(
+    decoder: nn.Module, z: Tensor, term: specs.Regulariser, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """x_hat and the regulariser; of penalties on the decoder's gradient both come from one pass."""
     match term:
         case specs.WeightL2(scope=scope):
-            return torch.stack([w.square().sum() for w in regularised_weights(decoder, scope).values()]).sum()
+            weights = regularised_weights(decoder, scope).values()
+            return decoder(z), torch.stack([weight.square().sum() for weight in weights]).sum()
         case specs.NoRegulariser() | specs.SpectralNorm():
-            return next(decoder.parameters()).new_zeros(())
+            return decoder(z), z.new_zeros(())
         case specs.GradientPenalty():
-            raise AssertionError("the gradient penalty is computed together with x_hat")
+            return decode_with_gradient_penalty(decoder, z, generator)
+        case specs.OutputGradient():
+            return decode_with_output_gradient(decoder, z)
         case _:
             assert_never(term)
 
@@ -135,3 +137,19 @@ def decode_with_gradient_penalty(decoder: nn.Module, z: Tensor, generator: torch
         if tangent is None:  # the decoder ignores its input
             return x_hat, z.new_zeros(())
         return x_hat, backbones.widened(tangent).square().flatten(1).sum(dim=1).mean()
+
+
+def decode_with_output_gradient(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
+    """x_hat and the batch mean of ‖g‖², with g = ∂/∂z Σ x̂², x̂² summed over the batch and its pixels.
+
+    The official code's penalty. For a decoder that maps each code by itself g = 2 Jᵀx̂, J the Jacobian at the code:
+    only what moves the images' energy ‖x̂‖² is penalised, where ‖J‖²_F penalises all that moves an image. Batch norm in
+    training mode couples the batch: g then holds how a code moves the other images, too. The gradient reaches decoder
+    and, through z, encoder.
+    """
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():  # validation needs g as well, but nothing of it
+        z = z if z.requires_grad else z.detach().requires_grad_()
+        x_hat = backbones.widened(decoder(z))
+        (g,) = torch.autograd.grad(x_hat.square().sum(), z, create_graph=differentiable)
+    return x_hat, g.square().sum(dim=1).mean()

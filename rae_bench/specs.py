@@ -265,6 +265,17 @@ class GradientPenalty:
 
 
 @dataclass(frozen=True)
+class OutputGradient:
+    """‖∂/∂z Σ x̂²‖², x̂² summed over the batch and its pixels: the official code's RAE-GP, not the paper's."""
+
+    kind: Literal["output_gradient"]
+    weight: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "weight")
+
+
+@dataclass(frozen=True)
 class SpectralNorm:
     """Every decoder weight matrix divided by its largest singular value: a property of layers, no loss."""
 
@@ -275,7 +286,7 @@ class SpectralNorm:
         _positive(self, "power_iterations")
 
 
-Regulariser = NoRegulariser | WeightL2 | GradientPenalty | SpectralNorm
+Regulariser = NoRegulariser | WeightL2 | GradientPenalty | OutputGradient | SpectralNorm
 
 
 @dataclass(frozen=True)

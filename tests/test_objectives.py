@@ -302,6 +302,78 @@ def test_the_penalty_reaches_encoder_and_decoder():
         assert (with_penalty - without).norm() > 0.1 * without.norm()
 
 
+# --- output gradient --------------------------------------------------------------------------------------
+
+
+def test_the_output_gradient_of_a_linear_decoder_is_known():
+    """X̂ = A z: g = 2 AᵀA z."""
+    decoder = nn.Linear(3, 6, bias=False)
+    a = torch.tensor([[1.0, 2, 0], [-1, 0, 1], [0, 1, 1], [2, -1, 0], [0, -2, 1], [1, 1, -2]])
+    decoder.weight.data = a
+    z = torch.randn(5, 3, generator=generator())
+    x_hat, penalty = objectives.decode_with_output_gradient(decoder, z)
+    torch.testing.assert_close(x_hat, z @ a.T)
+    torch.testing.assert_close(penalty, (2 * z @ a.T @ a).square().sum(dim=1).mean())
+
+
+def test_a_decoder_that_only_turns_has_no_output_gradient_but_a_jacobian():
+    """Images on a circle: their energy is constant."""
+
+    class Circle(nn.Module):
+        def forward(self, z):
+            return torch.cat([z.cos(), z.sin()], dim=1)
+
+    z = torch.randn(20_000, 1, generator=generator())
+    assert objectives.decode_with_output_gradient(Circle(), z)[1].item() == pytest.approx(0, abs=1e-10)
+    # ‖J‖² = 1, its estimate u²: variance 2
+    _, penalty = objectives.decode_with_gradient_penalty(Circle(), z, generator(1))
+    assert penalty.item() == pytest.approx(1, abs=4.5 * np.sqrt(2 / 20_000))
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+def test_the_output_gradient_is_that_of_the_jacobian_of_the_batch(training):
+    decoder = autoencoder.build(IMAGES, objective(), seed=0).decoder
+    for _ in range(50):  # an untrained batch norm in evaluation mode passes almost nothing
+        decoder(torch.randn(8, 5, generator=generator()))
+    decoder.train(training)
+    z = torch.randn(3, 5, generator=generator())
+    x_hat, penalty = objectives.decode_with_output_gradient(decoder, z)
+    jacobian = torch.autograd.functional.jacobian(decoder, z)  # (3, 1, 32, 32, 3, 5)
+    g = 2 * torch.einsum("bcyx,bcyxke->ke", x_hat, jacobian)
+    torch.testing.assert_close(penalty, g.square().sum() / 3, rtol=1e-4, atol=0)
+    own = 2 * torch.einsum("bcyx,bcyxbe->be", x_hat, jacobian)
+    assert torch.allclose(own, g, rtol=1e-3) != training  # batch norm couples the batch
+
+
+def test_the_output_gradient_is_the_same_where_no_gradient_is_kept():
+    model = autoencoder.build(IMAGES, objective(), seed=0).train()
+    z = torch.randn(3, 5)
+    x_hat, penalty = objectives.decode_with_output_gradient(model.decoder, z)
+    with torch.no_grad():
+        again, value = objectives.decode_with_output_gradient(model.decoder, z)
+    assert (x_hat.requires_grad, penalty.requires_grad, value.requires_grad) == (True, True, False)
+    torch.testing.assert_close(again, x_hat)
+    torch.testing.assert_close(value, penalty)
+
+
+def test_the_gradient_of_the_output_gradient_is_that_of_differences():
+    """Of the batch mean of ‖g‖², with respect to a weight of the encoder and one of the decoder, in float64."""
+    spec = objective(regulariser=specs.OutputGradient("output_gradient", 1.0))
+    model = autoencoder.build(IMAGES, spec, seed=0).double().train()
+    x = torch.rand(3, 1, 32, 32, generator=generator()).double()
+    objectives.loss(model, x, spec, generator()).regulariser.backward()
+    for parameter in (model.mean.weight, model.decoder[2].weight):
+        index = tuple((parameter.grad.abs() == parameter.grad.abs().max()).nonzero()[0])
+        values = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                parameter[index] += step
+            values.append(objectives.loss(model, x, spec, generator()).regulariser.item())
+            with torch.no_grad():
+                parameter[index] -= step
+        assert parameter.grad[index].item() == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-5)
+
+
 # --- weights ----------------------------------------------------------------------------------------------
 
 

@@ -99,6 +99,7 @@ VALID = {
     specs.MMD: {"kind": "mmd", "weight": 1.0, "scales": [1.0]},
     specs.WeightL2: {"kind": "weight_l2", "weight": 1.0, "scope": "all"},
     specs.GradientPenalty: {"kind": "gradient_penalty", "weight": 1.0},
+    specs.OutputGradient: {"kind": "output_gradient", "weight": 1.0},
     specs.SpectralNorm: {"kind": "spectral_norm", "power_iterations": 1},
     specs.Compute: {"device": "cpu", "threads": 1, "tf32": False, "precision": "float32"},
 }
@@ -167,6 +168,7 @@ IMPOSSIBLE = [
     (specs.WeightL2, "weight", 0.0),
     (specs.WeightL2, "scope", "dense"),
     (specs.GradientPenalty, "weight", 0.0),
+    (specs.OutputGradient, "weight", 0.0),
     (specs.SpectralNorm, "power_iterations", 0),
     (specs.Compute, "threads", 0),
     (specs.Compute, "device", "gpu"),

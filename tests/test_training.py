@@ -131,6 +131,12 @@ def mean_squared_jacobian(trained):
     return torch.func.vmap(torch.func.jacrev(trained.model.decoder))(codes_of(trained)).square().sum(dim=(1, 2)).mean()
 
 
+def mean_squared_energy_gradient(trained):
+    decoder = trained.model.decoder
+    gradient = torch.func.vmap(torch.func.grad(lambda z: decoder(z).square().sum()))(codes_of(trained))
+    return gradient.square().sum(dim=1).mean()
+
+
 def objective(posterior, term):
     is_latent = isinstance(term, specs.Latent)
     return specs.Objective(posterior, term if is_latent else NO_LATENT, NO_REGULARISER if is_latent else term)
@@ -145,8 +151,9 @@ def objective(posterior, term):
         (POINT, specs.SquaredNorm("squared_norm", 1.0), mean_squared_norm),
         (POINT, specs.WeightL2("weight_l2", 1.0, "all"), decoder_weights_squared),
         (POINT, specs.GradientPenalty("gradient_penalty", 0.3), mean_squared_jacobian),
+        (POINT, specs.OutputGradient("output_gradient", 0.01), mean_squared_energy_gradient),
     ],
-    ids=["kl", "kl_of_fixed_sigma", "mmd", "squared_norm", "weight_l2", "gradient_penalty"],
+    ids=["kl", "kl_of_fixed_sigma", "mmd", "squared_norm", "weight_l2", "gradient_penalty", "output_gradient"],
 )
 def test_a_term_lowers_the_quantity_it_names(posterior, term, quantity):
     bound = train(objective(posterior, term), epochs=30)
