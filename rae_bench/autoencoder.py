@@ -66,5 +66,6 @@ def build(network: specs.Network, objective: specs.Objective, seed: int) -> Auto
         model = Autoencoder(network, objective.posterior)
         backbones.initialise(model)
         if isinstance(objective.regulariser, specs.SpectralNorm):
-            backbones.normalise_spectrally(model.decoder, objective.regulariser.power_iterations)
+            part = model.decoder if objective.regulariser.scope == "decoder" else model
+            backbones.normalise_spectrally(part, objective.regulariser)
     return model.to(memory_format=torch.channels_last)

@@ -13,6 +13,7 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrizations, parametrize
 
 from rae_bench import specs
 
@@ -132,11 +133,55 @@ def weighted_layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d | nn.ConvTr
     return [layer for layer in module.modules() if isinstance(layer, kinds)]
 
 
-def normalise_spectrally(module: nn.Module, power_iterations: int) -> None:
-    """Divide each layer's weight matrix by its largest singular value, estimated by power iteration.
-
-    The matrix of a layer is its weight with the output channels as rows, all else as columns (PyTorch's convention;
-    the official code flattens transposed convolutions the other way round).
-    """
+def normalise_spectrally(module: nn.Module, spec: specs.SpectralNorm) -> None:
+    """Divide the weight of each layer of `module` by its largest singular value, estimated by power iteration."""
     for layer in weighted_layers(module):
-        torch.nn.utils.parametrizations.spectral_norm(layer, n_power_iterations=power_iterations)
+        if spec.is_pytorchs:
+            parametrizations.spectral_norm(layer, n_power_iterations=spec.power_iterations)
+        else:
+            # unchecked: the check is a forward pass, and that an iteration
+            parametrize.register_parametrization(layer, "weight", _SpectralNorm(layer, spec), unsafe=True)
+
+
+class _SpectralNorm(nn.Module):
+    """W to W / sigma with sigma = uᵀ M v; an iteration is u = M v / ‖M v‖, then v = Mᵀ u / ‖Mᵀ u‖.
+
+    PyTorch's parametrization, but for what `specs.SpectralNorm` names. The vectors are buffers, part of the model's
+    state. Where evaluation iterates, what a model gives depends on the passes before: the same passes in the same
+    order give the same bytes.
+    """
+
+    u: Tensor
+    v: Tensor
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, spec: specs.SpectralNorm) -> None:
+        super().__init__()
+        self.spec = spec
+        self.is_transposed = isinstance(layer, nn.ConvTranspose2d)
+        matrix = self._matrix(layer.weight.detach())
+        self.register_buffer("u", functional.normalize(torch.randn(matrix.shape[0]), dim=0))
+        self.register_buffer("v", functional.normalize(torch.randn(matrix.shape[1]), dim=0))
+        self.u, self.v = self._iterate(matrix, spec.initial_iterations)
+
+    def _matrix(self, weight: Tensor) -> Tensor:
+        # weights are (out, in, ...), of transposed convolutions (in, out, k, k); Keras' last axis is their first
+        if self.spec.matrix == "keras":
+            return weight.flatten(1).T
+        return (weight.transpose(0, 1) if self.is_transposed else weight).flatten(1)
+
+    def _iterate(self, matrix: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        u, v = self.u.clone(), self.v.clone()
+        for _ in range(n):
+            u = functional.normalize(matrix @ v, dim=0, eps=1e-12)
+            v = functional.normalize(matrix.T @ u, dim=0, eps=1e-12)
+        return u, v
+
+    def forward(self, weight: Tensor) -> Tensor:
+        iterates = self.training or self.spec.evaluation == "iterates"
+        matrix = self._matrix(weight)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.spec.vectors == "differentiated"):
+            u, v = self._iterate(matrix, self.spec.power_iterations if iterates else 0)
+        with torch.no_grad():
+            self.u.copy_(u)
+            self.v.copy_(v)
+        return weight / torch.dot(u, matrix @ v)

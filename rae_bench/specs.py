@@ -277,13 +277,36 @@ class OutputGradient:
 
 @dataclass(frozen=True)
 class SpectralNorm:
-    """Every decoder weight matrix divided by its largest singular value: a property of layers, no loss."""
+    """Weight matrices divided by their largest singular value, by power iteration: a property of layers, no loss.
+
+    Each setting but `power_iterations` has two values in use: PyTorch's, and the official code's in brackets.
+    `scope`: whose dense, convolutional and transposed convolutional layers ("autoencoder").
+    `matrix`: a kernel's rows are its output channels, its columns all else; or ("keras") the rows are all but the last
+    axis of Keras' kernel and the columns that axis, the input channel of a transposed convolution and else the output.
+    Iterations start from the vector over the columns.
+    `initial_iterations`: of the power method, from N(0, I), when the model is built (0; PyTorch: 15).
+    `vectors`: whether the singular vectors are constants to the gradient ("differentiated").
+    `evaluation`: whether forward passes in evaluation mode iterate and so change the model ("iterates").
+    """
 
     kind: Literal["spectral_norm"]
     power_iterations: int
+    scope: Literal["decoder", "autoencoder"]
+    matrix: Literal["output_channels", "keras"]
+    initial_iterations: int
+    vectors: Literal["constant", "differentiated"]
+    evaluation: Literal["fixed", "iterates"]
 
     def __post_init__(self) -> None:
         _positive(self, "power_iterations")
+        if self.initial_iterations < 0:
+            raise ConfigError(f"initial_iterations: {self.initial_iterations} must not be negative")
+
+    @property
+    def is_pytorchs(self) -> bool:
+        """Whether PyTorch's own parametrization does all of this."""
+        own = self.matrix == "output_channels" and self.vectors == "constant" and self.evaluation == "fixed"
+        return own and self.initial_iterations == 15
 
 
 Regulariser = NoRegulariser | WeightL2 | GradientPenalty | OutputGradient | SpectralNorm

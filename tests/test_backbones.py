@@ -1,5 +1,8 @@
 """The paper's layout with Keras' conventions, against a numpy network written from Keras' definitions."""
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -191,7 +194,15 @@ def test_norm_momentum_is_the_weight_of_the_newest_batch(momentum):
 
 # --- spectral norm ----------------------------------------------------------------------------------------
 
-SPECTRAL = specs.Objective(DETERMINISTIC, specs.NoLatentTerm("none"), specs.SpectralNorm("spectral_norm", 1))
+PYTORCH = specs.SpectralNorm("spectral_norm", 1, "decoder", "output_channels", 15, "constant", "fixed")
+OFFICIAL = specs.SpectralNorm("spectral_norm", 1, "autoencoder", "keras", 0, "differentiated", "iterates")
+
+
+def spectral(**changes):
+    return specs.Objective(DETERMINISTIC, specs.NoLatentTerm("none"), dataclasses.replace(PYTORCH, **changes))
+
+
+SPECTRAL = spectral()
 
 
 def largest_singular_value(layer):
@@ -226,3 +237,133 @@ def test_spectral_norm_leaves_the_encoder_alone():
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     x = torch.rand(3, 1, 32, 32)
     torch.testing.assert_close(model.encode(x).mean, plain.encode(x).mean)
+
+
+SMALL = network(3, 64, 5, 4, 6)
+
+
+def normalised(layer, spec):
+    """A copy of `layer` under our parametrization, whether or not PyTorch's would do; vectors from seed 0."""
+    layer = copy.deepcopy(layer)
+    torch.manual_seed(0)
+    made = backbones._SpectralNorm(layer, spec)
+    nn.utils.parametrize.register_parametrization(layer, "weight", made, unsafe=True)
+    return layer, made
+
+
+LAYERS = [nn.Linear(7, 5), nn.Conv2d(3, 4, 5), nn.ConvTranspose2d(4, 3, 4)]
+KINDS = ["dense", "convolution", "transposed"]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=KINDS)
+def test_told_to_do_as_pytorch_our_parametrization_gives_its_bytes(layer):
+    ours, _ = normalised(layer, PYTORCH)
+    theirs = copy.deepcopy(layer)
+    torch.manual_seed(0)
+    nn.utils.parametrizations.spectral_norm(theirs)
+    ours.weight  # noqa: B018  PyTorch's check is a pass, hence an iteration
+    for _ in range(3):
+        weights = ours.weight, theirs.weight
+        for part, weight in zip((ours, theirs), weights, strict=True):
+            weight.pow(3).sum().backward()
+            part.train(not part.training)
+        assert torch.equal(*(weight.detach() for weight in weights))
+        assert torch.equal(*(part.parametrizations.weight.original.grad for part in (ours, theirs)))
+
+
+def keras_kernel(layer, weight):
+    """A weight in Keras' layout: (in, out), (k, k, in, out), of transposed convolutions (k, k, out, in)."""
+    return weight.T if isinstance(layer, nn.Linear) else weight.transpose(2, 3, 1, 0)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=KINDS)
+def test_the_official_spectral_norm_is_the_power_method_on_keras_flattened_kernel(layer):
+    ours, made = normalised(layer, OFFICIAL)
+    kernel = keras_kernel(layer, layer.weight.detach().double().numpy())
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    last = made.v.numpy().astype(float)  # starts as a direction of N(0, I) over the last axis
+    assert last.shape == kernel.shape[-1:]
+    ours.eval()
+    for _ in range(3):  # one iteration a pass, in evaluation mode too
+        rest = matrix @ last
+        rest /= np.linalg.norm(rest)
+        last = rest @ matrix
+        last /= np.linalg.norm(last)
+        sigma = rest @ matrix @ last
+        found = keras_kernel(layer, ours.weight.detach().numpy())
+        np.testing.assert_allclose(found, kernel / sigma, rtol=1e-5)
+    assert sigma < np.linalg.svd(matrix)[1][0]
+
+
+@pytest.mark.parametrize("vectors", ["constant", "differentiated"])
+def test_the_gradient_knows_of_the_vectors_if_it_should(vectors):
+    spec = dataclasses.replace(PYTORCH, initial_iterations=0, vectors=vectors)
+    layer, made = normalised(LAYERS[1].double(), spec)
+    made.double()
+    start = made.u.clone(), made.v.clone()
+    original = layer.parametrizations.weight.original
+
+    def value():
+        for buffer, vector in zip((made.u, made.v), start, strict=True):
+            buffer.copy_(vector)
+        return layer.weight.pow(3).sum()
+
+    value().backward()
+    index = (1, 2, 3, 0)
+    with torch.no_grad():
+        original[index] += 1e-6
+        above = value().item()
+        original[index] -= 2e-6
+        below = value().item()
+    agrees = original.grad[index].item() == pytest.approx((above - below) / 2e-6, rel=1e-6)
+    assert agrees == (vectors == "differentiated")
+
+
+def states(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(("evaluation", "moves"), [("fixed", False), ("iterates", True)])
+def test_evaluation_iterates_only_where_it_should(evaluation, moves):
+    model = autoencoder.build(SMALL, spectral(evaluation=evaluation), seed=0).eval()
+    before, codes = states(model), torch.randn(2, 6)
+    with torch.no_grad():
+        first, second = model.decode(codes), model.decode(codes)
+    after = states(model)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if moves and name.endswith((".u", ".v"))}
+    assert bool(changed) == moves
+    assert torch.equal(first, second) != moves
+    again = autoencoder.build(SMALL, spectral(evaluation=evaluation), seed=0).eval()
+    with torch.no_grad():
+        assert torch.equal(again.decode(codes), first)  # the same passes, the same bytes
+        assert torch.equal(again.decode(codes), second)
+
+
+def test_without_initial_iterations_the_vectors_are_directions_of_a_normal_draw():
+    """Their largest singular value is then far off; after PyTorch's fifteen it is near."""
+    ratios = {}
+    for n in (0, 15):
+        model = autoencoder.build(SMALL, spectral(initial_iterations=n, evaluation="iterates"), seed=0)
+        layers = backbones.weighted_layers(model.decoder)
+        parts = [layer.parametrizations.weight for layer in layers]
+        found = [torch.dot(part[0].u, part[0]._matrix(part.original) @ part[0].v).abs().item() for part in parts]
+        truth = [torch.linalg.svdvals(part[0]._matrix(part.original))[0].item() for part in parts]
+        ratios[n] = np.array(found) / truth
+        assert all(part[0].v.norm().item() == pytest.approx(1) for part in parts)
+    assert ratios[0].max() < 0.5
+    assert ratios[15].min() > 0.9
+
+
+@pytest.mark.parametrize("scope", ["decoder", "autoencoder"])
+def test_the_scope_of_spectral_norm_names_its_layers(scope):
+    model = autoencoder.build(SMALL, spectral(scope=scope, matrix="keras"), seed=0).train()
+    for _ in range(100):
+        model.decode(model.encode(torch.rand(2, 3, 64, 64)).mean)
+    decoder = set(backbones.weighted_layers(model.decoder))
+    for layer in backbones.weighted_layers(model):
+        if scope == "autoencoder" or layer in decoder:
+            largest = torch.linalg.svdvals(layer.weight.detach().flatten(1))[0].item()  # Keras' matrix, transposed
+            assert largest == pytest.approx(1, abs=0.01)
+        else:
+            assert not nn.utils.parametrize.is_parametrized(layer)

@@ -379,7 +379,10 @@ def test_the_gradient_of_the_output_gradient_is_that_of_differences():
 
 def test_terms_that_add_nothing_weigh_nothing():
     assert objectives.weight(NO_LATENT) == objectives.weight(NO_REGULARISER) == 0
-    assert objectives.weight(specs.SpectralNorm("spectral_norm", 1)) == 0
+    assert (
+        objectives.weight(specs.SpectralNorm("spectral_norm", 1, "decoder", "output_channels", 15, "constant", "fixed"))
+        == 0
+    )
     assert objectives.weight(specs.GaussianKL("kl", 0.25)) == 0.25
 
 

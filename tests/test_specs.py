@@ -100,7 +100,15 @@ VALID = {
     specs.WeightL2: {"kind": "weight_l2", "weight": 1.0, "scope": "all"},
     specs.GradientPenalty: {"kind": "gradient_penalty", "weight": 1.0},
     specs.OutputGradient: {"kind": "output_gradient", "weight": 1.0},
-    specs.SpectralNorm: {"kind": "spectral_norm", "power_iterations": 1},
+    specs.SpectralNorm: {
+        "kind": "spectral_norm",
+        "power_iterations": 1,
+        "scope": "decoder",
+        "matrix": "output_channels",
+        "initial_iterations": 0,
+        "vectors": "constant",
+        "evaluation": "fixed",
+    },
     specs.Compute: {"device": "cpu", "threads": 1, "tf32": False, "precision": "float32"},
 }
 IMPOSSIBLE = [
@@ -170,6 +178,8 @@ IMPOSSIBLE = [
     (specs.GradientPenalty, "weight", 0.0),
     (specs.OutputGradient, "weight", 0.0),
     (specs.SpectralNorm, "power_iterations", 0),
+    (specs.SpectralNorm, "initial_iterations", -1),
+    (specs.SpectralNorm, "scope", "encoder"),
     (specs.Compute, "threads", 0),
     (specs.Compute, "device", "gpu"),
     (specs.Compute, "tf32", True),  # on a CPU

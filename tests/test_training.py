@@ -162,7 +162,9 @@ def test_a_term_lowers_the_quantity_it_names(posterior, term, quantity):
 
 
 def test_spectral_norm_lowers_the_largest_singular_values_to_one():
-    spectral = specs.Objective(POINT, NO_LATENT, specs.SpectralNorm("spectral_norm", 1))
+    spectral = specs.Objective(
+        POINT, NO_LATENT, specs.SpectralNorm("spectral_norm", 1, "decoder", "output_channels", 15, "constant", "fixed")
+    )
     assert largest_singular_values(train(spectral, epochs=30)) == pytest.approx([1, 1], abs=0.01)
     assert min(largest_singular_values(train(AE, epochs=30))) > 1.1
 
