@@ -11,6 +11,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from rae_bench.config import load_study
+from rae_bench.devices import DEVICE
 from rae_bench.jobs import DRIVER, JobError, claim
 from rae_bench.plain import ConfigError, to_json
 
@@ -38,6 +39,8 @@ wildcard_constraints:
 ROOT = f"results/{study.name}"
 RUN = "results/{study}/{dataset}/{model}/seed{seed}"
 os.environ[DRIVER] = str(os.getpid())  # stages end with the Snakemake that started them
+# Settled here: on a cluster every node would find its own.
+os.environ[DEVICE] = study.compute.device
 started = time.time()
 held = []  # the lock on results/, from the first job to the end
 

@@ -12,7 +12,7 @@ from typing import Literal, assert_never
 
 import yaml
 
-from rae_bench import specs
+from rae_bench import devices, specs
 from rae_bench.plain import ConfigError, Plain, parse, to_plain, unknown
 from rae_bench.protocols import ANY, ProtocolEntry, Setting, apply, merge, parse_settings
 
@@ -336,6 +336,8 @@ def load_study(name: str) -> Study:
 def resolve_study(name: str, file: StudyFile) -> Study:
     """Look up every name of `file` in the vocabulary and check what only the combination can show."""
     where = f"studies/{name}.yaml"
+    device = devices.settled(file.compute.device)
+    file = replace(file, compute=replace(file.compute, device=device, tf32=file.compute.tf32 and device == "cuda"))
     datasets = _vocabulary("datasets.yaml", DatasetEntry)
     budgets = _vocabulary("budgets.yaml", Budget)
     rows = _vocabulary("rows.yaml", specs.Row)

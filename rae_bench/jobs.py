@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from rae_bench import __version__, storage
+from rae_bench import __version__, devices, storage
 from rae_bench.checkpoints import STOPPED, StoppedError
 from rae_bench.config import Study
 
@@ -154,6 +154,7 @@ def _costs(started: float, before: dict[str, float]) -> dict[str, float]:
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
         "import_seconds": round(before["cpu"], 3),
         "peak_mib": round(usage.ru_maxrss / 1024, 1),
+        **devices.used(),
     }
 
 

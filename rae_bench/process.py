@@ -12,7 +12,13 @@ from rae_bench.plain import ConfigError
 
 
 def configure(compute: specs.Compute) -> None:
-    """Threads of every numerical library, and pages kept: before these libraries are imported."""
+    """Threads of every numerical library, and pages kept: before these libraries are imported.
+
+    Raises:
+        ConfigError: `auto`, which only a study may say.
+    """
+    if compute.device == "auto":
+        raise ConfigError("compute.device: 'auto' is settled when a study is loaded; tell a stage 'cpu' or 'cuda'")
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(compute.threads)
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"

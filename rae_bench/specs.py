@@ -373,10 +373,11 @@ Precision = Literal["float32", "bfloat16"]
 class Compute:
     """Where, with how many threads and how precisely a stage computes: all change bytes, so all belong to the study.
 
+    A study's `auto` is settled when it is loaded (`rae_bench.devices`): no stage is ever told so.
     `tf32`: products of float32 matrices and convolutions on a GPU round their factors to ten bits.
     """
 
-    device: Literal["cpu", "cuda"]
+    device: Literal["auto", "cpu", "cuda"]
     threads: int
     tf32: bool
     precision: Precision

@@ -56,13 +56,13 @@ def _time_left(jobs: list[tuple[Any, dict[str, Any]]]) -> str:
 
 
 def cost_frame(study: Study, results: Path) -> pd.DataFrame:
-    """One row per finished job: stage, name, seconds, cpu_seconds, import_seconds, peak_mib."""
-    keys = ("started", "seconds", "cpu_seconds", "import_seconds", "peak_mib")
+    """One row per finished job: stage, name, seconds, cpu_seconds, import_seconds, peak_mib; gpu, gpu_peak_mib."""
+    keys = ("started", "seconds", "cpu_seconds", "import_seconds", "peak_mib", "gpu", "gpu_peak_mib")
     rows = []
     for job in study_jobs(study, results):
         state = read_state(job)
         if state["status"] == "done" and "seconds" in state:
-            rows.append({"stage": job.stage, "job": job.name, **{key: state[key] for key in keys}})
+            rows.append({"stage": job.stage, "job": job.name, **{key: state.get(key) for key in keys}})
     return pd.DataFrame(rows, columns=["stage", "job", *keys])
 
 

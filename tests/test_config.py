@@ -328,7 +328,7 @@ MISTAKES = [
     (SMOKE, ["densities"], ["gmm10"], "studies/smoke.yaml.densities: 'standard_normal' is missing; row 'vae' shows it"),
     (SMOKE, ["datasets"], {"digit_mini": "digits_smoke"}, "unknown data set 'digit_mini'; did you mean 'digits_mini'?"),
     (SMOKE, ["datasets", "digits_mini"], "digits_smok", "unknown budget 'digits_smok'; did you mean 'digits_smoke'?"),
-    (SMOKE, ["compute", "device"], "gpu", "studies/smoke.yaml.compute.device: 'gpu' is not one of ['cpu', 'cuda']"),
+    (SMOKE, ["compute", "device"], "gpu", "studies/smoke.yaml.compute.device: 'gpu' is not one of ['auto', 'cpu',"),
     (SMOKE, ["search"], {"wae": [{"latent": 1.0}]}, "studies/smoke.yaml.search: unknown row of this study 'wae'"),
     (SMOKE, ["search"], {"vae": []}, "studies/smoke.yaml.search.vae: is empty"),
     (SMOKE, ["search"], {"vae": [{"latent": 0.0}]}, "latent.weight: 0.0 must be above 0"),
