@@ -1,4 +1,4 @@
-"""Process-wide settings, made in one place: threads, determinism, TF32, the allocator.
+"""Process-wide settings, made in one place: threads, determinism, the GPU, TF32, the allocator.
 
 They change bytes or speed. The libraries read the number of threads when they load: `configure` comes before heavy
 imports, `configure_torch` after.
@@ -7,18 +7,20 @@ imports, `configure_torch` after.
 import ctypes
 import os
 
-from rae_bench import specs
+from rae_bench import devices, specs
 from rae_bench.plain import ConfigError
 
 
 def configure(compute: specs.Compute) -> None:
-    """Threads of every numerical library, and pages kept: before these libraries are imported.
+    """Threads of every numerical library, one GPU of several, and pages kept: before these libraries are imported.
 
     Raises:
         ConfigError: `auto`, which only a study may say.
     """
     if compute.device == "auto":
         raise ConfigError("compute.device: 'auto' is settled when a study is loaded; tell a stage 'cpu' or 'cuda'")
+    if compute.device == "cuda":
+        devices.choose_gpu()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(compute.threads)
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
