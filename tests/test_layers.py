@@ -8,7 +8,7 @@ import pytest
 from checkout import ROOT, environment
 
 ORDER = [
-    *["plain", "specs", "protocols", "devices", "config"],
+    *["plain", "published", "specs", "protocols", "devices", "config"],
     *["rng", "storage", "checkpoints"],
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
     *["jobs"],
@@ -19,8 +19,8 @@ ORDER = [
     *["process", "stages", "cli", "__main__"],
 ]
 WITHOUT_TORCH = [
-    *["plain", "specs", "protocols", "devices", "config", "storage", "checkpoints", "jobs", "results", "comparisons"],
-    *["claims"],
+    *["plain", "published", "specs", "protocols", "devices", "config", "storage", "checkpoints", "jobs", "results"],
+    *["comparisons", "claims"],
     *["rendering", "tables", "plots", "status", "report", "process", "stages", "cli"],
 ]
 

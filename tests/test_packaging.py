@@ -3,7 +3,9 @@
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 
 import pytest
 import yaml
@@ -94,3 +96,16 @@ def test_no_tracked_file_names_one_machine_or_one_registry(pattern):
         if re.search(pattern, line)
     ]
     assert not places
+
+
+def test_a_wheel_holds_every_file_of_the_package(tmp_path):
+    """Published numbers, weights and the report's page beside the modules."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", "rae_bench"], cwd=ROOT, capture_output=True, text=True, check=True)
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.iterdir()
+    files = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("rae_bench/")}
+    assert files >= set(listed.stdout.split())
+    assert {"rae_bench/published/table1_fid.csv", "rae_bench/published/third_party_reproductions.csv"} <= files
