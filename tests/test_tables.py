@@ -218,7 +218,7 @@ def test_the_notes_say_what_the_numbers_are(written):
 
 
 def test_the_notes_say_in_words_which_density_stands_in_a_column(spec, frame, tmp_path):
-    dirichlet = load_study("densities").fit("digits", "dp5").density
+    dirichlet = load_study("densities").fit("digits", "vae", "dp5").density
     fits = {"digits_mini": {**spec.fits["digits_mini"], "dp5": dirichlet}}
 
     def note(rows):
