@@ -24,16 +24,20 @@ def cell_values(
     frame: pd.DataFrame, dataset: str, row: specs.Row, column: str, metric: str = "frechet_distance"
 ) -> pd.Series:
     """A cell's value for each training seed (index), averaged over sample seeds; empty if there is no such cell."""
-    if column in ("reconstruction", "interpolation"):
-        image_set, density = column, row.through
-    else:
-        image_set, density = "sample", {"n": row.n, "gmm": row.gmm}.get(column, column)
-    if not density and image_set == "sample":
-        return pd.Series(dtype=float)
-    values: pd.Series = (
-        _chosen(frame, dataset, row.model, image_set, density, metric).groupby("train_seed")["value"].mean()
-    )
+    values: pd.Series = _cell(frame, dataset, row, column, metric).groupby("train_seed")["value"].mean()
     return values
+
+
+def first_draws(frame: pd.DataFrame, dataset: str, row: specs.Row, column: str) -> pd.Series:
+    """A cell's Fréchet distance for each training seed (index), of the first sample seed alone: single runs."""
+    mine = _cell(frame, dataset, row, column, "frechet_distance").sort_values("sample_seed")
+    values: pd.Series = mine.groupby("train_seed")["value"].first()
+    return values
+
+
+def has_cell(row: specs.Row, column: str) -> bool:
+    """Whether the row has the column: 2sVAE has no GMM."""
+    return column != "gmm" or bool(row.gmm)
 
 
 def sampler_values(frame: pd.DataFrame, dataset: str, row: specs.Row) -> pd.Series:
@@ -41,6 +45,15 @@ def sampler_values(frame: pd.DataFrame, dataset: str, row: specs.Row) -> pd.Seri
     chosen = _chosen(frame, dataset, row.model, "sample", row.gmm or row.n, "frechet_distance")
     values: pd.Series = chosen.set_index(["train_seed", "sample_seed"])["value"]
     return values
+
+
+def _cell(frame: pd.DataFrame, dataset: str, row: specs.Row, column: str, metric: str) -> pd.DataFrame:
+    if not has_cell(row, column):
+        return frame.iloc[:0]
+    if column in ("reconstruction", "interpolation"):
+        return _chosen(frame, dataset, row.model, column, row.through, metric)
+    density = {"n": row.n, "gmm": row.gmm}.get(column, column)
+    return _chosen(frame, dataset, row.model, "sample", density, metric)
 
 
 def _chosen(frame: pd.DataFrame, dataset: str, model: str, image_set: str, density: str, metric: str) -> pd.DataFrame:
