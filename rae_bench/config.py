@@ -287,6 +287,14 @@ class Study:
             compute=self.compute,
         )
 
+    def _changed_fits(self, dataset: str) -> dict[str, dict[str, specs.Density]]:
+        """By model and name, the densities that are not fitted as they are stated."""
+        changed: dict[str, dict[str, specs.Density]] = {}
+        for (of, model, density), fit in self.fits.items():
+            if of == dataset and fit.density != self.densities_as_stated[dataset, density]:
+                changed.setdefault(model, {})[density] = fit.density
+        return changed
+
     def summary(self) -> specs.SummarySpec:
         """What `collect`, `tables`, `figures` and `report` read."""
         return specs.SummarySpec(
@@ -301,6 +309,8 @@ class Study:
                 name: {density: self.densities_as_stated[name, density] for density in self.densities}
                 for name in self.datasets
             },
+            changed_fits={name: self._changed_fits(name) for name in self.datasets},
+            image_sets=self.image_sets,
             extractors={name: entry.extractor for name, entry in self.datasets.items()},
             train_seeds=self.file.train_seeds,
             densities=self.file.densities,

@@ -91,6 +91,11 @@ def _densities(spec: specs.SummarySpec) -> list[dict[str, str]]:
         {"dataset": dataset, "density": name, "settings": str(to_plain(density))}
         for dataset, fits in spec.fits.items()
         for name, density in fits.items()
+    ] + [
+        {"dataset": dataset, "density": f"{name} of {model}", "settings": str(to_plain(density))}
+        for dataset, models in spec.changed_fits.items()
+        for model, fits in models.items()
+        for name, density in fits.items()
     ]
 
 

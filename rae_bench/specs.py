@@ -801,7 +801,11 @@ class Row:
 
 @dataclass(frozen=True)
 class SummarySpec:
-    """What tables, figures and report read, beside the metrics. `order` lists the rows as the study does."""
+    """What tables, figures and report read, beside the metrics. `order` lists the rows as the study does.
+
+    `fits` has each density as the study states it, `changed_fits` those that settings change for some models.
+    `protocol` is the label of the protocol in force, `notes` what it means for each data set's tables.
+    """
 
     version: int
     study: str
@@ -811,11 +815,13 @@ class SummarySpec:
     datasets: dict[str, DatasetSpec]
     trainings: dict[str, dict[str, TrainingSpec]]
     fits: dict[str, dict[str, Density]]
+    changed_fits: dict[str, dict[str, dict[str, Density]]]
+    image_sets: dict[str, ImageSets]
     extractors: dict[str, Extractor]
     train_seeds: tuple[int, ...]
     densities: tuple[str, ...]
-    reference_split: str
-    floor_split: str
+    reference_split: Split
+    floor_split: Split
     n_images: int
     tables: tuple[str, ...]
     protocols: dict[str, dict[str, Protocol]]
@@ -826,3 +832,7 @@ class SummarySpec:
     def ordered_rows(self) -> dict[str, Row]:
         """The rows in the study's order, which JSON does not keep."""
         return {name: self.rows[name] for name in self.order}
+
+    def density(self, dataset: str, model: str, name: str) -> Density:
+        """The density `name` as it is fitted to the codes of `model`."""
+        return self.changed_fits[dataset].get(model, {}).get(name) or self.fits[dataset][name]

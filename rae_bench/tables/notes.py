@@ -16,6 +16,17 @@ def synthetic_notes(spec: specs.SummarySpec, dataset: str) -> list[str]:
     return ["SYNTHETIC images, drawn by a program: no evidence about photographs."] if drawn else []
 
 
+def protocol_notes(spec: specs.SummarySpec, dataset: str) -> list[str]:
+    """Which protocol the numbers belong to, and what its settings mean for the rows of this data set."""
+    sets = spec.image_sets[dataset]
+    paired = "Rec. is paired with its own reference images and may lie below real against real."
+    return [
+        f"Protocol: {spec.protocol}.",
+        *spec.notes[dataset],
+        *([paired] if sets.reconstructed == spec.reference_split else []),
+    ]
+
+
 def measured_notes(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
     """Seeds, counts of images, features, and the distance between real images."""
     mine = frame[(frame["dataset"] == dataset) & (frame["metric"] == metric)]
@@ -49,8 +60,8 @@ def warning_notes(frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
 def row_notes(spec: specs.SummarySpec, dataset: str) -> list[str]:
     """Which density stands in columns N and GMM of each row, and which rows pass through a second stage."""
     rows = list(spec.ordered_rows.values())
-    n = _by_density(spec, dataset, [(row.n, row.label) for row in rows])
-    gmm = _by_density(spec, dataset, [(row.gmm, row.label) for row in rows if row.gmm])
+    n = _by_density(spec, dataset, [(row, row.n) for row in rows])
+    gmm = _by_density(spec, dataset, [(row, row.gmm) for row in rows if row.gmm])
     notes = [f"Column N is {n}." + (f" Column GMM is {gmm}." if gmm else "") + " All fitted on training codes."]
     for row in rows:
         if row.through:
@@ -60,11 +71,11 @@ def row_notes(spec: specs.SummarySpec, dataset: str) -> list[str]:
     return notes
 
 
-def _by_density(spec: specs.SummarySpec, dataset: str, shown: list[tuple[str, str]]) -> str:
-    """Each density of (density, label of the row that shows it), with its rows where there is more than one."""
+def _by_density(spec: specs.SummarySpec, dataset: str, shown: list[tuple[specs.Row, str]]) -> str:
+    """Each density of (a row, the density it shows), with its rows where there is more than one."""
     labels: dict[str, list[str]] = {}
-    for density, label in shown:
-        labels.setdefault(_described(density, spec.fits[dataset][density]), []).append(label)
+    for row, name in shown:
+        labels.setdefault(_described(name, spec.density(dataset, row.model, name)), []).append(row.label)
     return "; ".join(f"{text}: {', '.join(mine)}" if len(labels) > 1 else text for text, mine in labels.items())
 
 

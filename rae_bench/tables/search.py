@@ -50,7 +50,7 @@ def search_table(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str) -> 
 
 
 def _weights(spec: specs.SummarySpec, dataset: str, row: specs.Row) -> dict[str, float]:
-    density = spec.fits[dataset].get(row.n)
+    density = spec.density(dataset, row.model, row.n)
     objective = (
         density.objective if isinstance(density, specs.SecondStage) else spec.trainings[dataset][row.model].objective
     )

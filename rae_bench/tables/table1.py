@@ -5,7 +5,7 @@ import pandas as pd
 from rae_bench import specs
 from rae_bench.rendering import Table
 from rae_bench.tables.cells import COLUMNS, LEAD, cells, extractor_label
-from rae_bench.tables.notes import measured_notes, row_notes, warning_notes
+from rae_bench.tables.notes import measured_notes, protocol_notes, row_notes, warning_notes
 from rae_bench.tables.wording import DISTANCES, METRICS, distance_name, mean_sd
 
 
@@ -35,7 +35,7 @@ def table1(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str, metric: s
         bold,
         [
             *measured_notes(spec, frame, dataset, metric),
-            "Rec. is paired with its own reference images and may lie below real against real.",
+            *protocol_notes(spec, dataset),
             f"Bold: within {LEAD:g} pooled SDs of the column's best.",
             *warning_notes(frame, dataset, metric),
             *(row_notes(spec, dataset) if name == "table1" else []),
