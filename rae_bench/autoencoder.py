@@ -1,7 +1,8 @@
 """Autoencoder = encoder + posterior + decoder.
 
-The posterior q(z|x) is data: a point (deterministic), a diagonal Gaussian with a learned or a constant variance.
-`encode` gives its parameters, `draw` a code from it (reparametrised, Kingma and Welling 2014), `decode` x_hat.
+The posterior q(z|x) is data: a point (deterministic), a diagonal Gaussian with a learned or a constant variance, or the
+code of a noisy image. `encode` gives its parameters, `draw` a code from it (reparametrised, Kingma and Welling 2014),
+`decode` x_hat.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from rae_bench import backbones, rng, specs
 
 @dataclass(frozen=True)
 class Codes:
-    """Parameters of q(z|x): `mean` (B, d), and `log_sigma` (B, d), or None where z is a point."""
+    """Parameters of q(z|x): `mean` (B, d), and `log_sigma` (B, d), or None where z given x is a point."""
 
     mean: Tensor
     log_sigma: Tensor | None
@@ -44,7 +45,7 @@ class Autoencoder(nn.Module):
         features = self.features(x)
         mean = backbones.widened(self.mean(features))
         match self.posterior:
-            case specs.Deterministic():
+            case specs.Deterministic() | specs.NoisyInput():
                 return Codes(mean, None)
             case specs.Gaussian(log_sigma_bound=bound):
                 assert self.log_sigma is not None
@@ -53,6 +54,18 @@ class Autoencoder(nn.Module):
                 return Codes(mean, torch.full_like(mean, sigma).log())
             case _:
                 assert_never(self.posterior)
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Codes, Tensor]:
+        """The posterior of each image and one code drawn from it (B, d): the way through the full model.
+
+        Of `NoisyInput` the posterior is that of the noisy images.
+        """
+        if isinstance(self.posterior, specs.NoisyInput):
+            bound = self.posterior.bound
+            noise = self.posterior.sd * torch.randn(x.shape, generator=generator)
+            x = x + noise.clamp(-bound, bound).to(x.device)
+        codes = self.encode(x)
+        return codes, codes.draw(generator)
 
     def decode(self, z: Tensor) -> Tensor:
         """Codes (B, d) to x_hat, images in [0, 1] or vectors."""

@@ -94,8 +94,8 @@ class Study:
 
     `densities_as_stated` holds each density by data set before settings change it for some models; `fits`, by data
     set, model and density, is what is fitted. `protocol` says which settings are in force, `notes` what they mean for
-    each data set's tables. `deterministic` names the models without a posterior, `posterior_only` the densities that
-    need one.
+    each data set's tables. `deterministic` names the models whose posterior has no density, `posterior_only` the
+    densities that need one.
     """
 
     name: str
@@ -481,7 +481,7 @@ def _row(name: str, row: specs.Row, settings: dict[str, Setting], in_force: tupl
 
 
 def _is_deterministic(models: dict[str, ModelEntry], model: str) -> bool:
-    return model in models and models[model].posterior.get("kind") == "deterministic"
+    return model in models and models[model].posterior.get("kind") in ("deterministic", "noisy_input")
 
 
 def _expand_rows(

@@ -31,10 +31,9 @@ class Loss:
 def loss(model: Autoencoder, x: Tensor, objective: specs.Objective, generator: torch.Generator) -> Loss:
     """The loss of the batch x (B, C, H, W) in [0, 1], or vectors (B, D).
 
-    `generator` (CPU) draws codes, MMD's prior sample and the penalty's direction.
+    `generator` (CPU) draws the images' noise, codes, MMD's prior sample and the penalty's direction.
     """
-    codes = model.encode(x)
-    z = codes.draw(generator)
+    codes, z = model.draw(x, generator)
     x_hat, regulariser = _decode(model.decoder, z, objective.regulariser, generator)
     reconstruction = half_squared_error(x, x_hat)
     latent = _latent(objective.latent, codes, z, generator)

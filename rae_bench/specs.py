@@ -181,7 +181,24 @@ class FixedGaussian:
         _positive(self, "sigma")
 
 
-Posterior = Deterministic | Gaussian | FixedGaussian
+@dataclass(frozen=True)
+class NoisyInput:
+    """z = E(x + e), e ~ N(0, sd²) clipped to ±bound: a draw; its mean is taken as E(x).
+
+    The official WAE on CelebA, both 0.01: noise in every pass through the full model, none where codes are collected.
+    """
+
+    kind: Literal["noisy_input"]
+    sd: float
+    bound: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "sd", "bound")
+
+
+Posterior = Deterministic | Gaussian | FixedGaussian | NoisyInput
+WITHOUT_DENSITY = (Deterministic, NoisyInput)
+"""Posteriors whose log q(z|x) is not known."""
 
 
 @dataclass(frozen=True)
@@ -321,8 +338,8 @@ class Objective:
     regulariser: Regulariser
 
     def __post_init__(self) -> None:
-        if isinstance(self.latent, GaussianKL) and isinstance(self.posterior, Deterministic):
-            raise ConfigError("latent: 'kl' needs a posterior with a density; posterior is 'deterministic'")
+        if isinstance(self.latent, GaussianKL) and isinstance(self.posterior, WITHOUT_DENSITY):
+            raise ConfigError(f"latent: 'kl' needs a posterior with a density; posterior is {self.posterior.kind!r}")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import distributions
 
 from rae_bench import autoencoder, specs
 from rae_bench.autoencoder import Codes
@@ -54,6 +55,38 @@ def test_draws_are_reparametrised():
     z.sum().backward()
     torch.testing.assert_close(mean.grad, torch.ones(1, 2))
     torch.testing.assert_close(log_sigma.grad, z.detach())  # dz/dlog_sigma = sigma · noise = z − mean
+
+
+def test_a_draw_is_the_code_of_the_image_or_one_from_its_posterior():
+    x = torch.randn(4, 5)
+    for posterior in (specs.Deterministic("deterministic"), GAUSSIAN):
+        model = build(posterior)
+        codes, z = model.draw(x, torch.Generator().manual_seed(3))
+        assert torch.equal(codes.mean, model.encode(x).mean)
+        assert torch.equal(z, model.encode(x).draw(torch.Generator().manual_seed(3)))
+
+
+def test_a_noisy_input_is_that_of_a_clipped_normal_and_its_mean_that_of_the_image():
+    model = build(specs.NoisyInput("noisy_input", sd=0.5, bound=0.3))
+    seen = []
+    model.features.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    x = torch.rand(4000, 5)
+    codes, z = model.draw(x, torch.Generator().manual_seed(0))
+    assert codes.log_sigma is None
+    assert torch.equal(z, codes.mean)
+    noise = (seen[0] - x).flatten().double()
+    assert noise.abs().max().item() == pytest.approx(0.3)
+    clipped = 2 * distributions.Normal(0.0, 0.5).cdf(torch.tensor(-0.3)).item()
+    assert (noise.abs() > 0.3 - 1e-6).double().mean().item() == pytest.approx(
+        clipped, abs=4.5 * np.sqrt(clipped * (1 - clipped) / 20_000)
+    )
+    assert noise.mean().item() == pytest.approx(0, abs=4.5 * noise.std().item() / np.sqrt(20_000))
+    torch.testing.assert_close(z, model.encode(seen[0]).mean)
+    assert not torch.equal(model.encode(x).mean, z)
+    assert torch.equal(seen[-1], x)  # no noise where codes are collected
+    same, other = (model.draw(x, torch.Generator().manual_seed(seed))[1] for seed in (0, 1))
+    assert torch.equal(same, z)
+    assert not torch.equal(other, z)
 
 
 def test_initialisation_leaves_the_global_generator_as_it_was():

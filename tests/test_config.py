@@ -130,6 +130,14 @@ def test_a_search_trains_each_point_with_its_own_weights(folder):
     assert weights == [0.5, 0.25]
 
 
+def test_a_noisy_input_counts_as_deterministic_for_densities(folder):
+    noisy = {"kind": "noisy_input", "sd": 0.01, "bound": 0.01}
+    _edit(folder / "models.yaml", (["rae_l2", "posterior"], noisy))
+    study = load_study("smoke")
+    assert study.deterministic == ("rae_l2",)
+    assert to_plain(study.training("digits_mini", "rae_l2").objective.posterior) == noisy
+
+
 def test_a_searched_two_stage_row_varies_its_second_stage_only(folder):
     points = [{"latent": 0.5}, {"latent": 0.25}]
     _edit(folder / SMOKE, (["search"], {"two_stage_vae": points}), (["rows"], ["two_stage_vae"]))

@@ -73,6 +73,7 @@ PLATEAU = {"kind": "plateau", "factor": 0.5, "patience": 5, "threshold": 0.0}
 VALID = {
     specs.Gaussian: GAUSSIAN,
     specs.FixedGaussian: {"kind": "fixed_gaussian", "sigma": 0.7},
+    specs.NoisyInput: {"kind": "noisy_input", "sd": 0.01, "bound": 0.01},
     specs.Optimisation: OPTIMISATION,
     specs.Plateau: PLATEAU,
     specs.ConvolutionalNetwork: CONVOLUTIONAL,
@@ -114,6 +115,8 @@ VALID = {
 IMPOSSIBLE = [
     (specs.Gaussian, "log_sigma_bound", 0.0),
     (specs.FixedGaussian, "sigma", -0.7),
+    (specs.NoisyInput, "sd", 0.0),
+    (specs.NoisyInput, "bound", 0.0),
     (specs.Optimisation, "epochs", 0),
     (specs.Optimisation, "batch_size", 1),  # batch norm and MMD need pairs
     (specs.Optimisation, "learning_rate", 0.0),
@@ -199,9 +202,11 @@ def test_impossible_settings_are_refused_by_name(kind, key, value):
     assert "\n" not in str(error.value)
 
 
-def test_a_kl_needs_a_posterior_with_a_density():
-    with pytest.raises(ConfigError, match=r"^x\.latent: 'kl' needs a posterior with a density"):
-        parse(specs.Objective, {**OBJECTIVE, "posterior": {"kind": "deterministic"}}, "x")
+@pytest.mark.parametrize("posterior", [{"kind": "deterministic"}, {"kind": "noisy_input", "sd": 0.1, "bound": 0.1}])
+def test_a_kl_needs_a_posterior_with_a_density(posterior):
+    kind = posterior["kind"]
+    with pytest.raises(ConfigError, match=rf"^x\.latent: 'kl' needs a posterior with a density; posterior is '{kind}'"):
+        parse(specs.Objective, {**OBJECTIVE, "posterior": posterior}, "x")
 
 
 def test_a_references_file_is_named_for_people_and_differs_with_every_setting():
