@@ -344,7 +344,10 @@ class Objective:
 
 @dataclass(frozen=True)
 class Plateau:
-    """Multiply the learning rate by `factor` after `patience` epochs without improvement by `threshold`."""
+    """Multiply the learning rate by `factor` after `patience` epochs without improvement by `threshold`, as Keras does.
+
+    `threshold` is a difference of validation losses, all their terms included, in this suite's scale.
+    """
 
     kind: Literal["plateau"]
     factor: float
@@ -368,10 +371,15 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Optimisation:
-    """Adam, its schedule and its length."""
+    """Adam, its schedule and its length.
+
+    `order`: an epoch's batches are drawn anew, or ("file") cut from the training split as it lies in its index, the
+    same in every epoch (official code, MNIST and CIFAR-10). Either way what does not fill a batch is left out.
+    """
 
     epochs: int
     batch_size: int
+    order: Literal["shuffled", "file"]
     learning_rate: float
     adam_epsilon: float
     schedule: Plateau | Cosine

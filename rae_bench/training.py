@@ -102,7 +102,7 @@ def train(
         started, before = time.monotonic(), run.batch
         rate = run.optimiser.param_groups[0]["lr"] if run.batch == 0 else run.rate
         run.rate = rate
-        terms = _train_epoch(run, objective, data, optimisation.batch_size, precision, checkpoint)
+        terms = _train_epoch(run, objective, optimisation, data, precision, checkpoint)
         _check_finite(terms, run.epoch)
         checked = validate(run.model, objective, validation, seed, precision)
         row = {"epoch": run.epoch, "learning_rate": rate}
@@ -228,26 +228,32 @@ def scheduler_of(optimiser: torch.optim.Optimizer, spec: specs.Optimisation, upd
         case specs.Cosine():
             return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=spec.epochs * updates)
         case specs.Plateau(factor=factor, patience=patience, threshold=threshold):
-            # PyTorch reduces after patience + 1 epochs without improvement, Keras after patience.
+            # Keras'. PyTorch's own reduces after patience + 1 epochs without improvement, and by no less than 1e-8.
             return torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimiser, factor=factor, patience=patience - 1, threshold=threshold, threshold_mode="abs"
+                optimiser, factor=factor, patience=patience - 1, threshold=threshold, threshold_mode="abs", eps=0.0
             )
         case _:
             assert_never(spec.schedule)
 
 
+def epoch_order(n: int, spec: specs.Optimisation, generator: torch.Generator) -> Tensor:
+    """The order in which an epoch sees `n` samples, (n,)."""
+    return torch.randperm(n, generator=generator) if spec.order == "shuffled" else torch.arange(n)
+
+
 def _train_epoch(
     run: _Run,
     objective: specs.Objective,
+    optimisation: specs.Optimisation,
     data: Tensor,
-    size: int,
     precision: specs.Precision,
     checkpoint: Checkpoint | None,
 ) -> Tensor:
-    """One pass in a fresh random order, the incomplete last batch left out; every batch's terms, (updates, 4)."""
+    """One pass, the incomplete last batch left out; every batch's terms, (updates, 4)."""
     run.model.train()
+    size = optimisation.batch_size
     if run.batch == 0:
-        run.permutation = torch.randperm(len(data), generator=run.order).to(data.device)
+        run.permutation = epoch_order(len(data), optimisation, run.order).to(data.device)
     while (run.batch + 1) * size <= len(data):
         batch = as_input(data[run.permutation[run.batch * size : (run.batch + 1) * size]])
         with computing_in(precision, run.model, data.device.type):

@@ -59,9 +59,9 @@ def images(n, seed=0):
     return training.to_device(made, "cpu")
 
 
-def run(objective, schedule=None, checkpoint=None, seed=0, precision="float32"):
+def run(objective, schedule=None, checkpoint=None, seed=0, order="shuffled", precision="float32"):
     network = dataclasses.replace(load_study("digits").training("digits", "ae").network, width=2, latent_dim=3)
-    optimisation = specs.Optimisation(2, 8, 5e-3, 1e-7, schedule or specs.Cosine("cosine"))
+    optimisation = specs.Optimisation(2, 8, order, 5e-3, 1e-7, schedule or specs.Cosine("cosine"))
     return training.train(
         network, objective, optimisation, images(35), images(10, 1), seed, checkpoint=checkpoint, precision=precision
     )
@@ -100,6 +100,24 @@ def test_stopped_at_every_update_the_run_is_the_same(tmp_path):
         with pytest.raises(StoppedError):
             run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 1))
     assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(run(objective))
+
+
+OFFICIAL = {
+    "noisy_input": {"posterior": specs.NoisyInput("noisy_input", 0.01, 0.01)},
+    "output_gradient": {"regulariser": specs.OutputGradient("output_gradient", 0.1)},
+    "spectral_norm": {
+        "regulariser": specs.SpectralNorm("spectral_norm", 1, "autoencoder", "keras", 0, "differentiated", "iterates")
+    },
+}
+
+
+@pytest.mark.parametrize("setting", OFFICIAL)
+def test_under_the_official_codes_settings_a_stopped_run_ends_with_the_same_bytes(setting, tmp_path):
+    objective = dataclasses.replace(load_study("digits").training("digits", "rae").objective, **OFFICIAL[setting])
+    for updates in (3, 4):  # within the first epoch, and then within the second
+        with pytest.raises(StoppedError):
+            run(objective, checkpoint=StopAfter(checkpoint(tmp_path), updates), order="file")
+    assert result(run(objective, checkpoint=checkpoint(tmp_path), order="file")) == result(run(objective, order="file"))
 
 
 def test_saving_at_every_update_changes_nothing(tmp_path, monkeypatch):

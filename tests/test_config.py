@@ -98,6 +98,7 @@ def test_a_training_slice_joins_data_set_budget_model_and_weights(folder):
         "optimisation": {
             "epochs": 10,
             "batch_size": 32,
+            "order": "shuffled",
             "learning_rate": 1.0,
             "adam_epsilon": 1e-7,
             "schedule": {"kind": "cosine"},

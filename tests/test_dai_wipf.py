@@ -17,7 +17,7 @@ SCALES = np.array([10, 0.1, 1])
 
 
 def spec(epochs=40, decoder_noise=False):
-    optimisation = specs.Optimisation(epochs, 50, 3e-3, 1e-8, specs.Cosine("cosine"))
+    optimisation = specs.Optimisation(epochs, 50, "shuffled", 3e-3, 1e-8, specs.Cosine("cosine"))
     return specs.DaiWipfSecondStage("second_stage_dai_wipf", "mean", 64, 2, decoder_noise, optimisation)
 
 

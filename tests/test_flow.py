@@ -11,7 +11,7 @@ from rae_bench.densities.flow import FittedFlow
 
 
 def spec(epochs=20, layers="autoregressive", learning_rate=5e-3, batch_size=100):
-    optimisation = specs.Optimisation(epochs, batch_size, learning_rate, 1e-8, specs.Cosine("cosine"))
+    optimisation = specs.Optimisation(epochs, batch_size, "shuffled", learning_rate, 1e-8, specs.Cosine("cosine"))
     return specs.SplineFlow("flow", "mean", layers, 3, 8, 32, 2, optimisation)
 
 

@@ -16,7 +16,7 @@ from rae_bench.densities.gaussian import FittedGaussian
 
 
 def spec(epochs=60, learning_rate=3e-3, batch_size=100):
-    optimisation = specs.Optimisation(epochs, batch_size, learning_rate, 1e-8, specs.Cosine("cosine"))
+    optimisation = specs.Optimisation(epochs, batch_size, "shuffled", learning_rate, 1e-8, specs.Cosine("cosine"))
     return specs.FlowMatching("flow_matching", "mean", 64, 3, 3, 10, optimisation)
 
 

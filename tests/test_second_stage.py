@@ -15,7 +15,7 @@ OBJECTIVE = specs.Objective(
 
 
 def spec(epochs=60):
-    optimisation = specs.Optimisation(epochs, 50, 3e-3, 1e-7, specs.Cosine("cosine"))
+    optimisation = specs.Optimisation(epochs, 50, "shuffled", 3e-3, 1e-7, specs.Cosine("cosine"))
     return specs.SecondStage("second_stage", "mean", 64, 1, OBJECTIVE, optimisation)
 
 

@@ -11,6 +11,7 @@ GAUSSIAN = {"kind": "gaussian", "log_sigma_bound": 5.0}
 OPTIMISATION = {
     "epochs": 2,
     "batch_size": 8,
+    "order": "shuffled",
     "learning_rate": 1.0e-3,
     "adam_epsilon": 1.0e-7,
     "schedule": {"kind": "cosine"},
@@ -119,6 +120,7 @@ IMPOSSIBLE = [
     (specs.NoisyInput, "bound", 0.0),
     (specs.Optimisation, "epochs", 0),
     (specs.Optimisation, "batch_size", 1),  # batch norm and MMD need pairs
+    (specs.Optimisation, "order", "sorted"),
     (specs.Optimisation, "learning_rate", 0.0),
     (specs.Optimisation, "adam_epsilon", 0.0),
     (specs.Plateau, "factor", 1.0),  # torch: factor should be below 1

@@ -20,8 +20,8 @@ VAE = specs.Objective(specs.Gaussian("gaussian", 5.0), specs.GaussianKL("kl", 0.
 COSINE = specs.Cosine("cosine")
 
 
-def optimisation(epochs=5, batch_size=50, learning_rate=5e-3, schedule=COSINE):
-    return specs.Optimisation(epochs, batch_size, learning_rate, 1e-7, schedule)
+def optimisation(epochs=5, batch_size=50, learning_rate=5e-3, schedule=COSINE, order="shuffled"):
+    return specs.Optimisation(epochs, batch_size, order, learning_rate, 1e-7, schedule)
 
 
 def vectors(n=300, seed=0, scale=2.0):
@@ -202,6 +202,14 @@ def test_an_epoch_sees_every_sample_once_in_a_fresh_random_order(monkeypatch):
         assert np.mean(np.abs(np.diff(order)) == 1) < 0.2
 
 
+def test_in_file_order_every_epoch_has_the_same_batches(monkeypatch):
+    seen = spy_on_batches(monkeypatch)
+    data = torch.arange(50.0)[:, None].expand(50, 6).contiguous() / 50
+    train(data=data, validation=-torch.ones(5, 6), epochs=2, batch_size=20, order="file")
+    batches = [(batch[:, 0] * 50).round().int().tolist() for batch in seen if batch[0, 0] >= 0]
+    assert batches == 2 * [list(range(20)), list(range(20, 40))]
+
+
 def test_every_seed_has_its_own_order(monkeypatch):
     data = torch.arange(40.0)[:, None].expand(40, 6).contiguous() / 40
     orders = []
@@ -297,6 +305,24 @@ def test_the_plateau_is_kerass(patience):
     expected = keras_plateau([row["validation_total"] for row in history], 0.1, 0.5, patience, min_delta=0.1)
     assert [row["learning_rate"] for row in history] == pytest.approx(expected)
     assert len(set(expected)) >= 3
+
+
+def test_the_plateau_halves_however_small_the_rate():
+    schedule = specs.Plateau("plateau", factor=0.5, patience=1, threshold=1e9)
+    rates = [row["learning_rate"] for row in train(epochs=4, learning_rate=1e-8, schedule=schedule).history]
+    assert rates == [1e-8, 1e-8, 5e-9, 2.5e-9]
+
+
+def test_the_plateau_sees_all_terms_of_the_validation_loss():
+    """Where the penalty falls by more than the threshold in every epoch, and the error by less."""
+    heavy = specs.Objective(POINT, NO_LATENT, specs.WeightL2("weight_l2", 1e3, "all"))
+    schedule = specs.Plateau("plateau", factor=0.5, patience=2, threshold=5.0)
+    history = train(heavy, epochs=8, learning_rate=1e-3, schedule=schedule).history
+    totals = [row["validation_total"] for row in history]
+    assert all(later < earlier for earlier, later in itertools.pairwise(totals))
+    errors = [row["validation_reconstruction"] for row in history]
+    assert [row["learning_rate"] for row in history] == keras_plateau(totals, 1e-3, 0.5, 2, 5.0) == 8 * [1e-3]
+    assert keras_plateau(errors, 1e-3, 0.5, 2, 5.0) != 8 * [1e-3]
 
 
 def keras_plateau(losses, rate, factor, patience, min_delta):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rae_bench import rng, specs
 from rae_bench.densities.codes import State
 from rae_bench.densities.errors import DensityError
-from rae_bench.training import VALIDATION_BATCH, scheduler_of
+from rae_bench.training import VALIDATION_BATCH, epoch_order, scheduler_of
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def optimise(
 
     for epoch in range(optimisation.epochs):
         model.train()
-        permutation = torch.randperm(len(data), generator=order)
+        permutation = epoch_order(len(data), optimisation, order)
         total = torch.zeros(())
         for start in range(0, len(data) - size + 1, size):
             value = loss(data[permutation[start : start + size]], noise)
