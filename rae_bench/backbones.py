@@ -1,7 +1,7 @@
 """Encoder and decoder networks: the paper's convolutional layout, and dense ones for vectors.
 
 Layout (official code, models/rae): four stride-2 convolutions of `width`, 2, 4, 8 times `width` filters, each
-with batch norm and ReLU, flattened; a dense layer from the code to 8·width x 8 x 8, linear; stride-2 transposed
+with batch norm and ReLU, flattened; a dense layer from the code to `start_width` x 8 x 8, linear; stride-2 transposed
 convolutions that halve the filters, each with batch norm and ReLU, up to the image's size; a stride-1
 transposed convolution and a sigmoid. Keras' conventions: "same" padding, Glorot-uniform weights, zero biases,
 batch norm with epsilon 1e-3.
@@ -97,7 +97,7 @@ def decoder(spec: specs.Network) -> nn.Sequential:
     match spec:
         case specs.ConvolutionalNetwork():
             n_up = (spec.size // _START).bit_length() - 1
-            filters = [spec.width * 8 // 2**i for i in range(n_up + 1)]
+            filters = [spec.start_width, *(spec.width * 4 // 2**i for i in range(n_up))]
             layers: list[nn.Module] = [
                 nn.Linear(spec.latent_dim, _START * _START * filters[0]),
                 nn.Unflatten(1, (filters[0], _START, _START)),

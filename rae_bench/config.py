@@ -52,6 +52,7 @@ class Budget:
 
     kernel: int
     width: int
+    start_width: int
     latent_dim: int
     norm_momentum: float
     optimisation: specs.Optimisation
@@ -520,6 +521,7 @@ def _training(
                 "size": data.size,
                 "kernel": budget.kernel,
                 "width": budget.width,
+                "start_width": budget.start_width,
                 "latent_dim": budget.latent_dim,
                 "norm_momentum": budget.norm_momentum,
             },

@@ -113,7 +113,9 @@ class DatasetSpec:
 class ConvolutionalNetwork:
     """The paper's layout: four stride-2 convolutions to the code; dense to 8x8, stride-2 transposed back.
 
-    `width` is the number of filters of the first convolution (the paper: 128), doubled at each of the next three.
+    `width` is the number of filters of the first convolution (the paper: 128), doubled at each of the next three;
+    the transposed ones have 4, 2 (at 64x64 pixels also 1) times `width`. `start_width`: channels of the 8x8 map the
+    decoder starts from (official code: 1024, at half the width, too).
     `norm_momentum` is the weight of the newest batch in batch norm's running moments (PyTorch's sense; Keras: 0.01).
     """
 
@@ -122,11 +124,12 @@ class ConvolutionalNetwork:
     size: int
     kernel: int
     width: int
+    start_width: int
     latent_dim: int
     norm_momentum: float
 
     def __post_init__(self) -> None:
-        _positive(self, "width", "latent_dim", "norm_momentum")
+        _positive(self, "width", "start_width", "latent_dim", "norm_momentum")
         if self.norm_momentum > 1:
             raise ConfigError(f"norm_momentum: {self.norm_momentum} must be at most 1: it is the newest batch's share")
         if self.size not in (32, 64):

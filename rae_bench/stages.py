@@ -129,13 +129,13 @@ def train(options: argparse.Namespace) -> None:
             spec.compute.precision,
         )
         about = {"fingerprint": fingerprint(spec), "seed": options.seed, "best_epoch": trained.best_epoch}
+        weights = {name: np.asarray(value.cpu().numpy()) for name, value in trained.model.state_dict().items()}
+        storage.write_arrays(options.model, weights, about)  # before encoding, which may iterate spectral norms
         codes = {
             f"{split}.{name}": array
             for split in ("train", "validation")  # densities are judged on images that were not trained on, always
             for name, array in training.encode(trained.model, data[split]).items()
         }
-        weights = {name: np.asarray(value.cpu().numpy()) for name, value in trained.model.state_dict().items()}
-        storage.write_arrays(options.model, weights, about)
         storage.write_arrays(options.codes, codes, about)
         storage.write_frame(options.history, pd.DataFrame(trained.history))
         checkpoint.remove()

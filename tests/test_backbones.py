@@ -14,13 +14,15 @@ DETERMINISTIC = specs.Deterministic("deterministic")
 PLAIN = specs.Objective(DETERMINISTIC, specs.NoLatentTerm("none"), specs.NoRegulariser("none"))
 
 
-def network(channels, size, kernel, width, latent_dim, norm_momentum=0.01):
-    return specs.ConvolutionalNetwork("convolutional", channels, size, kernel, width, latent_dim, norm_momentum)
+def network(channels, size, kernel, width, latent_dim, norm_momentum=0.01, start_width=None):
+    start = start_width or 8 * width
+    return specs.ConvolutionalNetwork("convolutional", channels, size, kernel, width, start, latent_dim, norm_momentum)
 
 
 MNIST = network(channels=1, size=32, kernel=4, width=128, latent_dim=16)
 CIFAR10 = network(channels=3, size=32, kernel=4, width=128, latent_dim=128)
 CELEBA = network(channels=3, size=64, kernel=5, width=128, latent_dim=64)
+CELEBA_CV_VAE = network(channels=3, size=64, kernel=5, width=64, latent_dim=64, start_width=1024)
 
 
 # --- sizes ------------------------------------------------------------------------------------------------
@@ -28,8 +30,18 @@ CELEBA = network(channels=3, size=64, kernel=5, width=128, latent_dim=64)
 
 @pytest.mark.parametrize(
     ("spec", "in_encoder", "in_decoder"),
-    [(MNIST, 11_087_248, 11_607_809), (CIFAR10, 11_550_208, 18_956_035), (CELEBA, 18_271_040, 21_477_123)],
-    ids=["mnist", "cifar10", "celeba"],
+    [
+        (MNIST, 11_087_248, 11_607_809),
+        (CIFAR10, 11_550_208, 18_956_035),
+        (CELEBA, 18_271_040, 21_477_123),
+        # convolutions and norms, then the code; dense, then transposed convolutions and norms
+        (
+            CELEBA_CV_VAE,
+            (75 * 64 + 5 * 64) + 5 * (128 + 256 + 512) + 25 * (64 * 128 + 128 * 256 + 256 * 512) + 64 * (16 * 512 + 1),
+            65 * 65_536 + 5 * (256 + 128 + 64) + 25 * (1024 * 256 + 256 * 128 + 128 * 64) + 25 * 64 * 3 + 3,
+        ),
+    ],
+    ids=["mnist", "cifar10", "celeba", "celeba_cv_vae"],
 )
 def test_numbers_of_parameters_at_the_papers_width_are_those_of_the_official_keras_models(spec, in_encoder, in_decoder):
     with torch.device("meta"):

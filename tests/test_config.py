@@ -87,6 +87,7 @@ def test_a_training_slice_joins_data_set_budget_model_and_weights(folder):
             "size": 32,
             "kernel": 4,
             "width": 4,
+            "start_width": 32,
             "latent_dim": 8,
             "norm_momentum": 0.1,
         },

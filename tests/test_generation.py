@@ -7,7 +7,9 @@ import torch
 from rae_bench import autoencoder, generation, specs
 from rae_bench.generation import GenerationError, to_uint8
 
-NETWORK = specs.ConvolutionalNetwork("convolutional", 3, 32, 4, width=2, latent_dim=5, norm_momentum=0.1)
+NETWORK = specs.ConvolutionalNetwork(
+    "convolutional", 3, 32, 4, width=2, start_width=16, latent_dim=5, norm_momentum=0.1
+)
 PLAIN = specs.Objective(specs.Deterministic("deterministic"), specs.NoLatentTerm("none"), specs.NoRegulariser("none"))
 
 

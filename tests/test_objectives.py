@@ -12,7 +12,7 @@ from rae_bench.autoencoder import Codes
 from rae_bench.config import load_study
 
 TRAININGS = {model: spec for (_, model), spec in load_study("digits").trainings.items()}
-IMAGES = specs.ConvolutionalNetwork("convolutional", 1, 32, 4, width=2, latent_dim=5, norm_momentum=0.1)
+IMAGES = specs.ConvolutionalNetwork("convolutional", 1, 32, 4, width=2, start_width=16, latent_dim=5, norm_momentum=0.1)
 VECTORS = specs.DenseNetwork("dense", input_dim=7, width=9, depth=2, latent_dim=3)
 
 POINT = specs.Deterministic("deterministic")

@@ -22,6 +22,7 @@ CONVOLUTIONAL = {
     "size": 32,
     "kernel": 4,
     "width": 4,
+    "start_width": 32,
     "latent_dim": 8,
     "norm_momentum": 0.1,
 }
@@ -129,6 +130,7 @@ IMPOSSIBLE = [
     (specs.ConvolutionalNetwork, "size", 28),
     (specs.ConvolutionalNetwork, "kernel", 3),
     (specs.ConvolutionalNetwork, "width", 0),
+    (specs.ConvolutionalNetwork, "start_width", 0),
     (specs.ConvolutionalNetwork, "latent_dim", -1),
     (specs.ConvolutionalNetwork, "norm_momentum", 0.0),
     (specs.ConvolutionalNetwork, "norm_momentum", 1.5),  # the weight of the newest batch in a mean

@@ -12,7 +12,7 @@ from torch import distributions
 from rae_bench import autoencoder, backbones, specs, training
 
 VECTORS = specs.DenseNetwork("dense", input_dim=6, width=16, depth=1, latent_dim=3)
-IMAGES = specs.ConvolutionalNetwork("convolutional", 1, 32, 4, width=8, latent_dim=8, norm_momentum=0.1)
+IMAGES = specs.ConvolutionalNetwork("convolutional", 1, 32, 4, width=8, start_width=64, latent_dim=8, norm_momentum=0.1)
 POINT = specs.Deterministic("deterministic")
 NO_LATENT, NO_REGULARISER = specs.NoLatentTerm("none"), specs.NoRegulariser("none")
 AE = specs.Objective(POINT, NO_LATENT, NO_REGULARISER)
