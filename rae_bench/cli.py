@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _is_expected(error: Exception) -> bool:
-    """Whether the message alone says what is wrong: the suite's own errors, a full memory, a missing device."""
+    """Whether the message alone says what is wrong: the suite's own errors, a full memory, a missing package."""
     own = type(error).__module__.startswith("rae_bench.")
     return own or isinstance(error, (MemoryError, ImportError))
 

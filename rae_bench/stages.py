@@ -49,13 +49,16 @@ def reference(options: argparse.Namespace) -> None:
     """Real images of a split -> features and all that can be computed from them once, shared by all studies."""
     spec = _spec(specs.ReferenceSpec, options)
     configure(spec.compute)
-    from rae_bench import datasets, jobs, storage
-    from rae_bench.features import load_extractor
+    from rae_bench import datasets, features, jobs, memory, storage
     from rae_bench.metrics import Reference
 
     configure_torch(spec.compute)
-    with jobs.running("reference", to_plain(spec), {"manifest": options.manifest}, {"reference": options.reference}):
-        extractor = load_extractor(spec.extractor)
+    writes = {"reference": options.reference}
+    with (
+        jobs.running("reference", to_plain(spec), {"manifest": options.manifest}, writes),
+        memory.explained(f"{spec.extractor}, batches of {features.BATCH} images"),
+    ):
+        extractor = features.load_extractor(spec.extractor)
         images = datasets.load_split(options.manifest.parent, spec.split)[: spec.n_images]
         about = {"fingerprint": fingerprint(spec), "extractor": extractor.id, "label": extractor.label}
         storage.write_arrays(options.reference, Reference.of(extractor(images), spec.neighbours).arrays(), about)
@@ -104,13 +107,18 @@ def train(options: argparse.Namespace) -> None:
     import pandas as pd
     import torch
 
-    from rae_bench import __version__, datasets, jobs, storage, training
+    from rae_bench import __version__, datasets, jobs, memory, storage, training
     from rae_bench.checkpoints import Checkpoint
 
     configure_torch(spec.compute)
     folder = options.manifest.parent
     writes = {"model": options.model, "codes": options.codes, "history": options.history}
-    with jobs.running("train", to_plain(spec), {"manifest": options.manifest}, writes) as progress:
+    batches = f"batch_size {spec.optimisation.batch_size} (validation: {training.VALIDATION_BATCH})"
+    change = "a smaller batch_size in budgets.yaml, which changes the study,"
+    with (
+        jobs.running("train", to_plain(spec), {"manifest": options.manifest}, writes) as progress,
+        memory.explained(batches, change),
+    ):
         decides = (spec, options.seed, storage.read_json(options.manifest)["sha256"], torch.__version__, __version__)
         checkpoint = Checkpoint.beside(options.model, fingerprint(decides))
         data = {
@@ -150,12 +158,15 @@ def fit(options: argparse.Namespace) -> None:
     if isinstance(spec.density, specs.SplineFlow):
         import zuko  # noqa: F401
 
-    from rae_bench import densities, jobs, storage
+    from rae_bench import densities, jobs, memory, storage
     from rae_bench.densities.codes import Posteriors
 
     if isinstance(spec.density, densities.NETWORKS):
         configure_torch(spec.compute)
-    with jobs.running("fit", to_plain(spec), {"codes": options.codes}, {"density": options.density}):
+    with (
+        jobs.running("fit", to_plain(spec), {"codes": options.codes}, {"density": options.density}),
+        memory.explained(f"the fit of {spec.density.kind!r}"),
+    ):
         arrays, source = storage.read_arrays(options.codes, "train.mean", "validation.mean")
         posteriors = {
             split: Posteriors(arrays[f"{split}.mean"], arrays.get(f"{split}.log_sigma"))
@@ -183,7 +194,7 @@ def evaluate(options: argparse.Namespace) -> None:
     import sklearn.cluster  # noqa: F401  counted as imports, not as work
     import torch_fidelity.metric_kid  # noqa: F401
 
-    from rae_bench import datasets, evaluation, jobs, results, storage
+    from rae_bench import datasets, evaluation, generation, jobs, memory, results, storage
     from rae_bench.features import load_extractor
     from rae_bench.metrics import Training
 
@@ -194,7 +205,11 @@ def evaluate(options: argparse.Namespace) -> None:
         for name in ("manifest", "model", "reference", "prd_reference", "training", "floor")
     }
     reads |= _density_paths(options.densities, spec.densities)
-    with jobs.running("evaluate", to_plain(spec), reads, {"metrics": options.metrics, "sheets": options.sheets}):
+    writes = {"metrics": options.metrics, "sheets": options.sheets}
+    with (
+        jobs.running("evaluate", to_plain(spec), reads, writes),
+        memory.explained(f"batches of {generation.BATCH} images"),
+    ):
         real, real_about = _reference(options.reference)
         prd_real = real if options.prd_reference == options.reference else _reference(options.prd_reference)[0]
         training, _ = _reference(options.training)
@@ -245,15 +260,17 @@ def protocols(options: argparse.Namespace) -> None:
     configure(spec.compute)
     import pandas as pd
 
-    from rae_bench import jobs, storage
+    from rae_bench import generation, jobs, memory, storage
     from rae_bench.evaluation import score_protocols
     from rae_bench.features import load_extractor
 
     configure_torch(spec.compute)
     paths = {key: options.references / f"{name}.safetensors" for key, name in spec.references.items()}
     densities = _density_paths(options.densities, spec.densities)
-    with jobs.running(
-        "protocols", to_plain(spec), {"model": options.model, **densities, **paths}, {"panel": options.panel}
+    reads = {"model": options.model, **densities, **paths}
+    with (
+        jobs.running("protocols", to_plain(spec), reads, {"panel": options.panel}),
+        memory.explained(f"batches of {generation.BATCH} images"),
     ):
         extractors = {name: load_extractor(name) for name in {one.extractor for one in spec.protocols.values()}}
         references = {}

@@ -11,7 +11,7 @@ ORDER = [
     *["plain", "published", "specs", "protocols", "devices", "config"],
     *["rng", "storage", "checkpoints"],
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
-    *["jobs"],
+    *["memory", "jobs"],
     *["datasets", "backbones", "results", "comparisons", "claims"],
     *["autoencoder", "objectives", "training"],
     *["densities", "generation", "likelihood", "evaluation"],
@@ -19,8 +19,8 @@ ORDER = [
     *["process", "stages", "cli", "__main__"],
 ]
 WITHOUT_TORCH = [
-    *["plain", "published", "specs", "protocols", "devices", "config", "storage", "checkpoints", "jobs", "results"],
-    *["comparisons", "claims"],
+    *["plain", "published", "specs", "protocols", "devices", "config", "storage", "checkpoints", "memory", "jobs"],
+    *["results", "comparisons", "claims"],
     *["rendering", "tables", "plots", "status", "report", "process", "stages", "cli"],
 ]
 
