@@ -190,5 +190,8 @@ def test_only_training_is_in_the_studys_precision():
     assert evaluation.training.compute.precision == "bfloat16"
     others = [evaluation, study.protocol_panel("digits_mini", "vae"), *study.references("digits_mini").values()]
     assert {spec.compute for spec in others} == {specs.Compute("cuda", 1, True, "float32")}
-    without = [study.floor("digits_mini"), *(study.fit("digits_mini", density) for density in study.densities)]
+    without = [
+        study.floor("digits_mini"),
+        *(study.fit("digits_mini", "vae", density) for density in study.densities_of("vae")),
+    ]
     assert {spec.compute for spec in without} == {specs.Compute("cpu", 1, False, "float32")}
