@@ -22,7 +22,10 @@ OWN = "own"
 POINT = "_point"
 """Joins a row's name and the number of a search point."""
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+"""What can stand in a path: the same file on every disk, and a log's name, of three of these, below 255 bytes."""
+_TAKEN = re.compile("datasets|references|logs|tables|figures|con|prn|aux|nul|com[0-9]|lpt[0-9]")
+"""Folders of the suite's own beside those named by studies and data sets; and devices of Windows, in any folder."""
 
 
 @dataclass(frozen=True)
@@ -338,8 +341,7 @@ def load_study(name: str) -> Study:
     """
     if name not in study_names():
         raise ConfigError(unknown("study", "study", str(name), study_names()))
-    if not _NAME.fullmatch(name) or name in ("datasets", "references"):
-        raise ConfigError(f"studies/{name}.yaml: {name!r} cannot name a folder of results; rename the file")
+    _check_name("studies", name)
     file = parse(StudyFile, _read(CONFIG / "studies" / f"{name}.yaml"), f"studies/{name}.yaml")
     return resolve_study(name, file)
 
@@ -598,8 +600,9 @@ def _protocols(where: str, study: Study, dataset: str) -> dict[str, specs.Protoc
     made: dict[str, specs.Protocol] = {}
     for name, changes in study.file.protocols.items():
         at = f"{where}.protocols.{name}"
-        if not _NAME.fullmatch(name) or name == OWN:
-            raise ConfigError(f"{at}: {name!r} is no name for a protocol other than the study's own")
+        _check_name(f"{where}.protocols", name)
+        if name == OWN:
+            raise ConfigError(f"{at}: {OWN!r} is the study's own protocol; give its changes another name")
         made[name] = parse(specs.Protocol, {**to_plain(own), **changes}, at)
         if made[name] == own:
             raise ConfigError(f"{at}: {changes} changes nothing of the study's own protocol on {dataset!r}")
@@ -706,11 +709,21 @@ def _known(where: str, noun: str, name: str, known: object) -> None:
         raise ConfigError(unknown(where, noun, name, names))
 
 
+def _check_name(where: str, name: str) -> None:
+    """Refuse a name that cannot stand in a path: shown in ASCII, so that a letter that only looks like one is seen."""
+    if not _NAME.fullmatch(name):
+        found = ascii(name if len(name) <= 60 else f"{name[:60]}...")
+        raise ConfigError(
+            f"{where}: {found} is not a name: at most 40 lower-case letters a to z, digits and _, a letter first"
+        )
+    if _TAKEN.fullmatch(name):
+        raise ConfigError(f"{where}: {name!r} cannot name results: a folder or a device is called so; rename it")
+
+
 def _vocabulary(file: str, kind: type) -> dict[str, Plain]:
     entries: dict[str, Plain] = parse(dict[str, kind], _read(CONFIG / file), file)  # type: ignore[valid-type]
     for name in entries:
-        if not _NAME.fullmatch(name):
-            raise ConfigError(f"{file}: {name!r} is not a name: lower-case letters, digits and _, a letter first")
+        _check_name(file, name)
         if POINT in name:
             raise ConfigError(f"{file}: {name!r} holds {POINT!r}, which marks the points of a search")
     return entries

@@ -310,9 +310,9 @@ MISTAKES = [
     (SMOKE, ["protocols", "half", "n_images"], 301, "studies/smoke.yaml.protocols.half.n_images: 301 must lie between"),
     (SMOKE, ["protocols", "half", "n_images"], 1, "studies/smoke.yaml.protocols.half.n_images: 1 must lie between 2 a"),
     (SMOKE, ["protocols", "half", "n_images"], 0, "studies/smoke.yaml.protocols.half.n_images: 0 must be above 0"),
-    (SMOKE, ["protocols", "own"], {"n_images": 9}, "studies/smoke.yaml.protocols.own: 'own' is no name for a protocol"),
-    (SMOKE, ["protocols", "../x"], {"n_images": 9}, "studies/smoke.yaml.protocols.../x: '../x' is no name for a proto"),
-    (SMOKE, ["protocols", "Half"], {"n_images": 9}, "studies/smoke.yaml.protocols.Half: 'Half' is no name for a proto"),
+    (SMOKE, ["protocols", "own"], {"n_images": 9}, "studies/smoke.yaml.protocols.own: 'own' is the study's own proto"),
+    (SMOKE, ["protocols", "../x"], {"n_images": 9}, "studies/smoke.yaml.protocols: '../x' is not a name: at most 40"),
+    (SMOKE, ["protocols", "Half"], {"n_images": 9}, "studies/smoke.yaml.protocols: 'Half' is not a name: at most 40"),
     ("metrics.yaml", ["smoke", "neighbours"], 300, "metrics.yaml.smoke.neighbours: 300 is too many for n_images of st"),
     ("metrics.yaml", ["smoke", "coverage_neighbours"], 300, "metrics.yaml.smoke.coverage_neighbours: 300 is too many"),
     ("metrics.yaml", ["smoke", "prd_clusters"], 601, "metrics.yaml.smoke.prd_clusters: 601 is above the 600 images of"),
@@ -497,7 +497,33 @@ def test_a_near_name_is_suggested():
         load_study("smok")
 
 
-@pytest.mark.parametrize("name", ["../x", "/x", "a b", "A", "x_point1"])
+BAD_NAMES = [
+    *("..", ".", "../x", "/x", "x/y", "x/../../y", "~", "~root", "C:", "a:b", "x.y", ".x", "x.lock"),
+    *("", " ", "a b", "-x", "--force", "_x", "1x", "A", "raE", "x\n", "x\0y", "\u202ex", "x\u0301"),
+    *(
+        "r\u0430e",
+        "vae\u2215x",
+        "\uff0e\uff0e",
+        "x\u200b",
+        "\u017fmoke",
+        "vae\u00b2",
+    ),  # look like letters, dots, a slash
+    *("$HOME", "`id`", "$(id)", "x;y", "x|y", "x*", "x?", "{x}", "'x'", '"x"', "x&", "x#"),
+    *("x" * 41, "x" * 300),
+    *("datasets", "references", "logs", "tables", "figures", "con", "nul", "com1", "lpt9"),
+]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
+def test_a_name_that_is_no_name_of_a_file_on_every_disk_is_refused(name):
+    """Shown in ASCII, where one letter cannot look like another."""
+    shown = ascii(name if len(name) <= 60 else f"{name[:60]}...")
+    with pytest.raises(ConfigError, match="^" + re.escape(f"here: {shown} ")) as error:
+        config._check_name("here", name)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a b", "A", "r\u0430e", "tables", "x_point1"], ids=ascii)
 @pytest.mark.parametrize(
     ("file", "like", "use"),
     [
@@ -505,6 +531,10 @@ def test_a_near_name_is_suggested():
         ("densities.yaml", "gaussian", lambda name: (["densities"], ["standard_normal", "gaussian", "gmm10", name])),
         ("models.yaml", "vae", None),
         ("rows.yaml", "vae", lambda name: (["rows"], [name])),
+        ("budgets.yaml", "digits_smoke", None),
+        ("metrics.yaml", "smoke", None),
+        ("image_sets.yaml", "standard", None),
+        ("protocols.yaml", "clean", None),
     ],
 )
 def test_a_name_that_would_leave_the_results_folder_is_refused(folder, file, like, use, name):
@@ -513,13 +543,23 @@ def test_a_name_that_would_leave_the_results_folder_is_refused(folder, file, lik
     _edit(folder / file, ([name], entries[like]))
     if use is not None:
         _edit(folder / SMOKE, use(name))
-    with pytest.raises(ConfigError, match=re.escape(f"{file}: {name!r}")):
+    with pytest.raises(ConfigError, match="^" + re.escape(f"{file}: {name!a} ")):
         load_study("smoke")
 
 
-@pytest.mark.parametrize("name", ["datasets", "references", "Bad Name"])
-def test_a_study_whose_results_would_mix_with_others_is_refused(folder, name):
-    """results/datasets belongs to the data sets, results/references to the real features of all studies."""
+@pytest.mark.parametrize(
+    "name", [name for name in BAD_NAMES if not set("/\0") & set(name) and len(name) < 250], ids=ascii
+)
+def test_a_study_of_such_a_name_is_refused(folder, name):
+    """No file can hold the others. results/datasets, results/references belong to all studies."""
     shutil.copy(folder / SMOKE, folder / "studies" / f"{name}.yaml")
-    with pytest.raises(ConfigError, match=f"{name!r} cannot name a folder of results; rename the file"):
+    with pytest.raises(ConfigError) as error:
         load_study(name)
+    assert "\n" not in str(error.value)
+
+
+def test_the_longest_names_make_names_of_files():
+    """Of three names, each perhaps a point of a search, and the largest seed: below the 255 bytes disks allow."""
+    name = "x" * 40
+    config._check_name("here", name)
+    assert len(f"{name}_point999.{name}_point999.seed{2**63 - 1}.{name}_point999.log") < 200
