@@ -665,7 +665,7 @@ def _check_counts(where: str, study: Study) -> None:
                 )
         for (dataset, _, density), fit in study.fits.items():
             available = entry.data.n_train - fit.leave_out_last
-            least, why = _least_codes(fit.density, study.budgets[name].latent_dim)
+            least, why = least_codes(fit.density, study.budgets[name].latent_dim)
             if dataset == name and available < least:
                 raise ConfigError(
                     f"{where}: {density!r} needs at least {least} training codes of {name!r} ({why});"
@@ -680,7 +680,7 @@ def _check_counts(where: str, study: Study) -> None:
                 )
 
 
-def _least_codes(spec: specs.Density, latent_dim: int) -> tuple[int, str]:
+def least_codes(spec: specs.Density, latent_dim: int) -> tuple[int, str]:
     """How many training codes a density needs, and what for."""
     match spec:
         case specs.GaussianMixture() | specs.DirichletMixture():

@@ -64,10 +64,9 @@ def frechet_infinity(real: Features, fake: Features, sizes: int, seed: int) -> f
     are averaged. The intercept at 1/n = 0 of the least-squares line through them is the value.
     """
     n = min(len(real), len(fake))
-    least = max(specs.IMAGES_PER_FEATURE * real.shape[1], n // 10)
-    if n < 2 * least:
+    counts = infinity_counts(n, real.shape[1], sizes)
+    if counts is None:
         return None
-    counts = np.rint(1 / np.linspace(1 / least, 1 / n, sizes)).astype(int)
     rng = numpy_generator(seed, "infinity")
     values = []
     for count in counts:
@@ -75,6 +74,12 @@ def frechet_infinity(real: Features, fake: Features, sizes: int, seed: int) -> f
         cuts = [[part[i * count : (i + 1) * count] for part in order] for i in range(n // count)]
         values.append(np.mean([between(real[np.sort(one)], fake[np.sort(two)]) for one, two in cuts]))
     return float(np.polyfit(1 / counts, values, 1)[1])
+
+
+def infinity_counts(n: int, d: int, sizes: int) -> npt.NDArray[np.int64] | None:
+    """The counts that n images of d features are cut to for it, ascending; None where they are too few."""
+    least = max(specs.IMAGES_PER_FEATURE * d, n // 10)
+    return None if n < 2 * least else np.rint(1 / np.linspace(1 / least, 1 / n, sizes)).astype(np.int64)
 
 
 def between(real: Features, fake: Features) -> float:
