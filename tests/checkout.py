@@ -15,6 +15,8 @@ import yaml
 ROOT = Path(__file__).parent.parent
 COPIED = ("Snakefile", "environment.yml", "profiles", "workflow", "rae_bench")
 DROPPED = ("RAE_BENCH_DRIVER", "SNAKEMAKE_PROFILE", "PYTHONUNBUFFERED")
+VARYING = (".job.json", ".lock", ".log", ".html", "report.record.json", "costs.csv", "costs.txt")
+"""What holds times and memory; everything else in results/ is promised to be the same bytes."""
 
 
 def environment(package_root, *before):
@@ -41,6 +43,39 @@ def put(data, keys, value):
         del data[last]
     else:
         data[last] = value
+
+
+def differing(results, others):
+    """The files of either folder of results that the other lacks or has with other bytes, though promised the same."""
+    names = {
+        path.relative_to(folder)
+        for folder in (results, others)
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(VARYING)
+    }
+    assert len(names) > 60  # else nothing was compared
+    pairs = {name: (results / name, others / name) for name in sorted(names)}
+    return [
+        str(name)
+        for name, (one, other) in pairs.items()
+        if not (one.is_file() and other.is_file() and one.read_bytes() == other.read_bytes())
+    ]
+
+
+def our_lines(text):
+    """What the suite itself says in a command's output."""
+    return [line for line in text.splitlines() if line.startswith("rae_bench")]
+
+
+def refusal(checkout, ended):
+    """The one line with which a command was refused that started nothing."""
+    text = ended.stdout + ended.stderr
+    assert ended.returncode != 0
+    assert "Traceback" not in text
+    assert len(ended.stderr.splitlines()) <= 2  # the other names the profile in force
+    assert not checkout.results.exists()
+    (line,) = our_lines(text)
+    return line
 
 
 class Checkout:
@@ -71,15 +106,16 @@ class Checkout:
         """Run the workflow here to its end."""
         return self.run("snakemake", "--cores", str(cores), "--config", f"study={study}", *arguments)
 
-    def start(self, *arguments, study="smoke", cores=2):
+    def start(self, *arguments, study="smoke", cores=2, start_new_session=False):
         """Start the workflow here and return at once."""
-        with (self.path / "driver.log").open("w") as output:
+        with (self.path / "driver.log").open("a") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"study={study}", *arguments],
                 cwd=self.path,
                 env=environment(self.path),
                 stdout=output,
                 stderr=output,
+                start_new_session=start_new_session,
             )
 
     def plan(self, study="smoke", cores=2):
@@ -110,13 +146,13 @@ class Checkout:
             path.write_bytes(before)
 
     def processes(self):
-        """Command lines of the processes at work here."""
-        found = []
+        """Command lines of the processes at work here, by process id."""
+        found = {}
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if (process / "cwd").readlink().is_relative_to(self.path):
                     command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    found += [command] if command else []  # a zombie has none
+                    found |= {int(process.name): command} if command else {}  # a zombie has none
         return found
 
     def wait_for_training(self, driver, timeout=300):
