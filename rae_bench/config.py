@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, assert_never
 
-import yaml
-
 from rae_bench import devices, specs
 from rae_bench.plain import ConfigError, Plain, parse, to_plain, unknown
 from rae_bench.protocols import ANY, ProtocolEntry, Setting, apply, merge, parse_settings
+from rae_bench.yaml_files import read_yaml
 
 CONFIG = Path(__file__).parent.parent / "workflow" / "config"
 OWN = "own"
@@ -342,7 +341,7 @@ def load_study(name: str) -> Study:
     if name not in study_names():
         raise ConfigError(unknown("study", "study", str(name), study_names()))
     _check_name("studies", name)
-    file = parse(StudyFile, _read(CONFIG / "studies" / f"{name}.yaml"), f"studies/{name}.yaml")
+    file = parse(StudyFile, read_yaml(CONFIG / "studies" / f"{name}.yaml"), f"studies/{name}.yaml")
     return resolve_study(name, file)
 
 
@@ -359,8 +358,8 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     metrics = _vocabulary("metrics.yaml", specs.MetricSettings)
     image_sets = _vocabulary("image_sets.yaml", specs.ImageSets)
     protocol_entries = _vocabulary("protocols.yaml", ProtocolEntry)
-    settings = parse_settings(_read(CONFIG / "settings.yaml"), list(models), list(rows))
-    weights = parse(dict[str, dict[str, dict[str, float]]], _read(CONFIG / "weights.yaml"), "weights.yaml")
+    settings = parse_settings(read_yaml(CONFIG / "settings.yaml"), list(models), list(rows))
+    weights = parse(dict[str, dict[str, dict[str, float]]], read_yaml(CONFIG / "weights.yaml"), "weights.yaml")
 
     second_stages = [key for key, entry in densities.items() if entry.get("kind") == "second_stage"]
     for data_name, by_name in weights.items():
@@ -541,9 +540,11 @@ def _density(dataset: str, density: str, densities: dict[str, Plain], weights: d
     entry = dict(densities[base])
     where = f"densities.yaml.{base}"
     if entry.get("kind") == "second_stage":
-        if not isinstance(plain := entry.get("objective"), dict):
+        if "objective" not in entry:
             raise ConfigError(f"{where}: missing objective")
-        entry["objective"] = to_plain(_objective(plain, weights, where, f"weights.yaml.{dataset}.{density}"))
+        plain = parse(dict[str, dict[str, Plain]], entry["objective"], f"{where}.objective")
+        objective = _objective(plain, weights, f"{where}.objective", f"weights.yaml.{dataset}.{density}")
+        entry["objective"] = to_plain(objective)
     spec: specs.Density = parse(specs.Density, entry, where)
     return spec
 
@@ -632,9 +633,9 @@ def _check_lists(where: str, file: StudyFile) -> None:
             f"{where}: protocols and the table 'protocols' need each other; found protocols {sorted(file.protocols)},"
             f" tables {list(file.tables)}"
         )
-    for seed in (*file.train_seeds, *file.sample_seeds):
-        if seed < 0:
-            raise ConfigError(f"{where}: seed {seed} is negative; seeds are whole numbers from 0")
+    for key in ("train_seeds", "sample_seeds"):
+        if min(getattr(file, key)) < 0:
+            raise ConfigError(f"{where}.{key}: {min(getattr(file, key))} is negative; seeds are whole numbers from 0")
     if file.floor_split == file.reference_split:
         raise ConfigError(
             f"{where}.floor_split: {file.floor_split!r} is the reference split itself; the floor compares two splits"
@@ -721,38 +722,9 @@ def _check_name(where: str, name: str) -> None:
 
 
 def _vocabulary(file: str, kind: type) -> dict[str, Plain]:
-    entries: dict[str, Plain] = parse(dict[str, kind], _read(CONFIG / file), file)  # type: ignore[valid-type]
+    entries: dict[str, Plain] = parse(dict[str, kind], read_yaml(CONFIG / file), file)  # type: ignore[valid-type]
     for name in entries:
         _check_name(file, name)
         if POINT in name:
             raise ConfigError(f"{file}: {name!r} holds {POINT!r}, which marks the points of a search")
     return entries
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key written twice is an error, not a silent overwrite."""
-
-
-def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[str, Plain]:
-    keys = [key.value for key, _ in node.value if not key.tag.endswith(":merge")]
-    twice = [key for key in keys if keys.count(key) > 1]
-    if twice:
-        raise ConfigError(f"line {node.start_mark.line + 1}: the key {twice[0]!r} stands twice")
-    return {str(key): value for key, value in loader.construct_mapping(node, deep=True).items()}
-
-
-_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
-
-
-def _read(path: Path) -> dict[str, Plain]:
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except ConfigError as error:
-        raise ConfigError(f"{path.name}: {error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from None
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path.name}: expected a mapping, found {type(data).__name__}")
-    return data

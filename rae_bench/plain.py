@@ -18,6 +18,10 @@ Plain = Any
 """What YAML or JSON gives: None, bool, int, float, str, and lists and mappings of these."""
 
 
+LONGEST = 200
+"""Characters of what was found that a message repeats."""
+
+
 class ConfigError(ValueError):
     """A setting that cannot be used; the message names what, where, and what would be right."""
 
@@ -41,11 +45,11 @@ def parse(kind: Any, data: Plain, where: str) -> Any:
         return _parse_union(get_args(kind), data, where)
     if origin is Literal:
         if data not in get_args(kind) or isinstance(data, bool) != isinstance(get_args(kind)[0], bool):
-            raise ConfigError(f"{where}: {data!r} is not one of {list(get_args(kind))}")
+            raise ConfigError(f"{where}: {shown(data)} is not one of {list(get_args(kind))}")
         return data
     if origin is tuple:
         if not isinstance(data, Sequence) or isinstance(data, str):
-            raise ConfigError(f"{where}: expected a list, found {data!r}")
+            raise ConfigError(f"{where}: expected a list, found {shown(data)}")
         return tuple(parse(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(data))
     if origin is dict:
         entries = _mapping(data, where)
@@ -63,10 +67,18 @@ def _parse_scalar(kind: Any, data: Plain, where: str) -> Any:
         hint = ""
         if isinstance(data, str) and kind in (int, float) and _is_number(data):
             hint = f"; it is text: write it without quotes, and with a dot: {float(data):.1e}"
-        raise ConfigError(f"{where}: expected {_NAMES.get(kind, kind)}, found {data!r}{hint}")
+        raise ConfigError(f"{where}: expected {_NAMES.get(kind, kind)}, found {shown(data)}{hint}")
+    if kind is int and not -(2**63) <= data < 2**63:
+        raise ConfigError(f"{where}: expected a whole number of 64 bits, found one of {len(str(data))} digits")
     if kind is float and not math.isfinite(data):
         raise ConfigError(f"{where}: expected a finite number, found {data!r}")
     return data
+
+
+def shown(data: Plain) -> str:
+    """How messages spell what was found: as Python does, the beginning of it if that is long."""
+    text = repr(data)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -81,10 +93,10 @@ def _is_number(text: str) -> bool:
 
 def _mapping(data: Plain, where: str) -> Mapping[str, Plain]:
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{where}: expected a mapping of keys to values, found {data!r}")
+        raise ConfigError(f"{where}: expected a mapping of keys to values, found {shown(data)}")
     for key in data:
         if not isinstance(key, str):
-            raise ConfigError(f"{where}: the key {key!r} is not text; quote it")
+            raise ConfigError(f"{where}: the key {shown(key)} is not text; quote it")
     return data
 
 
@@ -93,7 +105,7 @@ def _parse_dataclass(kind: type, data: Plain, where: str) -> Any:
     hints = get_type_hints(kind)
     for key in entries:
         if key not in hints:
-            raise ConfigError(unknown(f"{where}.{key}", "key", key, list(hints)))
+            raise ConfigError(unknown(f"{where}.{key[:LONGEST]}", "key", key, list(hints)))
     missing = [key for key in hints if key not in entries]
     if missing:
         raise ConfigError(f"{where}: missing {', '.join(missing)}")
@@ -108,15 +120,15 @@ def _parse_union(kinds: tuple[Any, ...], data: Plain, where: str) -> Any:
     by_name = {get_args(get_type_hints(kind)["kind"])[0]: kind for kind in kinds}
     name = _mapping(data, where).get("kind")
     if not isinstance(name, str) or name not in by_name:
-        raise ConfigError(f"{where}.kind: {name!r} is not one of {sorted(by_name)}")
+        raise ConfigError(f"{where}.kind: {shown(name)} is not one of {sorted(by_name)}")
     return _parse_dataclass(by_name[name], data, where)
 
 
 def unknown(where: str, noun: str, name: str, known: Sequence[str]) -> str:
     """The message for a name that does not exist, with the nearest that does."""
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name[:LONGEST], known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"{where}: unknown {noun} {name!r}{hint} Known: {', '.join(sorted(known))}"
+    return f"{where}: unknown {noun} {shown(name)}{hint} Known: {', '.join(sorted(known))}"
 
 
 def to_plain(value: Any) -> Plain:

@@ -63,6 +63,8 @@ class PhotoPatches:
 
     def __post_init__(self) -> None:
         _positive(self, "stride", "train_end")
+        if self.min_sd < 0:
+            raise ConfigError(f"min_sd: {self.min_sd} must not be negative")
         if self.train_end >= self.validation_end:
             raise ConfigError(f"train_end: {self.train_end} must be below validation_end, {self.validation_end}")
         if self.validation_end >= 1:
@@ -94,6 +96,8 @@ class DatasetSpec:
 
     def __post_init__(self) -> None:
         _positive(self, "channels", "size", "n_train", "n_validation", "n_test")
+        if self.seed < 0:
+            raise ConfigError(f"seed: {self.seed} is negative; seeds are whole numbers from 0")
 
     @property
     def is_synthetic(self) -> bool:
@@ -395,6 +399,8 @@ class Optimisation:
 
 Precision = Literal["float32", "bfloat16"]
 """Of the layers of a network in training. Weights, losses, and everything after training are in float32 always."""
+MOST_THREADS = 1024
+"""More than any machine has; the libraries' own limits are a crash."""
 
 
 @dataclass(frozen=True)
@@ -412,6 +418,8 @@ class Compute:
 
     def __post_init__(self) -> None:
         _positive(self, "threads")
+        if self.threads > MOST_THREADS:
+            raise ConfigError(f"threads: {self.threads} must be at most {MOST_THREADS}")
         if self.tf32 and self.device == "cpu":
             raise ConfigError("tf32: true, but device is 'cpu', which has no TF32; write false")
 

@@ -8,7 +8,7 @@ import pytest
 from checkout import ROOT, environment
 
 ORDER = [
-    *["plain", "published", "specs", "protocols", "devices", "config"],
+    *["plain", "published", "yaml_files", "specs", "protocols", "devices", "config"],
     *["rng", "storage", "checkpoints"],
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
     *["memory", "jobs"],
@@ -19,8 +19,8 @@ ORDER = [
     *["process", "stages", "cli", "__main__"],
 ]
 WITHOUT_TORCH = [
-    *["plain", "published", "specs", "protocols", "devices", "config", "storage", "checkpoints", "memory", "jobs"],
-    *["results", "comparisons", "claims"],
+    *["plain", "published", "yaml_files", "specs", "protocols", "devices", "config", "storage", "checkpoints"],
+    *["memory", "jobs", "results", "comparisons", "claims"],
     *["rendering", "tables", "plots", "status", "report", "process", "stages", "cli"],
 ]
 

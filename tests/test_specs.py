@@ -115,6 +115,9 @@ VALID = {
     specs.Compute: {"device": "cpu", "threads": 1, "tf32": False, "precision": "float32"},
 }
 IMPOSSIBLE = [
+    (specs.Compute, "threads", 1025),  # torch's own limit is a crash
+    (specs.DatasetSpec, "seed", -1),
+    (specs.PhotoPatches, "min_sd", -1.0),
     (specs.Gaussian, "log_sigma_bound", 0.0),
     (specs.FixedGaussian, "sigma", -0.7),
     (specs.NoisyInput, "sd", 0.0),
