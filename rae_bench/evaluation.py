@@ -24,8 +24,8 @@ from rae_bench.likelihood import image_likelihoods
 from rae_bench.metrics import Reference, Training, measure
 from rae_bench.metrics.attributes import attribute_marginal_error, mode_coverage
 from rae_bench.metrics.frechet import frechet_distance
-from rae_bench.rng import numpy_generator
-from rae_bench.training import encode, to_device
+from rae_bench.rng import numpy_generator, torch_generator
+from rae_bench.training import draw_codes, encode, to_device
 
 SHOWN = 36
 """Images kept of each set, for people to look at."""
@@ -92,7 +92,10 @@ def evaluate(subject: Subject) -> Evaluated:
 def reconstruction(subject: Subject, through: str) -> Evaluated:
     """Images through the model; `through` names a second stage their codes pass, or is empty."""
     stage, sets = _second_stage(subject, through), subject.spec.image_sets
-    codes = subject.posteriors[sets.reconstructed].codes(sets.reconstruction_codes, subject.seed, sets.reconstructed)
+    codes = subject.posteriors[sets.reconstructed].mean
+    if sets.reconstruction_codes == "sample":
+        images = to_device(subject.images[sets.reconstructed], subject.spec.compute.device)
+        codes = draw_codes(subject.model, images, torch_generator(subject.seed, "reconstruction"))
     if stage is not None:
         codes = stage.through(codes)
     rebuilt, rows = _score(subject, "reconstruction", through, 0, codes)

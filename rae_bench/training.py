@@ -306,6 +306,17 @@ def encode(model: Autoencoder, data: Tensor) -> dict[str, npt.NDArray[np.float32
     return encoded
 
 
+def draw_codes(model: Autoencoder, data: Tensor, generator: torch.Generator) -> npt.NDArray[np.float32]:
+    """One code of every sample drawn through the full model, (n, d): with what noise its posterior has."""
+    model.eval()
+    drawn = []
+    with torch.no_grad():
+        for start in range(0, len(data), VALIDATION_BATCH):
+            drawn.append(model.draw(as_input(data[start : start + VALIDATION_BATCH]), generator)[1])
+    codes: npt.NDArray[np.float32] = torch.cat(drawn).cpu().numpy()
+    return codes
+
+
 def _stack(loss: objectives.Loss) -> Tensor:
     return torch.stack([loss.reconstruction, loss.latent, loss.regulariser, loss.total]).detach()
 
