@@ -25,6 +25,19 @@ def interval(difference: pd.Series) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def prediction_half_width(values: pd.Series) -> float:
+    """How far one new value of the same kind lies from the mean of `values` in 95 % of cases: t · s · √(1 + 1/n).
+
+    s is the SD of the n values, t the Student quantile of n − 1 degrees of freedom; NaN for a single value.
+    """
+    from scipy import stats
+
+    n = len(values)
+    if n < 2:
+        return float("nan")
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / n))
+
+
 def p_value(difference: pd.Series) -> float:
     """Two-sided p of the paired t-test that the mean difference is 0; 1 for a single seed, 0 if it never varies."""
     from scipy import stats

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from rae_bench.comparisons import holm, interval, kendall, p_value, pairs, rank_agreement, ranks
+from rae_bench.comparisons import holm, interval, kendall, p_value, pairs, prediction_half_width, rank_agreement, ranks
 
 
 def series(values, sample_seeds=1):
@@ -84,3 +84,30 @@ def test_kendall_compares_by_name():
     assert kendall(one, one[::-1]) == 1
     # two of three pairs agree: (2 − 1) / 3
     assert kendall(one, pd.Series({"a": 1.0, "b": 3.0, "c": 2.0})) == pytest.approx(1 / 3)
+
+
+# --- one new run ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+def test_a_new_run_is_as_far_as_a_pooled_t_test_allows(n):
+    """A value at exactly that distance, as a sample of one beside the n, has p 0.05."""
+    values = pd.Series(np.random.default_rng(n).normal(size=n))
+    there = values.mean() + prediction_half_width(values)
+    test = stats.ttest_ind_from_stats(values.mean(), values.std(ddof=1), n, there, 0, 1, equal_var=True)
+    assert test.pvalue == pytest.approx(0.05)
+
+
+def test_the_half_width_of_two_runs_is_the_tables():
+    """The 97.5 % point of t with one degree of freedom, 12.7062; SD √½ of 0 and 1; √(3/2)."""
+    assert prediction_half_width(pd.Series([0.0, 1.0])) == pytest.approx(12.7062 * np.sqrt(0.75), rel=1e-5)
+    assert prediction_half_width(pd.Series([3.0, 3.0, 3.0])) == 0
+    assert np.isnan(prediction_half_width(pd.Series([1.0])))
+    assert np.isnan(prediction_half_width(pd.Series([], dtype=float)))
+
+
+def test_new_runs_lie_within_it_in_19_of_20_cases():
+    """Of 4,000: the share's own SD is 0.0034."""
+    draws = np.random.default_rng(0).normal(size=(4000, 4))
+    within = [abs(new - np.mean(runs)) <= prediction_half_width(pd.Series(runs)) for *runs, new in draws]
+    assert np.mean(within) == pytest.approx(0.95, abs=0.0135)  # four SDs
