@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, assert_never
 
-from rae_bench import devices, specs
+from rae_bench import devices, published, specs
 from rae_bench.plain import ConfigError, Plain, parse, to_plain, unknown
 from rae_bench.protocols import ANY, ProtocolEntry, Setting, apply, merge, parse_settings
 from rae_bench.yaml_files import read_yaml
@@ -31,12 +31,19 @@ _TAKEN = re.compile("datasets|references|logs|tables|figures|con|prn|aux|nul|com
 class DatasetEntry:
     """An entry of `datasets.yaml`: the images, and the network their features are taken from.
 
-    `follows`: the paper's data set whose settings this one takes under a protocol.
+    `follows`: the paper's data set whose settings this one takes under a protocol. `is_the_papers`: it is exactly that
+    one, and its distances may be held against published ones.
     """
 
     data: specs.DatasetSpec
     extractor: specs.Extractor
     follows: Literal["mnist", "cifar10", "celeba"]
+    is_the_papers: bool
+
+    @property
+    def published(self) -> str:
+        """What the paper calls exactly this data set; empty where it has none."""
+        return published.DATASETS[self.follows] if self.is_the_papers else ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,9 @@ class StudyFile:
     image_sets: str
     importance_samples: int
     protocols: dict[str, dict[str, Plain]]
-    tables: tuple[Literal["table1", "claims", "comparisons", "densities", "protocols", "details", "search"], ...]
+    tables: tuple[
+        Literal["table1", "published", "claims", "comparisons", "densities", "protocols", "details", "search"], ...
+    ]
     compute: specs.Compute
     search: dict[str, tuple[dict[str, float], ...]]
 
@@ -315,6 +324,7 @@ class Study:
             changed_fits={name: self._changed_fits(name) for name in self.datasets},
             image_sets=self.image_sets,
             extractors={name: entry.extractor for name, entry in self.datasets.items()},
+            published={name: entry.published for name, entry in self.datasets.items()},
             train_seeds=self.file.train_seeds,
             densities=self.file.densities,
             reference_split=self.file.reference_split,
@@ -369,6 +379,11 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     for data_name, budget_name in file.datasets.items():
         _known(f"{where}.datasets", "data set", data_name, datasets)
         _known(f"{where}.datasets.{data_name}", "budget", budget_name, budgets)
+        if "published" in file.tables and not datasets[data_name].published:
+            raise ConfigError(
+                f"{where}.tables: 'published' compares with the paper, which has no data set {data_name!r}"
+                f" (datasets.yaml.{data_name}.is_the_papers is false)"
+            )
     for row_name in file.rows:
         _known(f"{where}.rows", "row", row_name, rows)
     for row_name in file.search:

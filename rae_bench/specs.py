@@ -840,7 +840,8 @@ class SummarySpec:
     """What tables, figures and report read, beside the metrics. `order` lists the rows as the study does.
 
     `fits` has each density as the study states it, `changed_fits` those that settings change for some models.
-    `protocol` is the label of the protocol in force, `notes` what it means for each data set's tables.
+    `published` is what the paper calls each data set, or empty. `protocol` is the label of the protocol in force,
+    `notes` what it means for each data set's tables.
     """
 
     version: int
@@ -854,6 +855,7 @@ class SummarySpec:
     changed_fits: dict[str, dict[str, dict[str, Density]]]
     image_sets: dict[str, ImageSets]
     extractors: dict[str, Extractor]
+    published: dict[str, str]
     train_seeds: tuple[int, ...]
     densities: tuple[str, ...]
     reference_split: Split

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-DATASETS = ("MNIST", "CIFAR-10", "CelebA")
+DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "celeba": "CelebA"}
+"""A data set as the suite names it, and as the files do."""
 COLUMNS = {"rec": "reconstruction", "n": "n", "gmm": "gmm", "interp": "interpolation"}
 """A column as the files name it, and as the suite does."""
 STATUSES = {"confirmed": 24, "approx_confirmed": 3, "single_source": 78}
@@ -63,7 +64,7 @@ def table1(folder: Path = FOLDER) -> Mapping[tuple[str, str, str], Published]:
     path = folder / "table1_fid.csv"
     values: dict[tuple[str, str, str], Published] = {}
     for place, line in _lines(path, "dataset", "model", "column", "metric", "value", "status", "second_source"):
-        _check(place, line, dataset=DATASETS, column=COLUMNS, metric=("FID",), status=STATUSES)
+        _check(place, line, dataset=DATASETS.values(), column=COLUMNS, metric=("FID",), status=STATUSES)
         key = line["dataset"], line["model"], COLUMNS[line["column"]]
         if key in values:
             raise PublishedError(f"{place}: {', '.join(key)} stands twice")
@@ -86,7 +87,7 @@ def reproductions(folder: Path = FOLDER) -> tuple[Reproduction, ...]:
     path = folder / "third_party_reproductions.csv"
     found = []
     for place, line in _lines(path, "dataset", "model", "column", "metric", "value", "who", "note"):
-        _check(place, line, dataset=DATASETS, metric=("FID",))
+        _check(place, line, dataset=DATASETS.values(), metric=("FID",))
         _number(line["value"].removeprefix("~"), place)
         found.append(Reproduction(**{name: text for name, text in line.items() if name != "metric"}))
     return tuple(found)

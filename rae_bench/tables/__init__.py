@@ -15,6 +15,7 @@ from rae_bench.tables.claims import verdict_table
 from rae_bench.tables.densities import GRID, density_table
 from rae_bench.tables.likelihood import likelihood_table
 from rae_bench.tables.protocols import protocol_table
+from rae_bench.tables.published import published_tables
 from rae_bench.tables.rankings import comparisons_table, ranking_table
 from rae_bench.tables.reconstruction import reconstruction_table
 from rae_bench.tables.search import search_table
@@ -49,6 +50,8 @@ def build(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path) -> list[Tabl
         match name:
             case "table1":
                 made += [table1(spec, frame, dataset, "frechet_distance") for dataset in spec.datasets]
+            case "published":
+                made += published_tables(spec, frame)
             case "details":
                 for dataset in spec.datasets:
                     made.append(reconstruction_table(spec, frame, dataset))

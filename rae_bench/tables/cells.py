@@ -31,7 +31,7 @@ def cell_values(
 def first_draws(frame: pd.DataFrame, dataset: str, row: specs.Row, column: str) -> pd.Series:
     """A cell's Fréchet distance for each training seed (index), of the first sample seed alone: single runs."""
     mine = _cell(frame, dataset, row, column, "frechet_distance").sort_values("sample_seed")
-    values: pd.Series = mine.groupby("train_seed")["value"].first()
+    values: pd.Series = mine.groupby("train_seed")["value"].first().astype(float)
     return values
 
 
