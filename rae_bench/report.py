@@ -23,7 +23,7 @@ def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, path: Path) 
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     figures = [
-        {**figure, "png": _inline(root / "figures" / f"{figure['name']}.png")}
+        figure if "missing" in figure else {**figure, "png": _inline(root / "figures" / f"{figure['name']}.png")}
         for figure in storage.read_json(root / "figures" / "index.json")
     ]
     costs = cost_frame(load_study(spec.study), root.parent)

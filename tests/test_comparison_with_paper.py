@@ -1,18 +1,22 @@
 """Published beside ours: a study of the paper's data sets with planted results, whole, in part, and without any."""
 
 import csv
+import json
 import shutil
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from checkout import put, unshared
 from scipy import stats
 
-from rae_bench import config, results, tables
+from rae_bench import config, plots, results, tables
 from rae_bench.config import load_study
 from rae_bench.plain import ConfigError, fingerprint
+from rae_bench.plots.published import compared_cells, published_against_ours
 from rae_bench.published import FOLDER
 from rae_bench.tables.published import obstacles
 
@@ -319,3 +323,77 @@ def test_every_row_of_the_paper_is_a_row_of_the_suite():
     """A label finds the published values: one spelt otherwise would find none."""
     rows = yaml.safe_load((config.CONFIG / "rows.yaml").read_text()).values()
     assert {row for _, row, _ in PUBLISHED} <= {row["label"] for row in rows}
+
+
+# --- the figure -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def panels(spec, frame):
+    cells, missing = compared_cells(spec, frame)
+    assert missing == ""
+    yield published_against_ours(spec, cells).axes, cells
+    plt.close("all")
+
+
+def test_every_compared_cell_is_a_point_at_published_and_ours(panels, spec, frame):
+    axes, _ = panels
+    assert [axis.get_title() for axis in axes] == ["MNIST", "CelebA"]
+    for axis, dataset in zip(axes, NAMES, strict=True):
+        data = _tables(spec, frame)[f"published_{dataset}"].data.dropna(subset="difference")
+        drawn = sorted((bar.lines[0].get_xdata()[0], bar.lines[0].get_ydata()[0]) for bar in axis.containers)
+        assert len(drawn) == 35
+        np.testing.assert_allclose(drawn, sorted(zip(data["published"], data["mean"], strict=True)))
+        (line,) = [line for line in axis.lines if len(line.get_xdata()) == 2]
+        np.testing.assert_array_equal(line.get_xdata(), line.get_ydata())
+        assert axis.get_xlim() == axis.get_ylim() == tuple(line.get_xdata())
+        assert axis.get_xlim()[0] < min(*data["published"], *data["mean"])
+        assert axis.get_xlim()[1] > max(*data["published"], *data["mean"])
+
+
+def test_a_bar_crosses_the_line_where_the_difference_is_inside(panels):
+    axes, cells = panels
+    bars = [bar for axis in axes for bar in axis.containers]
+    for bar, cell in zip(bars, cells.itertuples(), strict=True):
+        ((x, low), (_, high)) = bar.lines[2][0].get_segments()[0]
+        assert (low, high) == pytest.approx((cell.mean - cell.noise, cell.mean + cell.noise))
+        assert (low <= x <= high) == (cell.inside == "yes")
+        assert (bar.lines[0].get_markeredgecolor() == "black") == (cell.inside == "no")
+
+
+def test_a_single_seed_is_hollow_and_has_no_bar(study, spec):
+    cells, _ = compared_cells(spec, _frame(study, seeds=(0,)))
+    axis = published_against_ours(spec, cells).axes[0]
+    assert {bar.lines[0].get_markerfacecolor() for bar in axis.containers} == {"white"}
+    ends = [segment.ravel() for bar in axis.containers for segment in bar.lines[2][0].get_segments()]
+    assert not np.isfinite(np.concatenate(ends)[1::2]).any()
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "expected"),
+    [
+        ({}, 0, "not run"),
+        ({"extractor_label": "Net"}, None, "FD-Net is not FID"),
+        ({"n_generated": 500}, None, "500 images are not 10,000"),
+    ],
+)
+def test_without_a_cell_to_compare_nothing_is_drawn_and_the_index_says_why(
+    spec, frame, columns, rows, expected, tmp_path
+):
+    plots.write_published(spec, frame.assign(**columns)[:rows], tmp_path / "index.json")
+    (entry,) = json.loads((tmp_path / "index.json").read_text())
+    assert (entry["name"], entry["missing"]) == ("published", expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["index.json"]
+
+
+def test_the_figure_is_written_as_pdf_and_png_the_same_bytes_every_time(spec, frame, tmp_path):
+    for name in ("a", "b"):
+        plots.write_published(spec, frame, tmp_path / name / "index.json")
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == ["index.json", "published.pdf", "published.png"]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    (entry,) = json.loads((tmp_path / "a" / "index.json").read_text())
+    assert "missing" not in entry
+    assert plt.imread(tmp_path / "a" / "published.png")[:, :, :3].std() > 0.02  # not blank

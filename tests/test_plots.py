@@ -94,6 +94,16 @@ def test_a_search_has_no_figures(root, smoke_spec, smoke_frame, tmp_path):
     assert {path.name: path.read_text().strip() for path in tmp_path.iterdir()} == {"index.json": "[]"}
 
 
+def test_what_is_not_fid_is_not_drawn_beside_published_values(root, smoke_spec, smoke_frame, tmp_path):
+    """The rest is: the smoke study's real results, as if its digits were the paper's."""
+    papers = replace(smoke_spec, published={DATASET: "MNIST"}, tables=("table1", "published"))
+    plots.write(papers, smoke_frame, root, tmp_path / "index.json")
+    *others, last = json.loads((tmp_path / "index.json").read_text())
+    assert [figure["name"] for figure in others] == [f"{kind}_{DATASET}" for kind in KINDS[:5]]
+    assert (last["name"], last["missing"]) == ("published", "FD-DigitCNN is not FID; 300 images are not 10,000")
+    assert not (tmp_path / "published.png").exists()
+
+
 def test_the_sample_sheet_shows_each_rows_own_images(smoke_spec, sheets):
     figure = plots.sample_sheet(smoke_spec, sheets)
     axes = np.array(figure.axes).reshape(3, 5)  # vae, two_stage_vae, rae_l2 x original, Rec., N, N(0,I), GMM

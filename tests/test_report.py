@@ -4,6 +4,7 @@ import base64
 import hashlib
 import importlib.metadata
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,6 +12,7 @@ from html.parser import HTMLParser
 import pytest
 
 from rae_bench import report
+from rae_bench.storage import write_json
 
 
 class Page(HTMLParser):
@@ -90,6 +92,18 @@ def test_every_figure_stands_in_the_report(page, root):
     names = [figure["name"] for figure in json.loads((root / "figures" / "index.json").read_text())]
     assert len(names) == 7
     assert shown == [(root / "figures" / f"{name}.png").read_bytes() for name in names]
+
+
+def test_a_figure_that_is_not_drawn_says_why(root, smoke, smoke_spec, smoke_frame, tmp_path):
+    copy = tmp_path / "smoke"
+    shutil.copytree(root / "tables", copy / "tables")
+    (tmp_path / "datasets").symlink_to(smoke.results / "datasets")
+    entry = {"name": "published", "dataset": "", "caption": "A point a cell.", "missing": "FD-DigitCNN is not FID"}
+    write_json(copy / "figures" / "index.json", [entry])
+    report.write(smoke_spec, smoke_frame, copy, copy / "report.html")
+    page = Page((copy / "report.html").read_text())
+    assert page.texts["Not drawn, for FD-DigitCNN is not FID: A point a cell."] == 1
+    assert not any(link.startswith("data:") for link in page.links)
 
 
 def test_the_report_names_data_packages_and_weights(page, smoke, smoke_spec):

@@ -20,6 +20,7 @@ from rae_bench.plots.components import components
 from rae_bench.plots.distances import distances
 from rae_bench.plots.images import interpolation_strips, sample_sheet
 from rae_bench.plots.protocols import protocols
+from rae_bench.plots.published import compared_cells, published_against_ours
 from rae_bench.plots.training import training_curves
 
 mpl.use("agg")
@@ -104,7 +105,27 @@ def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path)
                 name = f"{kind}_{dataset}"
                 _save(draw(), index.parent / name)
                 listed.append({"name": name, "dataset": dataset, "caption": caption})
+    if "published" in spec.tables:
+        listed.append(_published(spec, frame, index.parent))
     storage.write_json(index, listed)
+
+
+def write_published(spec: specs.SummarySpec, frame: pd.DataFrame, index: Path) -> None:
+    """Draw published against reproduced beside `index`, from whatever runs there are, and write `index`."""
+    storage.write_json(index, [_published(spec, frame, index.parent)])
+
+
+def _published(spec: specs.SummarySpec, frame: pd.DataFrame, folder: Path) -> dict[str, str]:
+    """Draw the figure, if there is a cell to draw; what the index says of it, `missing` being why it is not there."""
+    caption = (
+        "Published against reproduced: a point per cell of the paper's Table 1. Bars: the noise, as in the tables."
+        " Where a bar misses the line, the difference is outside it, the point's edge black. Hollow: one seed, no bar."
+    )
+    cells, missing = compared_cells(spec, frame)
+    if not missing:
+        with plt.rc_context(STYLE):
+            _save(published_against_ours(spec, cells), folder / "published")
+    return {"name": "published", "dataset": "", "caption": caption, **({"missing": missing} if missing else {})}
 
 
 def _save(figure: Figure, path: Path) -> None:
