@@ -1,4 +1,4 @@
-"""The command line: one subcommand per stage of the workflow (`rae_bench.stages`), and `status`, `costs`, `score`."""
+"""The command line: a subcommand per stage of the workflow (`rae_bench.stages`); status, published, costs, score."""
 
 import argparse
 import json
@@ -59,6 +59,27 @@ def costs(options: argparse.Namespace) -> None:
     from rae_bench.status import write_costs
 
     print(write_costs(load_study(options.study), RESULTS, options.cores, options.since))
+
+
+def published(options: argparse.Namespace) -> None:
+    """What the paper published beside what has finished of a study; needs no results."""
+    from dataclasses import replace
+
+    from rae_bench import plots, tables
+    from rae_bench.config import load_study
+    from rae_bench.published import PublishedError
+    from rae_bench.status import finished_metrics
+
+    study = load_study(options.study)
+    spec = replace(study.summary(), tables=("published",))
+    if not any(spec.published.values()):
+        raise PublishedError(f"{study.name}: none of its data sets is the paper's: {', '.join(study.datasets)}")
+    frame = finished_metrics(study, RESULTS)
+    tables.write(spec, frame, RESULTS / study.name, options.out / "tables" / "index.json")
+    plots.write_published(spec, frame, options.out / "figures" / "index.json")
+    runs = len(study.datasets) * len(study.models) * len(study.train_seeds)
+    finished = len(frame[["dataset", "model", "train_seed"]].drop_duplicates())
+    print(f"{finished} of {runs} runs have finished; written to {options.out}")
 
 
 def score(options: argparse.Namespace) -> None:
@@ -141,6 +162,9 @@ def _parser() -> argparse.ArgumentParser:
     command(stages.report, "metrics", "out")
 
     command(status).add_argument("study")
+    comparing = command(published)
+    comparing.add_argument("study")
+    comparing.add_argument("--out", type=Path, required=True, help="folder for tables/ and figures/")
     costing = command(costs)
     costing.add_argument("study")
     costing.add_argument("--cores", type=int)

@@ -1,5 +1,6 @@
 """What a study has done, is doing and has cost, read from what its jobs leave behind."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ import pandas as pd
 from rae_bench import storage
 from rae_bench.config import Study
 from rae_bench.jobs import JobError, read_state, study_jobs
+from rae_bench.plain import fingerprint
+from rae_bench.results import COLUMNS, collect
 
+log = logging.getLogger(__name__)
 STAGES = (
     *("prepare", "reference", "floor", "train", "fit", "evaluate", "protocols"),
     *("collect", "tables", "figures", "report"),
@@ -64,6 +68,32 @@ def cost_frame(study: Study, results: Path) -> pd.DataFrame:
         if state["status"] == "done" and "seconds" in state:
             rows.append({"stage": job.stage, "job": job.name, **{key: state.get(key) for key in keys}})
     return pd.DataFrame(rows, columns=["stage", "job", *keys])
+
+
+def finished_metrics(study: Study, results: Path) -> pd.DataFrame:
+    """The metrics of every run that has finished under the study's present settings; perhaps of none.
+
+    Raises:
+        ResultError: runs that do not belong together.
+    """
+    frames = []
+    for job in study_jobs(study, results):
+        if job.stage != "evaluate" or not job.output.exists():
+            continue
+        frame = storage.read_frame(job.output)
+        if _is_current(study, frame):
+            frames.append(frame)
+        else:
+            log.warning("%s: made with other settings than the study's; counted as not run", job.output)
+    return collect(frames) if frames else pd.DataFrame(columns=COLUMNS)
+
+
+def _is_current(study: Study, frame: pd.DataFrame) -> bool:
+    dataset, model = frame["dataset"].iloc[0], frame["model"].iloc[0]
+    fits = frame[frame["density"] != ""].groupby("density")["fit_fingerprint"].first()
+    expected = {name: fingerprint(study.fit(dataset, model, name)) for name in study.densities_of(model)}
+    evaluation = fingerprint(study.evaluation(dataset, model))
+    return bool((frame["evaluate_fingerprint"] == evaluation).all()) and fits.to_dict() == expected
 
 
 def write_costs(study: Study, results: Path, cores: int | None, since: float | None) -> str:

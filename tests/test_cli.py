@@ -243,9 +243,10 @@ def test_a_command_that_is_misspelt_or_incomplete_ends_with_status_2(arguments, 
     assert "usage: rae_bench" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["status", "costs"])
+@pytest.mark.parametrize("command", ["status", "costs", "published"])
 def test_a_study_that_does_not_exist_is_one_line(command):
-    assert "unknown study 'smok'; did you mean 'smoke'?" in _refused(command, "smok")
+    options = ["--out", "made"] if command == "published" else []
+    assert "unknown study 'smok'; did you mean 'smoke'?" in _refused(command, "smok", *options)
 
 
 def test_costs_of_a_study_that_has_not_run_are_one_line(folder):

@@ -13,7 +13,7 @@ import yaml
 from checkout import put, unshared
 from scipy import stats
 
-from rae_bench import config, plots, results, tables
+from rae_bench import cli, config, plots, results, storage, tables
 from rae_bench.config import load_study
 from rae_bench.plain import ConfigError, fingerprint
 from rae_bench.plots.published import compared_cells, published_against_ours
@@ -397,3 +397,73 @@ def test_the_figure_is_written_as_pdf_and_png_the_same_bytes_every_time(spec, fr
     (entry,) = json.loads((tmp_path / "a" / "index.json").read_text())
     assert "missing" not in entry
     assert plt.imread(tmp_path / "a" / "published.png")[:, :, :3].std() > 0.02  # not blank
+
+
+# --- the command ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(folder, tmp_path, monkeypatch):
+    """An empty folder to run the command in."""
+    monkeypatch.setattr(config, "CONFIG", folder)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _finish(study, *runs):
+    for dataset, model, seed in runs:
+        path = cli.RESULTS / "planted" / dataset / model / f"seed{seed}" / "metrics.parquet"
+        storage.write_frame(path, _run(study, dataset, model, seed))
+
+
+def _rows(folder, dataset):
+    index = json.loads((folder / "tables" / "index.json").read_text())
+    return {(row[0], row[1]): row[2:] for table in index if table["name"] == f"published_{dataset}"
+            for row in table["rows"]}  # fmt: skip
+
+
+def test_the_command_needs_no_results(here, capsys):
+    cli.main(["published", "planted", "--out", "made"])
+    assert capsys.readouterr().out == "0 of 54 runs have finished; written to made\n"
+    assert {tuple(texts[1:3]) for texts in _rows(here / "made", "planted_celeba").values()} == {("not run", "0 of 3")}
+    assert "| VAE | N | 19.21 (c) | not run | 0 of 3 |" in (here / "made/tables/published_planted_mnist.md").read_text()
+    assert json.loads((here / "made/figures/index.json").read_text())[0]["missing"] == "not run"
+    assert not cli.RESULTS.exists()
+
+
+def test_the_command_shows_what_has_finished(here, study, capsys):
+    _finish(study, *(("planted_mnist", "rae", seed) for seed in SEEDS), ("planted_celeba", "ae", 1))
+    cli.main(["published", "planted", "--out", "made"])
+    assert capsys.readouterr().out.startswith("4 of 54 runs")
+    mnist, celeba = _rows(here / "made", "planted_mnist"), _rows(here / "made", "planted_celeba")
+    assert mnist["RAE", "GMM"] == ["9.81 (c)", "12.81 ± 0.25", "3 of 3", "+3.00", "1.24", "no"]
+    assert mnist["AE", "N"][1:3] == ["not run", "0 of 3"]
+    assert celeba["AE", "Rec."] == ["40.79 (u)", "40.79", "1 of 3", "+0.00", "–", "not decidable"]
+    assert (here / "made" / "figures" / "published.png").exists()
+
+
+@pytest.mark.parametrize("column", ["evaluate_fingerprint", "fit_fingerprint"])
+def test_a_run_under_other_settings_counts_as_not_run(here, study, caplog, column):
+    _finish(study, ("planted_mnist", "rae", 0), ("planted_mnist", "rae", 1))
+    path = cli.RESULTS / "planted/planted_mnist/rae/seed1/metrics.parquet"
+    frame = storage.read_frame(path)
+    chosen = (frame["density"] == "gmm10") if column == "fit_fingerprint" else slice(None)
+    frame.loc[chosen, column] = "0"
+    storage.write_frame(path, frame)
+    cli.main(["published", "planted", "--out", "made"])
+    assert _rows(here / "made", "planted_mnist")["RAE", "N"][2] == "1 of 3"
+    assert caplog.messages == [f"{path}: made with other settings than the study's; counted as not run"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("digits", "digits: none of its data sets is the paper's: digits"),
+        ("plante", "study: unknown study 'plante'; did you mean 'planted'?"),
+    ],
+)
+def test_a_study_that_cannot_be_compared_is_one_line(here, name, expected):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["published", name, "--out", "made"])
+    assert str(end.value.code).startswith(f"rae_bench published: {expected}")
+    assert not any(here.iterdir())
