@@ -6,6 +6,7 @@ dimensions.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,9 @@ def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path)
     if "search" in spec.tables:
         storage.write_json(index, listed)
         return
+    # matplotlib would set what stands between two $ as mathematics
+    rows = {name: replace(row, label=row.label.replace("$", r"\$")) for name, row in spec.rows.items()}
+    spec = replace(spec, rows=rows)
     with plt.rc_context(STYLE):
         for dataset, data in spec.datasets.items():
             seed = spec.train_seeds[0]

@@ -30,8 +30,8 @@ rule evaluate:
         spec=lambda wc: to_json(study.evaluation(wc.dataset, wc.model)),
         densities=f"{RUN}/densities",
     shell:
-        "python -m rae_bench evaluate --spec {params.spec:q} --seed {wildcards.seed} --study {wildcards.study}"
-        " --dataset {wildcards.dataset} --model-name {wildcards.model} --manifest {input.manifest:q}"
+        "python -m rae_bench evaluate --spec {params.spec:q} --seed {wildcards.seed:q} --study {wildcards.study:q}"
+        " --dataset {wildcards.dataset:q} --model-name {wildcards.model:q} --manifest {input.manifest:q}"
         " --reference {input.reference:q} --prd-reference {input.prd_reference:q}"
         " --training {input.training:q} --floor {input.floor:q}"
         " --model {input.model:q} --densities {params.densities:q} --metrics {output.metrics:q} --sheets {output.sheets:q} >> {log:q} 2>&1"
@@ -67,6 +67,6 @@ rule protocols:
         spec=lambda wc: to_json(study.protocol_panel(wc.dataset, wc.model)),
         densities=f"{RUN}/densities",
     shell:
-        "python -m rae_bench protocols --spec {params.spec:q} --seed {wildcards.seed} --dataset {wildcards.dataset}"
-        " --model-name {wildcards.model} --model {input.model:q} --densities {params.densities:q}"
-        " --references results/references/{wildcards.dataset} --panel {output.panel:q} >> {log:q} 2>&1"
+        "python -m rae_bench protocols --spec {params.spec:q} --seed {wildcards.seed:q} --dataset {wildcards.dataset:q}"
+        " --model-name {wildcards.model:q} --model {input.model:q} --densities {params.densities:q}"
+        " --references results/references/{wildcards.dataset:q} --panel {output.panel:q} >> {log:q} 2>&1"

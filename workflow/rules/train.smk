@@ -21,7 +21,7 @@ rule train:
     params:
         spec=lambda wc: to_json(study.training(wc.dataset, wc.model)),
     shell:
-        "python -m rae_bench train --spec {params.spec:q} --seed {wildcards.seed} --manifest {input.manifest:q}"
+        "python -m rae_bench train --spec {params.spec:q} --seed {wildcards.seed:q} --manifest {input.manifest:q}"
         " --model {output.model:q} --codes {output.codes:q} --history {output.history:q} >> {log:q} 2>&1"
 
 
@@ -41,5 +41,5 @@ rule fit:
     params:
         spec=lambda wc: to_json(study.fit(wc.dataset, wc.model, wc.density)),
     shell:
-        "python -m rae_bench fit --spec {params.spec:q} --seed {wildcards.seed} --codes {input.codes:q}"
+        "python -m rae_bench fit --spec {params.spec:q} --seed {wildcards.seed:q} --codes {input.codes:q}"
         " --density {output.density:q} >> {log:q} 2>&1"
