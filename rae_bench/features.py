@@ -215,11 +215,12 @@ def _dinov2_vit_l_14() -> FrozenExtractor:
 
     Never run by us: code and weights are torch.hub's alone, out of reach where this was written. Both are trusted as
     torch.hub does: no hash of them is published, and the code, of the branch `main`, runs. The id holds the hash found.
-    With a filled cache torch.hub still asks GitHub for the branch's name, and does without where there is no network.
+    With a filled cache, too, torch.hub would ask GitHub for the branch's name: without permission it is kept from that.
     """
     path = pretrained.dino_file()
     try:
-        forward = _registered("dinov2-vit-l-14", "dinov2", None)
+        with pretrained.offline_unless_allowed():
+            forward = _registered("dinov2-vit-l-14", "dinov2", None)
     except (OSError, RuntimeError) as error:
         raise FeatureError(f"dinov2_vit_l_14: torch.hub cannot load it: {error}; fill its cache elsewhere") from None
     sha256 = pretrained.file_sha256(path)

@@ -4,14 +4,18 @@ Where a file lies and whether this machine may fetch it are facts of the machine
 so, and Snakemake and Slurm pass it on. Without RAE_BENCH_DOWNLOAD=1 nothing in here touches the network.
 """
 
+import contextlib
 import hashlib
 import io
 import logging
 import os
 import pickle
+import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from urllib.error import URLError
 
 import torch
 from torch import Tensor
@@ -94,6 +98,24 @@ def dino_file() -> Path:
             f" with {DOWNLOAD_VARIABLE}=1"
         )
     return path
+
+
+class _Refusing(urllib.request.BaseHandler):
+    def default_open(self, request: urllib.request.Request) -> None:
+        raise URLError(f"{request.full_url}: not asked without {DOWNLOAD_VARIABLE}=1")
+
+
+@contextlib.contextmanager
+def offline_unless_allowed() -> Iterator[None]:
+    """A scope in which urllib, hence torch.hub, asks nobody anything, unless RAE_BENCH_DOWNLOAD=1."""
+    if _is_set(DOWNLOAD_VARIABLE):
+        yield
+        return
+    urllib.request.install_opener(urllib.request.build_opener(_Refusing))
+    try:
+        yield
+    finally:
+        urllib.request.install_opener(urllib.request.build_opener())
 
 
 def file_sha256(path: Path) -> str:
