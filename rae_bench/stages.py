@@ -58,7 +58,7 @@ def reference(options: argparse.Namespace) -> None:
         jobs.running("reference", to_plain(spec), {"manifest": options.manifest}, writes),
         memory.explained(f"{spec.extractor}, batches of {features.BATCH} images"),
     ):
-        extractor = features.load_extractor(spec.extractor)
+        extractor = features.load_extractor(spec.extractor, spec.compute.device)
         images = datasets.load_split(options.manifest.parent, spec.split)[: spec.n_images]
         about = {"fingerprint": fingerprint(spec), "extractor": extractor.id, "label": extractor.label}
         storage.write_arrays(options.reference, Reference.of(extractor(images), spec.neighbours).arrays(), about)
@@ -213,7 +213,7 @@ def evaluate(options: argparse.Namespace) -> None:
         real, real_about = _reference(options.reference)
         prd_real = real if options.prd_reference == options.reference else _reference(options.prd_reference)[0]
         training, _ = _reference(options.training)
-        extractor = load_extractor(spec.extractor)
+        extractor = load_extractor(spec.extractor, spec.compute.device)
         _check_extractor(options.reference, real_about, extractor.id)
         model = _load_model(options.model, spec.training)
         fitted, fits = _load_densities(_density_paths(options.densities, spec.densities))
@@ -272,7 +272,8 @@ def protocols(options: argparse.Namespace) -> None:
         jobs.running("protocols", to_plain(spec), reads, {"panel": options.panel}),
         memory.explained(f"batches of {generation.BATCH} images"),
     ):
-        extractors = {name: load_extractor(name) for name in {one.extractor for one in spec.protocols.values()}}
+        names = {one.extractor for one in spec.protocols.values()}
+        extractors = {name: load_extractor(name, spec.compute.device) for name in names}
         references = {}
         for key, path in paths.items():
             references[key], about = _reference(path)

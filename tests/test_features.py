@@ -252,6 +252,8 @@ def test_inception_of_other_weights_says_unverified(inception_file, monkeypatch)
     sha8 = hashlib.sha256(inception_file.read_bytes()).hexdigest()[:8]
     assert extractor.label == "inception-unverified"
     assert extractor.id == f"inception_v3_compat@299/bilinear-tensorflow1/pool2048/unverified-{sha8}"
+    on_meta = load_extractor("inception_v3_compat", "meta")  # as below
+    assert on_meta.forward(torch.zeros((2, 1, 32, 32), dtype=torch.uint8, device="meta")).shape == (2, 2048)
 
 
 def test_tensors_of_another_network_are_one_line(tmp_path, monkeypatch):
@@ -333,6 +335,24 @@ def test_dino_is_what_torch_hubs_cache_holds(tmp_path, monkeypatch):
 
 # --- all --------------------------------------------------------------------------------------------------
 
+ONLINE = {"inception_v3_compat", "dinov2_vit_l_14"}
+
+
+@pytest.mark.parametrize("name", sorted(set(get_args(specs.Extractor)) - ONLINE))
+def test_a_network_lies_on_its_device_with_all_it_computes(name):
+    """The device `meta` holds shapes alone, and like a GPU takes no part of a computation from the CPU."""
+    extractor = load_extractor(name, "meta")
+    made = extractor.forward(torch.zeros((2, 1, 32, 32), dtype=torch.uint8, device="meta"))
+    assert made.device.type == "meta"
+    assert made.shape == load_extractor(name)(np.zeros((2, 1, 32, 32), dtype=np.uint8)).shape
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", sorted(set(get_args(specs.Extractor)) - ONLINE))
+def test_features_of_a_gpu_are_the_cpus_but_for_rounding(name, digit_images):
+    on_cpu, on_gpu = (load_extractor(name, device)(digit_images[:50]) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(on_gpu, on_cpu, rtol=0, atol=1e-4 * np.abs(on_cpu).max())
+
 
 @pytest.mark.parametrize("name", ["digit_classifier", "efficientnet"])
 def test_features_do_not_depend_on_the_batch_size(name, request, digit_images, monkeypatch):
@@ -398,7 +418,7 @@ def test_an_id_names_network_size_layer_and_weights(digit_classifier, efficientn
 
 
 def test_no_two_extractors_share_an_id_or_a_label():
-    offline = set(get_args(specs.Extractor)) - {"inception_v3_compat", "dinov2_vit_l_14"}
+    offline = set(get_args(specs.Extractor)) - ONLINE
     loaded = [load_extractor(name) for name in sorted(offline)]
     assert len({extractor.id for extractor in loaded}) == len(loaded) == 6
     assert len({extractor.label for extractor in loaded}) == 6

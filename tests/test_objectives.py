@@ -393,3 +393,15 @@ def test_doubling_a_weight_doubles_what_the_term_adds():
     x = torch.randn(4, 7)
     one, two = (objectives.loss(model, x, spec, generator()) for spec in (single, double))
     torch.testing.assert_close(two.total - two.reconstruction, 2 * (one.total - one.reconstruction))
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_loss_stays_on_the_models_device(name):
+    """`meta`, where tensors have shapes alone, takes no part of a computation from the CPU: like a GPU."""
+    spec = TRAININGS[name]
+    model = autoencoder.build(spec.network, spec.objective, 0).to("meta")
+    shape = (8, spec.network.channels, spec.network.size, spec.network.size)
+    loss = objectives.loss(model, torch.empty(shape, device="meta"), spec.objective, generator())
+    loss.total.backward()
+    assert {part.device.type for part in vars(loss).values()} == {"meta"}
+    assert all(weight.grad is None or weight.grad.is_meta for weight in model.parameters())
