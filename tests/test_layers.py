@@ -16,7 +16,7 @@ ORDER = [
     *["autoencoder", "objectives", "training"],
     *["densities", "generation", "likelihood", "evaluation"],
     *["rendering", "tables", "plots", "status", "report"],
-    *["counting"],
+    *["counting", "work", "rehearsal", "demands", "forecast"],
     *["process", "stages", "cli", "__main__"],
 ]
 WITHOUT_TORCH = [
