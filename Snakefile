@@ -10,6 +10,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
+from rae_bench.cluster import announce
 from rae_bench.config import load_study
 from rae_bench.devices import DEVICE
 from rae_bench.jobs import DRIVER, JobError, claim
@@ -38,7 +39,9 @@ wildcard_constraints:
 
 ROOT = f"results/{study.name}"
 RUN = "results/{study}/{dataset}/{model}/seed{seed}"
+# This file is read again in each cluster job, by a Snakemake of the job's own.
 os.environ[DRIVER] = str(os.getpid())  # stages end with the Snakemake that started them
+announce(workflow.remote_exec)  # ... and stop before the job's time limit
 # Settled here: on a cluster every node would find its own.
 os.environ[DEVICE] = study.compute.device
 started = time.time()

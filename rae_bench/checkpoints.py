@@ -1,11 +1,13 @@
 """Training state on disk, so that a run that was stopped goes on where it was, to the same bytes.
 
 The state lies beside the run's outputs in a folder that is no declared output: Snakemake deletes those of a failed job.
-It is written whole or not at all, at an interval and when the process is asked to end (SIGTERM, SIGINT), carries the
-fingerprint of everything the run depends on, and is removed once the outputs exist.
+It is written whole or not at all, at an interval, when the process is asked to end (SIGTERM, SIGINT) and when the batch
+job it runs in is about to be killed (`rae_bench.cluster`). It carries the fingerprint of everything the run depends on,
+and is removed once the outputs exist.
 """
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -16,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from rae_bench import storage
+from rae_bench.cluster import stop_at
 
 INTERVAL = "RAE_BENCH_CHECKPOINT_SECONDS"
 """Environment variable: seconds between states. It changes no result, hence belongs to no study."""
@@ -26,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class StoppedError(RuntimeError):
-    """The process was asked to end and has saved its state; the same command carries on."""
+    """The process had to end and has saved its state; the same command carries on."""
 
 
 class CheckpointError(ValueError):
@@ -40,12 +43,14 @@ class Checkpoint:
     path: Path
     fingerprint: str
     interval: float
+    stop_at: float = math.inf
     _asked: threading.Event = field(default_factory=threading.Event)
     _last: float = field(default_factory=time.monotonic)
+    _updates: int = 0
 
     @classmethod
     def beside(cls, output: Path, fingerprint: str) -> "Checkpoint":
-        """The checkpoint of the run that writes `output`, which ends on SIGTERM and SIGINT only after saving."""
+        """The checkpoint of the run writing `output`; SIGTERM, SIGINT and its time limit end that once it is saved."""
         text = os.environ.get(INTERVAL, str(DEFAULT_INTERVAL))
         try:
             interval = float(text)
@@ -53,7 +58,7 @@ class Checkpoint:
             interval = -1.0
         if not interval >= 0:  # not a number, too
             raise CheckpointError(f"{INTERVAL}: expected seconds, 0 or more, found {text!r}")
-        made = cls(output.parent / "state" / f"{output.stem}.safetensors", fingerprint, interval)
+        made = cls(output.parent / "state" / f"{output.stem}.safetensors", fingerprint, interval, stop_at())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, made._ask)
         return made
@@ -62,19 +67,27 @@ class Checkpoint:
         self._asked.set()
 
     def is_due(self) -> bool:
-        """Whether the state should be saved now."""
-        return self._asked.is_set() or time.monotonic() - self._last >= self.interval
+        """Whether the state should be saved now; to be asked after every update, of which each attempt makes one."""
+        self._updates += 1
+        return self._must_end() or time.monotonic() - self._last >= self.interval
+
+    def _must_end(self) -> bool:
+        return self._asked.is_set() or time.time() >= self.stop_at
 
     def save(self, arrays: storage.Arrays, about: dict[str, Any]) -> None:
         """Write the state.
 
         Raises:
-            StoppedError: the process was asked to end; the state is on the disk.
+            StoppedError: the process was asked to end, or its time is up; the state is on the disk.
         """
         storage.write_arrays(self.path, arrays, {"fingerprint": self.fingerprint, **about})
         self._last = time.monotonic()
-        if self._asked.is_set():
-            raise StoppedError(f"asked to end; state saved in {self.path}; the same command carries on")
+        if not self._must_end():
+            return
+        why = "asked to end" if self._asked.is_set() else "the job's time limit is near"
+        done = f"{self._updates} update{'s' * (self._updates > 1)} in this attempt"
+        hint = "" if self._asked.is_set() else "; runtime of train sets the limit, retries the number of attempts"
+        raise StoppedError(f"{why}; {done}; state saved in {self.path}; the same command carries on{hint}")
 
     def load(self) -> tuple[storage.Arrays, dict[str, Any]] | None:
         """The state of this very run, or None: there is none, it is another run's, or not whole."""

@@ -15,6 +15,7 @@ from checkout import ROOT, environment
 from rae_bench import specs, storage, training
 from rae_bench.autoencoder import build
 from rae_bench.checkpoints import STOPPED, Checkpoint, CheckpointError, StoppedError
+from rae_bench.cluster import STOP_AT
 from rae_bench.config import load_study
 from rae_bench.plain import to_json
 
@@ -80,7 +81,9 @@ def result(trained):
 def test_every_model_stopped_in_the_second_epoch_ends_with_the_same_bytes(model, precision, tmp_path):
     objective = load_study("digits").training("digits", model).objective
     whole = run(objective, precision=precision)
-    with pytest.raises(StoppedError, match=r"asked to end; state saved in .*model\.safetensors; the same command"):
+    with pytest.raises(
+        StoppedError, match=r"asked to end; 6 updates .*; state saved in .*model\.safetensors; the same command"
+    ):
         run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 6), precision=precision)
     assert result(run(objective, checkpoint=checkpoint(tmp_path), precision=precision)) == result(whole)
 
@@ -118,6 +121,16 @@ def test_under_the_official_codes_settings_a_stopped_run_ends_with_the_same_byte
         with pytest.raises(StoppedError):
             run(objective, checkpoint=StopAfter(checkpoint(tmp_path), updates), order="file")
     assert result(run(objective, checkpoint=checkpoint(tmp_path), order="file")) == result(run(objective, order="file"))
+
+
+def test_a_limit_too_short_for_anything_still_lets_every_attempt_make_one_update(tmp_path, monkeypatch):
+    """No attempt is in vain, so a retried job cannot stand still; and the run ends with the same bytes."""
+    monkeypatch.setenv(STOP_AT, "0")
+    objective = load_study("digits").training("digits", "vae").objective
+    for _ in range(UPDATES):
+        with pytest.raises(StoppedError, match=r"^the job's time limit is near; 1 update in .*; runtime of train sets"):
+            run(objective, checkpoint=checkpoint(tmp_path))
+    assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(run(objective))
 
 
 def test_saving_at_every_update_changes_nothing(tmp_path, monkeypatch):
@@ -252,6 +265,19 @@ def test_a_run_asked_to_end_saves_and_ends_and_goes_on_to_the_same_bytes(prepare
     assert "carrying on at epoch" in (tmp_path / "log").read_text()
     assert [(tmp_path / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
     assert not (tmp_path / "state").exists()
+
+
+def test_a_run_near_its_limit_saves_and_ends_and_goes_on_to_the_same_bytes(prepared, undisturbed, tmp_path):
+    process = start(prepared, tmp_path)
+    wait_for(lambda: epochs_done(tmp_path) >= 1, process)  # it knows its limit from its start: this one has none
+    process.kill()
+    process.wait()
+    assert start(prepared, tmp_path, **{STOP_AT: str(time.time() + 5)}).wait() == STOPPED  # some of it imports
+    (line,) = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("rae_bench")]
+    assert line.startswith("rae_bench train: the job's time limit is near; ")
+    assert not (tmp_path / "model.safetensors").exists()
+    assert start(prepared, tmp_path, **{STOP_AT: str(time.time() + 3600)}).wait() == 0
+    assert [(tmp_path / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
 
 
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(prepared, undisturbed, tmp_path):
