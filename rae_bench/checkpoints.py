@@ -32,6 +32,10 @@ class StoppedError(RuntimeError):
     """The process had to end and has saved its state; the same command carries on."""
 
 
+class FinishedError(RuntimeError):
+    """Nothing to do: another process made the same outputs from the same inputs while this one waited for it."""
+
+
 class CheckpointError(ValueError):
     """An interval that is no number of seconds."""
 

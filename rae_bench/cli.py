@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rae_bench import specs, stages
-from rae_bench.checkpoints import STOPPED, StoppedError
+from rae_bench.checkpoints import STOPPED, FinishedError, StoppedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os._exit(1)
+    except FinishedError as error:
+        logging.getLogger(__name__).info("%s: nothing to do: %s", options.command, error)
     except StoppedError as error:
         print(f"rae_bench {options.command}: {error}", file=sys.stderr)
         sys.exit(STOPPED)

@@ -1,14 +1,14 @@
 """The processes of a study: one writer at a time, none outliving its driver, each leaving what it cost.
 
-A stage process locks `<first output>.lock` (the kernel frees the lock when the process ends, however it ends),
-so two writers on one run are impossible. It watches the driver that started it and ends when that ends, so a
-killed driver leaves no orphans. What it is doing and what it cost stands in `<first output>.job.json`, what it
-read and wrote in `<first output>.record.json`.
+A stage process locks `<first output>.lock` (`rae_bench.locks`), so that a run has one writer, whatever started a
+second. It watches the Snakemake that started it and ends when that ends, so a killed driver leaves no orphans; in a
+cluster job that is the job's own Snakemake, on the same node. What it is doing and what it cost stands in
+`<first output>.job.json`, what it read and wrote in `<first output>.record.json`.
 """
 
 import contextlib
-import fcntl
 import logging
+import math
 import os
 import resource
 import select
@@ -18,18 +18,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rae_bench import __version__, devices, storage
-from rae_bench.checkpoints import STOPPED, StoppedError
+from rae_bench.checkpoints import STOPPED, FinishedError, StoppedError
+from rae_bench.cluster import stop_at
 from rae_bench.config import Study
+from rae_bench.locks import HeldError, holder, locked
+from rae_bench.plain import fingerprint
 
 DRIVER = "RAE_BENCH_DRIVER"
-"""Environment variable: process id of the Snakemake that started a stage, on this machine."""
+"""Environment variable: process id of the Snakemake that started a stage, on this machine (in a cluster job: the job's
+own, which the Snakefile names when it is read there)."""
 GRACE = 10.0
 """Seconds a stage has to save its state after its driver has ended."""
 LOCK_WAIT = 20.0
-"""Seconds to wait for another writer: an orphan of a killed driver ends within one."""
+"""Seconds to wait for another writer: an orphan of a killed driver ends within one. In a cluster job, as long as that
+may run: a driver that was killed and started again submits a second job beside the first, which goes on."""
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -80,16 +85,20 @@ def running(stage: str, settings: Any, reads: dict[str, Path], writes: dict[str,
 
     Raises:
         JobError: another process is writing the same outputs.
+        FinishedError: another process has just written them.
     """
     first = next(iter(writes.values()))
-    with _explained(first):
+    with storage.explained(first):
         first.parent.mkdir(parents=True, exist_ok=True)
     state_path = first.with_suffix(".job.json")
     started = time.time()
     before = _clock()
     state: dict[str, Any] = {"stage": stage, "status": "running", "pid": os.getpid(), "started": started}
     _watch_driver()
-    with _lock(first.with_suffix(".lock")):
+    with _only_writer(first) as waited:
+        asked = fingerprint([stage, settings, __version__, storage.hashes(reads)])
+        if waited and _is_finished(state_path, asked, writes):
+            raise FinishedError(f"{first}: written by another process meanwhile, from the same settings and inputs")
         log.info("%s: started, rae_bench %s, writes %s", stage, __version__, first)
         storage.write_json(state_path, state)
 
@@ -114,8 +123,28 @@ def running(stage: str, settings: Any, reads: dict[str, Path], writes: dict[str,
         }
         storage.write_json(first.with_suffix(".record.json"), record)
         costs = _costs(started, before)
-        storage.write_json(state_path, {**state, "status": "done", **costs})
+        storage.write_json(state_path, {**state, "status": "done", "asked": asked, **costs})
         log.info("%s: done in %.1f s", stage, costs["seconds"])
+
+
+@contextlib.contextmanager
+def _only_writer(first: Path) -> Iterator[bool]:
+    """Hold the lock of a stage's outputs; yields whether another process had it."""
+    limit = stop_at()
+    patience = LOCK_WAIT if math.isinf(limit) else max(limit - time.time(), 0.0)
+    with contextlib.ExitStack() as stack:
+        try:
+            waited = stack.enter_context(locked(first.with_suffix(".lock"), patience))
+        except HeldError as error:
+            raise JobError(f"{first}: {error} is writing this run; wait for it or end it") from None
+        yield waited
+
+
+def _is_finished(state_path: Path, asked: str, writes: dict[str, Path]) -> bool:
+    if not all(path.exists() for path in (state_path, *writes.values())):
+        return False
+    state = storage.read_json(state_path)
+    return bool(state["status"] == "done" and state.get("asked") == asked)
 
 
 def read_state(job: Job) -> dict[str, Any]:
@@ -124,7 +153,7 @@ def read_state(job: Job) -> dict[str, Any]:
     if not path.exists():
         return {"stage": job.stage, "status": "done" if job.output.exists() else "waiting"}
     state: dict[str, Any] = storage.read_json(path)
-    if state["status"] == "running" and not _is_locked(job.output.with_suffix(".lock")):
+    if state["status"] == "running" and holder(job.output.with_suffix(".lock")) is None:
         state["status"] = "interrupted"
     if state["status"] == "done" and not job.output.exists():
         state["status"] = "waiting"
@@ -156,49 +185,6 @@ def _costs(started: float, before: dict[str, float]) -> dict[str, float]:
         "peak_mib": round(usage.ru_maxrss / 1024, 1),
         **devices.used(),
     }
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        with _explained(path):
-            handle = stack.enter_context(path.open("a+"))
-        deadline = time.monotonic() + LOCK_WAIT
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    handle.seek(0)
-                    raise JobError(
-                        f"{path}: process {handle.read().strip() or '?'} is writing this run; wait for it or end it"
-                    ) from None
-                time.sleep(0.2)
-        with _explained(path):
-            os.truncate(path, 0)
-            os.write(handle.fileno(), str(os.getpid()).encode())
-        yield
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise JobError(f"{path}: cannot be written: {reason}; free space or allow writing there") from None
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with path.open("a+") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
 
 
 def _watch_driver() -> None:
@@ -233,22 +219,16 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def claim(results: Path) -> IO[str]:
-    """Hold the results folder for this driver while the returned file is open; the kernel ends a killed driver's hold.
+def claim(results: Path) -> contextlib.ExitStack:
+    """Hold the results folder for this driver until the returned stack is closed, or the process ends.
 
     Raises:
         JobError: another driver is at work.
     """
+    stack = contextlib.ExitStack()
     results.mkdir(parents=True, exist_ok=True)
-    handle = (results / ".driver.lock").open("a+")
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        with handle:
-            handle.seek(0)
-            holder = handle.read().strip() or "?"
-        raise JobError(f"{results}/ is in use by another command, process {holder}; wait for it or end it") from None
-    handle.truncate(0)
-    handle.write(str(os.getpid()))
-    handle.flush()
-    return handle
+        stack.enter_context(locked(results / ".driver.lock", patience=0))
+    except HeldError as error:
+        raise JobError(f"{results}/ is in use by another command, {error}; wait for it or end it") from None
+    return stack

@@ -12,7 +12,9 @@ from collections import Counter
 import pytest
 from checkout import ROOT, environment
 
-from rae_bench import jobs
+from rae_bench import jobs, locks
+from rae_bench.checkpoints import FinishedError
+from rae_bench.cluster import STOP_AT
 from rae_bench.config import load_study
 from rae_bench.jobs import Job, JobError, read_state, study_jobs
 from rae_bench.storage import StorageError
@@ -32,6 +34,7 @@ with jobs.running("train", {}, {}, {"model": Path(sys.argv[1])}) as progress:
 @pytest.fixture(autouse=True)
 def no_driver(monkeypatch):
     monkeypatch.delenv(jobs.DRIVER, raising=False)
+    monkeypatch.delenv(STOP_AT, raising=False)
 
 
 @pytest.fixture
@@ -40,10 +43,10 @@ def job(tmp_path):
 
 
 @contextlib.contextmanager
-def _writing(job, driver=None):
+def _writing(job, driver=None, code=WRITER):
     """Another process at work on the job's output."""
     env = environment(ROOT) | ({} if driver is None else {jobs.DRIVER: str(driver)})
-    command = [sys.executable, "-c", WRITER, str(job.output)]
+    command = [sys.executable, "-c", code, str(job.output)]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "started\n"
@@ -120,7 +123,7 @@ def test_a_second_writer_is_refused_while_the_first_lives_and_starts_when_it_was
     with _writing(job) as first:
         state = read_state(job)
         assert (state["status"], state["done"], state["of"]) == ("running", 3, 10)
-        with pytest.raises(JobError, match=rf"process {first.pid} is writing this run; wait for it or end it$"):
+        with pytest.raises(JobError, match=rf"process {first.pid} on .* is writing this run; wait for it or end it$"):
             _run(job)
         assert read_state(job)["pid"] == first.pid
         first.kill()
@@ -128,6 +131,49 @@ def test_a_second_writer_is_refused_while_the_first_lives_and_starts_when_it_was
         assert read_state(job)["status"] == "interrupted"
         _run(job)
     assert read_state(job)["status"] == "done"
+
+
+FINISHER = WRITER.replace("time.sleep(120)", "time.sleep(2); Path(sys.argv[1]).write_text('weights')")
+
+
+@pytest.mark.parametrize(("settings", "is_same"), [({}, True), ({"version": 2}, False)])
+def test_what_was_waited_for_is_not_made_again(job, settings, is_same):
+    """A driver that was killed and started again: its second job finds the first at work, and then finished."""
+    ends = pytest.raises(FinishedError, match=r"model\.safetensors") if is_same else contextlib.nullcontext()
+    with _writing(job, code=FINISHER), ends, jobs.running("train", settings, {}, {"model": job.output}):
+        job.output.write_text("other weights")
+    assert job.output.read_text() == ("weights" if is_same else "other weights")
+    assert read_state(job)["status"] == "done"
+
+
+def test_what_is_there_is_made_again_when_asked_for(job):
+    _run(job)
+    job.output.write_text("damaged")
+    _run(job)
+    assert job.output.read_text() == "weights"
+
+
+def test_in_a_cluster_job_a_writer_waits_as_long_as_the_job_may_run(job, monkeypatch):
+    monkeypatch.setattr(jobs, "LOCK_WAIT", 0.0)
+    with _writing(job) as first:
+        monkeypatch.setenv(STOP_AT, str(time.time() + 1.0))
+        began = time.monotonic()
+        with pytest.raises(JobError, match=f"process {first.pid} on"):
+            _run(job)
+        assert 0.8 < time.monotonic() - began < 10
+        monkeypatch.setenv(STOP_AT, str(time.time() + 60.0))
+        subprocess.Popen(["sh", "-c", f"sleep 1; kill -9 {first.pid}"]).wait()
+        _run(job)
+    assert read_state(job)["status"] == "done"
+
+
+def test_a_job_on_another_node_runs_while_it_gives_signs_of_life(job):
+    job.output.parent.mkdir(parents=True)
+    job.output.with_suffix(".job.json").write_text(json.dumps({"stage": "train", "status": "running"}))
+    for age, expected in ((0, "running"), (2 * locks.STALE, "interrupted")):
+        sign = {"host": "elsewhere", "pid": 1, "since": 0.0, "beat": time.time() - age}
+        job.output.with_suffix(".lock").write_text(json.dumps(sign))
+        assert read_state(job)["status"] == expected
 
 
 def test_a_writer_waits_for_one_that_is_about_to_end(job, monkeypatch):
@@ -168,7 +214,9 @@ def test_a_stage_run_by_hand_needs_no_driver(job):
 def test_one_driver_holds_a_results_folder_until_it_ends(tmp_path):
     with (
         jobs.claim(tmp_path / "results"),
-        pytest.raises(JobError, match=rf"results/ is in use by another command, process {os.getpid()}; wait for it"),
+        pytest.raises(
+            JobError, match=rf"results/ is in use by another command, process {os.getpid()} on .*; wait for it"
+        ),
     ):
         jobs.claim(tmp_path / "results")
     jobs.claim(tmp_path / "results").close()
