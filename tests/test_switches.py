@@ -70,11 +70,11 @@ def images(dataset):
 
 
 def small(spec):
-    """A training of two epochs and few filters; what a setting may have changed stays, but for the number of epochs."""
+    """A training of some hundred updates with few filters; what a setting changes stays, if on a smaller scale."""
     network = dataclasses.replace(
         spec.network, width=spec.network.width // 2, start_width=8, latent_dim=min(spec.network.latent_dim, 4)
     )
-    epochs = {70: 3, 100: 4}.get(spec.optimisation.epochs, 2)
+    epochs = {70: 3, 100: 4}.get(spec.optimisation.epochs, 2 if spec.network.size == 64 else 10)
     return dataclasses.replace(
         spec, network=network, optimisation=dataclasses.replace(spec.optimisation, epochs=epochs)
     )
@@ -87,10 +87,10 @@ def numbers(dataset, model, switch):
     spec = small(chosen.training(dataset, model))
     on_device = {split: training.to_device(array, "cpu") for split, array in made.items()}
     data, validation = on_device["train"], on_device[spec.validation_split]
-    trained = training.train(
-        spec.network, spec.objective, spec.optimisation, data, validation, seed=0, precision="float32"
-    ).model
-    parts = {split: Posteriors(**training.encode(trained, on_device[split])) for split in ("train", "validation")}
+    run = training.train(spec.network, spec.objective, spec.optimisation, data, validation, seed=0, precision="float32")
+    trained = run.model
+    codes = {split: training.encode(trained, on_device[split]) for split in ("train", "validation")}
+    parts = {split: Posteriors(found["mean"], found.get("log_sigma")) for split, found in codes.items()}
     fitted = {}
     for row in [row for row in chosen.rows.values() if row.model == model]:
         for name in {row.n, row.gmm} - {""}:
@@ -113,14 +113,9 @@ def numbers(dataset, model, switch):
             None, extractor, seed=0,
         )
     )  # fmt: skip
-    columns = {
-        (key, row.model): density
-        for key, row in chosen.rows.items()
-        for density in (row.n, row.gmm)
-        if row.model == model
-    }
-    values = {(r["image_set"], r["density"], r["metric"]): r["value"] for r in found.rows}
-    return values, columns
+    values = {(row["image_set"], row["density"], row["metric"]): row["value"] for row in found.rows}
+    history = {("history", row["epoch"], name): value for row in run.history for name, value in row.items()}
+    return values | history, {(key, row.n, row.gmm) for key, row in chosen.rows.items()}
 
 
 @pytest.mark.parametrize(("setting", "dataset", "model", "target"), list(cases()))
