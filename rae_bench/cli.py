@@ -1,4 +1,4 @@
-"""The command line: a subcommand per stage of the workflow (`rae_bench.stages`); status, published, costs, score."""
+"""The command line: a subcommand per stage of the workflow (`rae_bench.stages`), and the commands for people."""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rae_bench import specs, stages
 from rae_bench.checkpoints import STOPPED, FinishedError, StoppedError
+from rae_bench.plain import unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +83,28 @@ def published(options: argparse.Namespace) -> None:
     runs = len(study.datasets) * len(study.models) * len(study.train_seeds)
     finished = len(frame[["dataset", "model", "train_seed"]].drop_duplicates())
     print(f"{finished} of {runs} runs have finished; written to {options.out}")
+
+
+def convert(options: argparse.Namespace) -> None:
+    """Loss weights of the paper, the official code or Pythae on our scale, step by step."""
+    from rae_bench import conversion
+
+    if options.table:
+        print(conversion.table())
+        return
+    match options.source:
+        case "official":
+            for name in ("latent", "regulariser"):
+                if getattr(options, name) is not None:
+                    raise conversion.ConversionError(f"--{name}: the official code's weights are known; name a model")
+            found = conversion.from_official(options.dataset, options.model, options.penalty, options.rule)
+        case "paper":
+            found = conversion.from_paper(options.model, options.latent, options.regulariser)
+        case "pythae":
+            found = conversion.from_pythae(options.model, options.latent, options.regulariser)
+        case _:
+            raise conversion.ConversionError(unknown("--from", "source", options.source, conversion.SOURCES))
+    print(json.dumps(found.data, sort_keys=True) if options.json else found.text())
 
 
 def score(options: argparse.Namespace) -> None:
@@ -171,6 +194,16 @@ def _parser() -> argparse.ArgumentParser:
     costing.add_argument("study")
     costing.add_argument("--cores", type=int)
     costing.add_argument("--since", type=float, help="when the command that ran the jobs began, in Unix time")
+    converting = command(convert)
+    converting.add_argument("--from", dest="source", default="official", help="official (default), paper or pythae")
+    converting.add_argument("--dataset", default="", help="of the official code: mnist, cifar10 or celeba")
+    converting.add_argument("--model", default="", help="as in rows.yaml")
+    converting.add_argument("--latent", type=float, help="of paper and pythae: the latent term's weight")
+    converting.add_argument("--regulariser", type=float, help="the decoder regulariser's weight, likewise")
+    converting.add_argument("--as", dest="penalty", default="", help="gradient_penalty: of rae_gp, that weight instead")
+    converting.add_argument("--rule", type=float, metavar="M", help="do so by rule, M the mean square pixel")
+    converting.add_argument("--table", action="store_true", help="print all official configurations as markdown")
+    converting.add_argument("--json", action="store_true", help="print JSON")
     scoring = command(score)
     scoring.add_argument("real", type=Path, help="features of real images: .npy, (n, d), a row an image")
     scoring.add_argument("fake", type=Path, help="features of generated images, same extractor")

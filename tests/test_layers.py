@@ -8,8 +8,8 @@ import pytest
 from checkout import ROOT, environment
 
 ORDER = [
-    *["plain", "published", "yaml_files", "specs", "protocols", "devices", "config"],
-    *["rng", "storage", "cluster", "checkpoints", "locks"],
+    *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "config", "rng"],
+    *["storage", "cluster", "checkpoints", "locks"],
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
     *["memory", "jobs"],
     *["datasets", "backbones", "results", "comparisons", "claims"],
@@ -20,7 +20,7 @@ ORDER = [
     *["process", "stages", "cli", "__main__"],
 ]
 WITHOUT_TORCH = [
-    *["plain", "published", "yaml_files", "specs", "protocols", "devices", "config"],
+    *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "config"],
     *["storage", "cluster", "checkpoints", "locks", "memory", "jobs", "results", "comparisons", "claims"],
     *["rendering", "tables", "plots", "status", "report", "process", "stages", "cli"],
 ]
