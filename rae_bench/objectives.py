@@ -64,7 +64,7 @@ def _latent(term: specs.Latent, codes: Codes, z: Tensor, generator: torch.Genera
         case specs.SquaredNorm():
             return 0.5 * z.square().sum(dim=1).mean()
         case specs.MMD(scales=scales):
-            prior = torch.randn(z.shape, generator=generator).to(z.device)
+            prior = torch.randn(z.shape, generator=generator).to(z)  # its precision, too
             return mmd(z, prior, scales)
         case _:
             assert_never(term)
