@@ -151,7 +151,8 @@ def _texts(cell: dict[str, Any]) -> list[str]:
         return [*texts, "not in this study", "–", "–", "–", "–"]
     texts += [_ours(cell), f"{cell['n_seeds']} of {cell['n_planned']}"]
     if np.isnan(cell["difference"]):
-        return [*texts, "withheld" if is_published and cell["withheld"] else "–", "–", "–"]
+        has_both = is_published and cell["n_seeds"]
+        return [*texts, "withheld" if has_both else "–", "–", "–"]
     difference = f"{cell['difference']:+.2f}".replace("-", "−")
     return [*texts, difference, "–" if np.isnan(cell["noise"]) else f"{cell['noise']:.2f}", cell["inside"]]
 
