@@ -23,7 +23,7 @@ POINT = "_point"
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 """What can stand in a path: the same file on every disk, and a log's name, of three of these, below 255 bytes."""
-_TAKEN = re.compile("datasets|references|logs|tables|figures|con|prn|aux|nul|com[0-9]|lpt[0-9]")
+_TAKEN = re.compile("datasets|references|calibrations|logs|tables|figures|con|prn|aux|nul|com[0-9]|lpt[0-9]")
 """Folders of the suite's own beside those named by studies and data sets; and devices of Windows, in any folder."""
 
 

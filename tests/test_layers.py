@@ -16,7 +16,7 @@ ORDER = [
     *["autoencoder", "objectives", "training"],
     *["densities", "generation", "likelihood", "evaluation"],
     *["rendering", "tables", "plots", "status", "report"],
-    *["counting", "work", "rehearsal", "demands", "forecast"],
+    *["counting", "work", "rehearsal", "demands", "forecast", "calibration"],
     *["process", "stages", "cli", "__main__"],
 ]
 WITHOUT_TORCH = [
