@@ -59,7 +59,7 @@ onstart:
 # On a cluster no cores of this machine are given, and no share of them is told.
 onsuccess:
     shell(
-        "python -m rae_bench costs {study.name} --cores {cores} --since {started}".format(
+        "python -m rae_bench spent {study.name} --cores {cores} --since {started}".format(
             study=study,
             cores=workflow.resource_settings.cores or 0,
             started=started,

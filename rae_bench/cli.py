@@ -56,8 +56,8 @@ def status(options: argparse.Namespace) -> None:
     print(describe(load_study(options.study), RESULTS))
 
 
-def costs(options: argparse.Namespace) -> None:
-    """Every job's time and memory to costs.csv, and how the wall time divides."""
+def spent(options: argparse.Namespace) -> None:
+    """What a study has cost: every job's time and memory to costs.csv, and how the wall time divides."""
     from rae_bench.config import load_study
     from rae_bench.status import write_costs
 
@@ -190,10 +190,10 @@ def _parser() -> argparse.ArgumentParser:
     comparing = command(published)
     comparing.add_argument("study")
     comparing.add_argument("--out", type=Path, required=True, help="folder for tables/ and figures/")
-    costing = command(costs)
-    costing.add_argument("study")
-    costing.add_argument("--cores", type=int)
-    costing.add_argument("--since", type=float, help="when the command that ran the jobs began, in Unix time")
+    spending = command(spent)
+    spending.add_argument("study")
+    spending.add_argument("--cores", type=int)
+    spending.add_argument("--since", type=float, help="when the command that ran the jobs began, in Unix time")
     converting = command(convert)
     converting.add_argument("--from", dest="source", default="official", help="official (default), paper or pythae")
     converting.add_argument("--dataset", default="", help="of the official code: mnist, cifar10 or celeba")

@@ -243,14 +243,14 @@ def test_a_command_that_is_misspelt_or_incomplete_ends_with_status_2(arguments, 
     assert "usage: rae_bench" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["status", "costs", "published"])
+@pytest.mark.parametrize("command", ["status", "spent", "published"])
 def test_a_study_that_does_not_exist_is_one_line(command):
     options = ["--out", "made"] if command == "published" else []
     assert "unknown study 'smok'; did you mean 'smoke'?" in _refused(command, "smok", *options)
 
 
-def test_costs_of_a_study_that_has_not_run_are_one_line(folder):
-    _refused("costs", "smoke")
+def test_what_a_study_that_has_not_run_has_cost_is_one_line(folder):
+    _refused("spent", "smoke")
     assert not any(folder.iterdir())
 
 
