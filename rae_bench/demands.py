@@ -22,14 +22,17 @@ EPOCH_UPDATES = 16
 """Updates in the piece of work that stands for a density's epochs."""
 DRAWN = 100
 """Faces in the piece of work that stands for drawing them."""
-TORCH = ("rae_bench.evaluation", "torch_fidelity")
-IMPORTS = {
-    "prepare": ("rae_bench.datasets",),
-    "train": ("rae_bench.training",),
-    "fit": ("rae_bench.densities", "sklearn.mixture"),
+SCORING = ("rae_bench.evaluation", "torch_fidelity.metric_kid", "sklearn.cluster", "skimage.metrics", "pandas")
+PANEL = ("rae_bench.evaluation", "pandas")
+READING = ("rae_bench.features", "rae_bench.metrics")
+LEARNING = ("rae_bench.training", "pandas", "torch._dynamo")  # which an optimiser loads
+PREPARING = ("rae_bench.datasets",)
+FITTING = ("rae_bench.densities",)
+SUMMARIES = {
+    "collect": ("rae_bench.results",),
+    "tables": ("rae_bench.tables", "scipy.stats"),
     "figures": ("rae_bench.plots",),
-    **dict.fromkeys(("collect", "tables", "report"), ("rae_bench.report",)),
-    **dict.fromkeys(("reference", "floor", "evaluate", "protocols"), TORCH),
+    "report": ("rae_bench.report",),
 }
 """What the process of a stage imports."""
 
@@ -81,7 +84,7 @@ def demand(study: Study, job: Job) -> Demand:
         case "protocols", [dataset, model, _]:
             return _protocols(study, dataset, model)
         case _:
-            return Demand(_parts(IMPORTS[job.stage], []), 0, resident_bytes(IMPORTS[job.stage]), 0, 0)
+            return Demand(_parts(SUMMARIES[job.stage], []), 0, resident_bytes(SUMMARIES[job.stage]), 0, 0)
 
 
 def _parts(modules: tuple[str, ...], listed: Listed, *bounded: Part) -> tuple[Part, ...]:
@@ -100,8 +103,7 @@ def _prepare(data: specs.DatasetSpec) -> Demand:
     n = data.n_train + data.n_validation + data.n_test
     kept = n * (_pixels(data) + 8)
     drawn: Listed = [(Images("render", DRAWN, data.channels, data.size), n / DRAWN)] if data.is_synthetic else []
-    modules = IMPORTS["prepare"]
-    return Demand(_parts(modules, drawn), n, resident_bytes(modules) + 2 * kept, 0, kept)
+    return Demand(_parts(PREPARING, drawn), n, resident_bytes(PREPARING) + 2 * kept, 0, kept)
 
 
 # --- features and metrics ----------------------------------------------------------------------------------
@@ -128,9 +130,9 @@ def _reference(study: Study, spec: specs.ReferenceSpec) -> Demand:
     d = n_features(reading)
     metric = Metric("reference" if spec.neighbours else "moments", n, n, d, study.metrics)
     compared = max(_moment_bytes(n, d), _pair_bytes(n, d) if spec.neighbours else 0)
-    memory = resident_bytes(TORCH) + n * (_pixels(data) + 4 * d) + max(count(reading).peak_bytes, compared)
+    memory = resident_bytes(READING) + n * (_pixels(data) + 4 * d) + max(count(reading).peak_bytes, compared)
     kept = 4 * n * d + 8 * d * (d + min(n, d)) + 8 * n * spec.neighbours
-    return Demand(_parts(TORCH, [(reading, n / reading.batch), (metric, 1)]), n, memory, 0, kept)
+    return Demand(_parts(READING, [(reading, n / reading.batch), (metric, 1)]), n, memory, 0, kept)
 
 
 def _scores(study: Study, dataset: str, d: int) -> Listed:
@@ -153,8 +155,8 @@ def _floor(study: Study, dataset: str) -> Demand:
     nearest = Metric("nearest", data.n_train, n, d, study.metrics)  # of the reference; of the other set: a score
     # PCA has its images as bytes, as floats, and as floats less their mean
     largest = max(_pair_bytes(data.n_train, d), _moment_bytes(n, d), 9 * data.n_train * pixels)
-    memory = resident_bytes(TORCH) + 4 * d * (2 * n + data.n_train) + largest
-    return Demand(_parts(TORCH, [*_scores(study, dataset, d), (nearest, 1), (pca, 1)]), 2 * n, memory, 0, 0)
+    memory = resident_bytes(SCORING) + 4 * d * (2 * n + data.n_train) + largest
+    return Demand(_parts(SCORING, [*_scores(study, dataset, d), (nearest, 1), (pca, 1)]), 2 * n, memory, 0, 0)
 
 
 # --- training -----------------------------------------------------------------------------------------------
@@ -193,11 +195,11 @@ def _train(data: specs.DatasetSpec, spec: specs.TrainingSpec) -> Demand:
     weights = parameter_bytes(spec.network, spec.objective)
     images = (data.n_train + validated) * _pixels(data)
     inside = images + 4 * weights + max(count(update).peak_bytes, count(loss).peak_bytes)  # with moments, and the best
-    outside = resident_bytes(IMPORTS["train"]) + images + 8 * weights  # a state is copied, then serialised
+    outside = resident_bytes(LEARNING) + images + 8 * weights  # a state is copied, then serialised
     on_gpu = spec.compute.device == "cuda"
     per_code = 1 if isinstance(spec.objective.posterior, specs.Deterministic) else 2
     return Demand(
-        parts=_parts(IMPORTS["train"], listed),
+        parts=_parts(LEARNING, listed),
         images=epochs * (updates * batch + validated) + encoded,
         host_bytes=outside if on_gpu else outside + inside,
         device_bytes=inside if on_gpu else 0,
@@ -210,7 +212,7 @@ def _train(data: specs.DatasetSpec, spec: specs.TrainingSpec) -> Demand:
 
 def _fit(data: specs.DatasetSpec, d: int, spec: specs.FitSpec) -> Demand:
     density, n, validated = spec.density, data.n_train - spec.leave_out_last, data.n_validation
-    modules = IMPORTS["fit"]
+    modules: tuple[str, ...] = FITTING
     fit = Density("fit", density, d, n, validated)
     listed: Listed = [(Density("judge", density, d, n, validated), 1 + n / validated)]
     bounded: list[Part] = []
@@ -225,6 +227,7 @@ def _fit(data: specs.DatasetSpec, d: int, spec: specs.FitSpec) -> Demand:
             listed.append((fit, 1))
             memory += _pair_bytes(n, d * len(bandwidths))
         case specs.GaussianMixture() | specs.DirichletMixture():
+            modules += ("sklearn.mixture",)
             listed.append((fit, density.n_init))
             piece = Iterations(density.kind, density.n_components, d, n)
             typical = min(TYPICAL_ITERATIONS, density.max_iter)
@@ -232,7 +235,7 @@ def _fit(data: specs.DatasetSpec, d: int, spec: specs.FitSpec) -> Demand:
             bounded.append(Part(piece, often, at_most))
             memory += 8 * 4 * n * density.n_components
         case specs.SplineFlow() | specs.FlowMatching() | specs.SecondStage() | specs.DaiWipfSecondStage():
-            modules = IMPORTS["train"]
+            modules = ("zuko", *LEARNING) if isinstance(density, specs.SplineFlow) else LEARNING
             updates = n // density.optimisation.batch_size
             some = min(updates, EPOCH_UPDATES * -(-least_codes(density, d)[0] // density.optimisation.batch_size))
             points = some * density.optimisation.batch_size
@@ -282,7 +285,7 @@ def _evaluate(study: Study, dataset: str, model: str) -> Demand:
         + rebuilt * STRIPS * STEPS * pixels
         + 4 * network.latent_dim * PLOTTED * (1 + len(spec.densities))
     )
-    return Demand(_parts(TORCH, listed), n_sets * n, resident_bytes(TORCH) + memory, 0, sheets)
+    return Demand(_parts(SCORING, listed), n_sets * n, resident_bytes(SCORING) + memory, 0, sheets)
 
 
 def _density(what: Literal["draw", "judge"], study: Study, dataset: str, model: str, name: str, codes: int) -> Density:
@@ -311,4 +314,4 @@ def _protocols(study: Study, dataset: str, model: str) -> Demand:
     transient = max(count(piece).peak_bytes for piece in (decode, *readings.values()))
     memory = 2 * most * (_pixels(data) + 4 * widest) + max(transient, _moment_bytes(most, widest))
     memory += parameter_bytes(spec.training.network, spec.training.objective)
-    return Demand(_parts(TORCH, listed), n_drawn * most, resident_bytes(TORCH) + memory, 0, 0)
+    return Demand(_parts(PANEL, listed), n_drawn * most, resident_bytes(PANEL) + memory, 0, 0)
