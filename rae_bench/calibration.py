@@ -8,6 +8,7 @@ import logging
 import math
 import platform
 import re
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -24,8 +25,8 @@ from rae_bench.rehearsal import count, prepare
 FOLDER = "calibrations"
 SECONDS_EACH = 1.0
 """What a piece of work should take at most, once."""
-REPEATS, ENOUGH = 3, 0.3
-"""A piece is timed so often, or until this many seconds have passed, whichever is later; the median counts."""
+REPEATS, ENOUGH, MANY = 3, 0.3, 100
+"""A piece is timed REPEATS times, and on until ENOUGH seconds have passed or it was timed MANY times."""
 SLOW = 5.0
 """Seconds after which one run, the first, is enough."""
 PRODUCT = 2048
@@ -137,11 +138,11 @@ def load(results: Path, device: str) -> Calibration:
 def calibrate(pieces: list[work.Work], compute: specs.Compute, results: Path) -> Calibration:
     """Time `pieces` on this machine, and keep it beside what was timed of this device before."""
     device = device_name(compute)
-    product = _product_flops(compute.device)
+    product = _product_flops(compute)
     log.info("%s: %.3g GFLOP/s in a product of matrices", device, product / 1e9)
     seconds, flops = {}, {}
     for number, piece in enumerate(pieces, 1):
-        seconds[key(piece)] = _seconds(piece, compute.device, SECONDS_EACH * product)
+        seconds[key(piece)] = _seconds(piece, compute, SECONDS_EACH * product)
         flops[key(piece)] = count(piece).flops
         log.info("%d of %d: %s, %.3g s", number, len(pieces), _label(piece), seconds[key(piece)])
     path = _path(results, device)
@@ -157,36 +158,46 @@ def _label(piece: work.Work) -> str:
     return " ".join([type(piece).__name__.lower(), *(str(name) for name in named if name)])
 
 
-def _seconds(piece: work.Work, device: str, affordable: float) -> float:
+def _seconds(piece: work.Work, compute: specs.Compute, affordable: float) -> float:
     """How long `piece` takes; one of more FLOPs than affordable is timed smaller."""
     whole = count(piece).flops
     small = work.reduced(piece, affordable / whole) if whole else piece
-    ready = prepare(small, device)
-    return _timed(ready.run, device) * (whole / count(small).flops if small != piece else 1.0)
+    ready = prepare(small, compute.device)
+    return _timed(ready.run, compute) * (whole / count(small).flops if small != piece else 1.0)
 
 
-def _timed(run: Callable[[], object], device: str) -> float:
-    """Median seconds of a few runs, after one to warm up unless that one is slow."""
+def _timed(run: Callable[[], object], compute: specs.Compute) -> float:
+    """The least seconds of a few runs, after one to warm up unless that one is slow: what disturbs a run only adds.
+
+    Of one thread on a CPU, the seconds it had that CPU: those of an idle core, whatever else runs here.
+    """
+    clock = _cpu_time if compute.device == "cpu" and compute.threads == 1 else time.perf_counter
 
     def once() -> float:
-        started = time.perf_counter()
+        started = clock()
         run()
-        if device == "cuda":
+        if compute.device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - started
+        return clock() - started
 
     first = once()
     if first > SLOW:
         return first
     taken: list[float] = []
-    while len(taken) < REPEATS or sum(taken) < ENOUGH:
+    while len(taken) < REPEATS or (sum(taken) < ENOUGH and len(taken) < MANY):
         taken.append(once())
-    return statistics.median(taken)
+    return min(taken)
 
 
-def _product_flops(device: str) -> float:
-    one, two = torch.rand(2, PRODUCT, PRODUCT, device=device)
-    return float(2 * PRODUCT**3 / _timed(lambda: one @ two, device))
+def _cpu_time() -> float:
+    """CPU seconds of this process and of those it waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _product_flops(compute: specs.Compute) -> float:
+    one, two = torch.rand(2, PRODUCT, PRODUCT, device=compute.device)
+    return float(2 * PRODUCT**3 / _timed(lambda: one @ two, compute))
 
 
 def seconds_on(calibration: Calibration) -> Seconds:

@@ -2,6 +2,9 @@
 
 import dataclasses
 import re
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -112,9 +115,23 @@ def test_large_pieces_are_timed_smaller_and_scaled():
     """Ten times what is affordable: a tenth is timed, and counts ten times."""
     piece = dataclasses.replace(DECODE, batch=4000)
     assert work.reduced(piece, 0.1) == dataclasses.replace(DECODE, batch=400)
-    scaled = calibration._seconds(piece, "cpu", count(piece).flops / 10)
-    whole = calibration._seconds(piece, "cpu", float("inf"))
-    assert whole / 4 < scaled < 4 * whole  # a timing, beside whatever else this machine does
+    scaled = calibration._seconds(piece, CPU, count(piece).flops / 10)
+    whole = calibration._seconds(piece, CPU, float("inf"))
+    assert whole / 3 < scaled < 3 * whole
+
+
+def test_one_thread_is_timed_by_the_cpu_it_had():
+    """A piece that only sleeps takes none; a process it starts counts."""
+    assert calibration._timed(lambda: time.sleep(0.02), CPU) < 0.01
+    assert calibration._timed(lambda: time.sleep(0.02), dataclasses.replace(CPU, threads=2)) >= 0.02
+    busy = [sys.executable, "-c", "for _ in range(10**7): pass"]
+    assert calibration._timed(lambda: subprocess.run(busy, check=True), CPU) > 0.02
+
+
+def test_what_takes_no_time_is_not_timed_for_ever():
+    runs = []
+    calibration._timed(lambda: runs.append(1), CPU)
+    assert len(runs) == 1 + calibration.MANY
 
 
 def test_keys_tell_pieces_apart_and_do_not_change():
