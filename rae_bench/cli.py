@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rae_bench import specs, stages
 from rae_bench.checkpoints import STOPPED, FinishedError, StoppedError
-from rae_bench.plain import unknown
+from rae_bench.plain import ConfigError, unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +54,32 @@ def status(options: argparse.Namespace) -> None:
     from rae_bench.status import describe
 
     print(describe(load_study(options.study), RESULTS))
+
+
+def cost(options: argparse.Namespace) -> None:
+    """What a study will cost, before it runs: jobs, FLOPs, memory, disk and, on a device, hours."""
+    from rae_bench.config import load_study
+    from rae_bench.process import configure, configure_torch
+
+    study = load_study(options.study)
+    if options.at_once is not None and options.at_once < 1:
+        raise ConfigError(f"--at-once: {options.at_once} must be at least 1")
+    configure(study.file.compute)
+    from rae_bench import calibration, forecast
+
+    compute = calibration.here(study.file.compute)
+    configure_torch(compute)
+    for name in ("densities", "training"):  # what rehearsals say of random data means nothing
+        logging.getLogger(f"rae_bench.{name}").setLevel(logging.ERROR)
+    device, seconds = calibration.choose(
+        forecast.distinct(study, RESULTS),
+        compute,
+        RESULTS,
+        calibration.Choice(options.calibrate, options.device, options.from_peak, options.utilisation),
+    )
+    at_once = options.at_once or (1 if study.gpus else max((os.cpu_count() or 1) // compute.threads, 1))
+    found = forecast.summary(study, forecast.job_frame(study, RESULTS, seconds), device, at_once)
+    print(json.dumps(found, indent=1, sort_keys=True) if options.json else forecast.describe(found))
 
 
 def spent(options: argparse.Namespace) -> None:
@@ -190,6 +216,15 @@ def _parser() -> argparse.ArgumentParser:
     comparing = command(published)
     comparing.add_argument("study")
     comparing.add_argument("--out", type=Path, required=True, help="folder for tables/ and figures/")
+    costing = command(cost)
+    costing.add_argument("study")
+    where = costing.add_mutually_exclusive_group()
+    where.add_argument("--calibrate", action="store_true", help="time every piece of work on this machine, minutes")
+    where.add_argument("--device", help="a device timed before, by its name in results/calibrations/")
+    where.add_argument("--from-peak", type=float, metavar="TFLOPS", help="a stated peak; an estimate, not measured")
+    costing.add_argument("--utilisation", type=float, help="the share of --from-peak that is reached, 0 to 1")
+    costing.add_argument("--at-once", type=int, help="jobs at once; else as many as there are cores, or one GPU")
+    costing.add_argument("--json", action="store_true", help="print JSON")
     spending = command(spent)
     spending.add_argument("study")
     spending.add_argument("--cores", type=int)

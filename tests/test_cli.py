@@ -243,10 +243,35 @@ def test_a_command_that_is_misspelt_or_incomplete_ends_with_status_2(arguments, 
     assert "usage: rae_bench" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["status", "spent", "published"])
+@pytest.mark.parametrize("command", ["status", "cost", "spent", "published"])
 def test_a_study_that_does_not_exist_is_one_line(command):
     options = ["--out", "made"] if command == "published" else []
     assert "unknown study 'smok'; did you mean 'smoke'?" in _refused(command, "smok", *options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--from-peak", 10], "--from-peak and --utilisation need each other"),
+        (["--from-peak", -1, "--utilisation", 0.3], "--from-peak: -1.0 must be above 0"),
+        (["--at-once", 0], "--at-once: 0 must be at least 1"),
+        (["--device", "Abacus"], "'Abacus': no device was timed yet"),
+    ],
+)
+def test_a_forecast_that_cannot_be_made_is_one_line(folder, arguments, message):
+    assert message in _refused("cost", "smoke", *arguments)
+    assert not any(folder.iterdir())
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_forecast_is_a_table_or_json():
+    text = _command("cost", "smoke", "--from-peak", 10, "--utilisation", 0.3)
+    assert text.returncode == 0, text.stderr
+    assert "left to do: 37 of 37 jobs" in text.stdout
+    assert "10 TFLOP/s at 30%: from a stated peak, not measured" in text.stdout
+    found = json.loads(_command("cost", "smoke", "--json").stdout)
+    assert found["total"]["hours"] is None
+    assert sum(stage["jobs"] for stage in found["stages"].values()) == found["total"]["jobs"] == 37
 
 
 def test_what_a_study_that_has_not_run_has_cost_is_one_line(folder):
