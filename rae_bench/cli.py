@@ -90,6 +90,16 @@ def spent(options: argparse.Namespace) -> None:
     print(write_costs(load_study(options.study), RESULTS, options.cores, options.since))
 
 
+def settings(options: argparse.Namespace) -> None:  # noqa: ARG001  every command takes options
+    """Every named setting of the protocols as a markdown table: what, where, source, expected effect."""
+    from rae_bench.config import protocol_vocabulary
+    from rae_bench.protocols import described
+
+    header = ["setting", "what it does", "on", "source", "in protocol", "expected effect"]
+    for row in (header, ["---"] * len(header), *described(*protocol_vocabulary())):
+        print("| " + " | ".join(row) + " |")
+
+
 def published(options: argparse.Namespace) -> None:
     """What the paper published beside what has finished of a study; needs no results."""
     from dataclasses import replace
@@ -213,6 +223,7 @@ def _parser() -> argparse.ArgumentParser:
     command(stages.report, "metrics", "out")
 
     command(status).add_argument("study")
+    command(settings)
     comparing = command(published)
     comparing.add_argument("study")
     comparing.add_argument("--out", type=Path, required=True, help="folder for tables/ and figures/")

@@ -355,6 +355,17 @@ def load_study(name: str) -> Study:
     return resolve_study(name, file)
 
 
+def protocol_vocabulary() -> tuple[dict[str, Setting], dict[str, ProtocolEntry]]:
+    """Every named setting, and every protocol."""
+    models, rows = _vocabulary("models.yaml", ModelEntry), _vocabulary("rows.yaml", specs.Row)
+    settings = parse_settings(read_yaml(CONFIG / "settings.yaml"), list(models), list(rows))
+    protocols: dict[str, ProtocolEntry] = _vocabulary("protocols.yaml", ProtocolEntry)
+    for key, entry in protocols.items():
+        for name in entry.settings:
+            _known(f"protocols.yaml.{key}.settings", "setting", name, settings)
+    return settings, protocols
+
+
 def resolve_study(name: str, file: StudyFile) -> Study:
     """Look up every name of `file` in the vocabulary and check what only the combination can show."""
     where = f"studies/{name}.yaml"
@@ -367,8 +378,7 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     densities = _vocabulary("densities.yaml", dict[str, Plain])
     metrics = _vocabulary("metrics.yaml", specs.MetricSettings)
     image_sets = _vocabulary("image_sets.yaml", specs.ImageSets)
-    protocol_entries = _vocabulary("protocols.yaml", ProtocolEntry)
-    settings = parse_settings(read_yaml(CONFIG / "settings.yaml"), list(models), list(rows))
+    settings, protocol_entries = protocol_vocabulary()
     weights = parse(dict[str, dict[str, dict[str, float]]], read_yaml(CONFIG / "weights.yaml"), "weights.yaml")
 
     second_stages = [key for key, entry in densities.items() if entry.get("kind") == "second_stage"]
@@ -470,9 +480,6 @@ def _settings_in_force(
     where: str, file: StudyFile, protocols: dict[str, ProtocolEntry], settings: dict[str, Setting]
 ) -> tuple[str, ...]:
     """The names of the protocol's settings, less those switched off, then those switched on."""
-    for key, entry in protocols.items():
-        for name in entry.settings:
-            _known(f"protocols.yaml.{key}.settings", "setting", name, settings)
     _known(f"{where}.protocol", "protocol", file.protocol, protocols)
     own = protocols[file.protocol].settings
     for name, is_on in file.switches.items():

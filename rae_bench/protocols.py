@@ -123,6 +123,22 @@ def parse_settings(data: Plain, models: list[str], rows: list[str]) -> dict[str,
     return settings
 
 
+def described(settings: Mapping[str, Setting], protocols: Mapping[str, ProtocolEntry]) -> list[list[str]]:
+    """A row of text per setting: name, what it does, where it applies, its source, in which protocols, its effect."""
+    rows = []
+    for name, setting in settings.items():
+        where = sorted({like for patch in setting.patches for like in patch.like})
+        of = list(dict.fromkeys(of for patch in setting.patches for of in patch.of))
+        applies = f"{_listed(where, 'all data sets')}; {_listed(of, 'all models')}"
+        used = [entry.label for entry in protocols.values() if name in entry.settings]
+        rows.append([f"`{name}`", setting.what, applies, setting.source, ", ".join(used) or "none", setting.effect])
+    return rows
+
+
+def _listed(names: list[str], everywhere: str) -> str:
+    return everywhere if ANY in names else ", ".join(names)
+
+
 def _check(where: str, noun: str, name: str, known: "list[str] | tuple[str, ...]") -> None:
     if name not in (ANY, *known):
         raise ConfigError(unknown(where, noun, name, [ANY, *known]))

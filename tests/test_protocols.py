@@ -5,7 +5,9 @@ import re
 
 import pytest
 import yaml
+from checkout import ROOT
 
+from rae_bench import cli
 from rae_bench.config import CONFIG, load_study, resolve_study
 from rae_bench.plain import ConfigError
 from rae_bench.protocols import Patch, Setting, apply, merge, parse_settings
@@ -127,3 +129,16 @@ def test_a_switch_turns_one_setting_and_the_title_says_so():
 def test_a_mistake_names_the_key(changes, expected):
     with pytest.raises(ConfigError, match=re.escape(expected)):
         study(**changes)
+
+
+# --- described --------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_settings_has_each_once_and_the_documentation_is_current(capsys):
+    cli.main(["settings"])
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    assert [line.split("`")[1] for line in lines[2:]] == list(SETTINGS)
+    assert all(line.count(" | ") == lines[0].count(" | ") for line in lines)
+    document = (ROOT / "docs" / "protocols.md").read_text()
+    assert printed in document, "paste it anew: python -m rae_bench settings"
