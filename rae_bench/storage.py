@@ -7,9 +7,10 @@ a killed job or a full disk never leaves half a result. Arrays are safetensors: 
 import contextlib
 import hashlib
 import json
+import math
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+
+_BLOCK = 2**23
+"""Bytes."""
 
 
 class StorageError(RuntimeError):
@@ -52,6 +57,20 @@ def _writing(path: Path) -> Iterator[Path]:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def remove(*paths: Path) -> None:
+    """Remove files, whether they exist or not."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be removed: {error.strerror}; allow writing there") from None
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What writers that were killed have left in `folder`; only where nobody is writing now."""
+    return sorted(folder.glob(".*.tmp"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -105,6 +124,49 @@ def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
     """Write one array that others will memory-map."""
     with _writing(path) as temporary, temporary.open("wb") as handle:
         np.save(handle, array, allow_pickle=False)
+
+
+def write_npy_blocks(path: Path, shape: tuple[int, ...], blocks: Iterable[npt.NDArray[np.uint8]]) -> None:
+    """Write one uint8 array of `shape` that comes in blocks of rows, of which only one need be in memory."""
+    with _writing(path) as temporary, temporary.open("wb") as handle:
+        np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        rows = 0
+        for block in blocks:
+            assert block.shape[1:] == shape[1:]
+            handle.write(np.ascontiguousarray(block).data)
+            rows += len(block)
+        assert rows == shape[0]
+
+
+def read_rows(path: Path, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], str]:
+    """Some rows of an array file, in the order asked for, and the SHA-256 of the whole file.
+
+    One pass: the hash is that of the very bytes the rows come from, and beside them 8 MiB are in memory.
+    """
+    with _reading(path, "npy"), path.open("rb") as handle:
+        np.lib.format.read_magic(handle)
+        (count, *one), is_fortran, dtype = np.lib.format.read_array_header_1_0(handle)
+        if is_fortran or dtype.hasobject:
+            raise ValueError("not rows of plain numbers")
+        order = np.argsort(rows, kind="stable")
+        ordered = rows[order]
+        if len(rows) and not 0 <= ordered[0] <= ordered[-1] < count:
+            raise ValueError(f"{count} rows, asked for rows {ordered[0]} to {ordered[-1]}")
+        found = np.empty((len(rows), *one), dtype)
+        row_bytes = dtype.itemsize * math.prod(one)
+        step = max(1, _BLOCK // max(1, row_bytes))
+        start = handle.tell()
+        handle.seek(0)
+        digest = hashlib.sha256(handle.read(start))
+        for first in range(0, count, step):
+            last = min(first + step, count)
+            data = handle.read((last - first) * row_bytes)
+            digest.update(data)
+            block = np.frombuffer(data, dtype).reshape(last - first, *one)
+            low, high = np.searchsorted(ordered, [first, last])
+            found[order[low:high]] = block[ordered[low:high] - first]
+        digest.update(handle.read())  # a whole file has nothing more
+        return found, digest.hexdigest()
 
 
 def read_npy(path: Path, memory_map: bool = False) -> npt.NDArray[Any]:

@@ -218,3 +218,78 @@ def test_hashes_are_sha256(tmp_path):
     assert storage.hashes({"name": tmp_path / "x"}) == {"name": hashlib.sha256(b"abc").hexdigest()}
     with pytest.raises(StorageError, match="no such file"):
         storage.sha256(tmp_path / "y")
+
+
+# --- rows and blocks --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_an_array_in_blocks_has_the_bytes_of_the_whole(size, tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (50, 3, 4, 5), np.uint8)
+    storage.write_npy(tmp_path / "whole.npy", array)
+    blocks = (array[first : first + size] for first in range(0, 50, size))
+    storage.write_npy_blocks(tmp_path / "blocks.npy", array.shape, blocks)
+    assert (tmp_path / "blocks.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+@pytest.mark.parametrize("blocks", [[], [(3, 2)], [(3, 2), (3, 2)], [(4, 3)]])
+def test_blocks_that_are_not_the_array_are_not_kept(blocks, tmp_path):
+    with pytest.raises(AssertionError):
+        storage.write_npy_blocks(tmp_path / "x.npy", (4, 2), (np.zeros(shape, np.uint8) for shape in blocks))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("block", [1, 100, 2**23])
+@pytest.mark.parametrize("rows", [[], [0], [49, 0, 3, 3, 17], list(range(50))])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_rows_come_in_the_order_asked_for_with_the_hash_of_the_file(dtype, rows, block, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "_BLOCK", block)
+    array = np.random.default_rng(0).integers(0, 256, (50, 3, 4)).astype(dtype)
+    path = tmp_path / "x.npy"
+    storage.write_npy(path, array)
+    found, digest = storage.read_rows(path, np.array(rows, np.int64))
+    np.testing.assert_array_equal(found, array[rows])
+    assert found.dtype == dtype
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("rows", [[-1], [0, 50]])
+def test_rows_that_do_not_exist_are_an_error(rows, tmp_path):
+    storage.write_npy(tmp_path / "x.npy", np.zeros((50, 3), np.uint8))
+    with pytest.raises(StorageError, match=rf"x\.npy: not a whole npy file \(50 rows, asked for rows {rows[0]} to"):
+        storage.read_rows(tmp_path / "x.npy", np.array(rows))
+
+
+@pytest.mark.parametrize("damage", sorted(set(DAMAGE) - {"altered end"}))
+def test_rows_of_a_damaged_file_are_an_error(damage, tmp_path):
+    path = tmp_path / "x.npy"
+    if damage != "missing":
+        storage.write_npy(path, ARRAY)
+        path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    with pytest.raises(StorageError, match=r"x\.npy: (no such file|not a whole npy file)"):
+        storage.read_rows(path, np.arange(3))
+
+
+def test_bytes_after_the_array_change_the_hash(tmp_path):
+    path = tmp_path / "x.npy"
+    storage.write_npy(path, ARRAY)
+    before = storage.read_rows(path, np.arange(3))[1]
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert storage.read_rows(path, np.arange(3))[1] != before
+
+
+def test_objects_are_not_rows(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([{}, {}]), allow_pickle=True)
+    with pytest.raises(StorageError, match="not rows of plain numbers"):
+        storage.read_rows(tmp_path / "x.npy", np.arange(2))
+
+
+def test_what_killed_writers_left_is_found_and_removed(tmp_path):
+    storage.write_npy(tmp_path / "x.npy", ARRAY)
+    (tmp_path / ".x.npy.123.tmp").write_bytes(b"half")
+    assert storage.leftovers(tmp_path) == [tmp_path / ".x.npy.123.tmp"]
+    storage.remove(*storage.leftovers(tmp_path), tmp_path / "never.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match="folder: cannot be removed: Is a directory; allow writing there"):
+        storage.remove(tmp_path / "folder")
