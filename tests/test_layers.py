@@ -21,7 +21,7 @@ ORDER = [
 ]
 WITHOUT_TORCH = [
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "config"],
-    *["storage", "cluster", "checkpoints", "locks", "memory", "jobs", "results", "comparisons", "claims"],
+    *["storage", "cluster", "checkpoints", "locks", "memory", "jobs", "datasets", "results", "comparisons", "claims"],
     *["rendering", "tables", "plots", "status", "report", "process", "stages", "cli"],
 ]
 

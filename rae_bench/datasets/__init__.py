@@ -64,9 +64,9 @@ def load_split(folder: Path, split: specs.Split) -> Images:
     Raises:
         StorageError, DataError: a file is missing or differs from the manifest.
     """
-    _check_unaltered(folder, "images")
-    indices = _indices(folder, split)
-    images: Images = np.ascontiguousarray(storage.read_npy(folder / "images.npy", memory_map=True)[indices])
+    images: Images
+    images, found = storage.read_rows(folder / "images.npy", _indices(folder, split))
+    _check_hash(folder, "images", found)
     return images
 
 
@@ -92,8 +92,10 @@ def _indices(folder: Path, split: specs.Split) -> Indices:
 
 
 def _check_unaltered(folder: Path, *names: str) -> None:
-    expected = storage.read_json(folder / "manifest.json")["sha256"]
     for name in names:
-        path = folder / f"{name}.npy"
-        if storage.sha256(path) != expected[name]:
-            raise DataError(f"{path}: differs from its manifest; delete {folder} and run again")
+        _check_hash(folder, name, storage.sha256(folder / f"{name}.npy"))
+
+
+def _check_hash(folder: Path, name: str, found: str) -> None:
+    if found != storage.read_json(folder / "manifest.json")["sha256"][name]:
+        raise DataError(f"{folder / name}.npy: differs from its manifest; delete {folder} and run again")
