@@ -104,6 +104,11 @@ class DatasetSpec:
         """Whether the images were drawn by a program: tables always say so."""
         return isinstance(self.source, FaceRenderer)
 
+    @property
+    def is_digits(self) -> bool:
+        """Whether the labels are those of handwritten digits, which the suite's digit classifier knows."""
+        return isinstance(self.source, MnistSubset)
+
     def count(self, split: str) -> int:
         """Number of images of `split`."""
         counts = {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}

@@ -223,7 +223,7 @@ def evaluate(options: argparse.Namespace) -> None:
             split: datasets.load_split(folder, split)[: spec.n_images]
             for split in dict.fromkeys((spec.reference_split, sets.reconstructed, sets.interpolated))
         }
-        labels = datasets.load_labels(folder, sets.reconstructed)
+        labels = datasets.load_digits(folder, sets.reconstructed)
         if labels is not None:
             labels = labels[: spec.n_images]
         copies = Training(training.features, floor_values["training_distance"])

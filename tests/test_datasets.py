@@ -246,7 +246,7 @@ def test_the_overlapping_split_is_the_official_codes_validation_set(saved):
     np.testing.assert_array_equal(found, expected)
     assert len(found) == small("digits").count("overlapping") == len(train)
     labels = np.concatenate([prepared.extras["labels"][prepared.splits[s]] for s in ("train", "validation")])
-    np.testing.assert_array_equal(datasets.load_labels(folder, "overlapping"), labels[len(validation) :])
+    np.testing.assert_array_equal(datasets.load_digits(folder, "overlapping"), labels[len(validation) :])
 
 
 def test_the_manifest_has_counts_shape_hashes_source_and_licence(saved):

@@ -14,9 +14,9 @@ import numpy as np
 from rae_bench import specs, storage
 from rae_bench.datasets import embedded
 from rae_bench.datasets.prepared import DataError, Images, Indices, Prepared
-from rae_bench.plain import to_plain
+from rae_bench.plain import parse, to_plain
 
-__all__ = ["DataError", "Prepared", "load_labels", "load_split", "prepare", "save"]
+__all__ = ["DataError", "Prepared", "load_digits", "load_split", "prepare", "save"]
 
 log = logging.getLogger(__name__)
 
@@ -70,13 +70,15 @@ def load_split(folder: Path, split: specs.Split) -> Images:
     return images
 
 
-def load_labels(folder: Path, split: specs.Split) -> Indices | None:
-    """The labels of one split's images, int64 (n,), or None where the data set has none.
+def load_digits(folder: Path, split: specs.Split) -> Indices | None:
+    """The digits that one split's images show, int64 (n,), or None where they are no handwritten digits.
 
     Raises:
         StorageError, DataError: a file is missing or differs from the manifest.
     """
-    if "labels" not in storage.read_json(folder / "manifest.json")["sha256"]:
+    path = folder / "manifest.json"
+    spec: specs.DatasetSpec = parse(specs.DatasetSpec, storage.read_json(path)["settings"], f"{path}: settings")
+    if not spec.is_digits:
         return None
     _check_unaltered(folder, "labels")
     labels: Indices = storage.read_npy(folder / "labels.npy")[_indices(folder, split)]
