@@ -22,6 +22,8 @@ EPOCH_UPDATES = 16
 """Updates in the piece of work that stands for a density's epochs."""
 DRAWN = 100
 """Faces in the piece of work that stands for drawing them."""
+IMAGE_FILE = 1500
+"""Bytes in memory of a file whose image is decoded while it is written: names, hash, place in its archive."""
 SCORING = ("rae_bench.evaluation", "torch_fidelity.metric_kid", "sklearn.cluster", "skimage.metrics", "pandas")
 PANEL = ("rae_bench.evaluation", "pandas")
 READING = ("rae_bench.features", "rae_bench.metrics")
@@ -102,8 +104,15 @@ def _pixels(data: specs.DatasetSpec) -> int:
 def _prepare(data: specs.DatasetSpec) -> Demand:
     n = data.n_train + data.n_validation + data.n_test
     kept = n * (_pixels(data) + 8)
+    match data.source:
+        case specs.ImageFolder():  # decoded while they are written
+            held = IMAGE_FILE * n
+        case specs.MnistSubset() | specs.PhotoPatches() | specs.FaceRenderer():
+            held = 2 * kept
+        case _:
+            assert_never(data.source)
     drawn: Listed = [(Images("render", DRAWN, data.channels, data.size), n / DRAWN)] if data.is_synthetic else []
-    return Demand(_parts(PREPARING, drawn), n, resident_bytes(PREPARING) + 2 * kept, 0, kept)
+    return Demand(_parts(PREPARING, drawn), n, resident_bytes(PREPARING) + held, 0, kept)
 
 
 # --- features and metrics ----------------------------------------------------------------------------------

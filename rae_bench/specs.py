@@ -26,6 +26,12 @@ def _positive(spec: object, *names: str) -> None:
             raise ConfigError(f"{name}: {getattr(spec, name)!r} must be above 0")
 
 
+def _not_negative(spec: object, *names: str) -> None:
+    for name in names:
+        if getattr(spec, name) < 0:
+            raise ConfigError(f"{name}: {getattr(spec, name)!r} must not be negative")
+
+
 # --- data -------------------------------------------------------------------------------------------------
 
 Split = Literal["train", "validation", "test", "overlapping"]
@@ -43,8 +49,7 @@ class MnistSubset:
     padding: int
 
     def __post_init__(self) -> None:
-        if self.padding < 0:
-            raise ConfigError(f"padding: {self.padding} must not be negative")
+        _not_negative(self, "padding")
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,31 @@ class FaceRenderer:
     kind: Literal["face_renderer"]
 
 
-Source = MnistSubset | PhotoPatches | FaceRenderer
+ResizeFilter = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
+"""Of Pillow; each is widened by the scale when an image is made smaller, hence antialiased."""
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The image files in the folder `path`, a relative one below RAE_BENCH_DATA, at any depth, sorted by name.
+
+    Of each the centred square of side `crop` (0: the largest there is), resized. `split`: `subfolders` train,
+    validation and test, each with exactly as many files as the data set says; or `seeded`, drawn from all files.
+    """
+
+    kind: Literal["folder"]
+    path: str
+    split: Literal["subfolders", "seeded"]
+    crop: int
+    filter: ResizeFilter
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ConfigError("path: is empty; name a folder of images")
+        _not_negative(self, "crop")
+
+
+Source = MnistSubset | PhotoPatches | FaceRenderer | ImageFolder
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,9 @@ def prepare(options: argparse.Namespace) -> None:
 
     spec = _spec(specs.DatasetSpec, options)
     folder = options.manifest.parent
-    with jobs.running("prepare", to_plain(spec), {}, {"manifest": options.manifest, "images": folder / "images.npy"}):
-        datasets.save(datasets.prepare(spec), spec, folder)
+    writes = {"manifest": options.manifest, "images": folder / "images.npy"}
+    with jobs.running("prepare", to_plain(spec), {}, writes) as progress:
+        datasets.save(datasets.prepare(spec), spec, folder, progress)
 
 
 def reference(options: argparse.Namespace) -> None:

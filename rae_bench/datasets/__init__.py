@@ -6,18 +6,24 @@ Source files are checked against the SHA-256s pinned here: a changed source is a
 """
 
 import logging
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import assert_never
 
 import numpy as np
 
 from rae_bench import specs, storage
-from rae_bench.datasets import embedded
-from rae_bench.datasets.prepared import DataError, Images, Indices, Prepared
+from rae_bench.datasets import embedded, image_folder
+from rae_bench.datasets.prepared import DataError, ImageFiles, Images, Indices, Prepared
 from rae_bench.plain import parse, to_plain
 
 __all__ = ["DataError", "Prepared", "load_digits", "load_split", "prepare", "save"]
 
+TELL_EVERY = 30.0
+"""Seconds between two lines of progress."""
+
+Progress = Callable[[int, int], None]
 log = logging.getLogger(__name__)
 
 
@@ -34,28 +40,59 @@ def prepare(spec: specs.DatasetSpec) -> Prepared:
             return embedded.photos(spec, spec.source)
         case specs.FaceRenderer():
             return embedded.drawn_faces(spec)
+        case specs.ImageFolder():
+            return image_folder.prepare(spec, spec.source)
         case _:
             assert_never(spec.source)
 
 
-def save(prepared: Prepared, spec: specs.DatasetSpec, folder: Path) -> None:
-    """Write the folder of a prepared data set; its manifest comes last, so a folder with one is whole."""
+def save(prepared: Prepared, spec: specs.DatasetSpec, folder: Path, progress: Progress = lambda *_: None) -> None:
+    """Write the folder of a prepared data set; its manifest comes last, so a folder with one is whole.
+
+    Images that are decoded only now get `files.sha256`: the hash and name of each one's file, as sha256sum checks them.
+
+    Raises:
+        DataError, StorageError: an image cannot be decoded, a file not written; no manifest is left then.
+    """
+    storage.remove(folder / "manifest.json", *storage.leftovers(folder))
     files = {"images": folder / "images.npy"}
-    storage.write_npy(files["images"], prepared.images)
+    images = prepared.images
+    if isinstance(images, ImageFiles):
+        hashes: list[str] = []
+        storage.write_npy_blocks(files["images"], images.shape, _decoded(images, hashes, progress))
+        files["files"] = folder / "files.sha256"
+        lines = (f"{digest}  {name}\n" for digest, name in zip(hashes, images.names, strict=True))
+        storage.write_text(files["files"], "".join(lines))
+    else:
+        storage.write_npy(files["images"], images)
     for name, array in {**prepared.splits, **prepared.extras}.items():
         files[name] = folder / f"{name}.npy"
         storage.write_npy(files[name], array)
     manifest = {
         "settings": to_plain(spec),
         "synthetic": spec.is_synthetic,
-        "shape": list(prepared.images.shape),
+        "shape": list(images.shape),
         "counts": {split: len(indices) for split, indices in prepared.splits.items()},
         "sha256": storage.hashes(files),
         "sources": [to_plain(source) for source in prepared.sources],
         "note": prepared.note,
     }
     storage.write_json(folder / "manifest.json", manifest)
-    log.info("%s: %d images, %s", spec.label, len(prepared.images), manifest["counts"])
+    log.info("%s: %d images, %s", spec.label, images.shape[0], manifest["counts"])
+
+
+def _decoded(files: ImageFiles, hashes: list[str], progress: Progress) -> Iterator[Images]:
+    """The images block by block; `hashes` takes those of their files."""
+    of = len(files.names)
+    started = told = time.monotonic()
+    for images, digests in files.blocks():
+        hashes += digests
+        yield images
+        done, now = len(hashes), time.monotonic()
+        if now - told >= TELL_EVERY:
+            told = now
+            progress(done, of)
+            log.info("%d of %d images, %.0f s left", done, of, (now - started) / done * (of - done))
 
 
 def load_split(folder: Path, split: specs.Split) -> Images:

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.resources
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,10 +54,23 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class ImageFiles:
+    """Images that are decoded while they are written: all at once might not fit into memory.
+
+    `names` are their files', in the images' order, `shape` is (n, C, H, W). `blocks()` reads them: uint8 (b, C, H, W)
+    at a time, each with the SHA-256s of its b files.
+    """
+
+    names: tuple[str, ...]
+    shape: tuple[int, int, int, int]
+    blocks: Callable[[], Iterator[tuple[Images, list[str]]]]
+
+
+@dataclass(frozen=True)
 class Prepared:
     """All images of a data set, their splits, and what is known of each image."""
 
-    images: Images
+    images: Images | ImageFiles
     splits: dict[str, Indices]
     extras: dict[str, npt.NDArray[Any]]
     sources: tuple[SourceFile, ...]
