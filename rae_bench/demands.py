@@ -105,8 +105,10 @@ def _prepare(data: specs.DatasetSpec) -> Demand:
     n = data.n_train + data.n_validation + data.n_test
     kept = n * (_pixels(data) + 8)
     match data.source:
-        case specs.ImageFolder():  # decoded while they are written
+        case specs.CelebA() | specs.ImageFolder():  # decoded while they are written
             held = IMAGE_FILE * n
+        case specs.Mnist() | specs.FashionMnist() | specs.Cifar10() | specs.Svhn():
+            held = 4 * kept
         case specs.MnistSubset() | specs.PhotoPatches() | specs.FaceRenderer():
             held = 2 * kept
         case _:

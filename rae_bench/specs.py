@@ -83,8 +83,60 @@ class FaceRenderer:
     kind: Literal["face_renderer"]
 
 
+@dataclass(frozen=True)
+class Mnist:
+    """MNIST's official files (IDX), zero-padded by `padding` pixels on each side.
+
+    Of this and every other published data set: training images are the first of the official training set in file
+    order, validation images its last, test images the first of the official test set. Nothing is drawn.
+    """
+
+    kind: Literal["mnist"]
+    padding: int
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "padding")
+
+
+@dataclass(frozen=True)
+class FashionMnist:
+    """Fashion-MNIST's official files (IDX), zero-padded as MNIST."""
+
+    kind: Literal["fashion_mnist"]
+    padding: int
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "padding")
+
+
+@dataclass(frozen=True)
+class Cifar10:
+    """CIFAR-10's official files: the binary version or the pickled batches, 32x32 RGB."""
+
+    kind: Literal["cifar10"]
+
+
+@dataclass(frozen=True)
+class Svhn:
+    """SVHN's cropped digits, 32x32 RGB, from train_32x32.mat and test_32x32.mat; the `extra` images are not used."""
+
+    kind: Literal["svhn"]
+
+
 ResizeFilter = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
 """Of Pillow; each is widened by the scale when an image is made smaller, hence antialiased."""
+
+
+@dataclass(frozen=True)
+class CelebA:
+    """CelebA's aligned photographs: the centred square of side `crop`, resized; the official partition."""
+
+    kind: Literal["celeba"]
+    crop: int
+    filter: ResizeFilter
+
+    def __post_init__(self) -> None:
+        _positive(self, "crop")
 
 
 @dataclass(frozen=True)
@@ -107,7 +159,7 @@ class ImageFolder:
         _not_negative(self, "crop")
 
 
-Source = MnistSubset | PhotoPatches | FaceRenderer | ImageFolder
+Source = MnistSubset | PhotoPatches | FaceRenderer | Mnist | FashionMnist | Cifar10 | Svhn | CelebA | ImageFolder
 
 
 @dataclass(frozen=True)
@@ -136,7 +188,7 @@ class DatasetSpec:
     @property
     def is_digits(self) -> bool:
         """Whether the labels are those of handwritten digits, which the suite's digit classifier knows."""
-        return isinstance(self.source, MnistSubset)
+        return isinstance(self.source, MnistSubset | Mnist)
 
     def count(self, split: str) -> int:
         """Number of images of `split`."""

@@ -386,7 +386,7 @@ MISTAKES = [
     ("budgets.yaml", ["digits_smoke", "optimisation", "epochs"], 1.5, "digits_smoke.optimisation.epochs: expected a w"),
     ("budgets.yaml", ["digits_smoke", "optimisation", "schedule", "kind"], "cosin", "optimisation.schedule.kind: 'cos"),
     ("datasets.yaml", ["digits_mini", "data", "size"], 48, "48"),
-    ("datasets.yaml", ["digits_mini", "data", "source", "kind"], "mnist", "digits_mini.data.source.kind: 'mnist' is n"),
+    ("datasets.yaml", ["digits_mini", "data", "source", "kind"], "mnists", "digits_mini.data.source.kind: 'mnists' is"),
     ("datasets.yaml", ["digits_mini", "extractor"], "inception", "datasets.yaml.digits_mini.extractor: 'inception' is"),
     ("datasets.yaml", ["digits_mini", "data", "n_test"], 0, "datasets.yaml.digits_mini.data.n_test: 0 must be above 0"),
 ]  # fmt: skip

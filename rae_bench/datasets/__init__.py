@@ -14,7 +14,7 @@ from typing import assert_never
 import numpy as np
 
 from rae_bench import specs, storage
-from rae_bench.datasets import embedded, image_folder
+from rae_bench.datasets import celeba, cifar, embedded, idx, image_folder, svhn
 from rae_bench.datasets.prepared import DataError, ImageFiles, Images, Indices, Prepared
 from rae_bench.plain import parse, to_plain
 
@@ -40,6 +40,16 @@ def prepare(spec: specs.DatasetSpec) -> Prepared:
             return embedded.photos(spec, spec.source)
         case specs.FaceRenderer():
             return embedded.drawn_faces(spec)
+        case specs.Mnist():
+            return idx.prepare(spec, spec.source.padding, idx.mnist())
+        case specs.FashionMnist():
+            return idx.prepare(spec, spec.source.padding, idx.fashion_mnist())
+        case specs.Cifar10():
+            return cifar.prepare(spec, cifar.release())
+        case specs.Svhn():
+            return svhn.prepare(spec, svhn.release())
+        case specs.CelebA():
+            return celeba.prepare(spec, spec.source, celeba.release())
         case specs.ImageFolder():
             return image_folder.prepare(spec, spec.source)
         case _:

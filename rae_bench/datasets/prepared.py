@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.resources
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,16 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class DataFile:
+    """A file of a published data set, as it was read: its path in the data set's folder, and its hash."""
+
+    distribution: str
+    path: str
+    sha256: str
+    licence: str
+
+
+@dataclass(frozen=True)
 class ImageFiles:
     """Images that are decoded while they are written: all at once might not fit into memory.
 
@@ -73,7 +83,7 @@ class Prepared:
     images: Images | ImageFiles
     splits: dict[str, Indices]
     extras: dict[str, npt.NDArray[Any]]
-    sources: tuple[SourceFile, ...]
+    sources: tuple[SourceFile | DataFile, ...]
     note: str
 
 
@@ -82,3 +92,21 @@ def check_shape(images: Images, spec: specs.DatasetSpec) -> None:
     expected = (spec.channels, spec.size, spec.size)
     if images.shape[1:] != expected:
         raise DataError(f"{spec.label}: images have shape {images.shape[1:]}, the data set says {expected}")
+
+
+def official_splits(spec: specs.DatasetSpec, counts: Mapping[str, int]) -> dict[str, Indices]:
+    """The first of the official training images, the last of them, and the first of the test images after them.
+
+    `counts` says how many official images there are, in `train` and `test`, as they follow each other.
+    """
+    train, test = counts["train"], counts["test"]
+    if spec.n_train + spec.n_validation > train or spec.n_test > test:
+        raise DataError(
+            f"{spec.label}: {spec.n_train} training and {spec.n_validation} validation images of {train} official"
+            f" training images, {spec.n_test} of {test} test images; ask for fewer"
+        )
+    return {
+        "train": np.arange(spec.n_train),
+        "validation": np.arange(train - spec.n_validation, train),
+        "test": np.arange(train, train + spec.n_test),
+    }
