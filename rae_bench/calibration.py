@@ -67,7 +67,7 @@ def choose(
     if choice.from_peak is not None and choice.utilisation is not None:
         seconds = seconds_from_peak(choice.from_peak, choice.utilisation)
         name = f"a stated peak of {choice.from_peak:g} TFLOP/s at {choice.utilisation:.0%}"
-        return f"{name}: from a stated peak, not measured; networks alone, nothing else is in them", seconds
+        return f"{name}: from a stated peak, not measured; autoencoders and feature networks alone", seconds
     if choice.calibrate:
         found = calibrate(pieces, compute, results)
     elif choice.device is None and device_name(compute) not in stored(results):
@@ -225,7 +225,7 @@ def seconds_on(calibration: Calibration) -> Seconds:
 
 
 def seconds_from_peak(teraflops: float, utilisation: float) -> Seconds:
-    """Seconds of the autoencoders' passes by their FLOPs alone, at a share of a stated peak; nothing else takes any.
+    """Seconds of autoencoders and feature networks by their FLOPs, at a share of a stated peak; nothing else has any.
 
     Raises:
         ConfigError: a peak not above 0, or a utilisation outside (0, 1].
@@ -234,4 +234,6 @@ def seconds_from_peak(teraflops: float, utilisation: float) -> Seconds:
         raise ConfigError(f"--from-peak: {teraflops} must be above 0, in TFLOP/s")
     if not 0 < utilisation <= 1:
         raise ConfigError(f"--utilisation: {utilisation} must lie above 0 and be at most 1, a share of the peak")
-    return lambda piece: count(piece).flops / (teraflops * 1e12 * utilisation) if isinstance(piece, work.Pass) else 0.0
+    return lambda piece: (
+        count(piece).flops / (teraflops * 1e12 * utilisation) if isinstance(piece, (work.Pass, work.Reading)) else 0.0
+    )

@@ -97,6 +97,11 @@ def _parts(modules: tuple[str, ...], listed: Listed, *bounded: Part) -> tuple[Pa
     return (*(Part(piece, often, often) for piece, often in times.items()), *bounded)
 
 
+def _placed(device: str, host: int, inside: int) -> tuple[int, int]:
+    """Memory of the host and of the GPU, of a job whose networks and their batches need `inside`."""
+    return (host, inside) if device == "cuda" else (host + inside, 0)
+
+
 def _pixels(data: specs.DatasetSpec) -> int:
     return data.channels * data.size**2
 
@@ -141,9 +146,10 @@ def _reference(study: Study, spec: specs.ReferenceSpec) -> Demand:
     d = n_features(reading)
     metric = Metric("reference" if spec.neighbours else "moments", n, n, d, study.metrics)
     compared = max(_moment_bytes(n, d), _pair_bytes(n, d) if spec.neighbours else 0)
-    memory = resident_bytes(READING) + n * (_pixels(data) + 4 * d) + max(count(reading).peak_bytes, compared)
+    memory = resident_bytes(READING) + n * (_pixels(data) + 4 * d) + compared
     kept = 4 * n * d + 8 * d * (d + min(n, d)) + 8 * n * spec.neighbours
-    return Demand(_parts(READING, [(reading, n / reading.batch), (metric, 1)]), n, memory, 0, kept)
+    parts = _parts(READING, [(reading, n / reading.batch), (metric, 1)])
+    return Demand(parts, n, *_placed(spec.compute.device, memory, count(reading).peak_bytes), kept)
 
 
 def _scores(study: Study, dataset: str, d: int) -> Listed:
@@ -207,15 +213,10 @@ def _train(data: specs.DatasetSpec, spec: specs.TrainingSpec) -> Demand:
     images = (data.n_train + validated) * _pixels(data)
     inside = images + 4 * weights + max(count(update).peak_bytes, count(loss).peak_bytes)  # with moments, and the best
     outside = resident_bytes(LEARNING) + images + 8 * weights  # a state is copied, then serialised
-    on_gpu = spec.compute.device == "cuda"
     per_code = 1 if isinstance(spec.objective.posterior, specs.Deterministic) else 2
-    return Demand(
-        parts=_parts(LEARNING, listed),
-        images=epochs * (updates * batch + validated) + encoded,
-        host_bytes=outside if on_gpu else outside + inside,
-        device_bytes=inside if on_gpu else 0,
-        disk_bytes=weights + 4 * per_code * encoded * spec.network.latent_dim,
-    )
+    codes = 4 * per_code * encoded * spec.network.latent_dim
+    made = epochs * (updates * batch + validated) + encoded
+    return Demand(_parts(LEARNING, listed), made, *_placed(spec.compute.device, outside, inside), weights + codes)
 
 
 # --- densities ----------------------------------------------------------------------------------------------
@@ -271,7 +272,7 @@ def _evaluate(study: Study, dataset: str, model: str) -> Demand:
     n_sets = 2 * rebuilt + drawn
     splits = dict.fromkeys((spec.reference_split, sets.reconstructed, sets.interpolated))
     listed: Listed = [
-        (encode, len(splits) * n / encode.batch),
+        (encode, (len(splits) + (rebuilt if sets.reconstruction_codes == "sample" else 0)) * n / encode.batch),
         (decode, (n_sets * n + rebuilt * STRIPS * STEPS) / decode.batch),
         (reading, n_sets * n / reading.batch),
         (Images("ssim", n, data.channels, data.size), rebuilt),
@@ -289,14 +290,14 @@ def _evaluate(study: Study, dataset: str, model: str) -> Demand:
     compared = max(_pair_bytes(data.n_train, d), _moment_bytes(n, d))
     images = n * pixels * (len(splits) + 1 + 3 * 8)  # pixel errors are found in float64
     decoding = max(count(piece).peak_bytes + 4 * pixels * piece.batch for piece in (decode, weighing))
-    memory = parameter_bytes(network, spec.training.objective) + features + images
-    memory += max(count(reading).peak_bytes, compared, decoding)
+    inside = parameter_bytes(network, spec.training.objective) + max(count(reading).peak_bytes, decoding)
+    memory = _placed(spec.compute.device, resident_bytes(SCORING) + features + images + compared, inside)
     sheets = (
         (n_sets + 1) * SHOWN * pixels
         + rebuilt * STRIPS * STEPS * pixels
         + 4 * network.latent_dim * PLOTTED * (1 + len(spec.densities))
     )
-    return Demand(_parts(SCORING, listed), n_sets * n, resident_bytes(SCORING) + memory, 0, sheets)
+    return Demand(_parts(SCORING, listed), n_sets * n, *memory, sheets)
 
 
 def _density(what: Literal["draw", "judge"], study: Study, dataset: str, model: str, name: str, codes: int) -> Density:
@@ -322,7 +323,7 @@ def _protocols(study: Study, dataset: str, model: str) -> Demand:
         listed.append((Metric("frechet", n, n, d, study.metrics), n_drawn))
     listed += [(_density("draw", study, dataset, model, name, most), len(spec.sample_seeds)) for name in spec.densities]
     widest = max(n_features(reading) for reading in readings.values())
-    transient = max(count(piece).peak_bytes for piece in (decode, *readings.values()))
-    memory = 2 * most * (_pixels(data) + 4 * widest) + max(transient, _moment_bytes(most, widest))
-    memory += parameter_bytes(spec.training.network, spec.training.objective)
-    return Demand(_parts(PANEL, listed), n_drawn * most, resident_bytes(PANEL) + memory, 0, 0)
+    inside = parameter_bytes(spec.training.network, spec.training.objective)
+    inside += max(count(piece).peak_bytes for piece in (decode, *readings.values()))
+    host = resident_bytes(PANEL) + 2 * most * (_pixels(data) + 4 * widest) + _moment_bytes(most, widest)
+    return Demand(_parts(PANEL, listed), n_drawn * most, *_placed(spec.compute.device, host, inside), 0)

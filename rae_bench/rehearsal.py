@@ -13,7 +13,7 @@ from typing import Literal, assert_never
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rae_bench import densities, evaluation, faces, features, objectives, specs, work
 from rae_bench.autoencoder import build
@@ -85,7 +85,7 @@ def prepare(piece: work.Work, device: str) -> Prepared:
         case work.Pass():
             return _pass(piece, device)
         case work.Reading():
-            return _reading(piece)
+            return _reading(piece, device)
         case work.Density():
             return Prepared(_density(piece))
         case work.Iterations():
@@ -186,27 +186,24 @@ except OSError:
     return 1024 * int(found.stdout)
 
 
-def _reading(piece: work.Reading) -> Prepared:
+def _reading(piece: work.Reading, device: str) -> Prepared:
     images = _bytes(piece.batch, piece.channels, piece.size, piece.size)
-    match piece.extractor:
-        case "face_classifier":
-            faces_model = features.load_face_classifier()
-            return Prepared(lambda: read_classes(faces_model, images))
-        case "inception_v3_compat" | "dinov2_vit_l_14":
-            read = _without_weights(piece.extractor)
-            return Prepared(lambda: read(torch.from_numpy(images)).numpy())
-        case _:
-            extractor = features.load_extractor(piece.extractor)
-            return Prepared(lambda: extractor(images))
+    if piece.extractor == "face_classifier":
+        faces_model = features.load_face_classifier()
+        return Prepared(lambda: read_classes(faces_model, images))
+    if piece.extractor in ("inception_v3_compat", "dinov2_vit_l_14"):
+        read = _without_weights(piece.extractor).to(device)
+        colour = torch.from_numpy(images).expand(-1, 3, -1, -1).contiguous()
+        return Prepared(torch.no_grad()(lambda: read(colour.to(device)).cpu().numpy()), tuple(read.parameters()))
+    extractor = features.load_extractor(piece.extractor, device)
+    return Prepared(lambda: extractor(images))
 
 
-@functools.cache
-def _without_weights(name: Literal["inception_v3_compat", "dinov2_vit_l_14"]) -> Callable[[Tensor], Tensor]:
-    """The network of an extractor with random weights: its cost is known before its files are there.
+class _Inception(nn.Module):
+    """torch-fidelity's network for FID, with random weights."""
 
-    DINOv2's is torchvision's vision transformer of the same sizes: 24 layers of 1,024, 16 heads, patches of 14 pixels.
-    """
-    if name == "inception_v3_compat":
+    def __init__(self) -> None:
+        super().__init__()
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         class Unweighted(FeatureExtractorInceptionV3):  # type: ignore[misc]
@@ -216,26 +213,38 @@ def _without_weights(name: Literal["inception_v3_compat", "dinov2_vit_l_14"]) ->
         nothing = io.BytesIO()
         torch.save({}, nothing)
         nothing.seek(0)
-        inception = Unweighted("inception-v3-compat", ["2048"], feature_extractor_weights_path=nothing)
+        self.network = Unweighted("inception-v3-compat", ["2048"], feature_extractor_weights_path=nothing)
 
-        def pooled(images: Tensor) -> Tensor:
-            found: Tensor = inception(images.expand(-1, 3, -1, -1).contiguous())[0]
-            return found
+    def forward(self, images: Tensor) -> Tensor:
+        pooled: Tensor = self.network(images)[0]
+        return pooled
 
-        return torch.no_grad()(pooled)
-    from torchvision.models import VisionTransformer
 
-    transformer = VisionTransformer(224, 14, num_layers=24, num_heads=16, hidden_dim=1024, mlp_dim=4096)
-    # in evaluation mode its attention is one operation that nothing is seen of; without dropout both are the same
-    transformer.heads = torch.nn.Identity()
+class _Transformer(nn.Module):
+    """DINOv2's layout, torchvision's vision transformer of its sizes, with random weights.
 
-    def token(images: Tensor) -> Tensor:
-        large = torch.nn.functional.interpolate(images.expand(-1, 3, -1, -1).float() / 255, size=(224, 224))
-        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # products that are seen
-            found: Tensor = transformer(large)
-        return found
+    24 layers of 1,024, 16 heads, patches of 14 of 224 pixels. Never in evaluation mode, in which attention is one
+    operation that nothing is seen of; without dropout both are the same.
+    """
 
-    return torch.no_grad()(token)
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models import VisionTransformer
+
+        self.network = VisionTransformer(224, 14, num_layers=24, num_heads=16, hidden_dim=1024, mlp_dim=4096)
+        self.network.heads = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        large = nn.functional.interpolate(images.float() / 255, size=(224, 224))
+        with nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH):  # products that are seen
+            token: Tensor = self.network(large)
+        return token
+
+
+@functools.cache
+def _without_weights(name: Literal["inception_v3_compat", "dinov2_vit_l_14"]) -> nn.Module:
+    """The network of an extractor: its cost is known before its files are there."""
+    return _Inception() if name == "inception_v3_compat" else _Transformer()
 
 
 def fitted(piece: work.Density) -> densities.FittedDensity:

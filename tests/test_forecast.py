@@ -39,7 +39,7 @@ def papers_size(study):
     trainings = {
         key: dataclasses.replace(
             spec,
-            network=dataclasses.replace(spec.network, width=128),
+            network=dataclasses.replace(spec.network, width=128, start_width=1024),
             optimisation=dataclasses.replace(spec.optimisation, epochs=100, batch_size=100),
             compute=dataclasses.replace(spec.compute, device="cuda"),
         )

@@ -22,8 +22,8 @@ STUDY = load_study("densities")
 DENSITIES = {name: STUDY.fit("digits", "vae", name).density for name in STUDY.densities}
 NETWORKS = {name: spec for name, spec in DENSITIES.items() if isinstance(spec, densities.NETWORKS)}
 AE = STUDY.training("digits", "ae").objective
-MNIST = specs.ConvolutionalNetwork("convolutional", 1, 32, 4, 128, 16, 0.01)
-CELEBA = specs.ConvolutionalNetwork("convolutional", 3, 64, 5, 128, 64, 0.01)
+MNIST = dataclasses.replace(STUDY.training("digits", "ae").network, width=128, start_width=1024)
+CELEBA = dataclasses.replace(MNIST, channels=3, size=64, kernel=5, latent_dim=64)
 METRICS = ("frechet", "fid", "half_samples", "infinity", "kernel", "pairs", "prd", "nearest", "reference", "moments")
 
 
@@ -43,8 +43,8 @@ def layout(network, batch):
     ]
     head = 2 * batch * d * 8 * w * sides[-1] ** 2
     n_up = {32: 2, 64: 3}[network.size]
-    up = [8 * w // 2**i for i in range(n_up + 1)]
-    decoder = [2 * batch * d * 8 * w * 64]
+    up = [network.start_width, *(4 * w // 2**i for i in range(n_up))]
+    decoder = [2 * batch * d * network.start_width * 64]
     # every input pixel spreads over a window; the last layer keeps the size
     decoder += [2 * batch * a * b * k * (8 * 2**i) ** 2 for i, (a, b) in enumerate(itertools.pairwise(up))]
     return encoder, head, [*decoder, 2 * batch * up[-1] * network.channels * k * network.size**2]
