@@ -25,8 +25,8 @@ from rae_bench.rehearsal import count, prepare
 FOLDER = "calibrations"
 SECONDS_EACH = 1.0
 """What a piece of work should take at most, once."""
-REPEATS, ENOUGH, MANY = 3, 0.3, 100
-"""A piece is timed REPEATS times, and on until ENOUGH seconds have passed or it was timed MANY times."""
+ENOUGH, MANY = 0.3, 100
+"""A piece is timed once, and again until ENOUGH seconds have passed or it was timed MANY times."""
 SLOW = 5.0
 """Seconds after which one run, the first, is enough."""
 PRODUCT = 2048
@@ -184,7 +184,7 @@ def _timed(run: Callable[[], object], compute: specs.Compute) -> float:
     if first > SLOW:
         return first
     taken: list[float] = []
-    while len(taken) < REPEATS or (sum(taken) < ENOUGH and len(taken) < MANY):
+    while sum(taken) < ENOUGH and len(taken) < MANY:
         taken.append(once())
     return min(taken)
 
