@@ -10,6 +10,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
+from rae_bench import resources as need
 from rae_bench.cluster import announce
 from rae_bench.config import load_study
 from rae_bench.devices import DEVICE

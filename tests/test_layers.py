@@ -8,8 +8,8 @@ import pytest
 from checkout import ROOT, environment
 
 ORDER = [
-    *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "config", "rng"],
-    *["storage", "cluster", "checkpoints", "locks"],
+    *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "config"],
+    *["resources", "rng", "storage", "cluster", "checkpoints", "locks"],
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
     *["memory", "jobs"],
     *["datasets", "backbones", "results", "comparisons", "claims"],
@@ -21,7 +21,8 @@ ORDER = [
 ]
 WITHOUT_TORCH = [
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "config"],
-    *["storage", "cluster", "checkpoints", "locks", "memory", "jobs", "datasets", "results", "comparisons", "claims"],
+    *["resources", "storage", "cluster", "checkpoints", "locks", "memory", "jobs", "datasets", "results"],
+    *["comparisons", "claims"],
     *["rendering", "tables", "plots", "status", "report", "process", "stages", "cli"],
 ]
 

@@ -19,6 +19,9 @@ def reference(spec):
     )
 
 
-def growing(amount):
-    """A resource that grows with each attempt: what failed for want of it has more the next time."""
-    return lambda wc, attempt: amount * attempt
+def asked(need):
+    """What a job asks of a scheduler by its wildcards, more at each attempt; `need`: of rae_bench/resources.py."""
+    return {
+        "mem_mb": lambda wc, attempt: need(wc).mem_mb(attempt),
+        "runtime": lambda wc, attempt: need(wc).minutes(attempt),
+    }

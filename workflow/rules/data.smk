@@ -10,8 +10,7 @@ rule prepare:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=growing(3000),
-        runtime=growing(30),
+        **asked(lambda wc: need.prepare(study, wc.dataset)),
     params:
         spec=lambda wc: to_json(study.preparation(wc.dataset)),
     shell:
@@ -29,9 +28,8 @@ rule reference:
         "../../environment.yml"
     threads: study.file.compute.threads
     resources:
+        **asked(lambda wc: need.reference(study, wc.dataset, wc.reference)),
         gpu=study.gpus,
-        mem_mb=growing(3000),
-        runtime=growing(30),
     params:
         spec=lambda wc: to_json(study.references(wc.dataset)[wc.reference]),
     shell:
@@ -53,8 +51,7 @@ rule floor:
         "../../environment.yml"
     threads: study.file.compute.threads
     resources:
-        mem_mb=growing(3000),
-        runtime=growing(30),
+        **asked(lambda wc: need.floor(study, wc.dataset)),
     params:
         spec=lambda wc: to_json(study.floor(wc.dataset)),
     shell:

@@ -23,9 +23,8 @@ rule evaluate:
         "../../environment.yml"
     threads: study.file.compute.threads
     resources:
+        **asked(lambda wc: need.evaluate(study, wc.dataset, wc.model)),
         gpu=study.gpus,
-        mem_mb=growing(3000),
-        runtime=growing(60),
     params:
         spec=lambda wc: to_json(study.evaluation(wc.dataset, wc.model)),
         densities=f"{RUN}/densities",
@@ -60,9 +59,8 @@ rule protocols:
         "../../environment.yml"
     threads: study.file.compute.threads
     resources:
+        **asked(lambda wc: need.protocols(study, wc.dataset, wc.model)),
         gpu=study.gpus,
-        mem_mb=growing(3000),
-        runtime=growing(60),
     params:
         spec=lambda wc: to_json(study.protocol_panel(wc.dataset, wc.model)),
         densities=f"{RUN}/densities",

@@ -15,9 +15,8 @@ rule train:
         "../../environment.yml"
     threads: study.file.compute.threads
     resources:
+        **asked(lambda wc: need.train(study, wc.dataset, wc.model)),
         gpu=study.gpus,
-        mem_mb=growing(3000),
-        runtime=growing(240),
     params:
         spec=lambda wc: to_json(study.training(wc.dataset, wc.model)),
     shell:
@@ -36,8 +35,7 @@ rule fit:
         "../../environment.yml"
     threads: study.file.compute.threads
     resources:
-        mem_mb=growing(3000),
-        runtime=growing(60),
+        **asked(lambda wc: need.fit(study, wc.dataset, wc.model, wc.density)),
     params:
         spec=lambda wc: to_json(study.fit(wc.dataset, wc.model, wc.density)),
     shell:
