@@ -10,6 +10,11 @@ from torch import nn
 from rae_bench import backbones
 
 
+def times(x, matrix):
+    """X (..., a) by a matrix (a, b), as one product."""
+    return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], -1)
+
+
 def conv(x, kernel, bias, stride):
     """A "same" convolution: zeros before and after, the odd one after."""
     k, (height, width) = kernel.shape[0], x.shape[1:3]
@@ -19,7 +24,7 @@ def conv(x, kernel, bias, stride):
     for i in range(k):
         for j in range(k):
             rows, columns = slice(i, i + height, stride), slice(j, j + width, stride)
-            out = out + padded[:, rows, columns] @ kernel[i, j]
+            out = out + times(padded[:, rows, columns], kernel[i, j])
     return out
 
 
@@ -30,7 +35,7 @@ def transposed_conv(x, kernel, bias, stride):
     padded = np.zeros((len(x), height + k, width + k, kernel.shape[2]), x.dtype)
     for i in range(k):
         for j in range(k):
-            padded[:, i : i + height : stride, j : j + width : stride] += x @ kernel[i, j].T
+            padded[:, i : i + height : stride, j : j + width : stride] += times(x, kernel[i, j].T)
     return padded[:, before : before + height, before : before + width] + bias
 
 
