@@ -1,5 +1,6 @@
 """Settings laid over a study: what they change, where, and what they must not be."""
 
+import csv
 import dataclasses
 import re
 
@@ -142,3 +143,87 @@ def test_the_table_of_settings_has_each_once_and_the_documentation_is_current(ca
     assert all(line.count(" | ") == lines[0].count(" | ") for line in lines)
     document = (ROOT / "docs" / "protocols.md").read_text()
     assert printed in document, "paste it anew: python -m rae_bench settings"
+
+
+# --- as released, against the official configurations -----------------------------------------------------
+
+OFFICIAL = [
+    row
+    for row in csv.DictReader((ROOT / "rae_bench" / "published" / "official_configs.csv").read_text().splitlines())
+    if not row["model"].startswith("VAE (")  # a two-dimensional one, for a picture
+]
+KEYS = {"MNIST": "mnist", "CIFAR-10": "cifar10", "CelebA": "celeba"}
+PIXELS = {"mnist": 1024, "cifar10": 3072, "celeba": 12288}
+
+
+def official_scale(dataset, model):
+    """The official loss over ours, ½‖x − x̂‖² + ...: a mean over pixels, or over channels, or 0.05 times the sum."""
+    if model in ("vae", "cv_vae"):
+        return 2 / (1 if dataset == "mnist" else 3)
+    return 0.1 if (dataset, model) == ("celeba", "wae") else 2 / PIXELS[dataset]
+
+
+@pytest.mark.parametrize("row", OFFICIAL, ids=lambda row: f"{row['dataset']}-{row['model']}")
+def test_as_released_is_the_official_configuration(row):
+    released = load_study("paper_as_released")
+    dataset = KEYS[row["dataset"]]
+    two_stages = row["model"] == "2sVAE"
+    model = "vae" if two_stages else row["model"].lower().replace("-", "_")
+    training = released.training(dataset, model)
+    objective, optimisation = training.objective, training.optimisation
+    assert (optimisation.epochs, optimisation.batch_size) == (int(row["epochs"]), int(row["batch_size"]))
+    assert optimisation.learning_rate == float(row["adam_lr"])
+    assert (training.network.width, training.network.latent_dim) == (int(row["base_filters"]), int(row["latent_dim"]))
+    scale = official_scale(dataset, model)
+    assert optimisation.adam_epsilon == pytest.approx(1e-7 / scale, rel=1e-9)
+    assert optimisation.schedule.threshold == pytest.approx(1e-4 / scale, rel=1e-9)
+    assert getattr(objective.latent, "weight", 0) == pytest.approx(float(row["latent_weight_sum_form"]) / 2, rel=1e-9)
+    weight = getattr(objective.regulariser, "weight", 0)
+    assert weight == pytest.approx(float(row["reg_weight_sum_form"] or 0) / 2, rel=1e-9)
+    updates = {"mnist": 50_000, "cifar10": 40_000, "celeba": 162_770}[dataset] // optimisation.batch_size
+    assert updates * optimisation.epochs == int(row["updates"])
+    if two_stages:
+        dimensions = int(row["latent_dim"])
+        stage = released.fit(dataset, "vae", "second_stage").density
+        expected = float(row["second_stage_beta"]) * dimensions / 2
+        assert stage.objective.latent.weight == pytest.approx(expected, rel=1e-9)
+        assert stage.optimisation.adam_epsilon == pytest.approx(1e-7 * dimensions / 2, rel=1e-9)
+        assert stage.optimisation.schedule.threshold == pytest.approx(1e-4 * dimensions / 2, rel=1e-9)
+        assert (stage.width, stage.depth) == (1024, 2)
+
+
+def test_the_official_configurations_are_all_there():
+    assert len(OFFICIAL) == 30
+    assert {(row["dataset"], row["model"]) for row in OFFICIAL if row["model"] == "2sVAE"} == {
+        (name, "2sVAE") for name in KEYS
+    }
+
+
+def test_as_described_leaves_the_texts_objectives_alone():
+    """Spectral norm and L2 on the decoder, the Jacobian's penalty; without one only where the code's weight is 0."""
+    described, clean = load_study("paper_as_described"), load_study("paper_clean")
+    for (dataset, model), training in described.trainings.items():
+        if (dataset, model) == ("cifar10", "rae_gp"):
+            assert training.objective.regulariser.kind == "none"
+        else:
+            assert training.objective == clean.training(dataset, model).objective
+    assert described.rows == clean.rows
+    assert described.image_sets == clean.image_sets
+
+
+def test_clean_gives_every_model_the_same_budget():
+    clean = load_study("paper_clean")
+    for dataset in clean.datasets:
+        assert len({clean.training(dataset, model).optimisation for model in clean.models}) == 1
+        assert len({clean.training(dataset, model).network for model in clean.models}) == 1
+    assert len(clean.train_seeds) == 5
+
+
+@pytest.mark.parametrize(("dataset", "square", "code_weight"), [("mnist", 0.0857, 5e-8), ("celeba", 1 / 3, 1e-7)])
+def test_the_jacobians_weight_follows_the_stated_rule(dataset, square, code_weight):
+    """λ_J = 4 m λ_g, λ_g = ½ λ D/Z the converted weight of the official code's penalty."""
+    dimensions = {"mnist": 16, "celeba": 64}[dataset]
+    converted = 0.5 * code_weight * PIXELS[dataset] / dimensions
+    penalty = load_study("paper_clean").training(dataset, "rae_gp").objective.regulariser
+    assert penalty.kind == "gradient_penalty"
+    assert penalty.weight == pytest.approx(4 * square * converted, rel=1e-3)
