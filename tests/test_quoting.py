@@ -19,7 +19,7 @@ HOSTILE = (
     "touch pwned6\n{braces} {{twice}} {wildcards.study} {0} %s ${HOME} $$ ~ * ? # ! -- --spec \\' \\\" é 漢 \u202e"
 )
 """Of labels, which stand in tables, too."""
-LABEL = "L' \" $(touch pwned7) `touch pwned8` {x} $\\frac$ \\input{/etc/passwd} <script>alert(1)</script> & % | _ ; é"
+LABEL = "L' \" $(touch pwned7) `touch pwned8` {x} \\frac$ \\input{/etc/passwd} <script>alert(1)</script> & % | _ ; é"
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
