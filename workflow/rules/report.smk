@@ -25,7 +25,8 @@ rule collect:
     conda:
         "../../environment.yml"
     params:
-        spec=to_json(study.summary()),
+        # a function as everywhere: in a text Snakemake would fill in the {braces} of a title
+        spec=lambda wc: to_json(study.summary()),
         panel=lambda wc, input: ["--panels", *input.panels] if input.panels else [],
     shell:
         "python -m rae_bench collect --spec {params.spec:q} --runs {input.runs:q} {params.panel:q}"
@@ -42,7 +43,7 @@ rule tables:
     conda:
         "../../environment.yml"
     params:
-        spec=to_json(study.summary()),
+        spec=lambda wc: to_json(study.summary()),
     shell:
         "python -m rae_bench tables --spec {params.spec:q} --metrics {input.metrics:q} --out {output.index:q}"
         " >> {log:q} 2>&1"
@@ -60,7 +61,7 @@ rule figures:
     conda:
         "../../environment.yml"
     params:
-        spec=to_json(study.summary()),
+        spec=lambda wc: to_json(study.summary()),
     shell:
         "python -m rae_bench figures --spec {params.spec:q} --metrics {input.metrics:q} --out {output.index:q} >> {log:q} 2>&1"
 
@@ -77,6 +78,6 @@ rule report:
     conda:
         "../../environment.yml"
     params:
-        spec=to_json(study.summary()),
+        spec=lambda wc: to_json(study.summary()),
     shell:
         "python -m rae_bench report --spec {params.spec:q} --metrics {input.metrics:q} --out {output.report:q} >> {log:q} 2>&1"
