@@ -10,10 +10,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+import yaml
 from checkout import ROOT, environment
 
-from rae_bench import cli, conversion, official, specs
+from rae_bench import cli, conversion, official, protocols, specs
 from rae_bench.conversion import ConversionError, from_official, from_paper, from_pythae
+from rae_bench.plain import parse, to_plain
 
 PUBLISHED = list(csv.DictReader((ROOT / "rae_bench/published/official_configs.csv").read_text().splitlines()))
 KEYS = list(official.configurations())
@@ -80,6 +82,66 @@ def test_what_is_special_of_single_configurations():
     networks = {key: one.network() for key, one in official.configurations().items()}
     assert {key for key, network in networks.items() if network.width != 128} == {("celeba", "cv_vae")}
     assert networks["mnist", "vae_2d"].latent_dim == 2
+
+
+# --- as_released ------------------------------------------------------------------------------------------
+
+
+def read(name):
+    return yaml.safe_load((ROOT / "workflow" / "config" / name).read_text())
+
+
+TRAINED = [key for key in KEYS if key[1] not in ("vae_2d", "two_stage_vae")]
+
+
+@pytest.mark.parametrize(("dataset", "model"), TRAINED, ids=["-".join(key) for key in TRAINED])
+def test_the_protocol_as_released_is_the_official_configuration(dataset, model):
+    """The paper's budget and the suite's model, with the official weights, as that protocol's settings leave them."""
+    one, budget = official.configurations()[dataset, model], read("budgets.yaml")[f"{dataset}_paper"]
+    channels, size = official.SHAPES[dataset]
+    network = {name: budget[name] for name in ("kernel", "width", "start_width", "latent_dim", "norm_momentum")}
+    objective = read("models.yaml")[model]
+    for term, weight in (("latent", one.latent), ("regulariser", one.regulariser)):
+        if objective[term]["kind"] not in ("none", "spectral_norm"):
+            objective[term]["weight"] = weight.ours if weight is not None else 1.0  # a weight of 0 is a setting, too
+    stated = {
+        "network": {"kind": "convolutional", "channels": channels, "size": size, **network},
+        "objective": objective,
+        "optimisation": budget["optimisation"],
+        "validation_split": budget["validation_split"],
+    }
+    settings = protocols.parse_settings(read("settings.yaml"), list(read("models.yaml")), list(read("rows.yaml")))
+    in_force = tuple(read("protocols.yaml")["as_released"]["settings"])
+    left = protocols.apply(settings, in_force, "training", dataset, model, stated)
+    found = [
+        parse(kind, left[name], name) for name, kind in (("network", specs.Network), ("objective", specs.Objective))
+    ]
+    assert found[0] == one.network()
+    assert_close(to_plain(found[1]), to_plain(one.objective()))
+    assert_close(left["optimisation"], to_plain(one.optimisation()))
+
+
+@pytest.mark.parametrize("dataset", STAGES)
+def test_the_second_stage_as_released_is_the_official_one(dataset):
+    one = official.configurations()[dataset, "two_stage_vae"]
+    settings = protocols.parse_settings(read("settings.yaml"), list(read("models.yaml")), list(read("rows.yaml")))
+    stated = read("densities.yaml")["second_stage"]
+    stated["objective"]["latent"]["weight"] = one.stage.ours
+    in_force = tuple(read("protocols.yaml")["as_released"]["settings"])
+    left = protocols.apply(settings, in_force, "densities", dataset, "vae", {"second_stage": stated})
+    assert_close(left["second_stage"], to_plain(one.second_stage()))
+
+
+def assert_close(found, expected):
+    """Nested plain data, numbers but for rounding."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            assert_close(found[key], expected[key])
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-9)
+    else:
+        assert found == expected
 
 
 # --- the gradient penalty ---------------------------------------------------------------------------------
