@@ -25,7 +25,8 @@ PEAKS = ("host_bytes", "device_bytes")
 NOTES = (
     "FLOPs: products of matrices and convolutions, two a multiply-add. Networks: the autoencoders', counted."
     " Other: feature networks and networks of densities, counted; metrics and mixtures, their leading terms.",
-    f"Mixtures: {TYPICAL_ITERATIONS} iterations a fit, as is typical; at most: `max_iter`. Memory: of the largest job.",
+    f"Mixtures: {TYPICAL_ITERATIONS} iterations a fit, as in a small study; at most: `max_iter`."
+    " Memory: of the largest job.",
     "Not included: reading images in `prepare`, drawing figures, Snakemake's and a cluster's own time.",
 )
 

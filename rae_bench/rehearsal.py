@@ -42,9 +42,10 @@ def count(piece: work.Work) -> Counted:
         case work.Pass():
             return _counted(piece, "meta")
         case work.Reading(batch=batch):
-            one, two = (_counted(replace(piece, batch=few), "cpu") for few in (1, 2))
-            # what is held once, views of weights among it, does not grow with the batch
-            return Counted(batch * one.flops, one.peak_bytes + (batch - 1) * (two.peak_bytes - one.peak_bytes))
+            few, more = 8, 16  # of one or two images the peak would be views of weights
+            one, two = (_counted(replace(piece, batch=some), "cpu") for some in (few, more))
+            growth = (two.peak_bytes - one.peak_bytes) / (more - few)
+            return Counted(batch / few * one.flops, int(one.peak_bytes + (batch - few) * growth))
         case work.Density(density=specs.SplineFlow() | specs.FlowMatching() as network):
             return _network_density(piece, network.optimisation.batch_size)
         case work.Density(density=specs.SecondStage() | specs.DaiWipfSecondStage() as network):

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rae_bench import densities, specs, training, work
 from rae_bench.config import load_study
+from rae_bench.counting import counted
 from rae_bench.demands import EPOCH_UPDATES, demand
 from rae_bench.densities.codes import Posteriors
 from rae_bench.jobs import Job
@@ -179,6 +180,13 @@ def test_feature_networks_cost_what_is_published(extractor, features, gigaflops)
     piece = Reading(extractor, 3, 32, 64)
     assert n_features(piece) == features
     assert count(piece).flops / 64e9 == pytest.approx(gigaflops, rel=0.02, abs=1e-9)
+
+
+@pytest.mark.parametrize(("extractor", "channels"), [("digit_classifier", 1), ("efficientnet_lite0", 3)])
+def test_memory_of_a_batch_of_features_is_told_from_few_images(extractor, channels):
+    whole = prepare(Reading(extractor, channels, 32, 40), "cpu")
+    expected = counted(whole.run, whole.held).peak_bytes
+    assert count(Reading(extractor, channels, 32, 40)).peak_bytes == pytest.approx(expected, rel=0.1)
 
 
 CATALOGUE = [
