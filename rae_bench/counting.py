@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 
 @dataclass(frozen=True)
@@ -28,24 +28,28 @@ def counted(run: Callable[[], object], held: Iterable[Tensor] = ()) -> Counted:
 
     A library's own scratch space (packed weights, an im2col buffer) is not seen.
     """
-    live = _Live(held)
-    with FlopCounterMode(display=False) as flops, live:
+    with _Counting(held) as counting:
         run()
-    return Counted(float(flops.get_total_flops()), live.peak)
+    return Counted(float(counting.flops), counting.peak)
 
 
-class _Live(TorchDispatchMode):
-    """Adds up the bytes of the storages that operations return, and takes them off as they are freed."""
+class _Counting(TorchDispatchMode):
+    """Adds up FLOPs by PyTorch's own table, and the bytes of the storages that operations return, until they are freed.
+
+    Not FlopCounterMode, whose hooks on modules refuse a gradient by a leaf, which the official code's penalty is.
+    """
 
     def __init__(self, held: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
+        self.flops = self.now = self.peak = 0
         self.sizes = {tensor.untyped_storage()._cdata: 0 for tensor in held}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        if func._overloadpacket in flop_registry:
+            self.flops += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=result)
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 storage = leaf.untyped_storage()

@@ -83,6 +83,15 @@ def test_a_gradient_penalty_by_hand():
     assert with_penalty - plain == (2 + 2) * inner + (2 + 3) * outer
 
 
+def test_the_official_penalty_by_hand():
+    """The gradient of the summed squares of x̂ by the code is a backward pass, and is differentiated."""
+    network = specs.DenseNetwork("dense", input_dim=50, width=40, depth=1, latent_dim=6)
+    penalised = dataclasses.replace(AE, regulariser=specs.OutputGradient("output_gradient", 1.0))
+    plain, with_penalty = (count(Pass("update", network, one, 7, "float32")).flops for one in (AE, penalised))
+    # a layer: the gradient by its input; then back through that product to the weights and to its other factor
+    assert with_penalty - plain == 3 * (2 * 7 * 6 * 40 + 2 * 7 * 40 * 50)
+
+
 def test_parameters_are_the_papers():
     """Trainable ones and batch norm's statistics, as in Ghosh et al.'s code: float32, and an int64 per norm."""
     weights = 11_087_248 + 11_607_809
