@@ -10,6 +10,7 @@ import pytest
 import yaml
 from checkout import Checkout, differing, our_lines, put, refusal, unshared
 
+from rae_bench import storage
 from rae_bench.config import load_study
 from rae_bench.jobs import read_state, study_jobs
 
@@ -332,3 +333,27 @@ def test_one_core_and_two_give_the_same_bytes(tmp_path, smoke):
     ended = checkout.snakemake(cores=1)
     assert ended.returncode == 0, ended.stderr
     assert differing(checkout.results, smoke.results) == []
+
+
+# --- a protocol -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_study_as_released_runs_and_its_tables_say_so(tmp_path):
+    checkout = Checkout(tmp_path)
+    changes = {"protocol": "as_released", "protocols": {}, "tables": ["table1"], "n_images": 200}
+    with checkout.edited("studies/smoke.yaml", lambda data: data.update(changes)):
+        ended = checkout.snakemake()
+    assert ended.returncode == 0, ended.stderr
+    table = (checkout.results / "smoke/tables/table1_digits_mini.md").read_text()
+    assert "Protocol: as released." in table
+    assert "Rec. is of the official code's validation images" in table
+    assert "Column N is N(0,I): VAE, RAE-L2; second stage: 2sVAE." in table
+    assert "a Dirichlet-process mixture of at most 10 Gaussians: RAE-L2" in table
+    references = {path.name.split(".")[0] for path in checkout.results.glob("references/digits_mini/*.safetensors")}
+    assert references == {"test", "validation", "train", "overlapping"}
+    density, about = storage.read_arrays(
+        checkout.results / "smoke/digits_mini/rae_l2/seed0/densities/gmm10.safetensors"
+    )
+    assert about["density"]["kind"] == "dirichlet_mixture"
+    assert density
