@@ -280,6 +280,9 @@ def _evaluate(study: Study, dataset: str, model: str) -> Demand:
         *((piece, n_sets * times) for piece, times in _scores(study, dataset, d)),
         *((_density("draw", study, dataset, model, name, n), len(spec.sample_seeds)) for name in spec.densities),
     ]
+    if data.is_digits:  # whose labels reconstructions are read for
+        reader = _reading("digit_classifier", data)
+        listed.append((reader, rebuilt * n / reader.batch))
     weighing = decode
     if spec.importance_samples and isinstance(spec.training.objective.latent, specs.GaussianKL):
         codes = likelihood.BATCH * spec.importance_samples

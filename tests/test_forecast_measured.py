@@ -1,6 +1,7 @@
 """The forecast of a study held against what the study then did: operations, memory and time."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -68,9 +69,10 @@ def test_operations_are_told_to_the_percent(measured, stage):
     name = {"reference": "", "train": "vae/seed0", "fit": "vae/seed0/second_stage"}.get(stage, "vae/seed0")
     job = next(job for job in study_jobs(STUDY, checkout.results) if job.stage == stage and job.name.endswith(name))
     target = job.output.relative_to(checkout.path)
-    dry = checkout.snakemake("--dry-run", "--printshellcmds", "--forcerun", stage, "--", str(target))
-    lines = [line.strip() for line in dry.stdout.splitlines() if line.strip().startswith("python -m rae_bench")]
-    (command,) = [line for line in lines if line.split()[3] == stage and str(target) in line]
+    loud = ("--quiet", "progress", "--printshellcmds")
+    dry = checkout.snakemake("--dry-run", *loud, "--forcerun", stage, "--", str(target))
+    commands = re.findall(r"^Shell command: (python -m rae_bench .*)$", dry.stdout, re.MULTILINE)
+    (command,) = [line for line in commands if line.split()[3] == stage and str(target) in line]
     arguments = shlex.split(command.partition(">>")[0])[3:]
     counted = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", COUNTING, *arguments],
