@@ -21,13 +21,17 @@ here."""
 START_SECONDS = 300.0
 """Before the work: Snakemakes and imports. Measured: 12 s of a quiet core, 60 s with five processes a core."""
 ROOM = 4.0
-"""By how much memory and time may be larger than counted: other machines, allocators, busy nodes. Measured, an epoch of
-each data set and each kind of density took a tenth to nearly all of the count."""
+"""By how much longer than counted a stage may take: other machines, busy nodes. Measured, an epoch of each data set and
+each kind of density took a tenth to nearly all of the count."""
+MEMORY_ROOM = 1.5
+"""By how much more memory than counted: allocators. Measured of the same, beyond libraries: 0.6 to 1.4 of the count."""
+MOST_MINUTES = 24 * 60
+"""What a training asks for at most: partitions have limits, and it goes on from its state in the next attempt."""
 MOST = 3
 """Attempts up to which an ask grows; later ones, after many pre-emptions, ask for no more than a node has."""
-NETWORK_RATE = 2e10
-"""Arithmetic a second of one core in convolutions and dense layers. Measured (torch 2.14, AVX-512): 2e10 at 8 filters,
-more in wider networks."""
+NETWORK_RATE = 4e10
+"""Arithmetic a second of one core in convolutions and dense layers. Measured (torch 2.14, AVX-512), training on digits:
+9e10 with 8 filters, 1.6e11 with 32."""
 MATRIX_RATE = 5e9
 """The same of double-precision linear algebra, mostly eigenvalues."""
 GPU_SPEEDUP = 10.0
@@ -46,7 +50,7 @@ EXTRACTION: dict[specs.Extractor, float] = {
     "dinov2_vit_l_14": 1.7e11,
 }
 """Arithmetic an image through each extractor: twice the multiplications that their authors state (lite0: 4.1e8 at 224
-pixels, scaled by area). On the CPU, where extractors run."""
+pixels, scaled by area)."""
 FEATURES: dict[specs.Extractor, int] = {
     **dict.fromkeys(EXTRACTION, 1280),
     "digit_classifier": 128,
@@ -59,20 +63,22 @@ FEATURES: dict[specs.Extractor, int] = {
 
 @dataclass(frozen=True)
 class Need:
-    """Beyond what any process needs: bytes of data, and seconds of one core."""
+    """Beyond what any process needs: bytes of main memory, and seconds. `resumes`: it goes on where it was stopped."""
 
     bytes: float
     seconds: float
     on_gpu: bool = False
+    resumes: bool = False
 
     def mem_mb(self, attempt: int) -> int:
         """Megabytes to ask for, in steps of 500."""
         base = BASE_MB + (CUDA_MB if self.on_gpu else 0)
-        return 500 * math.ceil((base + ROOM * self.bytes / 1e6) / 500) * min(attempt, MOST)
+        return 500 * math.ceil((base + MEMORY_ROOM * self.bytes / 1e6) / 500) * min(attempt, MOST)
 
     def minutes(self, attempt: int) -> int:
         """Minutes to ask for, in steps of 5."""
-        return 5 * math.ceil((START_SECONDS + ROOM * self.seconds) / 300) * min(attempt, MOST)
+        asked = 5 * math.ceil((START_SECONDS + ROOM * self.seconds) / 300) * min(attempt, MOST)
+        return min(asked, MOST_MINUTES) if self.resumes else asked
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def reference(study: Study, dataset: str, name: str) -> Need:
     """Features of real images, a matrix root, and neighbours among them."""
     spec = study.references(dataset)[name]
     dim = FEATURES[spec.extractor]
-    seconds = _extraction(spec.extractor, spec.n_images) + _distances(spec.n_images, spec.n_images, dim)
+    seconds = _extraction(study, spec.extractor, spec.n_images) + _distances(spec.n_images, spec.n_images, dim)
     return Need(_feature_bytes(spec.n_images, dim), seconds + _roots(spec.n_images, dim, 1), study.gpus > 0)
 
 
@@ -114,10 +120,13 @@ def train(study: Study, dataset: str, model: str) -> Need:
     spec, data = study.training(dataset, model), study.preparation(dataset)
     size = _size(spec.network)
     passes = 3 * data.n_train + data.n_validation  # backwards costs twice forwards
-    seconds = spec.optimisation.epochs * passes * _pass_seconds(study, size) * _differentiations(spec.objective)
+    seconds = (
+        spec.optimisation.epochs * passes * _pass_seconds(study, size.arithmetic) * _differentiations(spec.objective)
+    )
     # measured at 8 filters: 855 MiB in all for 4,000 images of 32x32, 1,062 for faces of 64x64
     activations = 4 * size.floats * max(spec.optimisation.batch_size * 3 * _differentiations(spec.objective), 500)
-    return Need(3 * _images(data) + 4 * 10 * size.parameters + activations, seconds, study.gpus > 0)
+    held = 3 * _images(data) + 4 * 10 * size.parameters + (0 if study.gpus else activations)
+    return Need(held, seconds, study.gpus > 0, resumes=True)
 
 
 def fit(study: Study, dataset: str, model: str, density: str) -> Need:
@@ -157,10 +166,14 @@ def evaluate(study: Study, dataset: str, model: str) -> Need:
     decoded = spec.n_images * (sets + spec.importance_samples)
     size = _size(spec.training.network)
     one = _scored(spec.extractor, spec.metrics, spec.n_images, data.n_train)
-    seconds = decoded * _pass_seconds(study, size) + sets * (one.seconds + _extraction(spec.extractor, spec.n_images))
+    seconds = decoded * _pass_seconds(study, size.arithmetic) + sets * (
+        one.seconds + _extraction(study, spec.extractor, spec.n_images)
+    )
     # a prior with a component for each training code, at every importance sample
     seconds += spec.importance_samples * spec.n_images * data.n_train * len(spec.priors) * 50 / MATRIX_RATE
-    held = 4 * size.floats * max(250, 20 * spec.importance_samples) + 10 * _images(data)
+    # measured: digits with 10 samples an image, 340 MiB beyond libraries
+    held = 8.0 * 6 * spec.n_images * data.channels * data.size**2 + _images(data)
+    held += 0 if study.gpus else 4 * size.floats * max(250, 20 * spec.importance_samples)
     return Need(one.bytes + held, seconds, study.gpus > 0)
 
 
@@ -169,11 +182,11 @@ def protocols(study: Study, dataset: str, model: str) -> Need:
     spec = study.protocol_panel(dataset, model)
     sets, size = len(spec.densities) * len(spec.sample_seeds), _size(spec.training.network)
     n = max((protocol.n_images for protocol in spec.protocols.values()), default=0)
-    seconds = 2 * sets * n * _pass_seconds(study, size)
+    seconds = 2 * sets * n * _pass_seconds(study, size.arithmetic)
     held = 4.0 * size.floats * 250
     for protocol in spec.protocols.values():
         dim = FEATURES[protocol.extractor]
-        seconds += sets * (_extraction(protocol.extractor, n) + _roots(n, dim, 1))
+        seconds += sets * (_extraction(study, protocol.extractor, n) + _roots(n, dim, 1))
         held += _feature_bytes(study.preparation(dataset).count(protocol.reference_split), dim)
     return Need(held, seconds, study.gpus > 0)
 
@@ -187,8 +200,8 @@ def _images(data: specs.DatasetSpec) -> float:
     return float(_count(data) * data.channels * data.size**2)
 
 
-def _extraction(extractor: specs.Extractor, n: int) -> float:
-    return n * (EXTRACTION[extractor] / NETWORK_RATE + SAMPLE_SECONDS)
+def _extraction(study: Study, extractor: specs.Extractor, n: int) -> float:
+    return n * _pass_seconds(study, EXTRACTION[extractor])
 
 
 def _feature_bytes(n: int, dim: int) -> float:
@@ -205,7 +218,7 @@ def _roots(n: int, dim: int, count: int) -> float:
 
     Measured: the 31 of a floor of 1,000 x 1,280, less than 7 s in all.
     """
-    return 10.0 * count * min(n, dim) ** 3 / MATRIX_RATE
+    return 4.0 * count * min(n, dim) ** 3 / MATRIX_RATE
 
 
 def _scored(extractor: specs.Extractor, metrics: specs.MetricSettings, n: int, n_train: int) -> Need:
@@ -228,9 +241,9 @@ def _differentiations(objective: specs.Objective) -> int:
             assert_never(other)
 
 
-def _pass_seconds(study: Study, size: _Size) -> float:
+def _pass_seconds(study: Study, arithmetic: float) -> float:
     """One sample once forwards, on the study's device."""
-    seconds = size.arithmetic / NETWORK_RATE + SAMPLE_SECONDS
+    seconds = arithmetic / NETWORK_RATE + SAMPLE_SECONDS
     return seconds / GPU_SPEEDUP if study.gpus else seconds
 
 
