@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from rae_bench import __version__, specs, storage
 from rae_bench.config import load_study
+from rae_bench.datasets import load_manifest
 from rae_bench.plain import fingerprint, to_plain
 from rae_bench.status import cost_frame
 
@@ -24,13 +25,13 @@ def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, path: Path) 
     )
     figures = [
         figure if "missing" in figure else {**figure, "png": _inline(root / "figures" / f"{figure['name']}.png")}
-        for figure in storage.read_json(root / "figures" / "index.json")
+        for figure in _listed(root / "figures" / "index.json", "name", "caption")
     ]
     costs = cost_frame(load_study(spec.study), root.parent)
     html = environment.get_template("report.html.jinja").render(
         spec=spec,
         n_values=len(frame),
-        tables=storage.read_json(root / "tables" / "index.json"),
+        tables=_listed(root / "tables" / "index.json", "title", "header", "rows", "bold", "notes"),
         figures=figures,
         datasets=[_dataset(name, spec, root) for name in spec.datasets],
         models=_models(spec),
@@ -44,21 +45,28 @@ def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, path: Path) 
 
 
 def _inline(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
+    with storage.reading(path, "png"):
+        return base64.b64encode(path.read_bytes()).decode()
+
+
+def _listed(index: Path, *needed: str) -> list[dict[str, Any]]:
+    """The entries of an index, each with the keys of `needed`."""
+    entries: list[dict[str, Any]] = storage.read_json(index)
+    with storage.reading(index, "index"):
+        return [{**entry, **{key: entry[key] for key in needed}} for entry in entries]
 
 
 def _dataset(name: str, spec: specs.SummarySpec, root: Path) -> dict[str, Any]:
-    manifest = storage.read_json(root.parent / "datasets" / name / "manifest.json")
-    sources = manifest["sources"]
+    manifest = load_manifest(root.parent / "datasets" / name)
     return {
         "name": name,
         "label": spec.datasets[name].label,
-        "synthetic": manifest["synthetic"],
-        "counts": ", ".join(f"{count:,} {split}" for split, count in manifest["counts"].items()),
-        "shape": " x ".join(map(str, manifest["shape"][1:])),
-        "sha256": manifest["sha256"]["images"],
-        "note": manifest["note"],
-        "sources": [f"{source['distribution']}: {source['path']} ({source['licence']})" for source in sources],
+        "synthetic": manifest.synthetic,
+        "counts": ", ".join(f"{count:,} {split}" for split, count in manifest.counts.items()),
+        "shape": " x ".join(map(str, manifest.shape[1:])),
+        "sha256": manifest.sha256["images"],
+        "note": manifest.note,
+        "sources": [f"{source['distribution']}: {source['path']} ({source['licence']})" for source in manifest.sources],
         "extractor": spec.extractors[name],
     }
 

@@ -45,6 +45,10 @@ FLOOR_SDS = 3.0
 """A distance so many SDs below the floor is better than real images: a leak, or images paired with the reference."""
 
 
+PANEL_COLUMNS = ["dataset", "model", "train_seed", "density", "sample_seed", "protocol", "value"]
+"""Of a run's `protocols.parquet`."""
+
+
 class ResultError(RuntimeError):
     """Metric files that do not belong together."""
 
@@ -69,6 +73,18 @@ class Context:
     device: str
     tf32: bool
     precision: str
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What `floor.json` holds: every metric of real against real images, PCA's error, and of whose features."""
+
+    values: dict[str, float]
+    pca_squared_error: float
+    training_distance: float
+    extractor: str
+    label: str
+    fingerprint: str
 
 
 def run_frame(
@@ -130,7 +146,7 @@ def collect_panels(frames: list[pd.DataFrame]) -> pd.DataFrame:
         ResultError: a value that stands twice, or runs that were scored by different protocols.
     """
     frame = pd.concat(frames, ignore_index=True)
-    keys = ["dataset", "model", "train_seed", "density", "sample_seed", "protocol"]
+    keys = PANEL_COLUMNS[:-1]
     if frame.duplicated(keys).any():
         twice = frame[frame.duplicated(keys)].iloc[0]
         raise ResultError(f"the panel holds a value twice: {twice[keys].to_dict()}")

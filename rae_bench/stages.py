@@ -97,7 +97,8 @@ def _reference(path: Path) -> "tuple[Reference, dict[str, Any]]":
     from rae_bench.metrics import Reference
 
     arrays, about = storage.read_arrays(path, "features", "squared_radii")
-    return Reference.restore(arrays), about
+    with storage.reading(path, "reference"):
+        return Reference.restore(arrays), {name: str(about[name]) for name in ("fingerprint", "extractor", "label")}
 
 
 def train(options: argparse.Namespace) -> None:
@@ -120,7 +121,7 @@ def train(options: argparse.Namespace) -> None:
         jobs.running("train", to_plain(spec), {"manifest": options.manifest}, writes) as progress,
         memory.explained(batches, change),
     ):
-        decides = (spec, options.seed, storage.read_json(options.manifest)["sha256"], torch.__version__, __version__)
+        decides = (spec, options.seed, datasets.load_manifest(folder).sha256, torch.__version__, __version__)
         checkpoint = Checkpoint.beside(options.model, fingerprint(decides))
         data = {
             split: training.to_device(datasets.load_split(folder, split), spec.compute.device)
@@ -147,7 +148,7 @@ def train(options: argparse.Namespace) -> None:
         }
         storage.write_arrays(options.codes, codes, about)
         storage.write_frame(options.history, pd.DataFrame(trained.history))
-        checkpoint.remove()
+    checkpoint.remove()  # last: an output or a record that cannot be written costs no training
 
 
 def fit(options: argparse.Namespace) -> None:
@@ -169,15 +170,17 @@ def fit(options: argparse.Namespace) -> None:
         memory.explained(f"the fit of {spec.density.kind!r}"),
     ):
         arrays, source = storage.read_arrays(options.codes, "train.mean", "validation.mean")
-        posteriors = {
-            split: Posteriors(arrays[f"{split}.mean"], arrays.get(f"{split}.log_sigma"))
-            for split in ("train", "validation")
-        }
+        with storage.reading(options.codes, "codes"):
+            train_fingerprint = str(source["fingerprint"])
+            posteriors = {
+                split: Posteriors(arrays[f"{split}.mean"], arrays.get(f"{split}.log_sigma"))
+                for split in ("train", "validation")
+            }
         posteriors["train"] = posteriors["train"].without_last(spec.leave_out_last)
         fitted = densities.fit(spec.density, posteriors["train"], posteriors["validation"], options.seed)
         about = {
             "fingerprint": fingerprint(spec),
-            "train_fingerprint": source["fingerprint"],
+            "train_fingerprint": train_fingerprint,
             "seed": options.seed,
             "density": to_plain(spec.density),
             "log_likelihood": {
@@ -218,7 +221,8 @@ def evaluate(options: argparse.Namespace) -> None:
         _check_extractor(options.reference, real_about, extractor.id)
         model = _load_model(options.model, spec.training)
         fitted, fits = _load_densities(_density_paths(options.densities, spec.densities))
-        manifest, floor_values = storage.read_json(options.manifest), storage.read_json(options.floor)
+        manifest = datasets.load_manifest(folder)
+        floor_values: results.Floor = parse(results.Floor, storage.read_json(options.floor), str(options.floor))
         sets = spec.image_sets
         images = {
             split: datasets.load_split(folder, split)[: spec.n_images]
@@ -227,7 +231,7 @@ def evaluate(options: argparse.Namespace) -> None:
         labels = datasets.load_digits(folder, sets.reconstructed)
         if labels is not None:
             labels = labels[: spec.n_images]
-        copies = Training(training.features, floor_values["training_distance"])
+        copies = Training(training.features, floor_values.training_distance)
         subject = evaluation.Subject(
             spec, model, fitted, real, prd_real, copies, images, labels, extractor, options.seed
         )
@@ -235,7 +239,7 @@ def evaluate(options: argparse.Namespace) -> None:
         context = results.Context(
             study=options.study,
             dataset=options.dataset,
-            is_synthetic=bool(manifest["synthetic"]),
+            is_synthetic=manifest.synthetic,
             model=options.model_name,
             train_seed=options.seed,
             n_generated=spec.n_images,
@@ -250,7 +254,7 @@ def evaluate(options: argparse.Namespace) -> None:
             tf32=spec.compute.tf32,
             precision=spec.training.compute.precision,
         )
-        frame = results.run_frame(context, evaluated.rows, fits, floor_values)
+        frame = results.run_frame(context, evaluated.rows, fits, to_plain(floor_values))
         storage.write_arrays(options.sheets, evaluated.sheets, {"fingerprint": fingerprint(spec)})
         storage.write_frame(options.metrics, frame)
 
@@ -298,8 +302,10 @@ def _load_densities(paths: dict[str, Path]) -> "tuple[dict[str, FittedDensity], 
 
     fitted, fits = {}, {}
     for name, path in paths.items():
-        state, fits[name] = storage.read_arrays(path)
-        fitted[name] = densities.restore(parse(specs.Density, fits[name]["density"], f"{path}: density"), state)
+        state, about = storage.read_arrays(path)
+        with storage.reading(path, "density"):
+            fits[name] = {key: about[key] for key in ("fingerprint", "log_likelihood")}
+            fitted[name] = densities.restore(parse(specs.Density, about["density"], "density"), state)
     return fitted, fits
 
 
@@ -315,10 +321,13 @@ def _load_model(path: Path, spec: specs.TrainingSpec) -> "Autoencoder":
     from rae_bench.autoencoder import build
 
     weights, about = storage.read_arrays(path)
-    if about["fingerprint"] != fingerprint(spec):
-        raise ConfigError(f"{path}: made with other settings than this evaluation's; delete it and run again")
     model = build(spec.network, spec.objective, seed=0).to(spec.compute.device)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    with storage.reading(path, "model"):
+        if about["fingerprint"] != fingerprint(spec):
+            raise storage.StorageError(
+                f"{path}: made with other settings than this evaluation's; delete it and run again"
+            )
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     return model.eval()
 
 
@@ -326,11 +335,11 @@ def _summary_stage(
     stage: str, options: argparse.Namespace, write: Callable[[specs.SummarySpec, "pd.DataFrame", Path], None]
 ) -> None:
     """What tables, figures and report have in common: the settings, the study's metrics and its folder."""
-    from rae_bench import jobs, storage
+    from rae_bench import jobs, results, storage
 
     spec = _spec(specs.SummarySpec, options)
     with jobs.running(stage, {"fingerprint": fingerprint(spec)}, {"metrics": options.metrics}, {stage: options.out}):
-        write(spec, storage.read_frame(options.metrics), options.metrics.parent)
+        write(spec, storage.read_frame(options.metrics, *results.COLUMNS), options.metrics.parent)
 
 
 def collect(options: argparse.Namespace) -> None:
@@ -343,8 +352,9 @@ def collect(options: argparse.Namespace) -> None:
     writes = {"metrics": options.metrics, **({"panel": panel} if options.panels else {})}
     with jobs.running("collect", {"fingerprint": fingerprint(spec)}, reads, writes):
         if options.panels:
-            storage.write_frame(panel, results.collect_panels([storage.read_frame(path) for path in options.panels]))
-        frame = results.collect([storage.read_frame(path) for path in options.runs])
+            panels = [storage.read_frame(path, *results.PANEL_COLUMNS) for path in options.panels]
+            storage.write_frame(panel, results.collect_panels(panels))
+        frame = results.collect([storage.read_frame(path, *results.COLUMNS) for path in options.runs])
         for warning in results.warnings(frame):
             log.warning("%s", warning)
         storage.write_frame(options.metrics, frame)

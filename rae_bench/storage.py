@@ -2,9 +2,11 @@
 
 A file appears under its name only when all its bytes are on the disk (temporary name, fsync, rename), so
 a killed job or a full disk never leaves half a result. Arrays are safetensors: no file here can execute code.
+Whoever writes a file does so alone (`jobs.running` holds the run's lock): what killed writers left of it is removed.
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import math
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
 if TYPE_CHECKING:
@@ -46,10 +48,11 @@ def explained(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; afterwards flush it to the disk and rename it to `path`."""
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")  # nodes share process ids
+    temporary = _temporary(path)
     with explained(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_temporaries(path)
             yield temporary
             with temporary.open("rb+") as handle:
                 os.fsync(handle.fileno())
@@ -73,6 +76,17 @@ def leftovers(folder: Path) -> list[Path]:
     return sorted(folder.glob(".*.tmp"))
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")  # nodes share process ids
+
+
+def _remove_temporaries(path: Path) -> None:
+    """Remove what writers of `path` left that were killed; this process's own writing is left alone."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if left != _temporary(path):
+            left.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
     with _writing(path) as temporary:
@@ -91,7 +105,7 @@ def write_json(path: Path, data: object) -> None:
 
 def read_json(path: Path) -> Any:
     """Read JSON."""
-    with _reading(path, "JSON"):
+    with reading(path, "JSON"):
         return json.loads(path.read_text())
 
 
@@ -110,13 +124,11 @@ def read_arrays(path: Path, *needed: str) -> tuple[Arrays, Any]:
     Raises:
         StorageError: no such file, or not a whole safetensors file written by `write_arrays`.
     """
-    with _reading(path, "safetensors"), safe_open(path, framework="numpy") as file:
+    with reading(path, "safetensors"), safe_open(path, framework="numpy") as file:
         about = (file.metadata() or {}).get("about")
         if about is None:
             raise StorageError(f"{path}: a safetensors file, but not one of this suite; delete it and run again")
-        missing = set(needed) - set(file.keys())
-        if missing:
-            raise StorageError(f"{path}: holds no {', '.join(sorted(missing))}; delete it and run again")
+        _check_holds(path, needed, file.keys())
         return {name: file.get_tensor(name) for name in file.keys()}, json.loads(about)  # noqa: SIM118
 
 
@@ -143,7 +155,7 @@ def read_rows(path: Path, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any]
 
     One pass: the hash is that of the very bytes the rows come from, and beside them 8 MiB are in memory.
     """
-    with _reading(path, "npy"), path.open("rb") as handle:
+    with reading(path, "npy"), path.open("rb") as handle:
         np.lib.format.read_magic(handle)
         (count, *one), is_fortran, dtype = np.lib.format.read_array_header_1_0(handle)
         if is_fortran or dtype.hasobject:
@@ -171,7 +183,7 @@ def read_rows(path: Path, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any]
 
 def read_npy(path: Path, memory_map: bool = False) -> npt.NDArray[Any]:
     """Read an array file; never a pickle."""
-    with _reading(path, "npy"):
+    with reading(path, "npy"):
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
         if not isinstance(array, np.ndarray):
             array.close()
@@ -188,31 +200,51 @@ def write_frame(path: Path, frame: "pd.DataFrame") -> None:
             frame.to_parquet(temporary, index=False)
 
 
-def read_frame(path: Path) -> "pd.DataFrame":
-    """Read a parquet frame."""
+def read_frame(path: Path, *needed: str) -> "pd.DataFrame":
+    """Read a parquet frame.
+
+    Raises:
+        StorageError: no such file, not a whole parquet file, or one without a column of `needed`.
+    """
     import pandas as pd
 
-    with _reading(path, "parquet"):
-        return pd.read_parquet(path)
+    with reading(path, "parquet"), path.open("rb") as file:  # a name might be a folder's, which pandas would read
+        frame = pd.read_parquet(file)
+    _check_holds(path, needed, frame.columns)
+    return frame
 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    with _reading(path, "file"), path.open("rb") as handle:
+    with reading(path, "file"), path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def _check_holds(path: Path, needed: Iterable[str], found: Iterable[str]) -> None:
+    missing = sorted({*needed} - {*found})
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise StorageError(f"{path}: holds no {', '.join(missing[:3])}{more}; delete it and run again")
+
+
 @contextlib.contextmanager
-def _reading(path: Path, kind: str) -> Iterator[None]:
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Name `path` in whatever goes wrong while its bytes are made sense of: it is not a whole `kind` file.
+
+    Raises:
+        StorageError: instead of any other error.
+    """
     try:
         yield
+    except StorageError:
+        raise
     except FileNotFoundError:
         raise StorageError(f"{path}: no such file; the stage that writes it has not run") from None
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise StorageError(f"{path}: not a whole {kind} file ({reason}); delete it and run again") from None
+    except Exception as error:  # damaged bytes raise what they like: SyntaxError, tokenize.TokenError, KeyError ...
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise StorageError(f"{path}: not a whole {kind} file ({reason}); delete it and run again") from error
 
 
 def hashes(paths: Mapping[str, Path]) -> dict[str, str]:

@@ -8,8 +8,9 @@ Source files are checked against the SHA-256s pinned here: a changed source is a
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from rae_bench.datasets import celeba, cifar, embedded, idx, image_folder, svhn
 from rae_bench.datasets.prepared import DataError, ImageFiles, Images, Indices, Prepared
 from rae_bench.plain import parse, to_plain
 
-__all__ = ["DataError", "Prepared", "load_digits", "load_split", "prepare", "save"]
+__all__ = ["DataError", "Prepared", "load_digits", "load_manifest", "load_split", "prepare", "save"]
 
 TELL_EVERY = 30.0
 """Seconds between two lines of progress."""
@@ -105,6 +106,30 @@ def _decoded(files: ImageFiles, hashes: list[str], progress: Progress) -> Iterat
             log.info("%d of %d images, %.0f s left", done, of, (now - started) / done * (of - done))
 
 
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says of a prepared data set; `sha256` by file, `counts` by split."""
+
+    settings: dict[str, Any]
+    synthetic: bool
+    shape: tuple[int, ...]
+    counts: dict[str, int]
+    sha256: dict[str, str]
+    sources: tuple[dict[str, Any], ...]
+    note: str
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """The manifest of a prepared data set.
+
+    Raises:
+        StorageError, ConfigError: it is missing, or no manifest.
+    """
+    path = folder / "manifest.json"
+    manifest: Manifest = parse(Manifest, storage.read_json(path), str(path))
+    return manifest
+
+
 def load_split(folder: Path, split: specs.Split) -> Images:
     """The images of one split, uint8 (n, C, H, W).
 
@@ -123,8 +148,9 @@ def load_digits(folder: Path, split: specs.Split) -> Indices | None:
     Raises:
         StorageError, DataError: a file is missing or differs from the manifest.
     """
-    path = folder / "manifest.json"
-    spec: specs.DatasetSpec = parse(specs.DatasetSpec, storage.read_json(path)["settings"], f"{path}: settings")
+    spec: specs.DatasetSpec = parse(
+        specs.DatasetSpec, load_manifest(folder).settings, f"{folder / 'manifest.json'}: settings"
+    )
     if not spec.is_digits:
         return None
     _check_unaltered(folder, "labels")
@@ -146,5 +172,5 @@ def _check_unaltered(folder: Path, *names: str) -> None:
 
 
 def _check_hash(folder: Path, name: str, found: str) -> None:
-    if found != storage.read_json(folder / "manifest.json")["sha256"][name]:
+    if found != load_manifest(folder).sha256.get(name):
         raise DataError(f"{folder / name}.npy: differs from its manifest; delete {folder} and run again")

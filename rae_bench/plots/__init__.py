@@ -19,10 +19,11 @@ from rae_bench import specs, storage
 from rae_bench.plots.codes import code_views
 from rae_bench.plots.components import components
 from rae_bench.plots.distances import distances
-from rae_bench.plots.images import interpolation_strips, sample_sheet
+from rae_bench.plots.images import interpolation_strips, sample_sheet, sheet_keys
 from rae_bench.plots.protocols import protocols
 from rae_bench.plots.published import compared_cells, published_against_ours
 from rae_bench.plots.training import training_curves
+from rae_bench.results import PANEL_COLUMNS
 
 mpl.use("agg")
 
@@ -48,8 +49,8 @@ def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path)
         for dataset, data in spec.datasets.items():
             seed = spec.train_seeds[0]
             sheets = {
-                row.model: storage.read_arrays(root / dataset / row.model / f"seed{seed}" / "sheets.safetensors")[0]
-                for row in spec.rows.values()
+                model: storage.read_arrays(root / dataset / model / f"seed{seed}" / "sheets.safetensors", *keys)[0]
+                for model, keys in sheet_keys(spec).items()
             }
             synthetic = "SYNTHETIC images. " if data.is_synthetic else ""
             figures: list[tuple[str, str, Callable[[], Figure]]] = [
@@ -96,7 +97,7 @@ def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path)
                     )
                 )
             if "protocols" in spec.tables:
-                panel = storage.read_frame(root / "protocols.parquet")
+                panel = storage.read_frame(root / "protocols.parquet", *PANEL_COLUMNS)
                 figures.append(
                     (
                         "protocols",

@@ -18,7 +18,9 @@ def training_curves(spec: specs.SummarySpec, root: Path, dataset: str) -> Figure
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), layout="constrained")
     for model in models:
         for seed in spec.train_seeds:
-            history = storage.read_frame(root / dataset / model / f"seed{seed}" / "history.parquet")
+            path = root / dataset / model / f"seed{seed}" / "history.parquet"
+            sides = [f"{side}_{term}" for side in ("train", "validation") for term in terms]
+            history = storage.read_frame(path, "epoch", *sides)
             for axis, term in zip(axes, terms, strict=True):
                 if (history[f"train_{term}"] == 0).all():
                     continue

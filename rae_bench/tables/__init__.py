@@ -11,6 +11,7 @@ import pandas as pd
 
 from rae_bench import specs, storage
 from rae_bench.rendering import Table, latex, markdown
+from rae_bench.results import PANEL_COLUMNS
 from rae_bench.tables.claims import verdict_table
 from rae_bench.tables.densities import GRID, density_table
 from rae_bench.tables.likelihood import likelihood_table
@@ -69,7 +70,7 @@ def build(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path) -> list[Tabl
                 for dataset in spec.datasets:
                     made += [density_table(spec, frame, dataset, metric) for metric in GRID]
             case "protocols":
-                panel = storage.read_frame(root / "protocols.parquet")
+                panel = storage.read_frame(root / "protocols.parquet", *PANEL_COLUMNS)
                 made += [protocol_table(spec, panel, dataset) for dataset in spec.datasets]
             case "search":
                 made += [search_table(spec, frame, dataset) for dataset in spec.datasets]
