@@ -9,6 +9,7 @@ and is removed once the outputs exist.
 import logging
 import math
 import os
+import shutil
 import signal
 import threading
 import time
@@ -79,19 +80,26 @@ class Checkpoint:
         return self._asked.is_set() or time.time() >= self.stop_at
 
     def save(self, arrays: storage.Arrays, about: dict[str, Any]) -> None:
-        """Write the state.
+        """Write the state. One that cannot be written is a warning: a full disk may cost an interval, not the run.
 
         Raises:
-            StoppedError: the process was asked to end, or its time is up; the state is on the disk.
+            StoppedError: the process was asked to end, or its time is up; the state is on the disk, or the message says
+                why not.
         """
-        storage.write_arrays(self.path, arrays, {"fingerprint": self.fingerprint, **about})
+        about = {"fingerprint": self.fingerprint, "sha256": storage.arrays_sha256(arrays), **about}
+        said = f"state saved in {self.path}"
+        try:
+            storage.write_arrays(self.path, arrays, about)
+        except storage.StorageError as error:
+            said = f"state not saved: {error}"
+            log.warning("%s", said)
         self._last = time.monotonic()
         if not self._must_end():
             return
         why = "asked to end" if self._asked.is_set() else "the job's time limit is near"
         done = f"{self._updates} update{'s' * (self._updates > 1)} in this attempt"
         hint = "" if self._asked.is_set() else "; runtime of train sets the limit, retries the number of attempts"
-        raise StoppedError(f"{why}; {done}; state saved in {self.path}; the same command carries on{hint}")
+        raise StoppedError(f"{why}; {done}; {said}; the same command carries on{hint}")
 
     def load(self) -> tuple[storage.Arrays, dict[str, Any]] | None:
         """The state of this very run, or None: there is none, it is another run's, or not whole."""
@@ -102,13 +110,14 @@ class Checkpoint:
         except storage.StorageError as error:
             log.warning("%s; starting afresh", error)
             return None
-        if about.get("fingerprint") != self.fingerprint:
+        if not isinstance(about, dict) or about.get("fingerprint") != self.fingerprint:
             log.warning("%s: of other settings, data or versions; starting afresh", self.path)
+            return None
+        if about.get("sha256") != storage.arrays_sha256(arrays):
+            log.warning("%s: altered since it was written; starting afresh", self.path)
             return None
         return arrays, about
 
     def remove(self) -> None:
-        """Forget the state: the outputs exist."""
-        self.path.unlink(missing_ok=True)
-        if self.path.parent.exists() and not any(self.path.parent.iterdir()):
-            self.path.parent.rmdir()
+        """Forget the state, and what killed writers left of it: the outputs exist."""
+        shutil.rmtree(self.path.parent, ignore_errors=True)

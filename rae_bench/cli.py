@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
+    logging.raiseExceptions = False  # a line that a full disk does not take is lost, without a traceback
     try:
         options.run(options)
         sys.stdout.flush()

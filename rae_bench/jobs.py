@@ -100,10 +100,10 @@ def running(stage: str, settings: Any, reads: dict[str, Path], writes: dict[str,
         if waited and _is_finished(state_path, asked, writes):
             raise FinishedError(f"{first}: written by another process meanwhile, from the same settings and inputs")
         log.info("%s: started, rae_bench %s, writes %s", stage, __version__, first)
-        storage.write_json(state_path, state)
+        _write_state(state_path, state)
 
         def progress(done: int, of: int) -> None:
-            storage.write_json(state_path, {**state, "done": done, "of": of})
+            _write_state(state_path, {**state, "done": done, "of": of})
 
         try:
             yield progress
@@ -111,8 +111,7 @@ def running(stage: str, settings: Any, reads: dict[str, Path], writes: dict[str,
             raise  # its state is read as that of a running job whose process has ended: interrupted
         except BaseException as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            with contextlib.suppress(storage.StorageError):
-                storage.write_json(state_path, {**state, "status": "failed", "error": reason})
+            _write_state(state_path, {**state, "status": "failed", "error": reason})
             raise
         record = {
             "stage": stage,
@@ -123,8 +122,16 @@ def running(stage: str, settings: Any, reads: dict[str, Path], writes: dict[str,
         }
         storage.write_json(first.with_suffix(".record.json"), record)
         costs = _costs(started, before)
-        storage.write_json(state_path, {**state, "status": "done", "asked": asked, **costs})
+        _write_state(state_path, {**state, "status": "done", "asked": asked, **costs})
         log.info("%s: done in %.1f s", stage, costs["seconds"])
+
+
+def _write_state(path: Path, state: dict[str, Any]) -> None:
+    """Say what a job does; nobody's result depends on it, so a disk that is full stops nothing here."""
+    try:
+        storage.write_json(path, state)
+    except storage.StorageError as error:
+        log.warning("%s", error)
 
 
 @contextlib.contextmanager
@@ -141,23 +148,50 @@ def _only_writer(first: Path) -> Iterator[bool]:
 
 
 def _is_finished(state_path: Path, asked: str, writes: dict[str, Path]) -> bool:
-    if not all(path.exists() for path in (state_path, *writes.values())):
+    state = _said(state_path) if state_path.exists() else None
+    if state is None or not all(path.exists() for path in writes.values()):
         return False
-    state = storage.read_json(state_path)
     return bool(state["status"] == "done" and state.get("asked") == asked)
 
 
 def read_state(job: Job) -> dict[str, Any]:
-    """What is known of a job: its state file, with `status` done, running, failed, interrupted or waiting."""
+    """What is known of a job: its state file, with `status` done, running, failed, interrupted or waiting.
+
+    A state file that is missing, or none, says no more than whether the output is there.
+    """
     path = job.output.with_suffix(".job.json")
-    if not path.exists():
+    state = _said(path) if path.exists() else None
+    if state is None:
         return {"stage": job.stage, "status": "done" if job.output.exists() else "waiting"}
-    state: dict[str, Any] = storage.read_json(path)
     if state["status"] == "running" and holder(job.output.with_suffix(".lock")) is None:
         state["status"] = "interrupted"
     if state["status"] == "done" and not job.output.exists():
         state["status"] = "waiting"
     return state
+
+
+def _said(path: Path) -> dict[str, Any] | None:
+    """What a state file holds, or None if it is not one."""
+    try:
+        state = storage.read_json(path)
+    except storage.StorageError as error:
+        log.warning("%s", error)
+        return None
+    needed = {"status", "started", *(["error"] if isinstance(state, dict) and state.get("status") == "failed" else [])}
+    if not isinstance(state, dict) or needed - set(state) or not all(map(_is_of_type, state.items())):
+        log.warning("%s: not the state of a job", path)
+        return None
+    return state
+
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    **{"stage": str, "status": str, "error": str, "done": int, "of": int},
+    **dict.fromkeys(("started", "seconds", "cpu_seconds", "import_seconds", "peak_mib"), (int, float)),
+}
+
+
+def _is_of_type(item: tuple[str, Any]) -> bool:
+    return isinstance(item[1], _TYPES.get(item[0], object))
 
 
 def _clock() -> dict[str, float]:
@@ -223,12 +257,16 @@ def claim(results: Path) -> contextlib.ExitStack:
     """Hold the results folder for this driver until the returned stack is closed, or the process ends.
 
     Raises:
-        JobError: another driver is at work.
+        JobError: another driver is at work, or the folder cannot be written.
     """
     stack = contextlib.ExitStack()
-    results.mkdir(parents=True, exist_ok=True)
+    path = results / ".driver.lock"
     try:
-        stack.enter_context(locked(results / ".driver.lock", patience=0))
+        with storage.explained(path):
+            results.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(locked(path, patience=0))
     except HeldError as error:
         raise JobError(f"{results}/ is in use by another command, {error}; wait for it or end it") from None
+    except storage.StorageError as error:
+        raise JobError(str(error)) from None
     return stack

@@ -227,16 +227,26 @@ def _check_holds(path: Path, needed: Iterable[str], found: Iterable[str]) -> Non
         raise StorageError(f"{path}: holds no {', '.join(missing[:3])}{more}; delete it and run again")
 
 
+def arrays_sha256(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """SHA-256 of named arrays: their names, types, shapes and numbers, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name], order="C")
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
 @contextlib.contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
     """Name `path` in whatever goes wrong while its bytes are made sense of: it is not a whole `kind` file.
 
     Raises:
-        StorageError: instead of any other error.
+        StorageError: instead of any other error but a full memory.
     """
     try:
         yield
-    except StorageError:
+    except (StorageError, MemoryError):
         raise
     except FileNotFoundError:
         raise StorageError(f"{path}: no such file; the stage that writes it has not run") from None

@@ -111,11 +111,19 @@ def test_a_job_waits_until_its_output_exists(job):
     assert read_state(job)["status"] == "done"
 
 
-def test_a_state_that_cannot_be_read_is_an_error_that_names_it(job):
+@pytest.mark.parametrize(
+    "content",
+    ["{", "", "[]", "3", "{}", '{"status": "done", "started": "now"}', '{"status": "failed", "started": 1}', "\0", "é"],
+)
+def test_a_state_that_is_damaged_is_named_and_stops_nothing(job, content, caplog):
+    """It is only status: the output says whether the job is done."""
     _run(job)
-    job.output.with_suffix(".job.json").write_text("{")
-    with pytest.raises(StorageError, match=r"model\.job\.json"):
-        read_state(job)
+    job.output.with_suffix(".job.json").write_bytes(content.encode("latin-1"))
+    assert read_state(job) == {"stage": "train", "status": "done"}
+    (message,) = caplog.messages[-1:]
+    assert "model.job.json: not " in message
+    _run(job)
+    assert read_state(job)["status"] == "done"
 
 
 def test_a_second_writer_is_refused_while_the_first_lives_and_starts_when_it_was_killed(job, monkeypatch):
