@@ -3,6 +3,7 @@
 #   snakemake --cores 8                          the default study, digits
 #   snakemake --cores 8 --config study=embedded  another one: any file in workflow/config/studies/
 
+import logging
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ from rae_bench.jobs import DRIVER, JobError, claim
 from rae_bench.plain import ConfigError, to_json
 
 min_version("9.0")
+logging.raiseExceptions = False  # a full disk loses lines of Snakemake's log, without a traceback for each
 
 if set(config) - {"study"}:
     sys.exit(

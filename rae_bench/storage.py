@@ -8,13 +8,14 @@ Whoever writes a file does so alone (`jobs.running` holds the run's lock): what 
 import contextlib
 import glob
 import hashlib
+import io
 import json
 import math
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -262,7 +263,8 @@ def hashes(paths: Mapping[str, Path]) -> dict[str, str]:
     return {name: sha256(path) for name, path in sorted(paths.items())}
 
 
-def render(path: Path, draw: Callable[[Path], None]) -> None:
-    """Let `draw` (a plotting library) write to a temporary name, then rename it to `path`."""
-    with _writing(path) as temporary:
-        draw(temporary)
+def render(path: Path, draw: Callable[[IO[bytes]], None]) -> None:
+    """Write what `draw` (a plotting library) gives; matplotlib, writing itself, stumbles over a full disk."""
+    drawn = io.BytesIO()
+    draw(drawn)
+    write_bytes(path, drawn.getvalue())

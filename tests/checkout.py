@@ -62,6 +62,16 @@ def differing(results, others):
     ]
 
 
+def fill(disk, leave=0):
+    """Fill a disk but for so many bytes (a multiple of 4,096); the file to be removed to make space again."""
+    path = disk / "fill"
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    os.truncate(path, path.stat().st_size - leave)
+    return path
+
+
 def our_lines(text):
     """What the suite itself says in a command's output."""
     return [line for line in text.splitlines() if line.startswith("rae_bench")]

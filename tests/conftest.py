@@ -58,12 +58,28 @@ def smoke_spec():
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def mount_disk():
+    """Mount a disk of a size, as `mount` spells it, on a folder."""
+    mounted = []
+
+    def mount(folder, size):
+        folder.mkdir(exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+        if (
+            os.geteuid() != 0
+            or shutil.which("mount") is None
+            or subprocess.run(command, capture_output=True).returncode
+        ):
+            pytest.skip("mounting a small disk is not allowed here")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in reversed(mounted):
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def small_disk(mount_disk, tmp_path):
     """A disk of 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]
-    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small disk is not allowed here")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+    return mount_disk(tmp_path / "disk", "64k")

@@ -240,17 +240,6 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_the_suite(tmp_path):
         pass
 
 
-def test_a_full_disk_is_an_error_of_the_suite(small_disk):
-    with contextlib.suppress(OSError), (small_disk / "fill").open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    with (
-        pytest.raises((JobError, StorageError), match=str(small_disk)),
-        jobs.running("train", {}, {}, {"model": small_disk / "model.safetensors"}),
-    ):
-        pass
-
-
 @pytest.mark.parametrize("name", ["smoke", "digits", "embedded"])
 def test_the_jobs_of_a_study_are_those_of_the_workflow(fresh, name):
     planned = fresh.plan(name)
