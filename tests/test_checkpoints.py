@@ -173,20 +173,54 @@ def test_a_state_of_other_settings_is_not_used(tmp_path, caplog):
     assert "of other settings, data or versions; starting afresh" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "spoil", [lambda data: data[: len(data) // 2], lambda data: data[:0], lambda data: b"x" + data]
-)
-def test_a_state_that_is_not_whole_is_not_used(tmp_path, caplog, spoil):
+def _folder(path):
+    path.unlink()
+    path.mkdir()
+    (path / "x").write_text("")
+
+
+def _link(path):
+    path.unlink()
+    path.symlink_to(path.with_name("nothing"))
+
+
+def _altered(path):
+    """Other numbers, which no format tells apart."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+
+
+SPOIL = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "empty": lambda path: path.write_bytes(b""),
+    "not safetensors": lambda path: path.write_bytes(b"x" + path.read_bytes()),
+    "of other contents": lambda path: storage.write_arrays(path, {"x": np.zeros(2)}, {"fingerprint": "one"}),
+    "saying a list": lambda path: storage.write_arrays(path, {"x": np.zeros(2)}, []),
+    "altered": _altered,
+    "a folder": _folder,
+    "a link to nothing": _link,
+}
+
+
+@pytest.mark.parametrize("spoil", SPOIL)
+def test_a_spoilt_state_stops_nothing_and_changes_nothing(tmp_path, monkeypatch, spoil):
+    """It only saves time. It is not used, not even where it would be written again, and gone in the end."""
+    objective = load_study("digits").training("digits", "rae_l2").objective
+    with pytest.raises(StoppedError):
+        run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 3))
     made = checkpoint(tmp_path)
-    made.save({"x": np.zeros(2)}, {"epoch": 3})
-    made.path.write_bytes(spoil(made.path.read_bytes()))
+    SPOIL[spoil](made.path)
     assert made.load() is None
-    assert "starting afresh" in caplog.text
+    monkeypatch.setenv("RAE_BENCH_CHECKPOINT_SECONDS", "0")
+    assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(run(objective))
+    made.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_state_that_is_removed_leaves_no_folder(tmp_path):
     made = checkpoint(tmp_path)
     made.save({"x": np.zeros(2)}, {})
+    made.path.with_name(f".{made.path.name}.1.tmp").write_bytes(b"a killed process left this")
     made.remove()
     made.remove()
     assert list(tmp_path.iterdir()) == []

@@ -177,6 +177,21 @@ def test_a_writer_that_fails_halfway_leaves_the_old_file_and_no_temporary(tmp_pa
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"x.png": b"old"}
 
 
+@pytest.mark.parametrize("name", WRITE)
+def test_what_killed_writers_left_of_a_file_goes_with_its_next_writing(tmp_path, name):
+    left, other = tmp_path / f".{name}.1.tmp", tmp_path / f".other.{name}.1.tmp"
+    left.write_bytes(b"half")
+    other.write_bytes(b"half")
+    WRITE[name](tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, other.name])
+
+
+def test_a_name_that_is_a_pattern_is_a_name(tmp_path):
+    (tmp_path / ".x.1.tmp").write_bytes(b"half")
+    storage.write_text(tmp_path / "[xy]", "")
+    assert (tmp_path / ".x.1.tmp").exists()
+
+
 def test_json_without_a_spelling_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         storage.write_json(tmp_path / "x.json", {"value": float("nan")})

@@ -2,13 +2,15 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 import time
 from collections import Counter
 
 import numpy as np
 import pytest
 import yaml
-from checkout import Checkout, differing, our_lines, put, refusal, unshared
+from checkout import ROOT, Checkout, differing, environment, our_lines, put, refusal, unshared
 
 from rae_bench import storage
 from rae_bench.config import load_study
@@ -333,6 +335,16 @@ def test_one_core_and_two_give_the_same_bytes(tmp_path, smoke):
     ended = checkout.snakemake(cores=1)
     assert ended.returncode == 0, ended.stderr
     assert differing(checkout.results, smoke.results) == []
+
+
+@pytest.mark.slow
+def test_six_kills_at_random_times_change_nothing(smoke):
+    """scripts/kill_study.py makes fifty."""
+    script = [sys.executable, ROOT / "scripts/kill_study.py", "--kills=6", "--seed=1", f"--undisturbed={smoke.path}"]
+    ended = subprocess.run(script, env=environment(ROOT), capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "6 kills (" in ended.stdout
+    assert ended.stdout.endswith("verdict: the same bytes\n")
 
 
 # --- a protocol -------------------------------------------------------------------------------------------
