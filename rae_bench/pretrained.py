@@ -34,6 +34,8 @@ DINO_FILE = "dinov2_vitl14_pretrain.pth"
 
 INCEPTION_VARIABLE = "RAE_BENCH_INCEPTION_WEIGHTS"
 DOWNLOAD_VARIABLE = "RAE_BENCH_DOWNLOAD"
+TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+"""torch's own."""
 UNVERIFIED_VARIABLE = "RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS"
 
 
@@ -81,7 +83,7 @@ def inception() -> Weights:
     if not is_verified and not _is_set(UNVERIFIED_VARIABLE):
         remedy = f"replace it, or allow it, under another name than FID, with {UNVERIFIED_VARIABLE}=1"
         raise FeatureError(_other_hash(path, found, INCEPTION_SHA256, remedy))
-    return Weights(_tensors(data, path), found, is_verified)
+    return Weights(tensors(data, path), found, is_verified)
 
 
 def dino_file() -> Path:
@@ -124,6 +126,20 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+@contextlib.contextmanager
+def never_code() -> Iterator[None]:
+    """Within this, torch reads tensors and no code from files, whatever a library asks of it."""
+    before = os.environ.get(TENSORS_ONLY)
+    os.environ[TENSORS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[TENSORS_ONLY]
+        else:
+            os.environ[TENSORS_ONLY] = before
+
+
 def _hub() -> Path:
     return Path(torch.hub.get_dir())
 
@@ -155,7 +171,12 @@ def _download(url: str, path: Path, sha256: str) -> None:
         raise FeatureError(f"{url}: cannot be fetched: {error}; set {INCEPTION_VARIABLE}=FILE") from None
 
 
-def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+def tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors by name that `data`, the bytes of `path`, hold; whatever else they hold is not executed.
+
+    Raises:
+        FeatureError: they hold anything but tensors.
+    """
     refusal = FeatureError(f"{path}: not a state dict of tensors alone; it is not loaded, for it may hold code")
     try:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import os
+import pickle
 import random
 import re
 import shlex
@@ -17,9 +18,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from checkout import environment
+import torch
+from checkout import Bomb, environment
 from safetensors.numpy import load, save
 
 ROOT, RUN = "smoke", "smoke/digits_mini/vae/seed0"
@@ -87,7 +90,17 @@ def _misshapen(chance, path, content):
     return save(load(content), metadata={"about": shape}) if path.suffix == ".safetensors" else None
 
 
-CONTENTS = [_truncated, _emptied, _flipped, _of_another_format, _foreign, _misshapen]
+def _pickled(chance, path, _):
+    """What runs when it is unpickled, in each of the forms that some loader unpickles."""
+    bomb, form = Bomb(path.with_name("executed")), io.BytesIO()
+    if path.suffix == ".npy":
+        np.save(form, np.array([bomb], dtype=object), allow_pickle=True)
+    elif chance.random() < 0.5:
+        torch.save({"x": bomb}, form)
+    return form.getvalue() or pickle.dumps(bomb)
+
+
+CONTENTS = [_truncated, _emptied, _flipped, _of_another_format, _foreign, _misshapen, _pickled]
 PLACES = ["a folder", "a link to nothing", "unreadable"]
 PAIRS = [
     (file, damage)
@@ -214,6 +227,7 @@ def _is_refused(results, file, damage):
     assert last.startswith(f"rae_bench {READER[file]}: ")
     assert str(path.relative_to(results.folder)) in last
     assert len(last) < 600
+    assert not list(results.folder.rglob("executed"))
     return True
 
 

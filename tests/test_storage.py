@@ -1,11 +1,15 @@
 """Result files: read with checks, written whole, the same bytes for the same data, and never code."""
 
 import hashlib
+import json
 import pickle
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from checkout import Bomb
 
 from rae_bench import storage
 from rae_bench.storage import StorageError
@@ -38,16 +42,6 @@ DAMAGE = {
 }
 UNDETECTED = {("x.npy", "altered end"), ("x.safetensors", "altered end"), ("x.parquet", "altered header")}
 """Altered numbers look like numbers: the SHA-256s of manifests and records tell them apart, not the format."""
-
-
-class Bomb:
-    """Unpickled, it writes the file it is told to."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (str(self.path), "w"))
 
 
 @pytest.mark.parametrize(
@@ -107,6 +101,41 @@ def test_an_array_of_objects_is_refused_and_not_executed(tmp_path):
     np.save(tmp_path / "x.npy", np.array([Bomb(tmp_path / "executed")], dtype=object), allow_pickle=True)
     with pytest.raises(StorageError, match=r"x\.npy"):
         storage.read_npy(tmp_path / "x.npy")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_an_array_of_objects_among_others_is_refused_and_not_executed(tmp_path):
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.savez(file, a=np.array([Bomb(tmp_path / "executed")], dtype=object))
+    with pytest.raises(StorageError, match=r"x\.npy"):
+        storage.read_npy(tmp_path / "x.npy", memory_map=True)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_what_metadata_say_of_safetensors_is_not_executed(tmp_path):
+    from safetensors.numpy import save_file
+
+    bomb = pickle.dumps(Bomb(tmp_path / "executed"), protocol=0).decode()
+    save_file({"a": ARRAY}, tmp_path / "x.safetensors", metadata={"about": bomb})
+    with pytest.raises(StorageError, match=r"x\.safetensors"):
+        storage.read_arrays(tmp_path / "x.safetensors")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("place", ["a type", "pandas' notes", "a cell"])
+def test_what_parquet_carries_beside_numbers_is_not_executed(tmp_path, place):
+    """A type of the writer's own (which pyarrow once unpickled), what pandas notes of columns, pickles as cells."""
+    bomb = pickle.dumps(Bomb(tmp_path / "executed"))
+    field = {b"ARROW:extension:name": b"arrow.py_extension_type", b"ARROW:extension:metadata": bomb}
+    notes = {"index_columns": [], "columns": [{"name": "a", "field_name": "a", "numpy_type": "object", "metadata": {}}]}
+    notes["columns"][0]["pandas_type"] = bomb.decode("latin-1")
+    table = {
+        "a type": lambda: pa.table([[1.0]], pa.schema([pa.field("a", pa.float64(), metadata=field)])),
+        "pandas' notes": lambda: pa.table({"a": [1.0]}).replace_schema_metadata({"pandas": json.dumps(notes)}),
+        "a cell": lambda: pa.table({"a": [bomb]}),
+    }[place]()
+    pq.write_table(table, tmp_path / "x.parquet")
+    assert len(storage.read_frame(tmp_path / "x.parquet", "a")) == 1
     assert not (tmp_path / "executed").exists()
 
 
