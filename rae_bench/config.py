@@ -8,10 +8,10 @@ names entries. `load_study` is the only reader of YAML; what is impossible fails
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Literal, assert_never, get_args
 
 from rae_bench import devices, published, specs
-from rae_bench.plain import ConfigError, Plain, parse, to_plain, unknown
+from rae_bench.plain import ConfigError, Plain, of_kind, parse, to_plain, unknown
 from rae_bench.protocols import ANY, ProtocolEntry, Setting, apply, merge, parse_settings
 from rae_bench.yaml_files import read_yaml
 
@@ -596,9 +596,11 @@ def _fit(
 def _objective(entry: Plain, weights: dict[str, float], where: str, weights_where: str) -> specs.Objective:
     """Join the terms of `entry` and their weights; both or neither must name a term."""
     parts = {key: dict(value) for key, value in entry.items()}
-    for term in ("latent", "regulariser"):
+    for term, union in (("latent", specs.Latent), ("regulariser", specs.Regulariser)):
         if "weight" in parts.get(term, {}):
             raise ConfigError(f"{where}.{term}.weight: weights stand in weights.yaml, per data set")
+        if term in parts:
+            of_kind(get_args(union), parts[term].get("kind"), f"{where}.{term}")
         weighted = parts.get(term, {}).get("kind") not in ("none", "spectral_norm", None)
         if weighted and term not in weights:
             raise ConfigError(f"{weights_where}: missing the weight of its term {term!r}")

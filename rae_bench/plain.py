@@ -116,12 +116,20 @@ def _parse_dataclass(kind: type, data: Plain, where: str) -> Any:
         raise ConfigError(f"{where}.{error}") from None
 
 
-def _parse_union(kinds: tuple[Any, ...], data: Plain, where: str) -> Any:
+def of_kind(kinds: tuple[Any, ...], name: Plain, where: str) -> Any:
+    """That dataclass of `kinds` whose `kind` field is `name`.
+
+    Raises:
+        ConfigError: there is none.
+    """
     by_name = {get_args(get_type_hints(kind)["kind"])[0]: kind for kind in kinds}
-    name = _mapping(data, where).get("kind")
     if not isinstance(name, str) or name not in by_name:
         raise ConfigError(f"{where}.kind: {shown(name)} is not one of {sorted(by_name)}")
-    return _parse_dataclass(by_name[name], data, where)
+    return by_name[name]
+
+
+def _parse_union(kinds: tuple[Any, ...], data: Plain, where: str) -> Any:
+    return _parse_dataclass(of_kind(kinds, _mapping(data, where).get("kind"), where), data, where)
 
 
 def unknown(where: str, noun: str, name: str, known: Sequence[str]) -> str:
