@@ -177,7 +177,7 @@ def test_in_a_cluster_job_a_writer_waits_as_long_as_the_job_may_run(job, monkeyp
 
 def test_a_job_on_another_node_runs_while_it_gives_signs_of_life(job):
     job.output.parent.mkdir(parents=True)
-    job.output.with_suffix(".job.json").write_text(json.dumps({"stage": "train", "status": "running"}))
+    job.output.with_suffix(".job.json").write_text(json.dumps({"stage": "train", "status": "running", "started": 0}))
     for age, expected in ((0, "running"), (2 * locks.STALE, "interrupted")):
         sign = {"host": "elsewhere", "pid": 1, "since": 0.0, "beat": time.time() - age}
         job.output.with_suffix(".lock").write_text(json.dumps(sign))
