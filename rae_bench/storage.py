@@ -254,7 +254,8 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # damaged bytes raise what they like: SyntaxError, tokenize.TokenError, KeyError ...
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        reason = " ".join(said.split())[:200]
         raise StorageError(f"{path}: not a whole {kind} file ({reason}); delete it and run again") from error
 
 
