@@ -6,12 +6,13 @@ names entries. `load_study` is the only reader of YAML; what is impossible fails
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, assert_never, get_args
 
 from rae_bench import devices, published, specs
-from rae_bench.plain import ConfigError, Plain, of_kind, parse, to_plain, unknown
+from rae_bench.plain import ConfigError, Plain, fingerprint, of_kind, parse, to_plain, unknown
 from rae_bench.protocols import ANY, ProtocolEntry, Setting, apply, merge, parse_settings
 from rae_bench.yaml_files import read_yaml
 
@@ -253,6 +254,12 @@ class Study:
             has_factors=self.datasets[dataset].data.is_synthetic,
             extractor=self.datasets[dataset].extractor,
             pca_components=self.budgets[dataset].latent_dim,
+            made_by={
+                "manifest": fingerprint(self.preparation(dataset)),
+                "reference": fingerprint(self.reference(dataset)),
+                "other": fingerprint(self.floor_reference(dataset)),
+                "training": fingerprint(self.training_reference(dataset)),
+            },
             compute=self.on_cpu,
         )
 
@@ -284,18 +291,36 @@ class Study:
             ),
             importance_samples=self.file.importance_samples,
             has_factors=self.datasets[dataset].data.is_synthetic,
+            made_by={
+                "manifest": fingerprint(self.preparation(dataset)),
+                "reference": fingerprint(self.reference(dataset)),
+                "prd_reference": fingerprint(self.prd_reference(dataset)),
+                "training": fingerprint(self.training_reference(dataset)),
+                "floor": fingerprint(self.floor(dataset)),
+                **self._made_model(dataset, model, self.densities_of(model)),
+            },
             compute=self.compute,
         )
 
+    def _made_model(self, dataset: str, model: str, densities: Sequence[str]) -> dict[str, str]:
+        fits = {f"densities/{name}": fingerprint(self.fits[dataset, model, name]) for name in densities}
+        return {"model": fingerprint(self.trainings[dataset, model]), **fits}
+
     def protocol_panel(self, dataset: str, model: str) -> specs.ProtocolSpec:
         """What `protocols` reads."""
+        references = self.protocol_references(dataset)
+        shown = self.shown_densities(model)
         return specs.ProtocolSpec(
             version=specs.PROTOCOL_VERSION,
             training=self.trainings[dataset, model],
             protocols=self.protocols[dataset],
-            references={name: spec.name for name, spec in self.protocol_references(dataset).items()},
-            densities=self.shown_densities(model),
+            references={name: spec.name for name, spec in references.items()},
+            densities=shown,
             sample_seeds=self.file.sample_seeds,
+            made_by={
+                **{f"references/{name}": fingerprint(spec) for name, spec in references.items()},
+                **self._made_model(dataset, model, shown),
+            },
             compute=self.compute,
         )
 
@@ -334,6 +359,15 @@ class Study:
             protocols=self.protocols,
             protocol=self.protocol,
             notes=self.notes,
+            evaluations={
+                name: {model: fingerprint(self.evaluation(name, model)) for model in self.models}
+                for name in self.datasets
+            },
+            panels={
+                name: {model: fingerprint(self.protocol_panel(name, model)) for model in self.models}
+                for name in self.datasets
+                if self.protocols[name]
+            },
         )
 
 

@@ -13,9 +13,8 @@ import pandas as pd
 
 from rae_bench.config import Study
 from rae_bench.demands import TYPICAL_ITERATIONS, Demand, about, demand
-from rae_bench.jobs import read_state, study_jobs
+from rae_bench.jobs import STAGES, read_state, study_jobs
 from rae_bench.rehearsal import count
-from rae_bench.status import STAGES
 from rae_bench.work import Pass, Work
 
 Seconds = Callable[[Work], float]

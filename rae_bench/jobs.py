@@ -3,7 +3,7 @@
 A stage process locks `<first output>.lock` (`rae_bench.locks`), so that a run has one writer, whatever started a
 second. It watches the Snakemake that started it and ends when that ends, so a killed driver leaves no orphans; in a
 cluster job that is the job's own Snakemake, on the same node. What it is doing and what it cost stands in
-`<first output>.job.json`, what it read and wrote in `<first output>.record.json`.
+`<first output>.job.json`, what it read and wrote in `<first output>.record.json` (`rae_bench.records`).
 """
 
 import contextlib
@@ -15,17 +15,18 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rae_bench import __version__, devices, storage
+from rae_bench import __version__, devices, records, specs, storage
 from rae_bench.checkpoints import STOPPED, FinishedError, StoppedError
 from rae_bench.cluster import stop_at
 from rae_bench.config import Study
 from rae_bench.locks import HeldError, holder, locked
-from rae_bench.plain import fingerprint
+from rae_bench.plain import fingerprint, to_plain
+from rae_bench.records import Run
 
 DRIVER = "RAE_BENCH_DRIVER"
 """Environment variable: process id of the Snakemake that started a stage, on this machine (in a cluster job: the job's
@@ -35,6 +36,12 @@ GRACE = 10.0
 LOCK_WAIT = 20.0
 """Seconds to wait for another writer: an orphan of a killed driver ends within one. In a cluster job, as long as that
 may run: a driver that was killed and started again submits a second job beside the first, which goes on."""
+
+STAGES = (
+    *("prepare", "reference", "floor", "train", "fit", "evaluate", "protocols"),
+    *("collect", "tables", "figures", "report"),
+)
+NOTHING: Mapping[str, str] = {}
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -46,46 +53,66 @@ class JobError(RuntimeError):
 
 @dataclass(frozen=True)
 class Job:
-    """One process of a study: its stage, what tells it from its siblings, and its first output."""
+    """One process of a study: its stage, what tells it from its siblings, its first output, its settings, its run."""
 
     stage: str
     name: str
     output: Path
+    settings: Any = None
+    run: Run = field(default_factory=dict)
 
 
 def study_jobs(study: Study, results: Path) -> list[Job]:
     """Every job of `study`, in the order of its stages; the same as Snakemake's."""
     root = results / study.name
-    jobs = [Job("prepare", name, results / "datasets" / name / "manifest.json") for name in study.datasets]
-    jobs += [
-        Job("reference", f"{name}/{reference}", results / "references" / name / f"{reference}.safetensors")
-        for name in study.datasets
-        for reference in study.references(name)
-    ]
-    jobs += [Job("floor", name, root / name / "floor.json") for name in study.datasets]
-    runs = [(d, m, s) for d in study.datasets for m in study.models for s in study.train_seeds]
-    folder = {(d, m, s): root / d / m / f"seed{s}" for d, m, s in runs}
-    jobs += [Job("train", f"{d}/{m}/seed{s}", folder[d, m, s] / "model.safetensors") for d, m, s in runs]
-    jobs += [
-        Job("fit", f"{d}/{m}/seed{s}/{p}", folder[d, m, s] / "densities" / f"{p}.safetensors")
-        for d, m, s in runs
-        for p in study.densities_of(m)
-    ]
-    jobs += [Job("evaluate", f"{d}/{m}/seed{s}", folder[d, m, s] / "metrics.parquet") for d, m, s in runs]
-    if study.file.protocols:
-        jobs += [Job("protocols", f"{d}/{m}/seed{s}", folder[d, m, s] / "protocols.parquet") for d, m, s in runs]
+    jobs = []
+    for d in study.datasets:
+        run: Run = {"dataset": d}
+        jobs.append(Job("prepare", d, results / "datasets" / d / "manifest.json", study.preparation(d), run))
+        for name, spec in study.references(d).items():
+            file = results / "references" / d / f"{name}.safetensors"
+            jobs.append(Job("reference", f"{d}/{name}", file, spec, run))
+        jobs.append(Job("floor", d, root / d / "floor.json", study.floor(d), run))
+    for d, m, s in [(d, m, s) for d in study.datasets for m in study.models for s in study.train_seeds]:
+        name, folder, run = f"{d}/{m}/seed{s}", root / d / m / f"seed{s}", {"dataset": d, "seed": s}
+        jobs.append(Job("train", name, folder / "model.safetensors", study.training(d, m), run))
+        for p in study.densities_of(m):
+            density = folder / "densities" / f"{p}.safetensors"
+            jobs.append(Job("fit", f"{name}/{p}", density, study.fit(d, m, p), run))
+        run = {**run, "model": m}
+        scored = {**run, "study": study.name}
+        jobs.append(Job("evaluate", name, folder / "metrics.parquet", study.evaluation(d, m), scored))
+        if study.file.protocols:
+            jobs.append(Job("protocols", name, folder / "protocols.parquet", study.protocol_panel(d, m), run))
+    summary = summary_settings(study.summary())
     summaries = {"collect": "metrics.parquet", "tables": "tables/index.json", "figures": "figures/index.json"}
-    jobs += [Job(stage, study.name, root / file) for stage, file in summaries.items()]
-    return [*jobs, Job("report", study.name, root / "report.html")]
+    for stage, file_name in {**summaries, "report": "report.html"}.items():
+        jobs.append(Job(stage, study.name, root / file_name, summary))
+    return sorted(jobs, key=lambda job: STAGES.index(job.stage))
+
+
+def summary_settings(spec: specs.SummarySpec) -> dict[str, str]:
+    """What stands for the settings of a whole study in records."""
+    return {"fingerprint": fingerprint(spec)}
 
 
 @contextlib.contextmanager
-def running(stage: str, settings: Any, reads: dict[str, Path], writes: dict[str, Path]) -> Iterator[Progress]:
-    """Run the body of a stage: locked, watched, timed and recorded. Yields a function to report progress with.
+def running(
+    stage: str,
+    settings: Any,
+    reads: Mapping[str, Path],
+    writes: dict[str, Path],
+    run: Run | None = None,
+    made_by: Mapping[str, str] = NOTHING,
+) -> Iterator[Progress]:
+    """Run the body of a stage: locked, watched, timed, its inputs checked. Yields a function to report progress with.
+
+    `run` and `made_by`: see `records.check`. The first of `writes` names lock, state and record; the body may add more.
 
     Raises:
         JobError: another process is writing the same outputs.
         FinishedError: another process has just written them.
+        StorageError, RecordError: a file to be read is missing, damaged, or not one that belongs here.
     """
     first = next(iter(writes.values()))
     with storage.explained(first):
@@ -96,7 +123,8 @@ def running(stage: str, settings: Any, reads: dict[str, Path], writes: dict[str,
     state: dict[str, Any] = {"stage": stage, "status": "running", "pid": os.getpid(), "started": started}
     _watch_driver()
     with _only_writer(first) as waited:
-        asked = fingerprint([stage, settings, __version__, storage.hashes(reads)])
+        hashes = storage.hashes(reads)
+        asked = fingerprint([stage, settings, __version__, hashes])
         if waited and _is_finished(state_path, asked, writes):
             raise FinishedError(f"{first}: written by another process meanwhile, from the same settings and inputs")
         log.info("%s: started, rae_bench %s, writes %s", stage, __version__, first)
@@ -106,6 +134,7 @@ def running(stage: str, settings: Any, reads: dict[str, Path], writes: dict[str,
             _write_state(state_path, {**state, "done": done, "of": of})
 
         try:
+            run = records.check(reads, hashes, made_by, run)
             yield progress
         except StoppedError:
             raise  # its state is read as that of a running job whose process has ended: interrupted
@@ -113,14 +142,8 @@ def running(stage: str, settings: Any, reads: dict[str, Path], writes: dict[str,
             reason = " ".join(str(error).split()) or type(error).__name__
             _write_state(state_path, {**state, "status": "failed", "error": reason})
             raise
-        record = {
-            "stage": stage,
-            "settings": settings,
-            "package": __version__,
-            "read": storage.hashes(reads),
-            "wrote": storage.hashes(writes),
-        }
-        storage.write_json(first.with_suffix(".record.json"), record)
+        read = {path: hashes[name] for name, path in reads.items()}
+        records.write(stage, to_plain(settings), run, read, writes.values())
         costs = _costs(started, before)
         _write_state(state_path, {**state, "status": "done", "asked": asked, **costs})
         log.info("%s: done in %.1f s", stage, costs["seconds"])

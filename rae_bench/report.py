@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 
-from rae_bench import __version__, specs, storage
+from rae_bench import __version__, records, specs, storage
 from rae_bench.config import load_study
 from rae_bench.datasets import load_manifest
 from rae_bench.plain import fingerprint, to_plain
@@ -18,8 +18,16 @@ from rae_bench.status import cost_frame
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "numpy", "scikit-learn", "pandas", "snakemake")
 
 
-def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, path: Path) -> None:
-    """Write the report of the study whose results stand in `root`."""
+def inputs(spec: specs.SummarySpec, root: Path) -> list[Path]:
+    """What the report of the study in `root` shows beside the metrics."""
+    indices = [root / kind / "index.json" for kind in ("tables", "figures")]
+    drawn = records.find(indices[1])
+    figures = [indices[1].with_name(name) for name in drawn[1].wrote if name.endswith(".png")] if drawn else []
+    return [*indices, *figures, *(root.parent / "datasets" / name / "manifest.json" for name in spec.datasets)]
+
+
+def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, path: Path) -> list[Path]:
+    """Write the report of the study whose results stand in `root`; there are no files beside it."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -42,6 +50,7 @@ def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, path: Path) 
         machine=f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
     )
     storage.write_text(path, html)
+    return []
 
 
 def _inline(path: Path) -> str:

@@ -1,12 +1,13 @@
 """Metric files to one tidy frame: one value per row, with everything needed to interpret it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
 from rae_bench import __version__
-from rae_bench.specs import IMAGES_PER_FEATURE
+from rae_bench.specs import IMAGES_PER_FEATURE, SummarySpec
 
 KEYS = ["study", "dataset", "model", "train_seed", "image_set", "density", "sample_seed", "metric"]
 """What tells one row from another."""
@@ -156,6 +157,55 @@ def collect_panels(frames: list[pd.DataFrame]) -> pd.DataFrame:
     if len(protocols) > 1:
         raise ResultError(f"runs were scored by different protocols: {sorted(protocols)}; run them again")
     return frame.sort_values(keys, ignore_index=True)
+
+
+def check_runs(spec: SummarySpec, metrics: Mapping[str, pd.DataFrame], panels: Mapping[str, pd.DataFrame]) -> None:
+    """See that metrics and panels of protocols, by the names of their files, are those of the study's runs.
+
+    Raises:
+        ResultError: a file that is no run of the study, or was scored with other settings; a run that is missing or
+            stands twice.
+    """
+    for name, frame in metrics.items():
+        studies = sorted(map(str, frame["study"].unique())) if "study" in frame else []
+        if studies != [spec.study]:
+            raise ResultError(f"{name}: of the study {', '.join(studies) or '?'}, not {spec.study!r}")
+    _check_runs(spec, metrics, spec.evaluations, "evaluate_fingerprint")
+    _check_runs(spec, panels, spec.panels, "protocol_fingerprint")
+
+
+def _check_runs(
+    spec: SummarySpec, frames: Mapping[str, pd.DataFrame], expected: Mapping[str, Mapping[str, str]], column: str
+) -> None:
+    runs = {
+        (dataset, model, seed): made_with
+        for dataset, models in expected.items()
+        for model, made_with in models.items()
+        for seed in spec.train_seeds
+    }
+    names: dict[tuple[str, str, int], str] = {}
+    for name, frame in frames.items():
+        needed = ["dataset", "model", "train_seed", column]
+        missing = [key for key in needed if key not in frame]
+        if missing:
+            raise ResultError(f"{name}: holds no column {missing[0]!r}; delete it and run again")
+        found = frame[needed].drop_duplicates()
+        if len(found) != 1:
+            raise ResultError(f"{name}: holds {len(found)} runs or settings, expected one; delete it and run again")
+        dataset, model, seed, made_with = found.iloc[0]
+        run, label = (str(dataset), str(model), int(seed)), f"{dataset}/{model}, seed {seed}"
+        if run not in runs:
+            raise ResultError(f"{name}: of {label}, which is no run of the study {spec.study!r}")
+        if made_with != runs[run]:
+            raise ResultError(
+                f"{name}: scored with other settings ({column} {made_with}) than the study's ({runs[run]});"
+                " delete it and run again"
+            )
+        if run in names:
+            raise ResultError(f"{name}: of {label}, as {names[run]} is; each run once")
+        names[run] = name
+    for dataset, model, seed in sorted(runs.keys() - names.keys()):
+        raise ResultError(f"no file is of {dataset}/{model}, seed {seed}; the study asks for it")
 
 
 def warnings(frame: pd.DataFrame) -> list[str]:

@@ -842,7 +842,10 @@ class ReferenceSpec:
 
 @dataclass(frozen=True)
 class FloorSpec:
-    """Exactly what `floor` reads, beside two references and images; `pca_components`: the models' latent size."""
+    """Exactly what `floor` reads, beside references and images; `pca_components`: the models' latent size.
+
+    `made_by`, here and below: the fingerprints of the settings that made the files a stage reads.
+    """
 
     version: int
     metrics: MetricSettings
@@ -852,6 +855,7 @@ class FloorSpec:
     has_factors: bool
     extractor: Extractor
     pca_components: int
+    made_by: dict[str, str]
     compute: Compute
 
 
@@ -876,6 +880,7 @@ class EvaluationSpec:
     priors: tuple[str, ...]
     importance_samples: int
     has_factors: bool
+    made_by: dict[str, str]
     compute: Compute
 
 
@@ -902,6 +907,7 @@ class ProtocolSpec:
     references: dict[str, str]
     densities: tuple[str, ...]
     sample_seeds: tuple[int, ...]
+    made_by: dict[str, str]
     compute: Compute
 
 
@@ -927,7 +933,8 @@ class SummarySpec:
 
     `fits` has each density as the study states it, `changed_fits` those that settings change for some models.
     `published` is what the paper calls each data set, or empty. `protocol` is the label of the protocol in force,
-    `notes` what it means for each data set's tables.
+    `notes` what it means for each data set's tables. `evaluations` and `panels`: by data set and model, the
+    fingerprints of the settings that runs were scored with.
     """
 
     version: int
@@ -951,6 +958,8 @@ class SummarySpec:
     protocols: dict[str, dict[str, Protocol]]
     protocol: str
     notes: dict[str, tuple[str, ...]]
+    evaluations: dict[str, dict[str, str]]
+    panels: dict[str, dict[str, str]]
 
     @property
     def ordered_rows(self) -> dict[str, Row]:

@@ -7,7 +7,7 @@ libraries read it when they load.
 import argparse
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from rae_bench.autoencoder import Autoencoder
     from rae_bench.densities import FittedDensity
+    from rae_bench.evaluation import Subject
     from rae_bench.metrics import Reference
+    from rae_bench.results import Floor
 
 Spec = TypeVar("Spec")
 log = logging.getLogger(__name__)
@@ -41,9 +43,9 @@ def prepare(options: argparse.Namespace) -> None:
 
     spec = _spec(specs.DatasetSpec, options)
     folder = options.manifest.parent
-    writes = {"manifest": options.manifest, "images": folder / "images.npy"}
-    with jobs.running("prepare", to_plain(spec), {}, writes) as progress:
-        datasets.save(datasets.prepare(spec), spec, folder, progress)
+    writes = {"manifest": options.manifest}
+    with jobs.running("prepare", spec, {}, writes, {"dataset": folder.absolute().name}) as progress:
+        writes |= datasets.save(datasets.prepare(spec), spec, folder, progress)
 
 
 def reference(options: argparse.Namespace) -> None:
@@ -54,9 +56,9 @@ def reference(options: argparse.Namespace) -> None:
     from rae_bench.metrics import Reference
 
     configure_torch(spec.compute)
-    writes = {"reference": options.reference}
+    reads, writes = {"manifest": options.manifest}, {"reference": options.reference}
     with (
-        jobs.running("reference", to_plain(spec), {"manifest": options.manifest}, writes),
+        jobs.running("reference", spec, reads, writes, {}, {"manifest": fingerprint(spec.dataset)}),
         memory.explained(f"{spec.extractor}, batches of {features.BATCH} images"),
     ):
         extractor = features.load_extractor(spec.extractor, spec.compute.device)
@@ -78,7 +80,7 @@ def floor(options: argparse.Namespace) -> None:
 
     configure_torch(spec.compute)
     reads = {name: getattr(options, name) for name in ("manifest", "reference", "other", "training")}
-    with jobs.running("floor", to_plain(spec), reads, {"floor": options.floor}):
+    with jobs.running("floor", spec, reads, {"floor": options.floor}, {}, spec.made_by):
         (real, about), (other, _), (training, _) = (_reference(reads[name]) for name in list(reads)[1:])
         values = measure(real, other.features, spec.metrics, is_fid=specs.is_fid(spec.extractor), prd_real=real)
         copies = Training.of(training.features, real.features)
@@ -88,8 +90,8 @@ def floor(options: argparse.Namespace) -> None:
             values |= attribute_metrics(datasets.load_split(folder, spec.floor_split)[: spec.n_images])
         images = datasets.load_split(folder, spec.reference_split)[: spec.n_images]
         pca = pca_squared_error(datasets.load_split(folder, "train"), images, spec.pca_components, seed=0)
-        found = {"values": values, "pca_squared_error": pca, "training_distance": copies.typical, **about}
-        storage.write_json(options.floor, found)
+        found = {"values": values, "pca_squared_error": pca, "training_distance": copies.typical}
+        storage.write_json(options.floor, {**about, **found, "fingerprint": fingerprint(spec)})
 
 
 def _reference(path: Path) -> "tuple[Reference, dict[str, Any]]":
@@ -118,7 +120,7 @@ def train(options: argparse.Namespace) -> None:
     batches = f"batch_size {spec.optimisation.batch_size} (validation: {training.VALIDATION_BATCH})"
     change = "a smaller batch_size in budgets.yaml, which changes the study,"
     with (
-        jobs.running("train", to_plain(spec), {"manifest": options.manifest}, writes) as progress,
+        jobs.running("train", spec, {"manifest": options.manifest}, writes, {"seed": options.seed}) as progress,
         memory.explained(batches, change),
     ):
         decides = (spec, options.seed, datasets.load_manifest(folder).sha256, torch.__version__, __version__)
@@ -147,7 +149,9 @@ def train(options: argparse.Namespace) -> None:
             for name, array in training.encode(trained.model, data[split]).items()
         }
         storage.write_arrays(options.codes, codes, about)
-        storage.write_frame(options.history, pd.DataFrame(trained.history))
+        history = pd.DataFrame(trained.history)
+        history.attrs.update(about)
+        storage.write_frame(options.history, history)
     checkpoint.remove()  # last: an output or a record that cannot be written costs no training
 
 
@@ -166,7 +170,7 @@ def fit(options: argparse.Namespace) -> None:
     if isinstance(spec.density, densities.NETWORKS):
         configure_torch(spec.compute)
     with (
-        jobs.running("fit", to_plain(spec), {"codes": options.codes}, {"density": options.density}),
+        jobs.running("fit", spec, {"codes": options.codes}, {"density": options.density}, {"seed": options.seed}),
         memory.explained(f"the fit of {spec.density.kind!r}"),
     ):
         arrays, source = storage.read_arrays(options.codes, "train.mean", "validation.mean")
@@ -199,55 +203,34 @@ def evaluate(options: argparse.Namespace) -> None:
     import torch_fidelity.metric_kid  # noqa: F401
 
     from rae_bench import datasets, evaluation, generation, jobs, memory, results, storage
-    from rae_bench.features import load_extractor
-    from rae_bench.metrics import Training
 
     configure_torch(spec.compute)
-    folder = options.manifest.parent
     reads = {
         name: getattr(options, name)
         for name in ("manifest", "model", "reference", "prd_reference", "training", "floor")
     }
-    reads |= _density_paths(options.densities, spec.densities)
+    densities = _density_paths(options.densities, spec.densities)
+    reads |= {f"densities/{name}": path for name, path in densities.items()}
     writes = {"metrics": options.metrics, "sheets": options.sheets}
+    run = {"study": options.study, **_run(options)}
     with (
-        jobs.running("evaluate", to_plain(spec), reads, writes),
+        jobs.running("evaluate", spec, reads, writes, run, spec.made_by),
         memory.explained(f"batches of {generation.BATCH} images"),
     ):
-        real, real_about = _reference(options.reference)
-        prd_real = real if options.prd_reference == options.reference else _reference(options.prd_reference)[0]
-        training, _ = _reference(options.training)
-        extractor = load_extractor(spec.extractor, spec.compute.device)
-        _check_extractor(options.reference, real_about, extractor.id)
-        model = _load_model(options.model, spec.training)
-        fitted, fits = _load_densities(_density_paths(options.densities, spec.densities))
-        manifest = datasets.load_manifest(folder)
-        floor_values: results.Floor = parse(results.Floor, storage.read_json(options.floor), str(options.floor))
-        sets = spec.image_sets
-        images = {
-            split: datasets.load_split(folder, split)[: spec.n_images]
-            for split in dict.fromkeys((spec.reference_split, sets.reconstructed, sets.interpolated))
-        }
-        labels = datasets.load_digits(folder, sets.reconstructed)
-        if labels is not None:
-            labels = labels[: spec.n_images]
-        copies = Training(training.features, floor_values.training_distance)
-        subject = evaluation.Subject(
-            spec, model, fitted, real, prd_real, copies, images, labels, extractor, options.seed
-        )
+        subject, fits, floor_values = load_subject(spec, reads, densities, options.seed)
         evaluated = evaluation.evaluate(subject)
         context = results.Context(
             study=options.study,
             dataset=options.dataset,
-            is_synthetic=manifest.synthetic,
+            is_synthetic=datasets.load_manifest(options.manifest.parent).synthetic,
             model=options.model_name,
             train_seed=options.seed,
             n_generated=spec.n_images,
             n_reference=spec.n_images,
-            n_features=real.features.shape[1],
+            n_features=subject.reference.features.shape[1],
             reference_split=spec.reference_split,
-            extractor=extractor.id,
-            extractor_label=extractor.label,
+            extractor=subject.extractor.id,
+            extractor_label=subject.extractor.label,
             train_fingerprint=fingerprint(spec.training),
             evaluate_fingerprint=fingerprint(spec),
             device=spec.compute.device,
@@ -257,6 +240,41 @@ def evaluate(options: argparse.Namespace) -> None:
         frame = results.run_frame(context, evaluated.rows, fits, to_plain(floor_values))
         storage.write_arrays(options.sheets, evaluated.sheets, {"fingerprint": fingerprint(spec)})
         storage.write_frame(options.metrics, frame)
+
+
+def load_subject(
+    spec: specs.EvaluationSpec, reads: Mapping[str, Path], densities: Mapping[str, Path], seed: int
+) -> "tuple[Subject, dict[str, dict[str, Any]], Floor]":
+    """What is evaluated and against what; what the files of `densities` say of themselves; and the floor's values.
+
+    `reads`: the paths of manifest, reference, prd_reference, training, floor and model.
+    """
+    from rae_bench import datasets, results, storage
+    from rae_bench.evaluation import Subject
+    from rae_bench.features import load_extractor
+    from rae_bench.metrics import Training
+
+    real, about = _reference(reads["reference"])
+    is_own = reads["prd_reference"] == reads["reference"]
+    prd_real = real if is_own else _reference(reads["prd_reference"])[0]
+    training, _ = _reference(reads["training"])
+    extractor = load_extractor(spec.extractor, spec.compute.device)
+    _check_extractor(reads["reference"], about, extractor.id)
+    model = load_model(reads["model"], spec.training)
+    fitted, fits = _load_densities(densities)
+    path = reads["floor"]
+    floor_values: results.Floor = parse(results.Floor, storage.read_json(path), str(path))
+    folder, sets = reads["manifest"].parent, spec.image_sets
+    images = {
+        split: datasets.load_split(folder, split)[: spec.n_images]
+        for split in dict.fromkeys((spec.reference_split, sets.reconstructed, sets.interpolated))
+    }
+    labels = datasets.load_digits(folder, sets.reconstructed)
+    if labels is not None:
+        labels = labels[: spec.n_images]
+    copies = Training(training.features, floor_values.training_distance)
+    subject = Subject(spec, model, fitted, real, prd_real, copies, images, labels, extractor, seed)
+    return subject, fits, floor_values
 
 
 def protocols(options: argparse.Namespace) -> None:
@@ -272,9 +290,13 @@ def protocols(options: argparse.Namespace) -> None:
     configure_torch(spec.compute)
     paths = {key: options.references / f"{name}.safetensors" for key, name in spec.references.items()}
     densities = _density_paths(options.densities, spec.densities)
-    reads = {"model": options.model, **densities, **paths}
+    reads = {
+        "model": options.model,
+        **{f"densities/{name}": path for name, path in densities.items()},
+        **{f"references/{key}": path for key, path in paths.items()},
+    }
     with (
-        jobs.running("protocols", to_plain(spec), reads, {"panel": options.panel}),
+        jobs.running("protocols", spec, reads, {"panel": options.panel}, _run(options), spec.made_by),
         memory.explained(f"batches of {generation.BATCH} images"),
     ):
         names = {one.extractor for one in spec.protocols.values()}
@@ -283,20 +305,25 @@ def protocols(options: argparse.Namespace) -> None:
         for key, path in paths.items():
             references[key], about = _reference(path)
             _check_extractor(path, about, extractors[spec.protocols[key].extractor].id)
-        model = _load_model(options.model, spec.training)
+        model = load_model(options.model, spec.training)
         fitted, _ = _load_densities(densities)
         frame = pd.DataFrame(score_protocols(spec, model, fitted, references, extractors, options.seed))
         frame.insert(0, "train_seed", options.seed)
         frame.insert(0, "model", options.model_name)
         frame.insert(0, "dataset", options.dataset)
+        frame["protocol_fingerprint"] = fingerprint(spec)
         storage.write_frame(options.panel, frame)
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    return {"dataset": options.dataset, "model": options.model_name, "seed": options.seed}
 
 
 def _density_paths(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:
     return {name: folder / f"{name}.safetensors" for name in names}
 
 
-def _load_densities(paths: dict[str, Path]) -> "tuple[dict[str, FittedDensity], dict[str, dict[str, Any]]]":
+def _load_densities(paths: Mapping[str, Path]) -> "tuple[dict[str, FittedDensity], dict[str, dict[str, Any]]]":
     """Every fitted density, and what its file says of itself."""
     from rae_bench import densities, storage
 
@@ -314,32 +341,18 @@ def _check_extractor(path: Path, about: dict[str, Any], extractor: str) -> None:
         raise ConfigError(f"{path}: made with {about['extractor']}, now {extractor}; delete it and run again")
 
 
-def _load_model(path: Path, spec: specs.TrainingSpec) -> "Autoencoder":
+def load_model(path: Path, spec: specs.TrainingSpec) -> "Autoencoder":
+    """The trained model of `spec` whose weights stand in `path`, on the device it is for, in evaluation mode."""
     import torch
 
     from rae_bench import storage
     from rae_bench.autoencoder import build
 
-    weights, about = storage.read_arrays(path)
+    weights, _ = storage.read_arrays(path)
     model = build(spec.network, spec.objective, seed=0).to(spec.compute.device)
     with storage.reading(path, "model"):
-        if about["fingerprint"] != fingerprint(spec):
-            raise storage.StorageError(
-                f"{path}: made with other settings than this evaluation's; delete it and run again"
-            )
         model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     return model.eval()
-
-
-def _summary_stage(
-    stage: str, options: argparse.Namespace, write: Callable[[specs.SummarySpec, "pd.DataFrame", Path], None]
-) -> None:
-    """What tables, figures and report have in common: the settings, the study's metrics and its folder."""
-    from rae_bench import jobs, results, storage
-
-    spec = _spec(specs.SummarySpec, options)
-    with jobs.running(stage, {"fingerprint": fingerprint(spec)}, {"metrics": options.metrics}, {stage: options.out}):
-        write(spec, storage.read_frame(options.metrics, *results.COLUMNS), options.metrics.parent)
 
 
 def collect(options: argparse.Namespace) -> None:
@@ -350,32 +363,52 @@ def collect(options: argparse.Namespace) -> None:
     reads = {str(path): path for path in (*options.runs, *options.panels)}
     panel = options.metrics.with_name("protocols.parquet")
     writes = {"metrics": options.metrics, **({"panel": panel} if options.panels else {})}
-    with jobs.running("collect", {"fingerprint": fingerprint(spec)}, reads, writes):
-        if options.panels:
-            panels = [storage.read_frame(path, *results.PANEL_COLUMNS) for path in options.panels]
-            storage.write_frame(panel, results.collect_panels(panels))
-        frame = results.collect([storage.read_frame(path, *results.COLUMNS) for path in options.runs])
+    with jobs.running("collect", jobs.summary_settings(spec), reads, writes):
+        runs = {str(path): storage.read_frame(path, *results.COLUMNS) for path in options.runs}
+        panels = {str(path): storage.read_frame(path, *results.PANEL_COLUMNS) for path in options.panels}
+        results.check_runs(spec, runs, panels)
+        if panels:
+            storage.write_frame(panel, results.collect_panels(list(panels.values())))
+        frame = results.collect(list(runs.values()))
         for warning in results.warnings(frame):
             log.warning("%s", warning)
         storage.write_frame(options.metrics, frame)
+
+
+def _summary_stage(
+    stage: str,
+    options: argparse.Namespace,
+    inputs: Callable[[specs.SummarySpec, Path], list[Path]],
+    write: Callable[[specs.SummarySpec, "pd.DataFrame", Path, Path], list[Path]],
+) -> None:
+    """What tables, figures and report have in common: the settings, the study's metrics and its folder."""
+    from rae_bench import jobs, storage
+
+    spec = _spec(specs.SummarySpec, options)
+    root, settings = options.metrics.parent, jobs.summary_settings(spec)
+    reads = {"metrics": options.metrics, **{str(path): path for path in inputs(spec, root)}}
+    writes = {stage: options.out}
+    with jobs.running(stage, settings, reads, writes, made_by={"metrics": fingerprint(settings)}):
+        made = write(spec, storage.read_frame(options.metrics), root, options.out)
+        writes |= {str(path): path for path in made}
 
 
 def tables(options: argparse.Namespace) -> None:
     """Tidy frame -> Table 1, claims ... as csv, md and tex."""
     from rae_bench import tables as module
 
-    _summary_stage("tables", options, lambda spec, frame, root: module.write(spec, frame, root, options.out))
+    _summary_stage("tables", options, module.inputs, module.write)
 
 
 def figures(options: argparse.Namespace) -> None:
     """Tidy frame, sheets and histories -> pdf and png."""
     from rae_bench import plots
 
-    _summary_stage("figures", options, lambda spec, frame, root: plots.write(spec, frame, root, options.out))
+    _summary_stage("figures", options, plots.inputs, plots.write)
 
 
 def report(options: argparse.Namespace) -> None:
     """Tables, figures, settings, provenance and costs -> one HTML file."""
     from rae_bench import report as module
 
-    _summary_stage("report", options, lambda spec, frame, root: module.write(spec, frame, root, options.out))
+    _summary_stage("report", options, module.inputs, module.write)

@@ -9,15 +9,11 @@ import pandas as pd
 
 from rae_bench import storage
 from rae_bench.config import Study
-from rae_bench.jobs import JobError, read_state, study_jobs
+from rae_bench.jobs import STAGES, JobError, read_state, study_jobs
 from rae_bench.plain import fingerprint
 from rae_bench.results import COLUMNS, collect
 
 log = logging.getLogger(__name__)
-STAGES = (
-    *("prepare", "reference", "floor", "train", "fit", "evaluate", "protocols"),
-    *("collect", "tables", "figures", "report"),
-)
 STATES = ("done", "running", "failed", "interrupted", "waiting")
 
 

@@ -193,7 +193,7 @@ def read_npy(path: Path, memory_map: bool = False) -> npt.NDArray[Any]:
 
 
 def write_frame(path: Path, frame: "pd.DataFrame") -> None:
-    """Write a frame as parquet or, by the suffix, csv; the same bytes for the same frame."""
+    """Write a frame as parquet (with its `attrs`) or, by the suffix, csv; the same bytes for the same frame."""
     if path.suffix == ".csv":
         write_text(path, frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
     else:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from checkout import ROOT, environment
 from scipy import stats
 
-from rae_bench import cli, results, specs
+from rae_bench import cli, jobs, results, specs
 from rae_bench.config import load_study
 from rae_bench.densities.codes import Posteriors
 from rae_bench.plain import to_json
@@ -315,28 +316,47 @@ CONTEXT = results.Context(
 )
 
 
-def _collect(panels):
+def _collect(study):
+    """Collect a whole study whose runs hold one saturated recall each, written where the workflow puts them."""
+    summary = study.summary()
     rows = [{"image_set": "sample", "density": "gmm10", "metric": "recall", "value": 0.0}]
-    write_frame(Path("run.parquet"), results.run_frame(CONTEXT, rows, {}, {"values": {}, "pca_squared_error": 1.0}))
-    keys = {"dataset": "digits_mini", "train_seed": 0, "density": "gmm10", "sample_seed": 0, "protocol": "own"}
-    for model in panels:
-        write_frame(Path(f"{model}.parquet"), pd.DataFrame([{**keys, "model": model, "value": 1.0}]))
-    options = ["--panels", *(f"{model}.parquet" for model in panels)] if panels else []
-    spec = to_json(load_study("smoke").summary())
-    cli.main(["collect", "--spec", spec, "--runs", "run.parquet", *options, "--metrics", "all/metrics.parquet"])
+    keys = {"density": "gmm10", "sample_seed": 0, "protocol": "own", "value": 1.0}
+    found = {"runs": [], "panels": []}
+    for number, (model, seed) in enumerate([(model, seed) for model in study.models for seed in study.train_seeds]):
+        context = replace(
+            CONTEXT, model=model, train_seed=seed, evaluate_fingerprint=summary.evaluations["digits_mini"][model]
+        )
+        frames = {"runs": results.run_frame(context, rows, {}, {"values": {}, "pca_squared_error": 1.0})}
+        if summary.panels:
+            made_with = {"protocol_fingerprint": summary.panels["digits_mini"][model]}
+            frames["panels"] = pd.DataFrame(
+                [{"dataset": "digits_mini", "model": model, "train_seed": seed, **keys, **made_with}]
+            )
+        for kind, frame in frames.items():
+            path = Path(f"{kind}{number}.parquet")
+            with jobs.running(kind, {}, {}, {kind: path}):
+                write_frame(path, frame)
+            found[kind].append(str(path))
+    options = ["--panels", *found["panels"]] if found["panels"] else []
+    cli.main(
+        ["collect", "--spec", to_json(summary), "--runs", *found["runs"], *options, "--metrics", "all/metrics.parquet"]
+    )
 
 
 def test_collecting_says_what_a_reader_must_know(caplog):
+    study = load_study("smoke")
     with caplog.at_level("WARNING"):
-        _collect(panels=[])
+        _collect(replace(study, protocols={"digits_mini": {}}))
     assert "digits_mini: vae seed 0, sample of gmm10: recall is saturated at 0" in caplog.messages
-    assert len(read_frame(Path("all/metrics.parquet"))) == 2  # the recall, PCA's error
+    assert len(read_frame(Path("all/metrics.parquet"))) == 4 * 2  # the recall, PCA's error
     assert not Path("all/protocols.parquet").exists()
 
 
 def test_collecting_joins_panels_of_protocols_beside_the_metrics():
-    _collect(panels=["vae", "rae_l2"])
-    assert read_frame(Path("all/protocols.parquet"))["model"].tolist() == ["rae_l2", "vae"]
+    _collect(load_study("smoke"))
+    panel = read_frame(Path("all/protocols.parquet"))
+    assert panel["model"].tolist() == ["rae_l2", "rae_l2", "vae", "vae"]
+    assert panel["train_seed"].tolist() == [0, 1, 0, 1]
 
 
 SPLITS = (("train", 200), ("validation", 50))
@@ -364,7 +384,8 @@ def test_a_fit_records_what_it_was_fitted_to_and_how_likely_it_is(folder, leave_
     rng = np.random.default_rng(0)
     arrays = {f"{split}.mean": rng.standard_normal((n, 3)).astype(np.float32) for split, n in SPLITS}
     arrays |= {f"{split}.log_sigma": np.full((n, 3), -0.5, dtype=np.float32) for split, n in SPLITS}
-    write_arrays(folder / "codes.safetensors", arrays, {"fingerprint": "0"})
+    with jobs.running("train", {}, {}, {"codes": folder / "codes.safetensors"}, {"seed": 4}):
+        write_arrays(folder / "codes.safetensors", arrays, {"fingerprint": "0"})
     spec = specs.FitSpec(
         specs.FIT_VERSION,
         specs.SingleGaussian("gaussian", "sample", "full"),

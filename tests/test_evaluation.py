@@ -310,7 +310,7 @@ def test_the_panel_scores_the_same_samples_by_other_protocols(model, densities, 
     real = {name: images[: protocol.n_images] for name, protocol in panel.items()} | {"other": digit_images[100:140]}
     references = {name: Reference.of(extractors[protocol.extractor](real[name]), 0) for name, protocol in panel.items()}
     spec = specs.ProtocolSpec(
-        1, STUDY.training("digits_mini", "rae_l2"), panel, {}, ("spread",), (0, 1), STUDY.file.compute
+        1, STUDY.training("digits_mini", "rae_l2"), panel, {}, ("spread",), (0, 1), {}, STUDY.file.compute
     )
     rows = evaluation.score_protocols(spec, model, densities, references, extractors, seed=0)
     assert len(rows) == len(panel) * 2

@@ -62,9 +62,11 @@ def _run(job, body=lambda: None):
 
 
 def test_a_finished_job_leaves_its_cost_and_what_it_read_and_wrote(job, tmp_path):
-    (tmp_path / "input").write_text("images")
+    images = tmp_path / "images.npy"
+    with jobs.running("prepare", {}, {}, {"images": images}, {"dataset": "digits"}):
+        images.write_text("images")
     before = time.time()
-    with jobs.running("train", {"version": 1}, {"images": tmp_path / "input"}, {"model": job.output}):
+    with jobs.running("train", {"version": 1}, {"images": images}, {"model": job.output}, {"seed": 3}):
         job.output.write_text("weights")
         time.sleep(0.2)
     state = read_state(job)
@@ -75,9 +77,10 @@ def test_a_finished_job_leaves_its_cost_and_what_it_read_and_wrote(job, tmp_path
     assert state["cpu_seconds"] >= state["import_seconds"] > 0
     assert 10 < state["peak_mib"] < 10_000
     record = json.loads((tmp_path / "run" / "model.record.json").read_text())
-    assert record["read"] == {"images": hashlib.sha256(b"images").hexdigest()}
-    assert record["wrote"] == {"model": hashlib.sha256(b"weights").hexdigest()}
+    assert record["read"] == {"../images.npy": hashlib.sha256(b"images").hexdigest()}
+    assert record["wrote"] == {"model.safetensors": hashlib.sha256(b"weights").hexdigest()}
     assert (record["stage"], record["settings"]) == ("train", {"version": 1})
+    assert record["run"] == {"dataset": "digits", "seed": 3}
 
 
 def test_a_record_holds_nothing_that_differs_from_run_to_run(job):

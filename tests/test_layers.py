@@ -11,7 +11,7 @@ ORDER = [
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "config"],
     *["resources", "rng", "storage", "cluster", "checkpoints", "locks"],
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
-    *["memory", "jobs"],
+    *["memory", "records", "jobs"],
     *["datasets", "backbones", "results", "comparisons", "claims"],
     *["autoencoder", "objectives", "training"],
     *["densities", "generation", "likelihood", "evaluation"],
@@ -21,7 +21,7 @@ ORDER = [
 ]
 WITHOUT_TORCH = [
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "config"],
-    *["resources", "storage", "cluster", "checkpoints", "locks", "memory", "jobs", "datasets", "results"],
+    *["resources", "storage", "cluster", "checkpoints", "locks", "memory", "records", "jobs", "datasets", "results"],
     *["comparisons", "claims"],
     *["rendering", "tables", "plots", "status", "report", "process", "stages", "cli"],
 ]

@@ -6,7 +6,18 @@ import pandas as pd
 import pytest
 
 import rae_bench
-from rae_bench.results import COLUMNS, KEYS, Context, ResultError, collect, collect_panels, run_frame, warnings
+from rae_bench.config import load_study
+from rae_bench.results import (
+    COLUMNS,
+    KEYS,
+    Context,
+    ResultError,
+    check_runs,
+    collect,
+    collect_panels,
+    run_frame,
+    warnings,
+)
 
 CONTEXT = Context(
     study="digits",
@@ -102,6 +113,90 @@ def test_runs_measured_by_different_rulers_are_refused(column, value):
     with pytest.raises(ResultError, match=rf"runs of 'digits' differ in {column}: .*{value}") as error:
         collect([_frame(), _frame(train_seed=4, **{column: value})])
     assert "\n" not in str(error.value)
+
+
+# --- the runs of a study ----------------------------------------------------------------------------------
+
+SPEC = load_study("smoke").summary()
+RUNS = [(model, seed) for model in ("vae", "rae_l2") for seed in (0, 1)]
+
+
+def _run(model, train_seed, changes=None):
+    made_with = {"evaluate_fingerprint": SPEC.evaluations["digits_mini"][model]}
+    given = {"study": "smoke", "dataset": "digits_mini", "model": model, "train_seed": train_seed}
+    return _frame(**given | made_with | (changes or {}))
+
+
+def _whole():
+    metrics = {f"{model}{seed}.parquet": _run(model, seed) for model, seed in RUNS}
+    panels = {}
+    for model, seed in RUNS:
+        made_with = SPEC.panels["digits_mini"][model]
+        panels[f"{model}{seed}.panel"] = _panel(model).assign(
+            dataset="digits_mini", train_seed=seed, protocol_fingerprint=made_with
+        )
+    return metrics, panels
+
+
+def test_the_runs_of_a_study_may_be_collected():
+    check_runs(SPEC, *_whole())
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"study": "digits"}, "vae1.parquet: of the study digits, not 'smoke'"),
+        ({"dataset": "photos"}, "vae1.parquet: of photos/vae, seed 1, which is no run of the study 'smoke'"),
+        ({"model": "ae"}, "vae1.parquet: of digits_mini/ae, seed 1, which is no run of"),
+        ({"train_seed": 7}, "vae1.parquet: of digits_mini/vae, seed 7, which is no run of"),
+        ({"train_seed": 0}, "vae1.parquet: of digits_mini/vae, seed 0, as vae0.parquet is; each run once"),
+        (
+            {"evaluate_fingerprint": "f" * 16},
+            f"vae1.parquet: scored with other settings (evaluate_fingerprint {'f' * 16}) than the study's ("
+            f"{SPEC.evaluations['digits_mini']['vae']}); delete it",
+        ),
+    ],
+)
+def test_metrics_of_another_run_or_other_settings_are_refused_by_name(changes, expected):
+    metrics, panels = _whole()
+    metrics["vae1.parquet"] = _run("vae", 1, changes)
+    with pytest.raises(ResultError) as error:
+        check_runs(SPEC, metrics, panels)
+    assert str(error.value).startswith(expected)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda panel: panel.assign(protocol_fingerprint="f"), "rae_l20.panel: scored with other settings"),
+        (lambda panel: panel.assign(train_seed=1), "rae_l21.panel: of digits_mini/rae_l2, seed 1, as rae_l20.panel is"),
+        (lambda panel: panel.drop(columns="model"), "rae_l20.panel: holds no column 'model'"),
+        (lambda panel: panel.assign(train_seed=[0, 1]), "rae_l20.panel: holds 2 runs or settings, expected one"),
+        (lambda panel: panel[:0], "rae_l20.panel: holds 0 runs or settings, expected one"),
+    ],
+)
+def test_panels_of_another_run_or_other_settings_are_refused_by_name(damage, expected):
+    metrics, panels = _whole()
+    panels["rae_l20.panel"] = damage(panels["rae_l20.panel"])
+    with pytest.raises(ResultError) as error:
+        check_runs(SPEC, metrics, panels)
+    assert str(error.value).startswith(expected)
+
+
+def test_a_frame_that_is_no_metrics_file_is_refused_by_name():
+    metrics, panels = _whole()
+    metrics["vae1.parquet"] = pd.DataFrame({"epoch": [0, 1]})
+    with pytest.raises(ResultError, match=r"^vae1.parquet: of the study \?, not 'smoke'"):
+        check_runs(SPEC, metrics, panels)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_run_that_is_missing_is_named(kind):
+    whole = _whole()
+    whole[kind].popitem()
+    with pytest.raises(ResultError, match=r"^no file is of digits_mini/rae_l2, seed 1; the study asks for it$"):
+        check_runs(SPEC, *whole)
 
 
 # --- warnings ---------------------------------------------------------------------------------------------

@@ -57,10 +57,13 @@ def prepare(spec: specs.DatasetSpec) -> Prepared:
             assert_never(spec.source)
 
 
-def save(prepared: Prepared, spec: specs.DatasetSpec, folder: Path, progress: Progress = lambda *_: None) -> None:
-    """Write the folder of a prepared data set; its manifest comes last, so a folder with one is whole.
+def save(
+    prepared: Prepared, spec: specs.DatasetSpec, folder: Path, progress: Progress = lambda *_: None
+) -> dict[str, Path]:
+    """Write the folder of a prepared data set and return the files its manifest lists, by name.
 
-    Images that are decoded only now get `files.sha256`: the hash and name of each one's file, as sha256sum checks them.
+    The manifest comes last, so a folder with one is whole. Images that are decoded only now get `files.sha256`: hash
+    and name of each one's file, as sha256sum checks them.
 
     Raises:
         DataError, StorageError: an image cannot be decoded, a file not written; no manifest is left then.
@@ -90,6 +93,7 @@ def save(prepared: Prepared, spec: specs.DatasetSpec, folder: Path, progress: Pr
     }
     storage.write_json(folder / "manifest.json", manifest)
     log.info("%s: %d images, %s", spec.label, images.shape[0], manifest["counts"])
+    return files
 
 
 def _decoded(files: ImageFiles, hashes: list[str], progress: Progress) -> Iterator[Images]:

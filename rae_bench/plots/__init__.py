@@ -22,7 +22,7 @@ from rae_bench.plots.distances import distances
 from rae_bench.plots.images import interpolation_strips, sample_sheet, sheet_keys
 from rae_bench.plots.protocols import protocols
 from rae_bench.plots.published import compared_cells, published_against_ours
-from rae_bench.plots.training import training_curves
+from rae_bench.plots.training import history_path, training_curves
 from rae_bench.results import PANEL_COLUMNS
 
 mpl.use("agg")
@@ -36,12 +36,35 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path) -> None:
-    """Draw every figure of every data set beside `index`, and write `index`, a list of what there is."""
+def inputs(spec: specs.SummarySpec, root: Path) -> list[Path]:
+    """What figures are drawn from beside the metrics; of a search none are drawn."""
+    if "search" in spec.tables:
+        return []
+    models = dict.fromkeys(row.model for row in spec.rows.values())
+    sheets = [_sheet_path(spec, root, dataset, model) for dataset in spec.datasets for model in models]
+    histories = [
+        history_path(root, dataset, model, seed)
+        for dataset in spec.datasets
+        for model in models
+        for seed in spec.train_seeds
+    ]
+    return [*sheets, *histories, *([root / "protocols.parquet"] if "protocols" in spec.tables else [])]
+
+
+def _sheet_path(spec: specs.SummarySpec, root: Path, dataset: str, model: str) -> Path:
+    return root / dataset / model / f"seed{spec.train_seeds[0]}" / "sheets.safetensors"
+
+
+def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path) -> list[Path]:
+    """Draw every figure of every data set beside `index`, and write `index`, a list of what there is.
+
+    Returns the figures' files.
+    """
     listed: list[dict[str, str]] = []
+    made: list[Path] = []
     if "search" in spec.tables:
         storage.write_json(index, listed)
-        return
+        return made
     # matplotlib would set what stands between two $ as mathematics
     rows = {name: replace(row, label=row.label.replace("$", r"\$")) for name, row in spec.rows.items()}
     spec = replace(spec, rows=rows)
@@ -49,7 +72,7 @@ def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path)
         for dataset, data in spec.datasets.items():
             seed = spec.train_seeds[0]
             sheets = {
-                model: storage.read_arrays(root / dataset / model / f"seed{seed}" / "sheets.safetensors", *keys)[0]
+                model: storage.read_arrays(_sheet_path(spec, root, dataset, model), *keys)[0]
                 for model, keys in sheet_keys(spec).items()
             }
             synthetic = "SYNTHETIC images. " if data.is_synthetic else ""
@@ -108,38 +131,48 @@ def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path)
                 )
             for kind, caption, draw in figures:
                 name = f"{kind}_{dataset}"
-                _save(draw(), index.parent / name)
+                made += _save(draw(), index.parent / name)
                 listed.append({"name": name, "dataset": dataset, "caption": caption})
     if "published" in spec.tables:
-        listed.append(_published(spec, frame, index.parent))
+        entry, files = _published(spec, frame, index.parent)
+        listed.append(entry)
+        made += files
     storage.write_json(index, listed)
+    return made
 
 
 def write_published(spec: specs.SummarySpec, frame: pd.DataFrame, index: Path) -> None:
     """Draw published against reproduced beside `index`, from whatever runs there are, and write `index`."""
-    storage.write_json(index, [_published(spec, frame, index.parent)])
+    storage.write_json(index, [_published(spec, frame, index.parent)[0]])
 
 
-def _published(spec: specs.SummarySpec, frame: pd.DataFrame, folder: Path) -> dict[str, str]:
-    """Draw the figure, if there is a cell to draw; what the index says of it, `missing` being why it is not there."""
+def _published(spec: specs.SummarySpec, frame: pd.DataFrame, folder: Path) -> tuple[dict[str, str], list[Path]]:
+    """Draw the figure, if there is a cell to draw; what the index says of it, and its files.
+
+    `missing` in the index is why it is not there.
+    """
     caption = (
         "Published against reproduced: a point per cell of the paper's Table 1. Bars: the noise, as in the tables."
         " Where a bar misses the line, the difference is outside it, the point's edge black. Hollow: one seed, no bar."
     )
     cells, missing = compared_cells(spec, frame)
-    if not missing:
-        with plt.rc_context(STYLE):
-            _save(published_against_ours(spec, cells), folder / "published")
-    return {"name": "published", "dataset": "", "caption": caption, **({"missing": missing} if missing else {})}
+    entry = {"name": "published", "dataset": "", "caption": caption}
+    if missing:
+        return {**entry, "missing": missing}, []
+    with plt.rc_context(STYLE):
+        return entry, _save(published_against_ours(spec, cells), folder / "published")
 
 
-def _save(figure: Figure, path: Path) -> None:
-    """Write `figure` as `path`.pdf and `path`.png, without the date, and close it."""
+def _save(figure: Figure, path: Path) -> list[Path]:
+    """Write `figure` as `path`.pdf and `path`.png, without the date, and close it; the two files."""
+    made = []
     for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+        made.append(path.with_name(f"{path.name}.{suffix}"))
         storage.render(
-            path.with_name(f"{path.name}.{suffix}"),
+            made[-1],
             lambda target, suffix=suffix, metadata=metadata: figure.savefig(  # type: ignore[misc]
                 target, format=suffix, metadata=metadata, dpi=200, bbox_inches="tight"
             ),
         )
     plt.close(figure)
+    return made

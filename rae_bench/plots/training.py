@@ -9,6 +9,11 @@ from matplotlib.figure import Figure
 from rae_bench import specs, storage
 
 
+def history_path(root: Path, dataset: str, model: str, seed: int) -> Path:
+    """Where the losses of a run stand, of the study in `root`."""
+    return root / dataset / model / f"seed{seed}" / "history.parquet"
+
+
 def training_curves(spec: specs.SummarySpec, root: Path, dataset: str) -> Figure:
     """Reconstruction, latent and regulariser term by epoch, a panel per term, a colour per model."""
     models = list(dict.fromkeys(row.model for row in spec.ordered_rows.values()))
@@ -18,9 +23,8 @@ def training_curves(spec: specs.SummarySpec, root: Path, dataset: str) -> Figure
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), layout="constrained")
     for model in models:
         for seed in spec.train_seeds:
-            path = root / dataset / model / f"seed{seed}" / "history.parquet"
             sides = [f"{side}_{term}" for side in ("train", "validation") for term in terms]
-            history = storage.read_frame(path, "epoch", *sides)
+            history = storage.read_frame(history_path(root, dataset, model, seed), "epoch", *sides)
             for axis, term in zip(axes, terms, strict=True):
                 if (history[f"train_{term}"] == 0).all():
                     continue

@@ -6,6 +6,7 @@ metric.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -24,13 +25,24 @@ from rae_bench.tables.table1 import table1
 from rae_bench.tables.wording import METRICS
 
 
-def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path) -> None:
-    """Write every table of the study in `root` beside `index`, and `index`, a list of what there is."""
-    listed = []
+def inputs(spec: specs.SummarySpec, root: Path) -> list[Path]:
+    """What tables are made from beside the metrics: the panel of protocols, where the study in `root` has one."""
+    return [root / "protocols.parquet"] if "protocols" in spec.tables else []
+
+
+def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path) -> list[Path]:
+    """Write every table of the study in `root` beside `index`, and `index`, a list of what there is.
+
+    Returns the tables' files.
+    """
+    listed: list[dict[str, Any]] = []
+    made: list[Path] = []
     for table in build(spec, frame, root):
-        storage.write_frame(index.parent / f"{table.name}.csv", table.data)
-        storage.write_text(index.parent / f"{table.name}.md", markdown(table))
-        storage.write_text(index.parent / f"{table.name}.tex", latex(table))
+        csv, md, tex = (index.with_name(f"{table.name}.{suffix}") for suffix in ("csv", "md", "tex"))
+        storage.write_frame(csv, table.data)
+        storage.write_text(md, markdown(table))
+        storage.write_text(tex, latex(table))
+        made += [csv, md, tex]
         listed.append(
             {
                 "name": table.name,
@@ -42,6 +54,7 @@ def write(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path, index: Path)
             }
         )
     storage.write_json(index, listed)
+    return made
 
 
 def build(spec: specs.SummarySpec, frame: pd.DataFrame, root: Path) -> list[Table]:
