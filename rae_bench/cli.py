@@ -144,6 +144,31 @@ def convert(options: argparse.Namespace) -> None:
     print(json.dumps(found.data, sort_keys=True) if options.json else found.text())
 
 
+def verify(options: argparse.Namespace) -> None:
+    """Hold a finished study against its records, or recompute one cell."""
+    from rae_bench.config import load_study
+    from rae_bench.process import configure
+
+    study = load_study(options.study)
+    configure(study.file.compute)
+    logging.getLogger("rae_bench").setLevel(logging.WARNING)
+    from rae_bench import verification
+
+    if options.cell is None:
+        verdict = verification.verify(study, RESULTS)
+        print(verification.describe(study, verdict))
+        if verdict.problems:
+            raise verification.VerificationError(f"{study.name}: {len(verdict.problems)} found wrong")
+        return
+    cell = verification.parse_cell(study, options.cell)
+    made = verification.recompute(study, RESULTS, cell)
+    print(verification.describe_cell(made))
+    unequal = sum(not one.is_equal for one in made)
+    if unequal:
+        raise verification.VerificationError(f"{options.cell}: {unequal} of {len(made)} differ from what is stored")
+    print(f"{options.cell}: all {len(made)} equal")
+
+
 def score(options: argparse.Namespace) -> None:
     """The metrics of two feature matrices."""
     from rae_bench import storage
@@ -228,6 +253,9 @@ def _parser() -> argparse.ArgumentParser:
     comparing = command(published)
     comparing.add_argument("study")
     comparing.add_argument("--out", type=Path, required=True, help="folder for tables/ and figures/")
+    verifying = command(verify)
+    verifying.add_argument("study")
+    verifying.add_argument("--cell", help="recompute DATASET/MODEL/DENSITY/SEED, as in digits/rae_l2/gmm10/seed0")
     costing = command(cost)
     costing.add_argument("study")
     where = costing.add_mutually_exclusive_group()

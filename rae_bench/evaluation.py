@@ -100,7 +100,7 @@ def reconstruction(subject: Subject, through: str) -> Evaluated:
         codes = stage.through(codes)
     rebuilt, rows = _score(subject, "reconstruction", through, 0, codes)
     for metric, value in reconstruction_metrics(subject.images[sets.reconstructed], rebuilt, subject.labels).items():
-        rows.append(_row("reconstruction", through, 0, metric, value))
+        rows.append(row("reconstruction", through, 0, metric, value))
     return Evaluated(rows, {_key("reconstruction", through): rebuilt[:SHOWN]})
 
 
@@ -143,7 +143,7 @@ def likelihood(subject: Subject, priors: Sequence[str]) -> list[Row]:
     images = subject.images[subject.spec.reference_split]
     found = image_likelihoods(subject.model, latent.weight, images, log_densities, samples, subject.seed)
     return [
-        _row("reference", name, 0, "log_likelihood_images" if name else "evidence_bound", value)
+        row("reference", name, 0, "log_likelihood_images" if name else "evidence_bound", value)
         for name, value in found.items()
     ]
 
@@ -168,7 +168,7 @@ def _score(
     values["nearest_training_ratio"] = subject.training.ratio(features)
     if spec.has_factors:
         values |= attribute_metrics(made)
-    return made, [_row(image_set, density, sample_seed, metric, value) for metric, value in values.items()]
+    return made, [row(image_set, density, sample_seed, metric, value) for metric, value in values.items()]
 
 
 def score_protocols(
@@ -194,7 +194,7 @@ def score_protocols(
                 if way not in features:
                     features[way] = extractors[protocol.extractor](made[protocol.rounding])
                 distance = frechet_distance(references[key], features[way][: protocol.n_images])
-                rows.append({**_row("sample", name, sample_seed, "frechet_distance", distance), "protocol": key})
+                rows.append({**row("sample", name, sample_seed, "frechet_distance", distance), "protocol": key})
     return rows
 
 
@@ -262,7 +262,8 @@ def pca_squared_error(train: Images, images: Images, components: int, seed: int)
     return squared_error(images, rebuilt.reshape(images.shape))
 
 
-def _row(image_set: str, density: str, sample_seed: int, metric: str, value: float) -> Row:
+def row(image_set: str, density: str, sample_seed: int, metric: str, value: float) -> Row:
+    """One value, and what tells it from others of its run."""
     return {
         "image_set": image_set,
         "density": density,

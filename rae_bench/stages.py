@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
     from rae_bench.autoencoder import Autoencoder
     from rae_bench.densities import FittedDensity
+    from rae_bench.densities.codes import Posteriors
     from rae_bench.evaluation import Subject
     from rae_bench.metrics import Reference
     from rae_bench.results import Floor
+    from rae_bench.storage import Arrays
 
 Spec = TypeVar("Spec")
 log = logging.getLogger(__name__)
@@ -143,11 +145,8 @@ def train(options: argparse.Namespace) -> None:
         about = {"fingerprint": fingerprint(spec), "seed": options.seed, "best_epoch": trained.best_epoch}
         weights = {name: np.asarray(value.cpu().numpy()) for name, value in trained.model.state_dict().items()}
         storage.write_arrays(options.model, weights, about)  # before encoding, which may iterate spectral norms
-        codes = {
-            f"{split}.{name}": array
-            for split in ("train", "validation")  # densities are judged on images that were not trained on, always
-            for name, array in training.encode(trained.model, data[split]).items()
-        }
+        # densities are judged on images that were not trained on, always
+        codes = training.encode_splits(trained.model, {split: data[split] for split in ("train", "validation")})
         storage.write_arrays(options.codes, codes, about)
         history = pd.DataFrame(trained.history)
         history.attrs.update(about)
@@ -165,7 +164,6 @@ def fit(options: argparse.Namespace) -> None:
         import zuko  # noqa: F401
 
     from rae_bench import densities, jobs, memory, storage
-    from rae_bench.densities.codes import Posteriors
 
     if isinstance(spec.density, densities.NETWORKS):
         configure_torch(spec.compute)
@@ -175,24 +173,39 @@ def fit(options: argparse.Namespace) -> None:
     ):
         arrays, source = storage.read_arrays(options.codes, "train.mean", "validation.mean")
         with storage.reading(options.codes, "codes"):
-            train_fingerprint = str(source["fingerprint"])
-            posteriors = {
-                split: Posteriors(arrays[f"{split}.mean"], arrays.get(f"{split}.log_sigma"))
-                for split in ("train", "validation")
-            }
-        posteriors["train"] = posteriors["train"].without_last(spec.leave_out_last)
-        fitted = densities.fit(spec.density, posteriors["train"], posteriors["validation"], options.seed)
+            train_fingerprint, posteriors = str(source["fingerprint"]), posteriors_of(arrays)
+        fitted, likelihoods = fit_codes(spec, posteriors, options.seed)
         about = {
             "fingerprint": fingerprint(spec),
             "train_fingerprint": train_fingerprint,
             "seed": options.seed,
             "density": to_plain(spec.density),
-            "log_likelihood": {
-                split: fitted.log_likelihood(densities.codes_of(spec.density, part, options.seed, split))
-                for split, part in posteriors.items()
-            },
+            "log_likelihood": likelihoods,
         }
         storage.write_arrays(options.density, fitted.state(), about)
+
+
+def posteriors_of(codes: "Arrays") -> "dict[str, Posteriors]":
+    """Those of a run's training and validation images, as `train` writes them."""
+    from rae_bench.densities.codes import Posteriors
+
+    return {
+        split: Posteriors(codes[f"{split}.mean"], codes.get(f"{split}.log_sigma")) for split in ("train", "validation")
+    }
+
+
+def fit_codes(
+    spec: specs.FitSpec, posteriors: "Mapping[str, Posteriors]", seed: int
+) -> "tuple[FittedDensity, dict[str, float | None]]":
+    """The density of a run's codes, and the log-likelihood of training and of validation codes under it."""
+    from rae_bench import densities
+
+    kept = {**posteriors, "train": posteriors["train"].without_last(spec.leave_out_last)}
+    fitted = densities.fit(spec.density, kept["train"], kept["validation"], seed)
+    return fitted, {
+        split: fitted.log_likelihood(densities.codes_of(spec.density, part, seed, split))
+        for split, part in kept.items()
+    }
 
 
 def evaluate(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
@@ -315,6 +315,11 @@ def draw_codes(model: Autoencoder, data: Tensor, generator: torch.Generator) -> 
             drawn.append(model.draw(as_input(data[start : start + VALIDATION_BATCH]), generator)[1])
     codes: npt.NDArray[np.float32] = torch.cat(drawn).cpu().numpy()
     return codes
+
+
+def encode_splits(model: Autoencoder, splits: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.float32]]:
+    """What `encode` gives of each split, named "SPLIT.mean" and "SPLIT.log_sigma"."""
+    return {f"{split}.{name}": array for split, data in splits.items() for name, array in encode(model, data).items()}
 
 
 def _stack(loss: objectives.Loss) -> Tensor:
