@@ -169,6 +169,49 @@ def verify(options: argparse.Namespace) -> None:
     print(f"{options.cell}: all {len(made)} equal")
 
 
+def export(options: argparse.Namespace) -> None:
+    """Pack a finished study into one file."""
+    from rae_bench import archive
+    from rae_bench.config import load_study
+
+    index = archive.pack(load_study(options.study), RESULTS, options.out, options.weights, options.codes)
+    size = options.out.stat().st_size / 1e6
+    print(f"{options.out}: {len(index.members)} files, {size:.1f} MB; {len(index.left_out)} left out")
+
+
+def import_(options: argparse.Namespace) -> None:
+    """Check an archive and restore its study below results/."""
+    from rae_bench import archive
+    from rae_bench.config import load_study, study_names
+    from rae_bench.jobs import claim
+    from rae_bench.verification import verify
+
+    with claim(RESULTS):
+        index = archive.unpack(options.file, RESULTS)
+    print(f"{RESULTS / index.study}: {len(index.members)} files restored; {len(index.left_out)} were left out")
+    if index.study not in study_names():
+        print(f"this checkout has no study {index.study!r}; its settings lie in {RESULTS / index.study / 'settings'}")
+    elif problems := verify(load_study(index.study), RESULTS).problems:
+        print(f"{len(problems)} files differ from the study as configured here: verify {index.study} lists them")
+
+
+def rebuild(options: argparse.Namespace) -> None:
+    """Collect, tables, figures and report again from every run's metrics; trains nothing."""
+    from rae_bench.config import load_study
+    from rae_bench.jobs import claim, study_jobs
+    from rae_bench.plain import to_json
+
+    study = load_study(options.study)
+    outputs: dict[str, list[Path]] = {}
+    for job in study_jobs(study, RESULTS):
+        outputs.setdefault(job.stage, []).append(job.output)
+    given = {"spec": to_json(study.summary()), "metrics": outputs["collect"][0]}
+    with claim(RESULTS):
+        stages.collect(argparse.Namespace(runs=outputs["evaluate"], panels=outputs.get("protocols", []), **given))
+        for stage in (stages.tables, stages.figures, stages.report):
+            stage(argparse.Namespace(out=outputs[stage.__name__][0], **given))
+
+
 def score(options: argparse.Namespace) -> None:
     """The metrics of two feature matrices."""
     from rae_bench import storage
@@ -216,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(
         run: Callable[[argparse.Namespace], None], *paths: str, seeded: bool = False
     ) -> argparse.ArgumentParser:
-        added = commands.add_parser(run.__name__, help=(run.__doc__ or "").strip(), allow_abbrev=False)
+        added = commands.add_parser(run.__name__.rstrip("_"), help=(run.__doc__ or "").strip(), allow_abbrev=False)
         added.set_defaults(run=run)
         for path in paths:
             added.add_argument(f"--{path}", type=Path, required=True)
@@ -256,6 +299,13 @@ def _parser() -> argparse.ArgumentParser:
     verifying = command(verify)
     verifying.add_argument("study")
     verifying.add_argument("--cell", help="recompute DATASET/MODEL/DENSITY/SEED, as in digits/rae_l2/gmm10/seed0")
+    exporting = command(export)
+    exporting.add_argument("study")
+    exporting.add_argument("--out", type=Path, required=True, metavar="FILE", help="the archive, a zip")
+    exporting.add_argument("--weights", action="store_true", help="pack models and densities too")
+    exporting.add_argument("--codes", action="store_true", help="pack codes too")
+    command(import_).add_argument("file", type=Path)
+    command(rebuild).add_argument("study")
     costing = command(cost)
     costing.add_argument("study")
     where = costing.add_mutually_exclusive_group()

@@ -61,7 +61,7 @@ def cost_frame(study: Study, results: Path) -> pd.DataFrame:
     rows = []
     for job in study_jobs(study, results):
         state = read_state(job)
-        if state["status"] == "done" and "seconds" in state:
+        if "seconds" in state:  # of an imported study outputs may be left out
             rows.append({"stage": job.stage, "job": job.name, **{key: state.get(key) for key in keys}})
     return pd.DataFrame(rows, columns=["stage", "job", *keys])
 

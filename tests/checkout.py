@@ -138,9 +138,9 @@ class Checkout:
                 start_new_session=start_new_session,
             )
 
-    def plan(self, study="smoke", cores=2):
+    def plan(self, study="smoke", cores=2, arguments=()):
         """What a dry run would do: rule and wildcards ("train digits_mini vae 0"), with the job's first output."""
-        dry = self.snakemake("--dry-run", "--quiet", "progress", study=study, cores=cores)
+        dry = self.snakemake("--dry-run", "--quiet", "progress", *arguments, study=study, cores=cores)
         assert dry.returncode == 0, dry.stdout + dry.stderr
         jobs = {}
         for rule, body in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", dry.stdout, re.MULTILINE):

@@ -17,13 +17,13 @@ ORDER = [
     *["densities", "generation", "likelihood", "evaluation"],
     *["rendering", "tables", "plots", "status", "report"],
     *["counting", "work", "rehearsal", "demands", "forecast", "calibration"],
-    *["process", "stages", "verification", "cli", "__main__"],
+    *["process", "stages", "verification", "archive", "cli", "__main__"],
 ]
 WITHOUT_TORCH = [
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "config"],
     *["resources", "storage", "cluster", "checkpoints", "locks", "memory", "records", "jobs", "datasets", "results"],
     *["comparisons", "claims"],
-    *["rendering", "tables", "plots", "status", "report", "process", "stages", "verification", "cli"],
+    *["rendering", "tables", "plots", "status", "report", "process", "stages", "verification", "archive", "cli"],
 ]
 
 PACKAGE = ROOT / "rae_bench"

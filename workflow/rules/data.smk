@@ -20,6 +20,7 @@ rule prepare:
 rule reference:
     input:
         manifest="results/datasets/{dataset}/manifest.json",
+        images="results/datasets/{dataset}/images.npy",
     output:
         reference="results/references/{dataset}/{reference}.safetensors",
     log:
@@ -40,6 +41,7 @@ rule reference:
 rule floor:
     input:
         manifest="results/datasets/{dataset}/manifest.json",
+        images="results/datasets/{dataset}/images.npy",
         reference=reference(study.reference),
         other=reference(study.floor_reference),
         training=reference(study.training_reference),

@@ -4,6 +4,7 @@
 rule evaluate:
     input:
         manifest="results/datasets/{dataset}/manifest.json",
+        images="results/datasets/{dataset}/images.npy",
         reference=reference(study.reference),
         prd_reference=reference(study.prd_reference),
         training=reference(study.training_reference),

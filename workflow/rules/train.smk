@@ -4,6 +4,7 @@
 rule train:
     input:
         manifest="results/datasets/{dataset}/manifest.json",
+        images="results/datasets/{dataset}/images.npy",
     output:
         model=f"{RUN}/model.safetensors",
         codes=f"{RUN}/codes.safetensors",
