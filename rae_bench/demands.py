@@ -14,6 +14,7 @@ from rae_bench.features import FIDELITY_BATCH
 from rae_bench.jobs import Job
 from rae_bench.metrics.pairs import BLOCK as PAIR_BLOCK
 from rae_bench.rehearsal import count, n_features, parameter_bytes, resident_bytes, state_bytes
+from rae_bench.resources import IMAGE_FILE
 from rae_bench.work import EM_AT_ONCE, Density, Images, Iterations, Metric, MetricName, Pass, Pca, Reading, Start, Work
 
 TYPICAL_ITERATIONS = 30
@@ -22,8 +23,6 @@ EPOCH_UPDATES = 16
 """Updates in the piece of work that stands for a density's epochs."""
 DRAWN = 100
 """Faces in the piece of work that stands for drawing them."""
-IMAGE_FILE = 1500
-"""Bytes in memory of a file whose image is decoded while it is written: names, hash, place in its archive."""
 SCORING = ("rae_bench.evaluation", "torch_fidelity.metric_kid", "sklearn.cluster", "skimage.metrics", "pandas")
 DETERMINISM = "torch._inductor.config"  # which torch loads to be deterministic, and much with it
 PANEL = ("rae_bench.evaluation", "pandas", DETERMINISM)
@@ -110,15 +109,7 @@ def _pixels(data: specs.DatasetSpec) -> int:
 def _prepare(data: specs.DatasetSpec) -> Demand:
     n = data.n_train + data.n_validation + data.n_test
     kept = n * (_pixels(data) + 8)
-    match data.source:
-        case specs.CelebA() | specs.ImageFolder():  # decoded while they are written
-            held = IMAGE_FILE * n
-        case specs.Mnist() | specs.FashionMnist() | specs.Cifar10() | specs.Svhn():
-            held = 4 * kept
-        case specs.MnistSubset() | specs.PhotoPatches() | specs.FaceRenderer():
-            held = 2 * kept
-        case _:
-            assert_never(data.source)
+    held = int(IMAGE_FILE * n) if data.is_streamed else 4 * kept
     drawn: Listed = [(Images("render", DRAWN, data.channels, data.size), n / DRAWN)] if data.is_synthetic else []
     return Demand(_parts(PREPARING, drawn), n, resident_bytes(PREPARING) + held, 0, kept)
 

@@ -186,6 +186,11 @@ class DatasetSpec:
         return isinstance(self.source, FaceRenderer)
 
     @property
+    def is_streamed(self) -> bool:
+        """Whether images are decoded while they are written, so that never all of them are in memory."""
+        return isinstance(self.source, CelebA | ImageFolder)
+
+    @property
     def is_digits(self) -> bool:
         """Whether the labels are those of handwritten digits, which the suite's digit classifier knows."""
         return isinstance(self.source, MnistSubset | Mnist)
