@@ -89,13 +89,10 @@ def pack(study: Study, results: Path, path: Path, weights: bool, codes: bool) ->
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     index = Index(FORMAT, study.name, __version__, packages, dict(sorted(members.items())), tuple(sorted(left_out)))
 
-    def write(target: Path) -> None:
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-            _add(archive, INDEX, json.dumps(to_plain(index), sort_keys=True, indent=1).encode())
-            for name, member in index.members.items():
-                _add(archive, name, texts[name] if name in texts else packed[name][0], member)
-
-    storage.render(path, write)
+    with storage.writing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        _add(archive, INDEX, json.dumps(to_plain(index), sort_keys=True, indent=1).encode())
+        for name, member in index.members.items():
+            _add(archive, name, texts[name] if name in texts else packed[name][0], member)
     return index
 
 
@@ -281,13 +278,11 @@ def _is_there(target: Path, member: Member) -> bool:
 def _restore(path: Path, archive: zipfile.ZipFile, name: str, member: Member, target: Path) -> None:
     """Stream a member to `target`, and refuse bytes that are not those on the index."""
 
-    def write(temporary: Path) -> None:
-        digest = hashlib.sha256()
+    digest = hashlib.sha256()
+    with storage.writing(target) as temporary:
         with archive.open(name) as source, temporary.open("wb") as file:
             for chunk in _chunks(source):
                 digest.update(chunk)
                 file.write(chunk)
         if digest.hexdigest() != member.sha256:
             raise ArchiveError(f"{path}: member {name!r}: its bytes are not those the index says")
-
-    storage.render(target, write)

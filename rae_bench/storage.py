@@ -47,7 +47,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[Path]:
+def writing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; afterwards flush it to the disk and rename it to `path`."""
     temporary = _temporary(path)
     with explained(path):
@@ -90,7 +90,7 @@ def _remove_temporaries(path: Path) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
-    with _writing(path) as temporary:
+    with writing(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -135,13 +135,13 @@ def read_arrays(path: Path, *needed: str) -> tuple[Arrays, Any]:
 
 def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
     """Write one array that others will memory-map."""
-    with _writing(path) as temporary, temporary.open("wb") as handle:
+    with writing(path) as temporary, temporary.open("wb") as handle:
         np.save(handle, array, allow_pickle=False)
 
 
 def write_npy_blocks(path: Path, shape: tuple[int, ...], blocks: Iterable[npt.NDArray[np.uint8]]) -> None:
     """Write one uint8 array of `shape` that comes in blocks of rows, of which only one need be in memory."""
-    with _writing(path) as temporary, temporary.open("wb") as handle:
+    with writing(path) as temporary, temporary.open("wb") as handle:
         np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": shape})
         rows = 0
         for block in blocks:
@@ -197,7 +197,7 @@ def write_frame(path: Path, frame: "pd.DataFrame") -> None:
     if path.suffix == ".csv":
         write_text(path, frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
     else:
-        with _writing(path) as temporary:
+        with writing(path) as temporary:
             frame.to_parquet(temporary, index=False)
 
 
