@@ -277,7 +277,6 @@ def _is_there(target: Path, member: Member) -> bool:
 
 def _restore(path: Path, archive: zipfile.ZipFile, name: str, member: Member, target: Path) -> None:
     """Stream a member to `target`, and refuse bytes that are not those on the index."""
-
     digest = hashlib.sha256()
     with storage.writing(target) as temporary:
         with archive.open(name) as source, temporary.open("wb") as file:
