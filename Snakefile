@@ -19,9 +19,8 @@ from rae_bench.jobs import DRIVER, JobError, claim
 from rae_bench.plain import ConfigError, to_json
 
 min_version("9.0")
-logging.raiseExceptions = (
-    False  # a full disk loses lines of Snakemake's log, without a traceback for each
-)
+# A full disk loses lines of Snakemake's log, without a traceback for each.
+logging.raiseExceptions = False
 
 if set(config) - {"study"}:
     sys.exit(
