@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import IO
 
 from rae_bench import __version__, records, storage
-from rae_bench.config import CONFIG, Study
+from rae_bench.config import CONFIG
 from rae_bench.jobs import study_jobs
 from rae_bench.plain import ConfigError, parse, to_plain
 from rae_bench.report import PACKAGES
+from rae_bench.study import Study
 from rae_bench.verification import LEFT_OUT, verify
 
 FORMAT = 1

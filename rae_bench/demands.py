@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, assert_never
 
 from rae_bench import generation, likelihood, specs, training
-from rae_bench.config import Study, least_codes
+from rae_bench.config import least_codes
 from rae_bench.evaluation import PLOTTED, SHOWN, STEPS, STRIPS
 from rae_bench.features import BATCH as FEATURE_BATCH
 from rae_bench.features import FIDELITY_BATCH
@@ -15,6 +15,7 @@ from rae_bench.jobs import Job
 from rae_bench.metrics.pairs import BLOCK as PAIR_BLOCK
 from rae_bench.rehearsal import count, n_features, parameter_bytes, resident_bytes, state_bytes
 from rae_bench.resources import IMAGE_FILE
+from rae_bench.study import Study
 from rae_bench.work import EM_AT_ONCE, Density, Images, Iterations, Metric, MetricName, Pass, Pca, Reading, Start, Work
 
 TYPICAL_ITERATIONS = 30

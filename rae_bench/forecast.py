@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from rae_bench.config import Study
 from rae_bench.demands import TYPICAL_ITERATIONS, Demand, about, demand
 from rae_bench.jobs import STAGES, read_state, study_jobs
 from rae_bench.rehearsal import count
+from rae_bench.study import Study
 from rae_bench.work import Pass, Work
 
 Seconds = Callable[[Work], float]

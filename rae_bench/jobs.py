@@ -23,10 +23,10 @@ from typing import Any
 from rae_bench import __version__, devices, records, specs, storage
 from rae_bench.checkpoints import STOPPED, FinishedError, StoppedError
 from rae_bench.cluster import stop_at
-from rae_bench.config import Study
 from rae_bench.locks import HeldError, holder, locked
 from rae_bench.plain import fingerprint, to_plain
 from rae_bench.records import Run
+from rae_bench.study import Study
 
 DRIVER = "RAE_BENCH_DRIVER"
 """Environment variable: process id of the Snakemake that started a stage, on this machine (in a cluster job: the job's

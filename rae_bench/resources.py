@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from rae_bench import specs
-from rae_bench.config import Study
+from rae_bench.study import Study
 
 BASE_MB = 3000
 """Megabytes of any process here, data aside. Measured: `reference` of 3,000 faces through EfficientNet-Lite0, the

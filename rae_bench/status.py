@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from rae_bench import storage
-from rae_bench.config import Study
 from rae_bench.jobs import STAGES, JobError, read_state, study_jobs
 from rae_bench.plain import fingerprint
 from rae_bench.results import COLUMNS, collect
+from rae_bench.study import Study
 
 log = logging.getLogger(__name__)
 STATES = ("done", "running", "failed", "interrupted", "waiting")

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rae_bench import __version__, records, specs, stages, storage
-from rae_bench.config import Study
 from rae_bench.jobs import Job, study_jobs
 from rae_bench.plain import ConfigError, Plain, fingerprint, to_plain, unknown
 from rae_bench.process import configure_torch
 from rae_bench.records import Record, RecordError
 from rae_bench.storage import StorageError
+from rae_bench.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,9 +24,10 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, MNIST, SVHN, FashionMNIST
 
 from rae_bench import cli, datasets
-from rae_bench.config import CONFIG, DatasetEntry
+from rae_bench.config import CONFIG
 from rae_bench.datasets import DataError, celeba, cifar, files, idx, svhn
 from rae_bench.plain import parse, to_json
+from rae_bench.study import DatasetEntry
 
 ENTRIES = parse(dict[str, DatasetEntry], yaml.safe_load((CONFIG / "datasets.yaml").read_text()), "datasets.yaml")
 NAMES = ("mnist", "fashion_mnist", "cifar10", "svhn", "celeba")

@@ -8,7 +8,7 @@ import pytest
 from checkout import ROOT, environment
 
 ORDER = [
-    *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "config"],
+    *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "study", "config"],
     *["resources", "rng", "storage", "cluster", "checkpoints", "locks"],
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
     *["memory", "records", "jobs"],
@@ -20,7 +20,7 @@ ORDER = [
     *["process", "stages", "verification", "archive", "cli", "__main__"],
 ]
 WITHOUT_TORCH = [
-    *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "config"],
+    *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "study", "config"],
     *["resources", "storage", "cluster", "checkpoints", "locks", "memory", "records", "jobs", "datasets", "results"],
     *["comparisons", "claims"],
     *["rendering", "tables", "plots", "status", "report", "process", "stages", "verification", "archive", "cli"],

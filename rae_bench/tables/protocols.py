@@ -5,8 +5,8 @@ import pandas as pd
 
 from rae_bench import specs
 from rae_bench.comparisons import kendall
-from rae_bench.config import OWN
 from rae_bench.rendering import Table
+from rae_bench.study import OWN
 
 
 def protocol_table(spec: specs.SummarySpec, panel: pd.DataFrame, dataset: str) -> Table:
