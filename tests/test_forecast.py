@@ -6,12 +6,13 @@ import time
 
 import pytest
 
-from rae_bench import forecast, specs, work
+from rae_bench import forecast, resources, specs, work
 from rae_bench.config import load_study
-from rae_bench.demands import TYPICAL_ITERATIONS, demand
+from rae_bench.demands import TYPICAL_ITERATIONS, about, demand
 from rae_bench.jobs import Job, study_jobs
 
 SMOKE = load_study("smoke")
+LARGE = ("embedded", "paper_clean")
 
 
 def _one_second(_):
@@ -143,6 +144,17 @@ def test_a_mixture_of_a_single_iteration_is_no_less_than_itself():
     study = dataclasses.replace(SMOKE, fits={**SMOKE.fits, ("digits_mini", "vae", "gmm10"): short})
     parts = demand(study, Job("fit", "digits_mini/vae/seed0/gmm10", None)).parts
     assert all(part.times == part.at_most for part in parts)
+
+
+@pytest.mark.parametrize("name", ["smoke", *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
+def test_a_scheduler_is_asked_for_no_less_memory_than_is_forecast(name, tmp_path):
+    """Two counts of the same, of their own each: bounds from shapes, without torch, and PyTorch's operations."""
+    study = load_study(name)
+    for job in study_jobs(study, tmp_path):
+        names = [part for part in about(job) if not part.startswith("seed")]
+        if names and ("/seed" not in job.name or f"seed{study.train_seeds[0]}" in job.name):
+            asked = getattr(resources, job.stage)(study, *names).mem_mb(1)
+            assert asked * 1e6 > demand(study, job).host_bytes, job
 
 
 def test_weights_of_a_search_are_one_piece_of_work(tmp_path):
