@@ -1,0 +1,108 @@
+"""A real Slurm on this machine, from Debian packages (`tests/slurm`), and the workflow submitted to it."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from checkout import ROOT, environment
+
+QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5")
+
+
+class Cluster:
+    """Two nodes of two cores, the second with two pretended GPUs."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.variables = {**os.environ, "RAE_BENCH_SLURM_DIR": str(folder)}
+
+    def script(self, name, *arguments):
+        return subprocess.run(
+            ["bash", str(ROOT / "tests/slurm" / name), *arguments],
+            env=self.variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def node(self, action, name):
+        """Let a node die ("kill"), or bring it back ("start")."""
+        done = self.script("node", action, name)
+        assert done.returncode == 0, done.stderr
+
+    def says(self, *command):
+        """What a command of Slurm's prints."""
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=180).stdout.strip()
+
+    def jobs(self, checkout, rule):
+        """The Slurm jobs of a rule submitted from a copy of the repository: id, state and wildcards, oldest first."""
+        found = []
+        for line in self.says("squeue", "--states=all", "--noheader", "--format=%A|%T|%Z|%k").splitlines():
+            number, state, folder, comment = line.split("|")
+            if folder == str(checkout.path) and f"_{rule}" in comment:
+                found.append((int(number), state, comment))
+        return sorted(found)
+
+
+@contextlib.contextmanager
+def running_cluster(*options):
+    """A running cluster; the test is skipped where it cannot be had, saying why."""
+    if os.geteuid() != 0:
+        pytest.skip("a Slurm of our own needs root")
+    if shutil.which("slurmctld") is None and shutil.which("apt-get") is None:
+        pytest.skip("neither Slurm nor apt-get is here")
+    with tempfile.TemporaryDirectory(prefix="rae-bench-slurm-") as folder:  # pytest's own is closed to other users
+        cluster = Cluster(Path(folder))
+        try:
+            up = cluster.script("up", "--nodes", "2", "--gpu-nodes", "1", "--cpus", "2", "--mem", "16000", *options)
+            if "package installation failed" in up.stderr:
+                pytest.skip(f"no packages to be had: {up.stderr.splitlines()[-1]}")
+            assert up.returncode == 0, up.stdout + up.stderr
+            yield cluster
+        finally:
+            assert cluster.script("down").returncode == 0
+
+
+def submit(checkout, *arguments, study="smoke", profiles=("--workflow-profile", "profiles/slurm"), **variables):
+    """Start the workflow through Slurm and return at once; what it says is added to driver.log."""
+    with (checkout.path / "driver.log").open("a") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *profiles, "--config", f"study={study}", *QUICK, *arguments],
+            cwd=checkout.path,
+            env={**environment(checkout.path), **variables},
+            stdout=output,
+            stderr=output,
+        )
+
+
+def finish(checkout, driver, timeout=1200):
+    """Wait for a submitted workflow's end; it must be a good one."""
+    try:
+        assert driver.wait(timeout) == 0, (checkout.path / "driver.log").read_text()[-5000:]
+    finally:
+        driver.kill()
+
+
+def until(condition, driver, timeout=600):
+    """Wait for a condition and return what it gave, while a driver lives."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert driver.poll() is None, "the driver has ended"
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.2)
+    return found
+
+
+def copy_results(one, other, *names):
+    """Copy files and folders of results, their times kept, so that they need not be made again."""
+    for name in names:
+        for path in Path(one.results).glob(name):
+            target = other.results / path.relative_to(one.results)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                shutil.copytree(path, target)
+            else:
+                shutil.copy2(path, target)
