@@ -87,9 +87,10 @@ def asked(cluster, tmp_path_factory):  # noqa: ARG001  the cluster must be up
     folder = Checkout(tmp_path_factory.mktemp("asked"))
     profile = folder.path / "profiles/slurm/config.yaml"
     text = re.sub(r"(?m)^#(set-resources:|  \w+: \{)", r"\1", profile.read_text())
-    by_model, by_name = re.findall(r"\{slurm_partition: \"gpu\", (gpu_model: [^}]*|gpu: 0[^}]*)\}", text)
+    by_model, by_name, by_share = re.findall(r"\{slurm_partition: \"gpu\", (gpu_model: [^}]*|gpu: 0[^}]*)\}", text)
     text = text.replace('reference: {slurm_partition: "gpu"', f'reference: {{slurm_partition: "gpu", {by_model}')
     text = text.replace('evaluate: {slurm_partition: "gpu"', f'evaluate: {{slurm_partition: "gpu", {by_name}')
+    text = text.replace('protocols: {slurm_partition: "gpu"', f'protocols: {{slurm_partition: "gpu", {by_share}')
     profile.write_text(text.replace("a100", "fake"))
     (folder.path / "Snakefile").write_text(TOY)
     finish(folder, submit(folder))
@@ -102,6 +103,7 @@ def asked(cluster, tmp_path_factory):  # noqa: ARG001  the cluster must be up
         ("train", "TresPerJob=gres:gpu:1", r"\d"),
         ("reference", "TresPerJob=gres:gpu:fake:1", r"\d"),
         ("evaluate", "TresPerNode=gres:gpu:1", r"\d"),
+        ("protocols", "TresPerNode=gres:shard:1", r"\d"),
         ("fit", "Partition=cpu", ""),
     ],
 )
