@@ -3,18 +3,23 @@
 import dataclasses
 import os
 
+import data_files
+import numpy as np
 import pytest
 import torch
 from keras import Keras, official_terms
+from PIL import Image
 from test_official import CASES, drawing
 
 from rae_bench import datasets, objectives, official, training
 from rae_bench.autoencoder import build
 from rae_bench.config import load_study
+from rae_bench.datasets import celeba, cifar, idx
 
 pytestmark = pytest.mark.slow
 SEEN = [(row, key) for row, key in CASES if key[1] not in ("two_stage_vae", "vae_2d")]
 """2sVAE trains the VAE."""
+KEYS = ("mnist", "cifar10", "celeba")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,15 +30,58 @@ def all_cores():
     torch.set_num_threads(before)
 
 
+SIZES = {"n_train": 100, "n_validation": 10, "n_test": 10}
+
+
 @pytest.fixture(scope="module")
-def images(digit_images):
-    """100 images of each shape: digits, patches of photographs, drawn faces."""
-    found = {"mnist": digit_images[:100]}
-    for like, name in (("cifar10", "photos"), ("celeba", "faces")):
-        spec = load_study("embedded").preparation(name)
-        prepared = datasets.prepare(dataclasses.replace(spec, n_train=100, n_validation=1, n_test=1))
-        found[like] = prepared.images[prepared.splits["train"]]
+def images(digit_images, tmp_path_factory):
+    """100 training images of each data set, read from files in its true format as `train` reads them.
+
+    The files hold digits, patches of photographs, and drawn faces as JPEGs of CelebA's size.
+    """
+    folder = tmp_path_factory.mktemp("data")
+    labels = {"train": np.arange(110) % 10, "test": np.arange(10)}
+    photos = _images("photos", n_train=110, n_test=10)
+    faces = _images("faces", n_train=120, n_test=1)["train"]
+    parts = [0] * 100 + [1] * 10 + [2] * 10
+    data_files.write_idx(
+        folder / "mnist", {part: digit_images[: len(of), 0, 2:-2, 2:-2] for part, of in labels.items()}, labels
+    )
+    data_files.write_cifar(folder / "cifar10", photos, labels, "binary archive")
+    data_files.write_celeba(
+        folder / "celeba", {f"{i + 1:06d}.jpg": _jpeg(x) for i, x in enumerate(faces)}, "zip", parts
+    )
+    counts = {part: (parts.count(i),) for i, part in enumerate(("train", "validation", "test"))}
+    entries = {name: dataclasses.replace(load_study("paper_clean").preparation(name), **SIZES) for name in KEYS}
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAE_BENCH_DATA", str(folder))
+        prepared = {
+            "mnist": idx.prepare(entries["mnist"], 2, data_files.release_of(idx.mnist(), labels)),
+            "cifar10": cifar.prepare(entries["cifar10"], data_files.release_of(cifar.release(), labels)),
+            "celeba": celeba.prepare(
+                entries["celeba"],
+                entries["celeba"].source,
+                dataclasses.replace(celeba.release(), counts=counts, md5={}),
+            ),
+        }
+        for name, one in prepared.items():
+            datasets.save(one, entries[name], folder / "prepared" / name)
+            found[name] = datasets.load_split(folder / "prepared" / name, "train")
     return found
+
+
+def _images(name, **sizes):
+    spec = load_study("embedded").preparation(name)
+    prepared = datasets.prepare(dataclasses.replace(spec, n_validation=1, **sizes))
+    return {part: prepared.images[prepared.splits[part]] for part in ("train", "test")}
+
+
+def _jpeg(face):
+    """A 64x64 face in the middle of a JPEG of 178x218, where CelebA's crop finds it."""
+    frame = Image.new("RGB", (178, 218))
+    frame.paste(Image.fromarray(face.transpose(1, 2, 0)).resize((140, 140)), (19, 39))
+    return data_files.jpeg(frame)
 
 
 @pytest.mark.parametrize(("row", "key"), SEEN, ids=["-".join(key) for _, key in SEEN])
