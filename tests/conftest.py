@@ -1,5 +1,6 @@
 """What all tests share: one thread, and the real digits, prepared once."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -12,6 +13,15 @@ from rae_bench import datasets, storage
 from rae_bench.config import load_study
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def logging_levels():
+    """Commands for people quieten loggers for their process; the tests' own levels come back."""
+    kept = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict if "rae_bench" in name}
+    yield
+    for name in [name for name in logging.root.manager.loggerDict if "rae_bench" in name]:
+        logging.getLogger(name).setLevel(kept.get(name, logging.NOTSET))
 
 
 @pytest.fixture(scope="session")

@@ -175,12 +175,14 @@ def fit(tmp_path):
     """The command of a fit, its log appended to as the rule does; what it writes, and what it should."""
     rng = np.random.default_rng(0)
     codes = {f"{split}.mean": rng.standard_normal((n, 8)).astype(np.float32) for split, n in SPLITS}
-    storage.write_arrays(tmp_path / "codes.safetensors", codes, {"fingerprint": "0"})
+    path = tmp_path / "codes.safetensors"
+    with jobs.running("train", {}, {}, {"codes": path}, {"seed": 0}):
+        storage.write_arrays(path, codes, {"fingerprint": "0"})
     spec = to_json(load_study("smoke").fit("digits_mini", "rae_l2", "gaussian"))
 
     def run(folder, log, **variables):
         command = [sys.executable, "-m", "rae_bench", "fit", "--spec", spec, "--seed", "0"]
-        command += [f"--codes={tmp_path / 'codes.safetensors'}", f"--density={folder / 'd.safetensors'}"]
+        command += [f"--codes={path}", f"--density={folder / 'd.safetensors'}"]
         script = f"set -euo pipefail; {shlex.join(command)} >> {shlex.quote(str(log))} 2>&1"
         env = {**environment(ROOT), **variables}
         return subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True)
