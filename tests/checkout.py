@@ -105,6 +105,7 @@ class Checkout:
         self.path = path
         self.results = path / "results"
         self.config = path / "workflow" / "config"
+        path.mkdir(exist_ok=True)
         for name in COPIED:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
