@@ -1,6 +1,7 @@
 """What a study has done, is doing and has cost, read from what its jobs leave behind."""
 
 import logging
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from rae_bench.study import Study
 
 log = logging.getLogger(__name__)
 STATES = ("done", "running", "failed", "interrupted", "waiting")
+LEAST_FREE = 2**20
+"""Bytes below which a disk is called full: a density and its record need less."""
 
 
 def describe(study: Study, results: Path) -> str:
@@ -30,7 +33,14 @@ def describe(study: Study, results: Path) -> str:
             lines.append(f"running: {job.stage} {job.name}, for {time.time() - state['started']:.0f} s{part}")
         if state["status"] == "failed":
             lines.append(f"failed: {job.stage} {job.name}: {state['error']}")
-    return "\n".join([*lines, _time_left(jobs)])
+    return "\n".join([*lines, *_full_disk(results), _time_left(jobs)])
+
+
+def _full_disk(results: Path) -> list[str]:
+    """That the disk is full, if it is: then neither logs nor the states of jobs can have said so."""
+    if not results.exists() or (free := shutil.disk_usage(results).free) >= LEAST_FREE:
+        return []
+    return [f"{results}: the disk is full, {free / 1024:.0f} KiB are left; free space and give the same command again"]
 
 
 def _time_left(jobs: list[tuple[Any, dict[str, Any]]]) -> str:

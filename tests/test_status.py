@@ -134,3 +134,14 @@ def test_core_time_divides_into_stages_and_imports(study, jobs, tmp_path):
     assert "largest process: 850 MiB, train digits_mini/vae/seed0" in text
     assert (tmp_path / "smoke" / "costs.txt").read_text() == text + "\n"
     assert len(pd.read_csv(tmp_path / "smoke" / "costs.csv")) == 3
+
+
+def test_a_full_disk_is_told_where_no_log_can(study, small_disk):
+    """64 KiB in all; and a disk with room says nothing."""
+    assert f"{small_disk}: the disk is full, 64 KiB are left; free space and give the same" in describe(
+        study, small_disk
+    )
+
+
+def test_a_disk_with_room_is_not_mentioned(study, tmp_path):
+    assert "the disk is full" not in describe(study, tmp_path)
