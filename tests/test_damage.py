@@ -127,10 +127,13 @@ def _depth(path):
 # --- the commands, run in children of a process that has imported everything --------------------------------------
 
 PARENT = """
-import json, os, sys
+import importlib, json, os, pkgutil, sys
 import matplotlib.pyplot, pandas, seaborn, sklearn.cluster, sklearn.mixture, torch, torch_fidelity.metric_kid
-from rae_bench import cli, densities, evaluation, features, jobs, plots, process, report, stages, tables, training
-from rae_bench.densities import flow, second_stage
+import rae_bench
+for module in pkgutil.walk_packages(rae_bench.__path__, "rae_bench."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from rae_bench import cli
 
 while line := sys.stdin.readline():
     arguments, log, user = json.loads(line)

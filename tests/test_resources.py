@@ -154,7 +154,7 @@ def test_the_smoke_study_stays_within_what_it_asks_for(smoke):
             continue  # a summary runs where the command does
         state = read_state(job)
         names = job.name.split("/")
-        rest = {"reference": names[1:], "fit": [names[1], names[-1]]}.get(job.stage, names[1:2])
+        rest = {"reference": names[1:], "fit": [*names[1:2], names[-1]]}.get(job.stage, names[1:2])
         need = STAGES[job.stage][0](STUDY, names[0], *(rest if job.stage not in ("prepare", "floor") else ()))
         assert state["peak_mib"] * 1.048576 + 3 * 142 < need.mem_mb(1), job
         assert state["seconds"] < 60 * need.minutes(1), job
