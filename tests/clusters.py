@@ -66,24 +66,37 @@ def running_cluster(*options):
             assert cluster.script("down").returncode == 0
 
 
-def submit(checkout, *arguments, study="smoke", profiles=("--workflow-profile", "profiles/slurm"), **variables):
-    """Start the workflow through Slurm and return at once; what it says is added to driver.log."""
-    with (checkout.path / "driver.log").open("a") as output:
-        return subprocess.Popen(
+@contextlib.contextmanager
+def submitted(checkout, *arguments, study="smoke", profiles=("--workflow-profile", "profiles/slurm"), **variables):
+    """The workflow's driver, which submits to Slurm; killed in the end. What it says is added to driver.log."""
+    with (
+        (checkout.path / "driver.log").open("a") as output,
+        subprocess.Popen(
             [sys.executable, "-m", "snakemake", *profiles, "--config", f"study={study}", *QUICK, *arguments],
             cwd=checkout.path,
             env={**environment(checkout.path), **variables},
             stdout=output,
             stderr=output,
-        )
+        ) as driver,
+    ):
+        try:
+            yield driver
+        finally:
+            driver.kill()
 
 
 def finish(checkout, driver, timeout=1200):
-    """Wait for a submitted workflow's end; it must be a good one."""
-    try:
-        assert driver.wait(timeout) == 0, (checkout.path / "driver.log").read_text()[-5000:]
-    finally:
-        driver.kill()
+    """Wait for a driver's end, which must be a good one; what it said."""
+    code = driver.wait(timeout)
+    said = (checkout.path / "driver.log").read_text()
+    assert code == 0, said[-5000:]
+    return said
+
+
+def run(checkout, *arguments, **options):
+    """Submit the workflow and wait for its good end."""
+    with submitted(checkout, *arguments, **options) as driver:
+        return finish(checkout, driver)
 
 
 def until(condition, driver, timeout=600):

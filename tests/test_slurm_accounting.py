@@ -2,7 +2,7 @@
 
 import pytest
 from checkout import Checkout
-from clusters import finish, running_cluster, submit
+from clusters import run, running_cluster
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +16,7 @@ def cluster():
 @pytest.mark.parametrize("command", [(), ("--slurm-status-command", "sacct")], ids=["profile", "sacct"])
 def test_jobs_are_seen_to_finish(cluster, tmp_path, command):
     checkout = Checkout(tmp_path)
-    finish(checkout, submit(checkout, *command, "--", "results/datasets/digits_mini/manifest.json"), timeout=300)
+    run(checkout, *command, "--", "results/datasets/digits_mini/manifest.json")
     assert (checkout.results / "datasets/digits_mini/images.npy").exists()
     told = cluster.says("sacct", "--noheader", "--allocations", "--parsable2", "--format=State,Comment")
     assert any(line.startswith("COMPLETED|rule_prepare") for line in told.splitlines())
