@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from rae_bench import plots, specs, storage
-from rae_bench.config import load_study
+from rae_bench.config import load_study, resolve_study
 from rae_bench.plots.codes import shown_densities
+from rae_bench.plots.images import sheet_keys
 
 KINDS = ["samples", "interpolations", "distances", "training", "codes", "components", "protocols"]
 DATASET = "digits_mini"
@@ -347,3 +348,14 @@ def test_no_label_says_fid(smoke_spec, smoke_frame, root, sheets):
 def test_only_verified_inceptions_distance_is_fid(label, name, smoke_spec, smoke_frame):
     axis = plots.distances(smoke_spec, smoke_frame.assign(extractor_label=label), DATASET).axes[0]
     assert axis.get_ylabel() == f"{name} (log scale)"
+
+
+def test_a_study_without_the_standard_normal_shows_no_column_of_it():
+    file = replace(load_study("smoke").file, rows=("rae_l2",), densities=("gaussian", "gmm10"))
+    spec = resolve_study("smoke", file).summary()
+    assert sheet_keys(spec) == {
+        "rae_l2": {"original", "codes", "reconstruction", "interpolation", "sample.gaussian", "sample.gmm10"}
+    }
+    sheets = {"rae_l2": {key: np.zeros((12, 1, 32, 32), dtype=np.uint8) for key in sheet_keys(spec)["rae_l2"]}}
+    titles = [axis.get_title() for axis in plots.sample_sheet(spec, sheets).axes]
+    assert titles == ["Original", "Rec.", "N", "GMM"]

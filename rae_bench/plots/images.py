@@ -35,18 +35,24 @@ def _sheet_key(row: specs.Row, column: str) -> str | None:
     return f"sample.{density}" if density else None
 
 
+def _sampled(spec: specs.SummarySpec) -> list[str]:
+    """The columns shown beside originals; N(0,I) only where the study has it."""
+    columns = ("reconstruction", "n", "standard_normal", "gmm")
+    return [column for column in columns if column != "standard_normal" or column in spec.densities]
+
+
 def sheet_keys(spec: specs.SummarySpec) -> dict[str, set[str]]:
     """What the figures show of each model's sheets."""
     keys: dict[str, set[str]] = {row.model: {"original", "codes"} for row in spec.rows.values()}
     for row in spec.rows.values():
-        shown = (_sheet_key(row, column) for column in COLUMNS if column != "gaussian")
+        shown = (_sheet_key(row, column) for column in (*_sampled(spec), "interpolation"))
         keys[row.model] |= {key for key in shown if key is not None}
     return keys
 
 
 def sample_sheet(spec: specs.SummarySpec, sheets: dict[str, Sheets]) -> Figure:
     """A row of pictures per table row: originals, reconstructions, and samples of columns N, N(0,I) and GMM."""
-    columns = {"original": "Original", **{c: COLUMNS[c] for c in ("reconstruction", "n", "standard_normal", "gmm")}}
+    columns = {"original": "Original", **{column: COLUMNS[column] for column in _sampled(spec)}}
     rows = spec.ordered_rows
     figure, axes = plt.subplots(
         len(rows), len(columns), figsize=(7.2, 0.62 * len(rows)), squeeze=False, layout="constrained"
