@@ -51,7 +51,12 @@ def processor() -> str:
 
 
 def write(
-    name: str, title: str, ratios: Sequence[Ratio], *, tables: Sequence[Table] = (), packages: Sequence[str] = ("torch",)
+    name: str,
+    title: str,
+    ratios: Sequence[Ratio],
+    *,
+    tables: Sequence[Table] = (),
+    packages: Sequence[str] = ("torch",),
 ) -> None:
     """Keep what benchmark `name` found, and print it; `packages` are those whose versions matter."""
     found: dict[str, Any] = {

@@ -12,6 +12,7 @@ from typing import assert_never
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.nn.utils import parametrizations, parametrize
 
@@ -36,10 +37,14 @@ class _CropLast(nn.Module):
 
 
 class _Norm(nn.BatchNorm2d):
-    """In float32, whatever comes in: of bfloat16 images torch's forward derivative has another type than its value."""
+    """Of bfloat16 images too: its statistics and its arithmetic are float32, only what comes in and goes out is not.
+
+    But for images with a forward derivative: of bfloat16 ones torch's has another type than its value.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(widened(x))
+        has_tangent = forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
+        return super().forward(widened(x) if has_tangent else x)
 
 
 class _Sigmoid(nn.Sigmoid):
@@ -62,7 +67,8 @@ def widened(x: Tensor) -> Tensor:
 
 
 def _norm(filters: int, momentum: float) -> list[nn.Module]:
-    return [_Norm(filters, eps=1e-3, momentum=momentum), nn.ReLU()]
+    # in place: batch norm needs its own output no more, and a pass over memory is saved
+    return [_Norm(filters, eps=1e-3, momentum=momentum), nn.ReLU(inplace=True)]
 
 
 def _up(kernel: int, inputs: int, outputs: int, stride: int) -> list[nn.Module]:
