@@ -231,8 +231,9 @@ def _fit(data: specs.DatasetSpec, d: int, spec: specs.FitSpec) -> Demand:
         case specs.KernelDensity(bandwidths=bandwidths):
             listed.append((fit, 1))
             memory += _pair_bytes(n, d * len(bandwidths))
-        case specs.GaussianMixture() | specs.DirichletMixture():
+        case specs.GaussianMixture() | specs.TorchMixture() | specs.DirichletMixture():
             modules += ("sklearn.mixture",)
+            modules += ("rae_bench.densities.em",) if isinstance(density, specs.TorchMixture) else ()
             listed.append((fit, density.n_init))
             piece = Iterations(density.kind, density.n_components, d, n)
             typical = min(TYPICAL_ITERATIONS, density.max_iter)
@@ -249,7 +250,8 @@ def _fit(data: specs.DatasetSpec, d: int, spec: specs.FitSpec) -> Demand:
             memory += count(epoch).peak_bytes
         case _:
             assert_never(density)
-    return Demand(_parts(modules, listed, *bounded), 0, resident_bytes(modules) + memory, 0, state_bytes(fit))
+    host, inside = _placed(spec.compute.device, resident_bytes(modules), memory)
+    return Demand(_parts(modules, listed, *bounded), 0, host, inside, state_bytes(fit))
 
 
 # --- evaluation ---------------------------------------------------------------------------------------------

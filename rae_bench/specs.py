@@ -580,6 +580,25 @@ class GaussianMixture:
 
 
 @dataclass(frozen=True)
+class TorchMixture:
+    """As `GaussianMixture`, from the same starts and up to rounding with the same result, by the suite's EM in torch.
+
+    A kind of its own, not a setting of `GaussianMixture`: last digits differ, and no fit there is runs again.
+    """
+
+    kind: Literal["mixture_torch"]
+    codes: CodeKind
+    n_components: int
+    n_init: int
+    max_iter: int
+    tolerance: float
+    reg_covar: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "n_components", "n_init", "max_iter", "tolerance", "reg_covar")
+
+
+@dataclass(frozen=True)
 class DirichletMixture:
     """Mixture of at most `n_components` Gaussians by variational inference under a Dirichlet process (scikit-learn).
 
@@ -726,6 +745,7 @@ Density = (
     StandardNormal
     | SingleGaussian
     | GaussianMixture
+    | TorchMixture
     | DirichletMixture
     | KernelDensity
     | AggregatePosterior
@@ -737,7 +757,7 @@ Density = (
 
 
 DIRECT = (
-    *(StandardNormal, SingleGaussian, GaussianMixture, DirichletMixture),
+    *(StandardNormal, SingleGaussian, GaussianMixture, TorchMixture, DirichletMixture),
     *(KernelDensity, AggregatePosterior, SplineFlow),
 )
 """Densities whose log density is a formula: cheap enough for the many codes of an importance-sampled likelihood."""

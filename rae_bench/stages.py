@@ -158,14 +158,14 @@ def fit(options: argparse.Namespace) -> None:
     """Codes -> a density's arrays, with the log-likelihood of training and validation codes."""
     spec = _spec(specs.FitSpec, options)
     configure(spec.compute)
-    if isinstance(spec.density, (specs.GaussianMixture, specs.DirichletMixture)):
+    if isinstance(spec.density, (specs.GaussianMixture, specs.TorchMixture, specs.DirichletMixture)):
         import sklearn.mixture  # noqa: F401  counted as imports, not as work
     if isinstance(spec.density, specs.SplineFlow):
         import zuko  # noqa: F401
 
     from rae_bench import densities, jobs, memory, storage
 
-    if isinstance(spec.density, densities.NETWORKS):
+    if isinstance(spec.density, densities.ON_TORCH):
         configure_torch(spec.compute)
     with (
         jobs.running("fit", spec, {"codes": options.codes}, {"density": options.density}, {"seed": options.seed}),
@@ -201,7 +201,7 @@ def fit_codes(
     from rae_bench import densities
 
     kept = {**posteriors, "train": posteriors["train"].without_last(spec.leave_out_last)}
-    fitted = densities.fit(spec.density, kept["train"], kept["validation"], seed)
+    fitted = densities.fit(spec.density, kept["train"], kept["validation"], seed, spec.compute.device)
     return fitted, {
         split: fitted.log_likelihood(densities.codes_of(spec.density, part, seed, split))
         for split, part in kept.items()

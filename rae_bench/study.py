@@ -145,7 +145,7 @@ class Study:
 
     @property
     def on_cpu(self) -> specs.Compute:
-        """How `fit` and `floor` compute, which ask for no GPU: nothing in them is worth one."""
+        """How `floor` and `fit` compute, which ask for no GPU; but for the mixture that torch fits."""
         return replace(self.compute, device="cpu", tf32=False)
 
     @property
@@ -248,6 +248,10 @@ class Study:
     def fit(self, dataset: str, model: str, density: str) -> specs.FitSpec:
         """What `fit` reads."""
         return self.fits[dataset, model, density]
+
+    def fit_gpus(self, dataset: str, model: str, density: str) -> int:
+        """GPUs that `fit` asks for."""
+        return 1 if self.fit(dataset, model, density).compute.device == "cuda" else 0
 
     def evaluation(self, dataset: str, model: str) -> specs.EvaluationSpec:
         """What `evaluate` reads."""

@@ -14,11 +14,11 @@ def components(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str) -> Fi
 
     Mixtures fitted to mean codes only: the likelihoods of draws are on another scale.
     """
-    kinds = {specs.GaussianMixture: "-", specs.DirichletMixture: "--"}
     counts = {
-        name: (type(density), density.n_components)
+        name: ("--" if isinstance(density, specs.DirichletMixture) else "-", density.n_components)
         for name, density in spec.fits[dataset].items()
-        if isinstance(density, (specs.GaussianMixture, specs.DirichletMixture)) and density.codes == "mean"
+        if isinstance(density, (specs.GaussianMixture, specs.TorchMixture, specs.DirichletMixture))
+        and density.codes == "mean"
     }
     models = model_labels(spec)
     mine = frame[(frame["dataset"] == dataset) & frame["density"].isin(list(counts))]
@@ -32,8 +32,8 @@ def components(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str) -> Fi
         (1, "log_likelihood_validation", "tab:red", 1.4),
     )
     for j, (model, label) in enumerate(models.items()):
-        for kind, style in kinds.items():
-            names = [name for name, (found, _) in counts.items() if found is kind]
+        for style in ("-", "--"):
+            names = [name for name, (found, _) in counts.items() if found == style]
             for i, metric, colour, width in lines:
                 values = mine[(mine["model"] == model) & (mine["metric"] == metric) & mine["density"].isin(names)]
                 seeds = values.groupby(["components", "train_seed"])["value"].mean()
