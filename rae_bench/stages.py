@@ -59,14 +59,12 @@ def reference(options: argparse.Namespace) -> None:
 
     configure_torch(spec.compute)
     reads, writes = {"manifest": options.manifest}, {"reference": options.reference}
-    with (
-        jobs.running("reference", spec, reads, writes, {}, {"manifest": fingerprint(spec.dataset)}),
-        memory.explained(f"{spec.extractor}, batches of {features.BATCH} images"),
-    ):
+    with jobs.running("reference", spec, reads, writes, {}, {"manifest": fingerprint(spec.dataset)}):
         extractor = features.load_extractor(spec.extractor, spec.compute.device)
-        images = datasets.load_split(options.manifest.parent, spec.split)[: spec.n_images]
-        about = {"fingerprint": fingerprint(spec), "extractor": extractor.id, "label": extractor.label}
-        storage.write_arrays(options.reference, Reference.of(extractor(images), spec.neighbours).arrays(), about)
+        with memory.explained(f"{spec.extractor}, batches of {extractor.batch} images"):
+            images = datasets.load_split(options.manifest.parent, spec.split)[: spec.n_images]
+            about = {"fingerprint": fingerprint(spec), "extractor": extractor.id, "label": extractor.label}
+            storage.write_arrays(options.reference, Reference.of(extractor(images), spec.neighbours).arrays(), about)
 
 
 def floor(options: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rae_bench.digit_classifier import accuracy, train_digit_classifier
+from rae_bench.digit_classifier import MaxOfFour, accuracy, train_digit_classifier
 from rae_bench.features import load_digit_classifier
 
 
@@ -28,6 +28,18 @@ def test_features_are_unit_vectors_and_decide_the_class(digit_images):
     torch.testing.assert_close(features.norm(dim=1), torch.ones(50))
     expected = 16 * features @ model.head.weight.T + model.head.bias
     torch.testing.assert_close(logits, expected.detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_max_of_four_is_torchs_pooling(training):
+    x = torch.randn(3, 5, 8, 12, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(MaxOfFour().train(training)(x), torch.nn.functional.max_pool2d(x, 2))
+
+
+def test_in_training_the_gradient_goes_to_one_of_equal_values():
+    x = torch.ones(1, 1, 2, 2, requires_grad=True)
+    MaxOfFour()(x).sum().backward()
+    assert sorted(x.grad.flatten().tolist()) == [0, 0, 0, 1]
 
 
 def test_training_repeats_itself_and_leaves_the_global_generator(digit_images, digit_labels):

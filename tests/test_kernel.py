@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from metric_settings import settings
+from torch_fidelity.metric_kid import kid_features_to_metric
 
 from rae_bench.metrics.errors import MetricError
-from rae_bench.metrics.kernel import kernel_distance
+from rae_bench.metrics.kernel import OVERLAP, kernel_distance, subset_distances
 from rae_bench.metrics.reference import Reference
 
 
@@ -88,3 +90,25 @@ def test_it_repeats_itself_and_leaves_the_global_generator():
 def test_fewer_images_than_a_subset_are_an_error(n, m):
     with pytest.raises(MetricError, match="kernel_subset_size is 20, but a set has only 19 images"):
         distance(features(n), features(m), 20)
+
+
+def test_subsets_that_overlap_are_torch_fidelitys():
+    """Their kernel is computed once for all pairs: the same draws, the same numbers, from unequal counts too."""
+    real, fake = features(60, 12), features(50, 12, seed=1, shift=0.5)
+    found = distance(real, fake, subset_size=40, subsets=20)
+    drawn = kid_features_to_metric(
+        *(torch.from_numpy(part.astype(np.float64)) for part in (fake, real)),
+        kid_subsets=20,
+        kid_subset_size=40,
+        rng_seed=0,
+        verbose=False,
+    )
+    assert OVERLAP * 60 * 50 < 20 * 40**2
+    assert found["kernel_distance"] == pytest.approx(drawn["kernel_inception_distance_mean"], rel=1e-11)
+    assert found["kernel_distance_subset_sd"] == pytest.approx(drawn["kernel_inception_distance_std"], rel=1e-9)
+
+
+def test_overlapping_subsets_of_all_images_give_the_exact_statistic():
+    real, fake = features(300, 6), features(300, 6, seed=1, shift=0.5)  # more than one block of rows
+    found = subset_distances(real, fake, settings(kernel_subsets=2, kernel_subset_size=300))
+    assert found == pytest.approx(squared_mmd(real, fake), rel=1e-9)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -129,8 +131,10 @@ def flags():
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
     kept = [backend.allow_tf32 for backend in backends]
     deterministic, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    filled = torch.utils.deterministic.fill_uninitialized_memory
     yield
     torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = filled
     torch.backends.cudnn.benchmark = benchmark
     for backend, value in zip(backends, kept, strict=True):
         backend.allow_tf32 = value
@@ -150,6 +154,18 @@ def _set(compute):
 def test_the_process_is_deterministic_and_without_tf32():
     torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     assert _set(specs.Compute("cpu", 1, False, "float32")) == (False, False, False, True)
+
+
+def test_determinism_imports_no_compiler():
+    """torch.use_deterministic_algorithms would: a second and 150 MiB of every stage."""
+    lines = (
+        "import sys, torch",
+        "from rae_bench import process, specs",
+        "process.configure_torch(specs.Compute('cpu', 1, False, 'float32'))",
+        "print(torch.are_deterministic_algorithms_enabled(), 'torch._inductor' in sys.modules)",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
 
 
 @pytest.mark.gpu

@@ -1,0 +1,241 @@
+"""Training images/s of this suite against Pythae's public trainers and against a bare PyTorch loop.
+
+The sides train the same encoder and decoder modules (the paper's layout, 32x32), each in its own process as its users
+start it, two threads, batch 100, Adam, the same real digits. Rounds alternate between the sides; medians. Against Pythae
+whole epochs count, validation included on both sides; against the bare loop the updates alone, which is all it has.
+
+Run with [ROUNDS]; Pythae is looked for in .bench/ (`make bench` puts it there) or in the environment.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import records
+
+THREADS, BATCH, N_TRAIN, N_VALIDATION = 2, 100, 3000, 200
+EPOCHS = 4  # the first is not counted: memory is first touched in it
+HERE = Path(__file__).parent
+
+
+def data_and_specs(model: str, width: int) -> tuple[Any, Any, Any, Any]:
+    """Digits (n, 1, 32, 32) uint8 for training and validation, and the digits' specs of `model` at `width`."""
+    from rae_bench import datasets
+    from rae_bench.config import load_study
+
+    study = load_study("digits")
+    data = datasets.prepare(study.datasets["digits"].data)
+    spec = study.training("digits", model)
+    network = replace(spec.network, width=width, start_width=8 * width)
+    optimisation = replace(spec.optimisation, epochs=EPOCHS, batch_size=BATCH)
+    train, validation = (data.images[data.splits[split]] for split in ("train", "validation"))
+    return train[:N_TRAIN], validation[:N_VALIDATION], replace(spec, network=network), optimisation
+
+
+def rates(seconds: list[float]) -> list[float]:
+    """Images/s of each counted epoch, from the times at which all epochs ended."""
+    return [N_TRAIN / (end - start) for start, end in zip(seconds, seconds[1:], strict=False)]
+
+
+def ours(model: str, width: int, precision: str) -> dict[str, Any]:
+    """`training.train` in a process set up as every stage's is."""
+    from rae_bench import process, specs
+
+    compute = specs.Compute(device="cpu", threads=THREADS, tf32=False, precision=precision)  # type: ignore[arg-type]
+    process.configure(compute)
+    from rae_bench import training
+
+    process.configure_torch(compute)
+    train, validation, spec, optimisation = data_and_specs(model, width)
+    ends: list[float] = []
+    validating: list[float] = []
+    plain = training.validate
+
+    def timed(*arguments: Any) -> dict[str, float]:
+        started = time.perf_counter()
+        found = plain(*arguments)
+        validating.append(time.perf_counter() - started)
+        return found
+
+    training.validate = timed  # only to know its share
+    images = training.to_device(train, "cpu"), training.to_device(validation, "cpu")
+    training.train(
+        spec.network,
+        spec.objective,
+        optimisation,
+        *images,
+        seed=0,
+        progress=lambda done, epochs: ends.append(time.perf_counter()),
+        precision=compute.precision,
+    )
+    whole = rates(ends)
+    updates = [1 / (1 / rate - spent / N_TRAIN) for rate, spent in zip(whole, validating[1:], strict=True)]
+    return {"whole": whole, "updates": updates}
+
+
+def bare(model: str, width: int, precision: str) -> dict[str, Any]:
+    """The loop a careful user writes around the same modules and loss, in a process set up the same way."""
+    from rae_bench import process, specs
+
+    compute = specs.Compute(device="cpu", threads=THREADS, tf32=False, precision=precision)  # type: ignore[arg-type]
+    process.configure(compute)
+    import torch
+
+    from rae_bench import objectives, training
+    from rae_bench.autoencoder import build
+
+    process.configure_torch(compute)
+    train, _, spec, optimisation = data_and_specs(model, width)
+    images = torch.from_numpy(train).contiguous(memory_format=torch.channels_last)
+    network = build(spec.network, spec.objective, 0)
+    adam = torch.optim.Adam(network.parameters(), lr=optimisation.learning_rate, fused=True)
+    generator = torch.Generator().manual_seed(0)
+    network.train()
+    ends = []
+    for _ in range(EPOCHS):
+        for indices in torch.randperm(len(images), generator=generator).split(BATCH):
+            with training.computing_in(compute.precision, network, "cpu"):
+                loss = objectives.loss(network, images[indices].float() / 255, spec.objective, generator)
+            adam.zero_grad(set_to_none=True)
+            loss.total.backward()
+            adam.step()
+        ends.append(time.perf_counter())
+    return {"updates": rates(ends)}
+
+
+def pythae(model: str, width: int, precision: str) -> dict[str, Any]:
+    """Pythae's model and trainer of the same name with its default settings, but for the batch, threads and Adam's rate."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import RAE_L2, VAE, RAE_L2_Config, VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.pipelines import TrainingPipeline
+    from pythae.trainers import BaseTrainerConfig, CoupledOptimizerTrainerConfig
+    from pythae.trainers.training_callbacks import TrainingCallback
+
+    from rae_bench import backbones
+
+    train, validation, spec, optimisation = data_and_specs(model, width)
+
+    class Encoder(BaseEncoder):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.features, length = backbones.features(spec.network)
+            self.mean = torch.nn.Linear(length, spec.network.latent_dim)
+            self.log_variance = torch.nn.Linear(length, spec.network.latent_dim) if model == "vae" else None
+
+        def forward(self, x: torch.Tensor) -> Any:
+            features = self.features(x)
+            found = ModelOutput(embedding=self.mean(features))
+            if self.log_variance is not None:
+                found["log_covariance"] = self.log_variance(features)
+            return found
+
+    class Decoder(BaseDecoder):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = backbones.decoder(spec.network)
+
+        def forward(self, z: torch.Tensor) -> Any:
+            return ModelOutput(reconstruction=self.layers(z))
+
+    class Ends(TrainingCallback):  # type: ignore[misc]
+        """The times at which epochs end."""
+
+        seconds: list[float] = []
+
+        def on_log(self, *arguments: Any, **named: Any) -> None:
+            self.seconds.append(time.perf_counter())
+
+    shape, latent = train.shape[1:], spec.network.latent_dim
+    torch.manual_seed(0)
+    common = {"num_epochs": EPOCHS, "per_device_train_batch_size": BATCH, "per_device_eval_batch_size": BATCH}
+    with tempfile.TemporaryDirectory() as folder:
+        if model == "vae":
+            network = VAE(VAEConfig(input_dim=shape, latent_dim=latent), encoder=Encoder(), decoder=Decoder())
+            config = BaseTrainerConfig(output_dir=folder, learning_rate=optimisation.learning_rate, **common)
+        else:
+            rate = optimisation.learning_rate
+            network = RAE_L2(RAE_L2_Config(input_dim=shape, latent_dim=latent), encoder=Encoder(), decoder=Decoder())
+            config = CoupledOptimizerTrainerConfig(
+                output_dir=folder, encoder_learning_rate=rate, decoder_learning_rate=rate, **common
+            )
+        sets = [images.astype("float32") / 255 for images in (train, validation)]
+        TrainingPipeline(training_config=config, model=network)(*sets, callbacks=[Ends()])
+    return {"whole": rates(Ends.seconds)}
+
+
+SIDES = {"ours": ours, "bare": bare, "pythae": pythae}
+
+
+def measure(side: str, model: str, width: int, precision: str) -> dict[str, list[float]]:
+    """What one process of `side` finds; Pythae's has nothing of our environment, as its users' has not."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "OMP_"))}
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent / ".bench"), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, __file__, "--side", side, model, str(width), precision]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{side} {model} {width} {precision} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
+    found: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main(rounds: int) -> None:
+    ratios, spread = [], []
+    for precision in ("float32", "bfloat16"):
+        for model in ("rae_l2", "vae"):
+            for width in (16, 32):
+                found: dict[str, dict[str, list[float]]] = {side: {} for side in SIDES}
+                for _ in range(rounds):
+                    for side in SIDES:
+                        one = measure(side, model, width, precision if side != "pythae" else "float32")
+                        for kind, values in one.items():
+                            found[side].setdefault(kind, []).extend(values)
+                name = f"{model}, width {width}, {precision}"
+                middle = {
+                    (side, kind): statistics.median(values)
+                    for side, kinds in found.items()
+                    for kind, values in kinds.items()
+                }
+                bars = {"rae_l2": (2.0, 2.9), "vae": (1.35, 2.0)}[model]
+                mine, theirs = middle["ours", "whole"], middle["pythae", "whole"]
+                bar = bars[precision == "bfloat16"]
+                ratios.append(records.Ratio(f"{name}: against Pythae", mine, theirs, "images/s", mine / theirs, bar))
+                mine, theirs = middle["ours", "updates"], middle["bare", "updates"]
+                ratios.append(
+                    records.Ratio(f"{name}: against a bare loop", mine, theirs, "images/s", mine / theirs, 0.97)
+                )
+                for side, kinds in found.items():
+                    for kind, values in kinds.items():
+                        spread.append((name, side, kind, min(values), statistics.median(values), max(values)))
+                        print(*spread[-1], flush=True)
+    records.write(
+        "training",
+        "Training against Pythae and a bare loop (two threads, batch 100, digits)",
+        ratios,
+        tables=[
+            records.Table(
+                f"Images/s of single epochs, {rounds} rounds of {EPOCHS - 1}.",
+                ("", "side", "of", "least", "median", "most"),
+                spread,
+            )
+        ],
+        packages=("torch", "numpy"),
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--side"]:
+        print(json.dumps(SIDES[sys.argv[2]](sys.argv[3], int(sys.argv[4]), sys.argv[5])))
+    else:
+        main(int(sys.argv[1]) if sys.argv[1:] else 3)
