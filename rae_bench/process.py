@@ -40,7 +40,8 @@ def configure_torch(compute: specs.Compute) -> None:
     if compute.device == "cuda" and compute.precision == "bfloat16" and not torch.cuda.is_bf16_supported(False):
         raise ConfigError("compute.precision: 'bfloat16', which this GPU does not have; use precision: float32")
     torch.set_num_threads(compute.threads)
-    torch.use_deterministic_algorithms(True)
+    # the flag that use_deterministic_algorithms(True) sets; that loads the compiler too, to tell it: a second, 150 MB
+    torch.set_deterministic_debug_mode("error")
     torch.backends.cudnn.benchmark = False  # else the fastest algorithm of the moment is taken, another each time
     torch.backends.cuda.matmul.allow_tf32 = compute.tf32
     torch.backends.cudnn.allow_tf32 = compute.tf32

@@ -9,7 +9,7 @@ from checkout import ROOT, environment
 
 ORDER = [
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "study", "config"],
-    *["resources", "rng", "storage", "cluster", "checkpoints", "locks"],
+    *["loads", "resources", "rng", "storage", "cluster", "checkpoints", "locks"],
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
     *["memory", "records", "jobs"],
     *["datasets", "backbones", "results", "comparisons", "claims"],
@@ -22,7 +22,7 @@ ORDER = [
 WITHOUT_TORCH = [
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "study", "config"],
     *["resources", "storage", "cluster", "checkpoints", "locks", "memory", "records", "jobs", "datasets", "results"],
-    *["comparisons", "claims"],
+    *["loads", "comparisons", "claims"],
     *["rendering", "tables", "plots", "status", "report", "process", "stages", "verification", "archive", "cli"],
 ]
 
