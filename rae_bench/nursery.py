@@ -1,9 +1,9 @@
 """The process that has loaded the libraries and forks to be each stage of a study: the heavy half, of `rae_bench.warm`.
 
-`python -m rae_bench.nursery SOCKET DRIVER COMPUTE`, started by the Snakefile; it ends when the driver does. It has one
-thread, runs no numerical code, and opens none of the files of a study: what a fork inherits is code. A stage's modules
-are loaded when that stage is first asked for, before the fork, and their core time is added to that stage's imports,
-as is that of forking: nothing that a study costs goes uncounted.
+`python -m rae_bench.nursery SOCKET DRIVER COMPUTE`, started by the Snakefile with two open files: the socket it listens
+at and the driver's process. It ends when that does. It runs no numerical code and opens none of the files of a study:
+what a fork inherits is code. A stage's modules are loaded when that stage is first asked for, before the fork, and
+their core time is added to that stage's imports, as is that of forking: nothing that a study costs goes uncounted.
 """
 
 import contextlib
@@ -26,16 +26,15 @@ from rae_bench.plain import parse
 from rae_bench.process import configure
 
 
-def main(handle: int, driver: int, compute: specs.Compute) -> None:
-    """Serve the socket that is open as `handle` until the process `driver` ends."""
+def main(handle: int, ended: int, compute: specs.Compute) -> NoReturn:
+    """Serve the socket that is open as `handle` until the process that is open as `ended` has ended."""
     configure(compute)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # stages may have to save their state; the driver's end is the sign
     signal.signal(signal.SIGCHLD, _reap)  # stages tell their status themselves
     listening = socket.socket(fileno=handle)
-    ended = os.pidfd_open(driver)
     counted = 0.0
-    while ended not in select.select([listening, ended], [], [])[0]:
+    while ended not in select.select([listening.fileno(), ended], [], [])[0]:
         connection, _ = listening.accept()
         with connection:
             connection.settimeout(10)
@@ -47,6 +46,7 @@ def main(handle: int, driver: int, compute: specs.Compute) -> None:
     with contextlib.suppress(ChildProcessError):
         while True:  # stages that save their state
             os.waitpid(-1, 0)
+    os._exit(0)  # as `rae_bench.__main__` does
 
 
 def _reap(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  a signal handler's signature

@@ -90,7 +90,9 @@ def start(compute: str) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(folder / "nursery"))
         listening.listen(64)
-        handle = listening.fileno()
-        command = [sys.executable, "-m", "rae_bench.nursery", str(handle), str(os.getpid()), compute]
-        subprocess.Popen(command, pass_fds=[handle], stdin=subprocess.DEVNULL)
+        driver = os.pidfd_open(os.getpid())  # here, where this process is still alive
+        handles = [listening.fileno(), driver]
+        command = [sys.executable, "-m", "rae_bench.nursery", *map(str, handles), compute]
+        subprocess.Popen(command, pass_fds=handles, stdin=subprocess.DEVNULL)
+        os.close(driver)
     os.environ[ADDRESS] = str(folder / "nursery")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from checkout import ROOT, environment
 
-from rae_bench import storage, warm
+from rae_bench import records, storage, warm
 from rae_bench.config import load_study
 from rae_bench.locks import holder
 from rae_bench.plain import to_json
@@ -50,6 +50,7 @@ def codes(tmp_path):
     arrays = {f"{split}.mean": rng.standard_normal((400, 8), dtype=np.float32) for split in ("train", "validation")}
     path = tmp_path / "codes.safetensors"
     storage.write_arrays(path, arrays, {"fingerprint": "", "seed": 0})
+    records.write("train", {}, {"seed": 0}, {}, [path])
     return path
 
 
@@ -115,11 +116,10 @@ def test_the_stage_ends_when_who_asked_for_it_is_killed(nursery, tmp_path):
     lock = output.with_suffix(".lock")
     fifo = tmp_path / "codes.fifo"
     os.mkfifo(fifo)  # reading it waits for a writer who does not come
-    process = _fit(env, fifo, output, "gaussian")
-    _until(lambda: lock.exists() and holder(lock) is not None)
-    assert holder(lock).pid != process.pid
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with _fit(env, fifo, output, "gaussian") as process:
+        _until(lambda: lock.exists() and holder(lock) is not None)
+        assert holder(lock).pid != process.pid
+        process.send_signal(signal.SIGKILL)
     _until(lambda: holder(lock) is None)
 
 
@@ -128,10 +128,10 @@ def test_a_signal_reaches_the_stage(nursery, tmp_path):
     fifo = tmp_path / "codes.fifo"
     os.mkfifo(fifo)
     lock = tmp_path / "density.lock"
-    process = _fit(env, fifo, tmp_path / "density.safetensors", "gaussian")
-    _until(lambda: lock.exists() and holder(lock) is not None)
-    process.terminate()
-    assert process.wait(20) == warm.KILLED
+    with _fit(env, fifo, tmp_path / "density.safetensors", "gaussian") as process:
+        _until(lambda: lock.exists() and holder(lock) is not None)
+        process.terminate()
+    assert process.returncode == warm.KILLED
     assert holder(lock) is None
 
 
@@ -142,7 +142,8 @@ def test_it_ends_with_its_driver_and_then_stages_are_processes(nursery, codes, t
     _until(lambda: not Path(env[warm.ADDRESS]).exists())
     output = tmp_path / "density.safetensors"
     process = _fit(env, codes, output, "gaussian")
-    assert process.wait() == 0
+    _, said = process.communicate()
+    assert process.returncode == 0, said
     assert output.exists()
 
 
