@@ -4,9 +4,12 @@ import logging
 import os
 import sys
 
-from rae_bench.cli import main
+from rae_bench import warm
 
 if __name__ == "__main__":
+    warm.hand_over(sys.argv[1:])  # before all that takes time to load
+    from rae_bench.cli import main
+
     main()
     # All files are written. Taking an interpreter with torch down by the book costs another core second a job.
     logging.shutdown()

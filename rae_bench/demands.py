@@ -6,7 +6,7 @@ It follows from the study's settings alone: no data set, no model need be there.
 from dataclasses import dataclass, replace
 from typing import Any, Literal, assert_never
 
-from rae_bench import generation, likelihood, specs, training
+from rae_bench import generation, likelihood, loads, specs, training
 from rae_bench.config import least_codes
 from rae_bench.evaluation import PLOTTED, SHOWN, STEPS, STRIPS
 from rae_bench.features import BATCH as FEATURE_BATCH
@@ -24,20 +24,6 @@ EPOCH_UPDATES = 16
 """Updates in the piece of work that stands for a density's epochs."""
 DRAWN = 100
 """Faces in the piece of work that stands for drawing them."""
-SCORING = ("rae_bench.evaluation", "torch_fidelity.metric_kid", "sklearn.cluster", "skimage.metrics", "pandas")
-DETERMINISM = "torch._inductor.config"  # which torch loads to be deterministic, and much with it
-PANEL = ("rae_bench.evaluation", "pandas", DETERMINISM)
-READING = ("rae_bench.features", "rae_bench.metrics", DETERMINISM)
-LEARNING = ("rae_bench.training", "pandas", DETERMINISM)
-PREPARING = ("rae_bench.datasets",)
-FITTING = ("rae_bench.densities",)
-SUMMARIES = {
-    "collect": ("rae_bench.results",),
-    "tables": ("rae_bench.tables", "scipy.stats"),
-    "figures": ("rae_bench.plots",),
-    "report": ("rae_bench.report",),
-}
-"""What the process of a stage imports."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +73,7 @@ def demand(study: Study, job: Job) -> Demand:
         case "protocols", [dataset, model, _]:
             return _protocols(study, dataset, model)
         case _:
-            return Demand(_parts(SUMMARIES[job.stage], []), 0, resident_bytes(SUMMARIES[job.stage]), 0, 0)
+            return Demand(_parts(loads.STAGES[job.stage], []), 0, resident_bytes(loads.STAGES[job.stage]), 0, 0)
 
 
 def _parts(modules: tuple[str, ...], listed: Listed, *bounded: Part) -> tuple[Part, ...]:
@@ -112,7 +98,8 @@ def _prepare(data: specs.DatasetSpec) -> Demand:
     kept = n * (_pixels(data) + 8)
     held = int(IMAGE_FILE * n) if data.is_streamed else 4 * kept
     drawn: Listed = [(Images("render", DRAWN, data.channels, data.size), n / DRAWN)] if data.is_synthetic else []
-    return Demand(_parts(PREPARING, drawn), n, resident_bytes(PREPARING) + held, 0, kept)
+    modules = loads.STAGES["prepare"]
+    return Demand(_parts(modules, drawn), n, resident_bytes(modules) + held, 0, kept)
 
 
 # --- features and metrics ----------------------------------------------------------------------------------
@@ -139,9 +126,9 @@ def _reference(study: Study, spec: specs.ReferenceSpec) -> Demand:
     d = n_features(reading)
     metric = Metric("reference" if spec.neighbours else "moments", n, n, d, study.metrics)
     compared = max(_moment_bytes(n, d), _pair_bytes(n, d) if spec.neighbours else 0)
-    memory = resident_bytes(READING) + n * (_pixels(data) + 4 * d) + compared
+    memory = resident_bytes(loads.STAGES["reference"]) + n * (_pixels(data) + 4 * d) + compared
     kept = 4 * n * d + 8 * d * (d + min(n, d)) + 8 * n * spec.neighbours
-    parts = _parts(READING, [(reading, n / reading.batch), (metric, 1)])
+    parts = _parts(loads.STAGES["reference"], [(reading, n / reading.batch), (metric, 1)])
     return Demand(parts, n, *_placed(spec.compute.device, memory, count(reading).peak_bytes), kept)
 
 
@@ -165,8 +152,9 @@ def _floor(study: Study, dataset: str) -> Demand:
     nearest = Metric("nearest", data.n_train, n, d, study.metrics)  # of the reference; of the other set: a score
     # PCA has its images as bytes, as floats, and as floats less their mean
     largest = max(_pair_bytes(data.n_train, d), _moment_bytes(n, d), 9 * data.n_train * pixels)
-    memory = resident_bytes(SCORING) + 4 * d * (2 * n + data.n_train) + largest
-    return Demand(_parts(SCORING, [*_scores(study, dataset, d), (nearest, 1), (pca, 1)]), 2 * n, memory, 0, 0)
+    modules = loads.STAGES["floor"]
+    memory = resident_bytes(modules) + 4 * d * (2 * n + data.n_train) + largest
+    return Demand(_parts(modules, [*_scores(study, dataset, d), (nearest, 1), (pca, 1)]), 2 * n, memory, 0, 0)
 
 
 # --- training -----------------------------------------------------------------------------------------------
@@ -205,11 +193,12 @@ def _train(data: specs.DatasetSpec, spec: specs.TrainingSpec) -> Demand:
     weights = parameter_bytes(spec.network, spec.objective)
     images = (data.n_train + validated) * _pixels(data)
     inside = images + 4 * weights + max(count(update).peak_bytes, count(loss).peak_bytes)  # with moments, and the best
-    outside = resident_bytes(LEARNING) + images + 8 * weights  # a state is copied, then serialised
+    outside = resident_bytes(loads.STAGES["train"]) + images + 8 * weights  # a state is copied, then serialised
     per_code = 1 if isinstance(spec.objective.posterior, specs.Deterministic) else 2
     codes = 4 * per_code * encoded * spec.network.latent_dim
     made = epochs * (updates * batch + validated) + encoded
-    return Demand(_parts(LEARNING, listed), made, *_placed(spec.compute.device, outside, inside), weights + codes)
+    placed = _placed(spec.compute.device, outside, inside)
+    return Demand(_parts(loads.STAGES["train"], listed), made, *placed, weights + codes)
 
 
 # --- densities ----------------------------------------------------------------------------------------------
@@ -217,7 +206,7 @@ def _train(data: specs.DatasetSpec, spec: specs.TrainingSpec) -> Demand:
 
 def _fit(data: specs.DatasetSpec, d: int, spec: specs.FitSpec) -> Demand:
     density, n, validated = spec.density, data.n_train - spec.leave_out_last, data.n_validation
-    modules: tuple[str, ...] = FITTING
+    modules = loads.of_density(density)
     fit = Density("fit", density, d, n, validated)
     listed: Listed = [(Density("judge", density, d, n, validated), 1 + n / validated)]
     bounded: list[Part] = []
@@ -232,8 +221,6 @@ def _fit(data: specs.DatasetSpec, d: int, spec: specs.FitSpec) -> Demand:
             listed.append((fit, 1))
             memory += _pair_bytes(n, d * len(bandwidths))
         case specs.GaussianMixture() | specs.TorchMixture() | specs.DirichletMixture():
-            modules += ("sklearn.mixture",)
-            modules += ("rae_bench.densities.em",) if isinstance(density, specs.TorchMixture) else ()
             listed.append((fit, density.n_init))
             piece = Iterations(density.kind, density.n_components, d, n)
             typical = min(TYPICAL_ITERATIONS, density.max_iter)
@@ -241,7 +228,6 @@ def _fit(data: specs.DatasetSpec, d: int, spec: specs.FitSpec) -> Demand:
             bounded.append(Part(piece, often, at_most))
             memory += 8 * 4 * n * density.n_components
         case specs.SplineFlow() | specs.FlowMatching() | specs.SecondStage() | specs.DaiWipfSecondStage():
-            modules = ("zuko", *LEARNING) if isinstance(density, specs.SplineFlow) else LEARNING
             updates = n // density.optimisation.batch_size
             some = min(updates, EPOCH_UPDATES * -(-least_codes(density, d)[0] // density.optimisation.batch_size))
             points = some * density.optimisation.batch_size
@@ -289,13 +275,14 @@ def _evaluate(study: Study, dataset: str, model: str) -> Demand:
     images = n * pixels * (len(splits) + 1 + 3 * 8)  # pixel errors are found in float64
     decoding = max(count(piece).peak_bytes + 4 * pixels * piece.batch for piece in (decode, weighing))
     inside = parameter_bytes(network, spec.training.objective) + max(count(reading).peak_bytes, decoding)
-    memory = _placed(spec.compute.device, resident_bytes(SCORING) + features + images + compared, inside)
+    modules = loads.STAGES["evaluate"]
+    memory = _placed(spec.compute.device, resident_bytes(modules) + features + images + compared, inside)
     sheets = (
         (n_sets + 1) * SHOWN * pixels
         + rebuilt * STRIPS * STEPS * pixels
         + 4 * network.latent_dim * PLOTTED * (1 + len(spec.densities))
     )
-    return Demand(_parts(SCORING, listed), n_sets * n, *memory, sheets)
+    return Demand(_parts(modules, listed), n_sets * n, *memory, sheets)
 
 
 def _density(what: Literal["draw", "judge"], study: Study, dataset: str, model: str, name: str, codes: int) -> Density:
@@ -323,5 +310,10 @@ def _protocols(study: Study, dataset: str, model: str) -> Demand:
     widest = max(n_features(reading) for reading in readings.values())
     inside = parameter_bytes(spec.training.network, spec.training.objective)
     inside += max(count(piece).peak_bytes for piece in (decode, *readings.values()))
-    host = resident_bytes(PANEL) + 2 * most * (_pixels(data) + 4 * widest) + _moment_bytes(most, widest)
-    return Demand(_parts(PANEL, listed), n_drawn * most, *_placed(spec.compute.device, host, inside), 0)
+    host = (
+        resident_bytes(loads.STAGES["protocols"])
+        + 2 * most * (_pixels(data) + 4 * widest)
+        + _moment_bytes(most, widest)
+    )
+    placed = _placed(spec.compute.device, host, inside)
+    return Demand(_parts(loads.STAGES["protocols"], listed), n_drawn * most, *placed, 0)

@@ -1,7 +1,7 @@
 """One function per stage, the subcommand of the same name: parse paths, load, call one function, save; no decisions.
 
-Heavy modules are imported inside the stage that needs them, after the number of threads has been set: the
-libraries read it when they load.
+Heavy modules are imported inside the stage that needs them (`rae_bench.loads`), after the number of threads has been
+set: the libraries read it when they load.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rae_bench import specs
+from rae_bench import loads, specs
 from rae_bench.plain import ConfigError, fingerprint, parse, to_plain
 from rae_bench.process import configure, configure_torch
 
@@ -41,6 +41,7 @@ def _spec(kind: type[Spec], options: argparse.Namespace) -> Spec:
 
 def prepare(options: argparse.Namespace) -> None:
     """Source -> uint8 images, splits and manifest."""
+    loads.load(loads.STAGES["prepare"])
     from rae_bench import datasets, jobs
 
     spec = _spec(specs.DatasetSpec, options)
@@ -54,6 +55,7 @@ def reference(options: argparse.Namespace) -> None:
     """Real images of a split -> features and all that can be computed from them once, shared by all studies."""
     spec = _spec(specs.ReferenceSpec, options)
     configure(spec.compute)
+    loads.load(loads.STAGES["reference"])
     from rae_bench import datasets, features, jobs, memory, storage
     from rae_bench.metrics import Reference
 
@@ -71,9 +73,7 @@ def floor(options: argparse.Namespace) -> None:
     """Two sets of real features -> every metric of one against the other; and what PCA makes of the images."""
     spec = _spec(specs.FloorSpec, options)
     configure(spec.compute)
-    import sklearn.cluster  # noqa: F401  counted as imports, not as work
-    import torch_fidelity.metric_kid  # noqa: F401
-
+    loads.load(loads.STAGES["floor"])
     from rae_bench import datasets, jobs, storage
     from rae_bench.evaluation import attribute_metrics, pca_squared_error
     from rae_bench.metrics import Training, measure
@@ -107,6 +107,7 @@ def train(options: argparse.Namespace) -> None:
     """Images -> weights, codes of the training and validation images, one row of losses per epoch."""
     spec = _spec(specs.TrainingSpec, options)
     configure(spec.compute)
+    loads.load(loads.STAGES["train"])
     import numpy as np
     import pandas as pd
     import torch
@@ -156,11 +157,7 @@ def fit(options: argparse.Namespace) -> None:
     """Codes -> a density's arrays, with the log-likelihood of training and validation codes."""
     spec = _spec(specs.FitSpec, options)
     configure(spec.compute)
-    if isinstance(spec.density, (specs.GaussianMixture, specs.TorchMixture, specs.DirichletMixture)):
-        import sklearn.mixture  # noqa: F401  counted as imports, not as work
-    if isinstance(spec.density, specs.SplineFlow):
-        import zuko  # noqa: F401
-
+    loads.load(loads.of_density(spec.density))
     from rae_bench import densities, jobs, memory, storage
 
     if isinstance(spec.density, densities.ON_TORCH):
@@ -210,9 +207,7 @@ def evaluate(options: argparse.Namespace) -> None:
     """Model, densities, reference and images -> every metric of every image set, and sheets to look at."""
     spec = _spec(specs.EvaluationSpec, options)
     configure(spec.compute)
-    import sklearn.cluster  # noqa: F401  counted as imports, not as work
-    import torch_fidelity.metric_kid  # noqa: F401
-
+    loads.load(loads.STAGES["evaluate"])
     from rae_bench import datasets, evaluation, generation, jobs, memory, results, storage
 
     configure_torch(spec.compute)
@@ -292,6 +287,7 @@ def protocols(options: argparse.Namespace) -> None:
     """Model, densities and references -> the distance of the same samples, scored in other ways."""
     spec = _spec(specs.ProtocolSpec, options)
     configure(spec.compute)
+    loads.load(loads.STAGES["protocols"])
     import pandas as pd
 
     from rae_bench import generation, jobs, memory, storage
@@ -368,6 +364,7 @@ def load_model(path: Path, spec: specs.TrainingSpec) -> "Autoencoder":
 
 def collect(options: argparse.Namespace) -> None:
     """Every run's metrics -> one tidy frame; and every run's panel of protocols, where the study has one."""
+    loads.load(loads.STAGES["collect"])
     from rae_bench import jobs, results, storage
 
     spec = _spec(specs.SummarySpec, options)
@@ -406,6 +403,7 @@ def _summary_stage(
 
 def tables(options: argparse.Namespace) -> None:
     """Tidy frame -> Table 1, claims ... as csv, md and tex."""
+    loads.load(loads.STAGES["tables"])
     from rae_bench import tables as module
 
     _summary_stage("tables", options, module.inputs, module.write)
@@ -413,6 +411,7 @@ def tables(options: argparse.Namespace) -> None:
 
 def figures(options: argparse.Namespace) -> None:
     """Tidy frame, sheets and histories -> pdf and png."""
+    loads.load(loads.STAGES["figures"])
     from rae_bench import plots
 
     _summary_stage("figures", options, plots.inputs, plots.write)
@@ -420,6 +419,7 @@ def figures(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Tables, figures, settings, provenance and costs -> one HTML file."""
+    loads.load(loads.STAGES["report"])
     from rae_bench import report as module
 
     _summary_stage("report", options, module.inputs, module.write)

@@ -8,8 +8,9 @@ import pytest
 from checkout import ROOT, environment
 
 ORDER = [
+    "warm",
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "study", "config"],
-    *["resources", "rng", "storage", "cluster", "checkpoints", "locks"],
+    *["loads", "resources", "rng", "storage", "cluster", "checkpoints", "locks"],
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
     *["memory", "records", "jobs"],
     *["datasets", "backbones", "results", "comparisons", "claims"],
@@ -17,12 +18,13 @@ ORDER = [
     *["densities", "generation", "likelihood", "evaluation"],
     *["rendering", "tables", "plots", "status", "report"],
     *["counting", "work", "rehearsal", "demands", "forecast", "calibration"],
-    *["process", "stages", "verification", "archive", "cli", "__main__"],
+    *["process", "stages", "verification", "archive", "cli", "nursery", "__main__"],
 ]
 WITHOUT_TORCH = [
+    *["warm", "nursery"],
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "study", "config"],
     *["resources", "storage", "cluster", "checkpoints", "locks", "memory", "records", "jobs", "datasets", "results"],
-    *["comparisons", "claims"],
+    *["loads", "comparisons", "claims"],
     *["rendering", "tables", "plots", "status", "report", "process", "stages", "verification", "archive", "cli"],
 ]
 
