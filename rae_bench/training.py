@@ -26,6 +26,8 @@ from rae_bench.storage import MappedRows
 
 TERMS = ("reconstruction", "latent", "regulariser", "total")
 VALIDATION_BATCH = 500
+WIDEST = 2**29
+"""Bytes of a layer's results for a batch of validation images."""
 TRANSFER = 4096
 """Images of a mapped file that go to a GPU at once."""
 log = logging.getLogger(__name__)
@@ -318,15 +320,30 @@ def validate(
 ) -> dict[str, float]:
     """The terms of the loss on `data`, averaged over samples, in evaluation mode; the same noise at every call."""
     model.eval()
+    size = _validation_batch(model, data)
     noise = rng.torch_generator(seed, "validation")
     total = torch.zeros(len(TERMS), device=data.device, dtype=torch.float64)
     with torch.no_grad():
-        for start in range(0, len(data), VALIDATION_BATCH):
-            batch = as_input(data[start : start + VALIDATION_BATCH])
+        for start in range(0, len(data), size):
+            batch = as_input(data[start : start + size])
             with computing_in(precision, model, data.device.type):
                 loss = objectives.loss(model, batch, objective, noise)
             total += _stack(loss).double() * len(batch)
     return dict(zip(TERMS, (total / len(data)).tolist(), strict=True))
+
+
+def _validation_batch(model: Autoencoder, data: Samples) -> int:
+    """VALIDATION_BATCH, halved until one layer's results take no more than WIDEST: of CelebA at full width, once.
+
+    Three such results are in memory at a time. The widest are those that the decoder's last layer reads.
+    """
+    size = VALIDATION_BATCH
+    last = backbones.weighted_layers(model.decoder)[-1]
+    if isinstance(last, torch.nn.ConvTranspose2d | torch.nn.Conv2d):
+        one = 4 * last.in_channels * data[:1][0, 0].numel()
+        while size > 1 and size * one > WIDEST:
+            size //= 2
+    return size
 
 
 def encode(model: Autoencoder, data: Samples) -> dict[str, npt.NDArray[np.float32]]:

@@ -261,6 +261,17 @@ def test_validation_averages_over_samples_whatever_the_batches(monkeypatch):
         assert training.validate(model, AE, data, seed=0)["reconstruction"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("size", "kernel", "width", "batch"), [(64, 5, 128, 250), (64, 5, 64, 500), (32, 4, 128, 500), (64, 5, 200, 125)]
+)
+def test_only_the_widest_networks_validate_in_smaller_batches(size, kernel, width, batch):
+    """At most 512 MiB of a layer's results: 500 of CelebA's, 128 x 64 x 64 floats each, would be 1 GB."""
+    network = dataclasses.replace(IMAGES, channels=3, size=size, kernel=kernel, width=width)
+    with torch.device("meta"):
+        model = autoencoder.build(network, AE, seed=0)
+    assert training._validation_batch(model, torch.zeros((1, 3, size, size), dtype=torch.uint8)) == batch
+
+
 def test_validation_repeats_its_noise_and_changes_nothing(digit_images):
     images = training.to_device(digit_images[:20], "cpu")
     model = autoencoder.build(IMAGES, VAE, seed=0)
