@@ -25,7 +25,7 @@ class Codes:
         """One code per image, (B, d): the mean, or mean + sigma · noise."""
         if self.log_sigma is None:
             return self.mean
-        noise = torch.randn(self.mean.shape, generator=generator).to(self.mean.device)
+        noise = rng.normal(self.mean.shape, generator, self.mean.device)
         return self.mean + self.log_sigma.exp() * noise
 
 
@@ -62,8 +62,8 @@ class Autoencoder(nn.Module):
         """
         if isinstance(self.posterior, specs.NoisyInput):
             bound = self.posterior.bound
-            noise = self.posterior.sd * torch.randn(x.shape, generator=generator)
-            x = x + noise.clamp(-bound, bound).to(x.device)
+            noise = self.posterior.sd * rng.normal(x.shape, generator, x.device)
+            x = x + noise.clamp(-bound, bound)
         codes = self.encode(x)
         return codes, codes.draw(generator)
 

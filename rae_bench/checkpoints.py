@@ -24,6 +24,8 @@ from rae_bench.cluster import stop_at
 INTERVAL = "RAE_BENCH_CHECKPOINT_SECONDS"
 """Environment variable: seconds between states. It changes no result, hence belongs to no study."""
 DEFAULT_INTERVAL = 60.0
+LARGEST_SHARE = 0.02
+"""Of a training's time, what its states may take: where saving one is slower, they come less often than asked for."""
 STOPPED = 75
 """Exit status of a run that saved its state and ended: sysexits' "try again"."""
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class Checkpoint:
     _asked: threading.Event = field(default_factory=threading.Event)
     _last: float = field(default_factory=time.monotonic)
     _updates: int = 0
+    _pause: float = 0.0
 
     @classmethod
     def beside(cls, output: Path, fingerprint: str) -> "Checkpoint":
@@ -74,7 +77,7 @@ class Checkpoint:
     def is_due(self) -> bool:
         """Whether the state should be saved now; to be asked after every update, of which each attempt makes one."""
         self._updates += 1
-        return self._must_end() or time.monotonic() - self._last >= self.interval
+        return self._must_end() or time.monotonic() - self._last >= max(self.interval, self._pause)
 
     def _must_end(self) -> bool:
         return self._asked.is_set() or time.time() >= self.stop_at
@@ -86,6 +89,7 @@ class Checkpoint:
             StoppedError: the process was asked to end, or its time is up; the state is on the disk, or the message says
                 why not.
         """
+        started = time.monotonic()
         about = {"fingerprint": self.fingerprint, "sha256": storage.arrays_sha256(arrays), **about}
         said = f"state saved in {self.path}"
         try:
@@ -94,6 +98,8 @@ class Checkpoint:
             said = f"state not saved: {error}"
             log.warning("%s", said)
         self._last = time.monotonic()
+        if self.interval:  # 0 is every update
+            self._pause = (self._last - started) / LARGEST_SHARE
         if not self._must_end():
             return
         why = "asked to end" if self._asked.is_set() else "the job's time limit is near"

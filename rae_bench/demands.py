@@ -8,11 +8,15 @@ from typing import Any, Literal, assert_never
 
 from rae_bench import generation, likelihood, loads, specs, training
 from rae_bench.config import least_codes
-from rae_bench.evaluation import PLOTTED, SHOWN, STEPS, STRIPS
+from rae_bench.evaluation import COMPARED, PLOTTED, SHOWN, STEPS, STRIPS
 from rae_bench.features import BATCH as FEATURE_BATCH
 from rae_bench.features import FIDELITY_BATCH
 from rae_bench.jobs import Job
+from rae_bench.metrics.pairs import AMONG
 from rae_bench.metrics.pairs import BLOCK as PAIR_BLOCK
+from rae_bench.metrics.reference import BLOCK as MOMENT_VALUES
+from rae_bench.pca import BLOCK as PCA_VALUES
+from rae_bench.pca import OVERSAMPLES
 from rae_bench.rehearsal import count, n_features, parameter_bytes, resident_bytes, state_bytes
 from rae_bench.resources import IMAGE_FILE
 from rae_bench.study import Study
@@ -117,7 +121,7 @@ def _pair_bytes(n: int, d: int) -> int:
 
 def _moment_bytes(n: int, d: int) -> int:
     """Of means, covariances, a root and its eigenvectors, of n features."""
-    return 8 * (2 * n * d + 5 * d**2)
+    return 8 * (2 * min(n * d, MOMENT_VALUES) + 5 * d**2)
 
 
 def _reference(study: Study, spec: specs.ReferenceSpec) -> Demand:
@@ -126,7 +130,9 @@ def _reference(study: Study, spec: specs.ReferenceSpec) -> Demand:
     d = n_features(reading)
     metric = Metric("reference" if spec.neighbours else "moments", n, n, d, study.metrics)
     compared = max(_moment_bytes(n, d), _pair_bytes(n, d) if spec.neighbours else 0)
-    memory = resident_bytes(loads.STAGES["reference"]) + n * (_pixels(data) + 4 * d) + compared
+    images = min(n * _pixels(data), data.held_bytes(spec.split))
+    written = 4 * n * d  # a file's bytes are made whole
+    memory = resident_bytes(loads.STAGES["reference"]) + images + 4 * n * d + max(compared, written)
     kept = 4 * n * d + 8 * d * (d + min(n, d)) + 8 * n * spec.neighbours
     parts = _parts(loads.STAGES["reference"], [(reading, n / reading.batch), (metric, 1)])
     return Demand(parts, n, *_placed(spec.compute.device, memory, count(reading).peak_bytes), kept)
@@ -150,8 +156,10 @@ def _floor(study: Study, dataset: str) -> Demand:
     d, pixels = n_features(_reading(spec.extractor, data)), _pixels(data)
     pca = Pca(data.n_train, n, pixels, spec.pca_components)
     nearest = Metric("nearest", data.n_train, n, d, study.metrics)  # of the reference; of the other set: a score
-    # PCA has its images as bytes, as floats, and as floats less their mean
-    largest = max(_pair_bytes(data.n_train, d), _moment_bytes(n, d), 9 * data.n_train * pixels)
+    # PCA has a block as bytes and as floats, and two floats an image and direction
+    directions = 8 * data.n_train * (spec.pca_components + OVERSAMPLES)
+    decomposed = data.held_bytes("train") + 5 * min(data.n_train * pixels, PCA_VALUES) + directions
+    largest = max(_pair_bytes(min(data.n_train, AMONG), d), _moment_bytes(n, d), decomposed)
     modules = loads.STAGES["floor"]
     memory = resident_bytes(modules) + 4 * d * (2 * n + data.n_train) + largest
     return Demand(_parts(modules, [*_scores(study, dataset, d), (nearest, 1), (pca, 1)]), 2 * n, memory, 0, 0)
@@ -192,8 +200,11 @@ def _train(data: specs.DatasetSpec, spec: specs.TrainingSpec) -> Demand:
     ]
     weights = parameter_bytes(spec.network, spec.objective)
     images = (data.n_train + validated) * _pixels(data)
+    held = data.held_bytes("train") + data.held_bytes(spec.validation_split)
+    if spec.compute.device == "cpu":
+        images = held
     inside = images + 4 * weights + max(count(update).peak_bytes, count(loss).peak_bytes)  # with moments, and the best
-    outside = resident_bytes(loads.STAGES["train"]) + images + 8 * weights  # a state is copied, then serialised
+    outside = resident_bytes(loads.STAGES["train"]) + held + 8 * weights  # a state is copied, then serialised
     per_code = 1 if isinstance(spec.objective.posterior, specs.Deterministic) else 2
     codes = 4 * per_code * encoded * spec.network.latent_dim
     made = epochs * (updates * batch + validated) + encoded
@@ -271,8 +282,9 @@ def _evaluate(study: Study, dataset: str, model: str) -> Demand:
         judged = [_density("judge", study, dataset, model, name, codes) for name in spec.priors]
         listed += [(piece, n / likelihood.BATCH) for piece in judged]
     features = 4 * d * (data.n_train + 3 * n)
-    compared = max(_pair_bytes(data.n_train, d), _moment_bytes(n, d))
-    images = n * pixels * (len(splits) + 1 + 3 * 8)  # pixel errors are found in float64
+    compared = max(_pair_bytes(max(n, min(data.n_train, AMONG)), d), _moment_bytes(n, d))
+    # as they are, as decoded (in parts, then joined), and some in float64, whose pixel errors are found
+    images = pixels * (n * (len(splits) + 2) + 3 * 8 * min(n, COMPARED))
     decoding = max(count(piece).peak_bytes + 4 * pixels * piece.batch for piece in (decode, weighing))
     inside = parameter_bytes(network, spec.training.objective) + max(count(reading).peak_bytes, decoding)
     modules = loads.STAGES["evaluate"]

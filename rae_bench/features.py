@@ -23,6 +23,7 @@ from rae_bench.digit_classifier import DigitClassifier
 from rae_bench.face_classifier import FaceClassifier
 from rae_bench.metrics import fidelity
 from rae_bench.pretrained import FeatureError
+from rae_bench.storage import MappedRows
 
 DIGIT_WEIGHTS = Path(__file__).parent / "weights" / "digit_classifier.safetensors"
 DIGIT_SHA256 = "5182624d08b1c3de524587f453dc46544c12fdec373de632253abc568fd317c5"
@@ -52,7 +53,7 @@ class FrozenExtractor:
     forward: Callable[[Tensor], Tensor]
     batch: int = BATCH
 
-    def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def __call__(self, images: npt.NDArray[np.uint8] | MappedRows) -> npt.NDArray[np.float32]:
         """uint8 images (n, C, H, W) to features (n, d), the same for every batch size.
 
         Raises:
@@ -63,12 +64,14 @@ class FrozenExtractor:
                 f"{self.id}: images are {images.dtype} {images.shape}, expected uint8 (n, C, H, W) with C in"
                 f" {list(self.channels)}"
             )
-        parts = []
+        features = np.empty((0, 0), np.float32)
         with torch.no_grad():
             for start in range(0, len(images), self.batch):
                 batch = torch.from_numpy(images[start : start + self.batch]).to(self.device)
-                parts.append(self.forward(batch).cpu().numpy())
-        features: npt.NDArray[np.float32] = np.concatenate(parts)
+                found = self.forward(batch).cpu().numpy()
+                if not start:  # parts to be joined would be all features a second time
+                    features = np.empty((len(images), found.shape[1]), np.float32)
+                features[start : start + self.batch] = found
         if not np.isfinite(features).all():
             raise FeatureError(f"{self.id}: some features are not finite")
         return features

@@ -1,9 +1,11 @@
 """A full memory told in one line: how large the batches were, how much memory there was, and what would be right.
 
-Nothing is tried again with smaller batches: they would be another computation under the same name.
+Nothing is tried again with smaller batches: they would be another computation under the same name. And pages that the
+allocator keeps (`rae_bench.process`) are given back where the next work needs others.
 """
 
 import contextlib
+import ctypes
 import os
 import resource
 import sys
@@ -11,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MIB = 2**20
+KEPT = 2**30
+"""Bytes of freed memory that are worth to be faulted in again: of small networks, nothing is ever given back."""
 _GPU = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 _CPU = ("DefaultCPUAllocator", "std::bad_alloc")
 
@@ -38,6 +42,28 @@ def explained(batches: str, change: str = "") -> Iterator[None]:
             raise
         remedy = f"{change} or {other}" if change else other
         raise OutOfMemoryError(f"out of memory on {place}: {batches}; {held}; use {remedy}") from None
+
+
+class _Heap(ctypes.Structure):
+    """What glibc's mallinfo2 tells of the heap; `fordblks` are its free bytes."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in (*"abcdefgh", "fordblks", "keepcost")]
+
+
+def give_back() -> None:
+    """Return freed memory to the kernel, where there is more than KEPT of it; between works of different shapes.
+
+    Updates free tensors of one set of sizes, a validation asks for larger ones: these do not fit where those were, and
+    both together would be the peak.
+    """
+    try:
+        libc = ctypes.CDLL(None)
+        info, trim = libc.mallinfo2, libc.malloc_trim
+    except (OSError, AttributeError):  # not glibc, or an old one
+        return
+    info.restype = _Heap
+    if info().fordblks > KEPT:
+        trim(0)
 
 
 def _gpu() -> tuple[str, str]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from rae_bench import backbones, specs
+from rae_bench import backbones, rng, specs
 from rae_bench.autoencoder import Autoencoder, Codes
 
 
@@ -64,7 +64,7 @@ def _latent(term: specs.Latent, codes: Codes, z: Tensor, generator: torch.Genera
         case specs.SquaredNorm():
             return 0.5 * z.square().sum(dim=1).mean()
         case specs.MMD(scales=scales):
-            prior = torch.randn(z.shape, generator=generator).to(z)  # its precision, too
+            prior = rng.normal(z.shape, generator, z.device).to(z.dtype)
             return mmd(z, prior, scales)
         case _:
             assert_never(term)
@@ -129,7 +129,7 @@ def decode_with_gradient_penalty(decoder: nn.Module, z: Tensor, generator: torch
     then the Jacobian of that map, its off-diagonal blocks (how one code moves another's image, of order 1/B)
     included.
     """
-    u = torch.randn(z.shape, generator=generator).to(z.device)
+    u = rng.normal(z.shape, generator, z.device)
     with forward_ad.dual_level():
         x_hat, tangent = forward_ad.unpack_dual(decoder(forward_ad.make_dual(z, u)))  # type: ignore[no-untyped-call]
         x_hat = backbones.widened(x_hat)

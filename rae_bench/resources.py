@@ -39,6 +39,12 @@ GPU_SPEEDUP = 10.0
 SAMPLE_SECONDS = 1.2e-4
 """A core's overhead for each sample of a batch. Measured: spline flow of 5 x 64 x 2, 1.1e-4; other networks, less."""
 
+COMPARED = 500
+"""Images whose pixels are compared in double precision at a time."""
+PCA_VALUES = 2**26
+"""Values of images that PCA holds as float32 at a time."""
+MOMENT_VALUES, NEAREST = 2**25, 2**14
+"""Features, and training images, that are held in double precision at a time."""
 IMAGE_FILE = 1500.0
 """Bytes in memory of a file whose image is decoded while it is written: names, hash, place in its archive."""
 
@@ -106,7 +112,10 @@ def reference(study: Study, dataset: str, name: str) -> Need:
     spec = study.references(dataset)[name]
     dim = FEATURES[spec.extractor]
     seconds = _extraction(study, spec.extractor, spec.n_images) + _distances(spec.n_images, spec.n_images, dim)
-    return Need(_feature_bytes(spec.n_images, dim), seconds + _roots(spec.n_images, dim, 1), study.gpus > 0)
+    # features, and the bytes that are written of them
+    held = 8.0 * spec.n_images * dim + _feature_bytes(spec.n_images, dim, spec.neighbours > 0)
+    held += 3 * spec.dataset.held_bytes(spec.split)
+    return Need(held, seconds + _roots(spec.n_images, dim, 1), study.gpus > 0)
 
 
 def floor(study: Study, dataset: str) -> Need:
@@ -114,13 +123,15 @@ def floor(study: Study, dataset: str) -> Need:
     spec, data = study.floor(dataset), study.preparation(dataset)
     pixels = data.channels * data.size**2
     scored = _scored(spec.extractor, spec.metrics, spec.n_images, data.n_train)
-    # PCA: images as float32, thrice; seven power iterations
+    # PCA: images as float32, twice, and as they are; seven power iterations, whose basis has a row an image
     pca = 40 * data.n_train * pixels * spec.pca_components / NETWORK_RATE
-    return Need(scored.bytes + 3 * 4 * data.n_train * pixels, scored.seconds + pca)
+    block = min(data.n_train * pixels, PCA_VALUES)
+    held = 3 * 4 * block + 16 * data.n_train * spec.pca_components + 8 * spec.n_images * pixels
+    return Need(scored.bytes + held, scored.seconds + pca)
 
 
 def train(study: Study, dataset: str, model: str) -> Need:
-    """All epochs over the images, which stay in memory; weights, best weights, moments and what is being saved."""
+    """All epochs over the images, the smaller splits held; weights, best weights, moments and what is being saved."""
     spec, data = study.training(dataset, model), study.preparation(dataset)
     size = _size(spec.network)
     passes = 3 * data.n_train + data.n_validation  # backwards costs twice forwards
@@ -129,7 +140,8 @@ def train(study: Study, dataset: str, model: str) -> Need:
     )
     # measured at 8 filters: 855 MiB in all for 4,000 images of 32x32, 1,062 for faces of 64x64
     activations = 4 * size.floats * max(spec.optimisation.batch_size * 3 * _differentiations(spec.objective), 500)
-    held = 3 * _images(data) + 4 * 10 * size.parameters + (0 if study.gpus else activations)
+    images = sum(data.held_bytes(split) for split in dict.fromkeys(("train", "validation", spec.validation_split)))
+    held = 3 * images + 4 * 10 * size.parameters + (0 if study.gpus else activations)
     return Need(held, seconds, study.gpus > 0, resumes=True)
 
 
@@ -179,7 +191,8 @@ def evaluate(study: Study, dataset: str, model: str) -> Need:
     # a prior with a component for each training code, at every importance sample
     seconds += spec.importance_samples * spec.n_images * data.n_train * len(spec.priors) * 50 / MATRIX_RATE
     # measured: digits with 10 samples an image, 340 MiB beyond libraries
-    held = 8.0 * 6 * spec.n_images * data.channels * data.size**2 + _images(data)
+    pixels = data.channels * data.size**2
+    held = 8.0 * (spec.n_images + 6 * min(spec.n_images, COMPARED)) * pixels
     held += 0 if study.gpus else 4 * size.floats * max(250, 20 * spec.importance_samples)
     return Need(one.bytes + held, seconds, study.gpus > 0)
 
@@ -211,9 +224,10 @@ def _extraction(study: Study, extractor: specs.Extractor, n: int) -> float:
     return n * _pass_seconds(study, EXTRACTION[extractor])
 
 
-def _feature_bytes(n: int, dim: int) -> float:
-    """Features in double precision thrice, a few square matrices, and a block of distances."""
-    return 8.0 * (3 * n * dim + 8 * dim**2 + 4 * 512 * n)
+def _feature_bytes(n: int, dim: int, are_compared: bool = True) -> float:
+    """Of n features in double precision: some thrice for moments, a few square matrices, blocks of distances."""
+    block = 3 * min(n * dim, MOMENT_VALUES) + 8 * dim**2
+    return 8.0 * (block + (n * dim + 4 * 512 * n if are_compared else 0))
 
 
 def _distances(one: int, two: int, dim: int) -> float:
@@ -234,7 +248,7 @@ def _scored(extractor: specs.Extractor, metrics: specs.MetricSettings, n: int, n
     seconds = 4 * _distances(n, n, dim) + _distances(n, n_train, dim)
     seconds += _roots(n, dim, 1 + metrics.infinity_sizes + metrics.half_samples)
     seconds += metrics.prd_runs * 100 * 2 * n * metrics.prd_clusters * dim / MATRIX_RATE
-    return Need(_feature_bytes(2 * n + n_train, dim), seconds)
+    return Need(_feature_bytes(2 * n + min(n_train, NEAREST), dim) + 4.0 * n_train * dim, seconds)
 
 
 def _differentiations(objective: specs.Objective) -> int:

@@ -30,3 +30,11 @@ def torch_generator(seed: int, *purpose: str | int) -> "torch.Generator":
     import torch
 
     return torch.Generator().manual_seed(derive(seed, *purpose))
+
+
+def normal(shape: "torch.Size", generator: "torch.Generator", device: "torch.device") -> "torch.Tensor":
+    """Float32 draws from N(0, I), made on the CPU and sent to `device`; a GPU goes on with its work meanwhile."""
+    import torch
+
+    drawn = torch.randn(shape, generator=generator)
+    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)

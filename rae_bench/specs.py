@@ -162,6 +162,11 @@ class ImageFolder:
 Source = MnistSubset | PhotoPatches | FaceRenderer | Mnist | FashionMnist | Cifar10 | Svhn | CelebA | ImageFolder
 
 
+HELD = 2**27
+"""Bytes of a split up to which stages read it into memory; a larger one stays in its file while they index it. Above:
+CelebA's splits, SVHN's training images."""
+
+
 @dataclass(frozen=True)
 class DatasetSpec:
     """An immutable data set, shared by all studies. Another size or another source is another data set."""
@@ -199,6 +204,10 @@ class DatasetSpec:
         """Number of images of `split`."""
         counts = {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
         return {**counts, "overlapping": self.n_train}[split]
+
+    def held_bytes(self, split: str) -> int:
+        """Bytes of memory that the images of `split` take at most, in a stage on the CPU."""
+        return min(self.count(split) * self.channels * self.size**2, HELD)
 
 
 # --- models -----------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def reference(options: argparse.Namespace) -> None:
     with jobs.running("reference", spec, reads, writes, {}, {"manifest": fingerprint(spec.dataset)}):
         extractor = features.load_extractor(spec.extractor, spec.compute.device)
         with memory.explained(f"{spec.extractor}, batches of {extractor.batch} images"):
-            images = datasets.load_split(options.manifest.parent, spec.split)[: spec.n_images]
+            images = datasets.open_split(options.manifest.parent, spec.split, spec.n_images)
             about = {"fingerprint": fingerprint(spec), "extractor": extractor.id, "label": extractor.label}
             storage.write_arrays(options.reference, Reference.of(extractor(images), spec.neighbours).arrays(), about)
 
@@ -87,9 +87,9 @@ def floor(options: argparse.Namespace) -> None:
         values["nearest_training_ratio"] = copies.ratio(other.features)
         folder = options.manifest.parent
         if spec.has_factors:
-            values |= attribute_metrics(datasets.load_split(folder, spec.floor_split)[: spec.n_images])
-        images = datasets.load_split(folder, spec.reference_split)[: spec.n_images]
-        pca = pca_squared_error(datasets.load_split(folder, "train"), images, spec.pca_components, seed=0)
+            values |= attribute_metrics(datasets.load_split(folder, spec.floor_split, spec.n_images))
+        images = datasets.load_split(folder, spec.reference_split, spec.n_images)
+        pca = pca_squared_error(datasets.open_split(folder, "train"), images, spec.pca_components, seed=0)
         found = {"values": values, "pca_squared_error": pca, "training_distance": copies.typical}
         storage.write_json(options.floor, {**about, **found, "fingerprint": fingerprint(spec)})
 
@@ -127,7 +127,7 @@ def train(options: argparse.Namespace) -> None:
         decides = (spec, options.seed, datasets.load_manifest(folder).sha256, torch.__version__, __version__)
         checkpoint = Checkpoint.beside(options.model, fingerprint(decides))
         data = {
-            split: training.to_device(datasets.load_split(folder, split), spec.compute.device)
+            split: training.to_device(datasets.open_split(folder, split), spec.compute.device)
             for split in dict.fromkeys(("train", "validation", spec.validation_split))
         }
         trained = training.train(
@@ -272,7 +272,7 @@ def load_subject(
     floor_values: results.Floor = parse(results.Floor, storage.read_json(path), str(path))
     folder, sets = reads["manifest"].parent, spec.image_sets
     images = {
-        split: datasets.load_split(folder, split)[: spec.n_images]
+        split: datasets.load_split(folder, split, spec.n_images)
         for split in dict.fromkeys((spec.reference_split, sets.reconstructed, sets.interpolated))
     }
     labels = datasets.load_digits(folder, sets.reconstructed)

@@ -11,9 +11,11 @@ import hashlib
 import io
 import json
 import math
+import mmap
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -151,20 +153,69 @@ def write_npy_blocks(path: Path, shape: tuple[int, ...], blocks: Iterable[npt.ND
         assert rows == shape[0]
 
 
+@dataclass(frozen=True)
+class MappedRows:
+    """Some rows of an array file that stays on the disk, made by `map_rows`; indexed like an array of these rows.
+
+    The kernel keeps what memory it can spare of the file, one copy for all processes of a machine; to this process
+    belongs only what an index has just given. Pages looked at are let go at once: else the whole file would count as
+    this process's memory where a scheduler adds up resident pages.
+    """
+
+    array: npt.NDArray[Any]
+    rows: npt.NDArray[np.int64]
+    mapped: mmap.mmap
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As the array's that all rows would make."""
+        return (len(self.rows), *self.array.shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        """As the array's."""
+        return self.array.ndim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As the array's."""
+        return self.array.dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """A copy in memory of some of the rows, in the order asked for."""
+        found = self.array[self.rows[which]]
+        self.mapped.madvise(mmap.MADV_DONTNEED)
+        return found
+
+
+def map_rows(path: Path, rows: npt.NDArray[np.int64]) -> tuple[MappedRows, str]:
+    """Some rows of an array file, left on the disk, and the SHA-256 of the whole file.
+
+    The file is hashed first, once and in order, which also brings it into memory where there is room. Files here are
+    replaced, never written into: the file that was hashed is the one that stays mapped.
+    """
+    with reading(path, "npy"), path.open("rb") as handle:
+        (count, *one), dtype = _rows_header(handle, rows)
+        start = handle.tell()
+        handle.seek(0)
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+        array = np.frombuffer(mapped, dtype, count * math.prod(one), start).reshape(count, *one)
+        return MappedRows(array, rows, mapped), digest
+
+
 def read_rows(path: Path, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], str]:
     """Some rows of an array file, in the order asked for, and the SHA-256 of the whole file.
 
     One pass: the hash is that of the very bytes the rows come from, and beside them 8 MiB are in memory.
     """
     with reading(path, "npy"), path.open("rb") as handle:
-        np.lib.format.read_magic(handle)
-        (count, *one), is_fortran, dtype = np.lib.format.read_array_header_1_0(handle)
-        if is_fortran or dtype.hasobject:
-            raise ValueError("not rows of plain numbers")
+        (count, *one), dtype = _rows_header(handle, rows)
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
-        if len(rows) and not 0 <= ordered[0] <= ordered[-1] < count:
-            raise ValueError(f"{count} rows, asked for rows {ordered[0]} to {ordered[-1]}")
         found = np.empty((len(rows), *one), dtype)
         row_bytes = dtype.itemsize * math.prod(one)
         step = max(1, _BLOCK // max(1, row_bytes))
@@ -180,6 +231,17 @@ def read_rows(path: Path, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any]
             found[order[low:high]] = block[ordered[low:high] - first]
         digest.update(handle.read())  # a whole file has nothing more
         return found, digest.hexdigest()
+
+
+def _rows_header(handle: IO[bytes], rows: npt.NDArray[np.int64]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of the array that begins here, which has all of `rows`."""
+    np.lib.format.read_magic(handle)
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(handle)
+    if is_fortran or dtype.hasobject:
+        raise ValueError("not rows of plain numbers")
+    if len(rows) and not 0 <= rows.min() <= rows.max() < shape[0]:
+        raise ValueError(f"{shape[0]} rows, asked for rows {rows.min()} to {rows.max()}")
+    return shape, dtype
 
 
 def read_npy(path: Path, memory_map: bool = False) -> npt.NDArray[Any]:

@@ -1,8 +1,8 @@
 """The one training loop: batches, Adam, schedule, validation, best weights; for images and for codes alike.
 
-Data stay as they are on the compute device (uint8 images, float vectors); a batch is sliced and scaled there. Losses
-are summed on the device and fetched once an epoch. The weights with the best validation loss (all weighted terms, as in
-the official code) are the result.
+Data stay as they are on the compute device (uint8 images, float vectors), on a CPU large sets in their file; a batch is
+sliced and scaled there. Losses are summed on the device and fetched once an epoch. The weights with the best validation
+loss (all weighted terms, as in the official code) are the result.
 """
 
 import contextlib
@@ -19,12 +19,17 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from rae_bench import backbones, objectives, rng, specs
+from rae_bench import backbones, memory, objectives, rng, specs
 from rae_bench.autoencoder import Autoencoder, build
 from rae_bench.checkpoints import Checkpoint
+from rae_bench.storage import MappedRows
 
 TERMS = ("reconstruction", "latent", "regulariser", "total")
 VALIDATION_BATCH = 500
+WIDEST = 2**29
+"""Bytes of a layer's results for a batch of validation images."""
+TRANSFER = 4096
+"""Images of a mapped file that go to a GPU at once."""
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
@@ -50,8 +55,42 @@ def as_input(data: Tensor) -> Tensor:
     return data.float().div_(255) if data.dtype == torch.uint8 else data
 
 
-def to_device(data: npt.NDArray[np.uint8] | npt.NDArray[np.float32], device: str) -> Tensor:
-    """An array as a tensor on `device`; images in channels-last memory order."""
+@dataclass(frozen=True)
+class OnDisk:
+    """Images (n, C, H, W) that stay in their file, for a CPU; indexed like the tensor that would hold them all."""
+
+    images: MappedRows
+
+    @property
+    def device(self) -> torch.device:
+        """Where a batch of them is."""
+        return torch.device("cpu")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, which: Tensor | slice) -> Tensor:
+        """A batch as the tensor would give it, to the byte and in the same memory order."""
+        rows = which.numpy() if isinstance(which, Tensor) else which
+        return torch.from_numpy(self.images[rows]).contiguous(memory_format=torch.channels_last)
+
+
+Samples = Tensor | OnDisk
+"""Images or vectors to learn from, on the device that computes."""
+
+
+def to_device(data: npt.NDArray[np.uint8] | npt.NDArray[np.float32] | MappedRows, device: str) -> Samples:
+    """An array's samples on `device`, images in channels-last memory order: for a CPU, what is mapped stays so.
+
+    A GPU holds them all. They come there in blocks: neither side ever has a second copy.
+    """
+    if isinstance(data, MappedRows):
+        if device == "cpu":
+            return OnDisk(data)
+        held = torch.empty(data.shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last)
+        for start in range(0, len(data), TRANSFER):
+            held[start : start + TRANSFER] = torch.from_numpy(data[start : start + TRANSFER]).to(device)
+        return held
     tensor = torch.from_numpy(data).to(device)
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
@@ -75,8 +114,8 @@ def train(
     network: specs.Network,
     objective: specs.Objective,
     optimisation: specs.Optimisation,
-    data: Tensor,
-    validation: Tensor,
+    data: Samples,
+    validation: Samples,
     seed: int,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
@@ -104,6 +143,7 @@ def train(
         run.rate = rate
         terms = _train_epoch(run, objective, optimisation, data, precision, checkpoint)
         _check_finite(terms, run.epoch)
+        memory.give_back()
         checked = validate(run.model, objective, validation, seed, precision)
         row = {"epoch": run.epoch, "learning_rate": rate}
         row |= {f"train_{term}": float(value) for term, value in zip(TERMS, terms.mean(dim=0), strict=True)}
@@ -116,6 +156,7 @@ def train(
             run.best_state = {name: value.clone() for name, value in run.model.state_dict().items()}
         if isinstance(run.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             run.scheduler.step(checked["total"])
+        memory.give_back()
         run.epoch, run.batch, run.terms = run.epoch + 1, 0, []
         if progress is not None:
             progress(run.epoch, optimisation.epochs)
@@ -160,7 +201,7 @@ class _Run:
         network: specs.Network,
         objective: specs.Objective,
         optimisation: specs.Optimisation,
-        data: Tensor,
+        data: Samples,
         seed: int,
     ) -> "_Run":
         model = build(network, objective, seed).to(data.device)
@@ -245,7 +286,7 @@ def _train_epoch(
     run: _Run,
     objective: specs.Objective,
     optimisation: specs.Optimisation,
-    data: Tensor,
+    data: Samples,
     precision: specs.Precision,
     checkpoint: Checkpoint | None,
 ) -> Tensor:
@@ -273,24 +314,39 @@ def _train_epoch(
 def validate(
     model: Autoencoder,
     objective: specs.Objective,
-    data: Tensor,
+    data: Samples,
     seed: int,
     precision: specs.Precision = "float32",
 ) -> dict[str, float]:
     """The terms of the loss on `data`, averaged over samples, in evaluation mode; the same noise at every call."""
     model.eval()
+    size = _validation_batch(model, data)
     noise = rng.torch_generator(seed, "validation")
     total = torch.zeros(len(TERMS), device=data.device, dtype=torch.float64)
     with torch.no_grad():
-        for start in range(0, len(data), VALIDATION_BATCH):
-            batch = as_input(data[start : start + VALIDATION_BATCH])
+        for start in range(0, len(data), size):
+            batch = as_input(data[start : start + size])
             with computing_in(precision, model, data.device.type):
                 loss = objectives.loss(model, batch, objective, noise)
             total += _stack(loss).double() * len(batch)
     return dict(zip(TERMS, (total / len(data)).tolist(), strict=True))
 
 
-def encode(model: Autoencoder, data: Tensor) -> dict[str, npt.NDArray[np.float32]]:
+def _validation_batch(model: Autoencoder, data: Samples) -> int:
+    """VALIDATION_BATCH, halved until one layer's results take no more than WIDEST: of CelebA at full width, once.
+
+    Three such results are in memory at a time. The widest are those that the decoder's last layer reads.
+    """
+    size = VALIDATION_BATCH
+    last = backbones.weighted_layers(model.decoder)[-1]
+    if isinstance(last, torch.nn.ConvTranspose2d | torch.nn.Conv2d):
+        one = 4 * last.in_channels * data[:1][0, 0].numel()
+        while size > 1 and size * one > WIDEST:
+            size //= 2
+    return size
+
+
+def encode(model: Autoencoder, data: Samples) -> dict[str, npt.NDArray[np.float32]]:
     """`mean` (n, d) and, where the posterior has one, `log_sigma` (n, d) of every sample."""
     model.eval()
     means, log_sigmas = [], []
@@ -306,7 +362,7 @@ def encode(model: Autoencoder, data: Tensor) -> dict[str, npt.NDArray[np.float32
     return encoded
 
 
-def draw_codes(model: Autoencoder, data: Tensor, generator: torch.Generator) -> npt.NDArray[np.float32]:
+def draw_codes(model: Autoencoder, data: Samples, generator: torch.Generator) -> npt.NDArray[np.float32]:
     """One code of every sample drawn through the full model, (n, d): with what noise its posterior has."""
     model.eval()
     drawn = []
@@ -317,7 +373,7 @@ def draw_codes(model: Autoencoder, data: Tensor, generator: torch.Generator) -> 
     return codes
 
 
-def encode_splits(model: Autoencoder, splits: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.float32]]:
+def encode_splits(model: Autoencoder, splits: Mapping[str, Samples]) -> dict[str, npt.NDArray[np.float32]]:
     """What `encode` gives of each split, named "SPLIT.mean" and "SPLIT.log_sigma"."""
     return {f"{split}.{name}": array for split, data in splits.items() for name, array in encode(model, data).items()}
 

@@ -241,7 +241,7 @@ def recompute(study: Study, results: Path, cell: Cell) -> list[Comparison]:
     records.check(every, storage.hashes(every), made_by, run)
 
     codes, _ = storage.read_arrays(reads["codes"], "train.mean", "validation.mean")
-    images = {split: datasets.load_split(reads["manifest"].parent, split) for split in SPLITS}
+    images = {split: datasets.open_split(reads["manifest"].parent, split) for split in SPLITS}
     on_device = {str(split): training.to_device(part, spec.compute.device) for split, part in images.items()}
     encoded = training.encode_splits(stages.load_model(reads["model"], spec.training), on_device)
     made = [_compare_arrays("codes", codes, encoded)]

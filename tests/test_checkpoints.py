@@ -326,3 +326,27 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(prepared, undistu
     assert start(prepared, tmp_path).wait() == 0
     assert (tmp_path / "log").read_text().count("carrying on at epoch") == 3
     assert [(tmp_path / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
+
+
+# --- what states cost -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("taken", "pause"), [(4.0, 200.0), (0.1, 60.0)])
+def test_a_state_that_is_slow_to_save_is_saved_less_often(taken, pause, tmp_path, monkeypatch):
+    """On a disk that takes 4 s for a state, 2 % of the time are a state every 200 s, not every 60."""
+    now = 0.0
+    write = storage.write_arrays
+
+    def slow(*arguments):
+        nonlocal now
+        now += taken
+        write(*arguments)
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(storage, "write_arrays", slow)
+    made = Checkpoint(tmp_path / "state.safetensors", "one", interval=60.0, _last=0.0)
+    made.save({"x": np.zeros(3)}, {})
+    now += pause - 1
+    assert not made.is_due()
+    now += 1
+    assert made.is_due()

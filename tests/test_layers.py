@@ -15,7 +15,7 @@ ORDER = [
     *["memory", "records", "jobs"],
     *["datasets", "backbones", "results", "comparisons", "claims"],
     *["autoencoder", "objectives", "training"],
-    *["densities", "generation", "likelihood", "evaluation"],
+    *["densities", "generation", "likelihood", "pca", "evaluation"],
     *["rendering", "tables", "plots", "status", "report"],
     *["counting", "work", "rehearsal", "demands", "forecast", "calibration"],
     *["process", "stages", "verification", "archive", "cli", "nursery", "__main__"],

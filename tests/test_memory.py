@@ -126,3 +126,41 @@ def test_a_full_gpu_is_one_line():
         memory.explained("x", "less"),
     ):
         torch.empty(TOO_MANY, device="cuda")
+
+
+GIVING_BACK = """
+import ctypes, sys
+from pathlib import Path
+from rae_bench import memory, process, specs
+process._keep_pages()
+def own():
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")]
+    return int(line.split()[1]) // 1024
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+before = own()
+places = [libc.malloc(16 * 2**20) for _ in range(int(sys.argv[1]))]
+for place in places:
+    ctypes.memset(place, 1, 16 * 2**20)
+last = libc.malloc(64)  # a heap gives back its end by itself
+for place in places:
+    libc.free(place)
+kept = own() - before
+memory.give_back()
+print(kept, own() - before)
+"""
+
+
+@pytest.mark.parametrize(("blocks", "is_much"), [(20, False), (70, True)])
+def test_much_freed_memory_goes_back_and_a_little_stays(blocks, is_much):
+    """The allocator is told to keep what is freed; of more than a gigabyte that would add to the next peak."""
+    ended = subprocess.run(
+        [sys.executable, "-c", GIVING_BACK, str(blocks)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(ROOT),
+    )
+    kept, left = map(int, ended.stdout.split())
+    assert kept >= 16 * blocks
+    assert (left < 32) if is_much else (left >= 16 * blocks)

@@ -115,6 +115,14 @@ def test_the_nearest_distance_is_that_to_the_nearest():
     np.testing.assert_allclose(found, [5, 0], atol=1e-12)
 
 
+def test_the_nearest_distance_is_the_same_however_many_are_looked_at_at_once(monkeypatch):
+    fakes, training = normals(40), normals(150, seed=1)
+    expected = np.sqrt(((fakes[:, None] - training) ** 2).sum(axis=2)).min(axis=1)
+    for among in (2**14, 150, 149, 7):
+        monkeypatch.setattr(pairs, "AMONG", among)
+        np.testing.assert_allclose(pairs.nearest_distances(fakes, training), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("n", "m"), [(3, 50), (50, 3)])
 def test_no_more_images_than_neighbours_are_an_error(n, m):
     with pytest.raises(MetricError, match="neighbours is 3, but a set has only 3 images"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rae_bench.metrics import MetricError, Reference
+from rae_bench.metrics import reference as module
 
 
 def features(n=50, d=4, seed=0):
@@ -18,6 +19,15 @@ def test_moments_are_the_mean_and_the_unbiased_covariance_in_float64():
     np.testing.assert_allclose(reference.mean, exact.sum(axis=0) / 50, rtol=1e-12)
     np.testing.assert_allclose(reference.covariance, centred.T @ centred / 49, rtol=1e-9, atol=1e-12)
     assert reference.mean.dtype == reference.covariance.dtype == np.float64
+
+
+@pytest.mark.parametrize("block", [4, 7, 50, 199, 200])
+def test_moments_are_the_same_in_blocks(block, monkeypatch):
+    real = features() + 1000
+    monkeypatch.setattr(module, "BLOCK", block)
+    mean, covariance = module.moments(real)
+    np.testing.assert_allclose(mean, np.mean(real, axis=0, dtype=np.float64), rtol=1e-14)
+    np.testing.assert_allclose(covariance, np.cov(real.astype(np.float64), rowvar=False), rtol=1e-9, atol=1e-12)
 
 
 def test_one_dimension_has_a_matrix_too():

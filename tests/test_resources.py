@@ -9,11 +9,12 @@ import torch
 from checkout import put
 from torch.utils.flop_counter import FlopCounterMode
 
-from rae_bench import resources, specs
+from rae_bench import evaluation, pca, resources, specs
 from rae_bench.autoencoder import build
 from rae_bench.backbones import weighted_layers
 from rae_bench.config import load_study
 from rae_bench.jobs import read_state, study_jobs
+from rae_bench.metrics import pairs, reference
 from rae_bench.resources import Need
 
 STUDY = load_study("smoke")
@@ -203,6 +204,11 @@ def test_other_asks_rerun_nothing(smoke):
         assert smoke.plan() == {}
     finally:
         path.write_text(before)
+
+
+def test_what_is_held_at_a_time_is_what_the_stages_hold():
+    assert (resources.COMPARED, resources.PCA_VALUES) == (evaluation.COMPARED, pca.BLOCK)
+    assert (resources.MOMENT_VALUES, resources.NEAREST) == (reference.BLOCK, pairs.AMONG)
 
 
 def test_every_extractor_has_its_figures():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -275,21 +276,62 @@ def test_rows_come_in_the_order_asked_for_with_the_hash_of_the_file(dtype, rows,
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("rows", [[0], [49, 0, 3, 3, 17], list(range(50))])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_mapped_rows_are_those_that_would_be_read(dtype, rows, tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (50, 3, 4)).astype(dtype)
+    path = tmp_path / "x.npy"
+    storage.write_npy(path, array)
+    found, digest = storage.map_rows(path, np.array(rows, np.int64))
+    assert (len(found), found.shape, found.ndim, found.dtype) == (len(rows), (len(rows), 3, 4), 3, dtype)
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    np.testing.assert_array_equal(found[:], array[rows])
+    np.testing.assert_array_equal(found[1:4], array[rows][1:4])
+    some = np.array([len(rows) - 1, 0, 0])
+    np.testing.assert_array_equal(found[some], array[rows][some])
+    assert found[some].flags.writeable
+
+
+def test_a_mapped_file_that_is_replaced_stays_the_one_that_was_hashed(tmp_path):
+    storage.write_npy(tmp_path / "x.npy", ARRAY)
+    found, _ = storage.map_rows(tmp_path / "x.npy", np.arange(3))
+    storage.write_npy(tmp_path / "x.npy", ARRAY + 1)
+    np.testing.assert_array_equal(found[:], ARRAY)
+
+
+def test_reading_through_a_map_leaves_no_pages_of_it_with_the_process(tmp_path):
+    array = np.ones((2**15, 2**12), np.uint8)  # 128 MiB
+    storage.write_npy(tmp_path / "x.npy", array)
+    found, _ = storage.map_rows(tmp_path / "x.npy", np.arange(len(array)))
+    before = _mapped_pages()
+    for start in range(0, len(array), 2**10):
+        assert found[start : start + 2**10].all()
+    assert _mapped_pages() - before < 2**23
+
+
+def _mapped_pages():
+    """Bytes of mapped files that are resident in this process."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile")]
+    return 1024 * int(line.split()[1])
+
+
+@pytest.mark.parametrize("take", [storage.read_rows, storage.map_rows])
 @pytest.mark.parametrize("rows", [[-1], [0, 50]])
-def test_rows_that_do_not_exist_are_an_error(rows, tmp_path):
+def test_rows_that_do_not_exist_are_an_error(rows, take, tmp_path):
     storage.write_npy(tmp_path / "x.npy", np.zeros((50, 3), np.uint8))
     with pytest.raises(StorageError, match=rf"x\.npy: not a whole npy file \(50 rows, asked for rows {rows[0]} to"):
-        storage.read_rows(tmp_path / "x.npy", np.array(rows))
+        take(tmp_path / "x.npy", np.array(rows))
 
 
+@pytest.mark.parametrize("take", [storage.read_rows, storage.map_rows])
 @pytest.mark.parametrize("damage", sorted(set(DAMAGE) - {"altered end"}))
-def test_rows_of_a_damaged_file_are_an_error(damage, tmp_path):
+def test_rows_of_a_damaged_file_are_an_error(damage, take, tmp_path):
     path = tmp_path / "x.npy"
     if damage != "missing":
         storage.write_npy(path, ARRAY)
         path.write_bytes(DAMAGE[damage](path.read_bytes()))
     with pytest.raises(StorageError, match=r"x\.npy: (no such file|not a whole npy file)"):
-        storage.read_rows(path, np.arange(3))
+        take(path, np.arange(3))
 
 
 def test_bytes_after_the_array_change_the_hash(tmp_path):

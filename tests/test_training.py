@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from torch import distributions
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from rae_bench import autoencoder, backbones, specs, training
+from rae_bench import autoencoder, backbones, specs, storage, training
+from rae_bench.config import load_study
 
 VECTORS = specs.DenseNetwork("dense", input_dim=6, width=16, depth=1, latent_dim=3)
 IMAGES = specs.ConvolutionalNetwork("convolutional", 1, 32, 4, width=8, start_width=64, latent_dim=8, norm_momentum=0.1)
@@ -259,6 +261,17 @@ def test_validation_averages_over_samples_whatever_the_batches(monkeypatch):
         assert training.validate(model, AE, data, seed=0)["reconstruction"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("size", "kernel", "width", "batch"), [(64, 5, 128, 250), (64, 5, 64, 500), (32, 4, 128, 500), (64, 5, 200, 125)]
+)
+def test_only_the_widest_networks_validate_in_smaller_batches(size, kernel, width, batch):
+    """At most 512 MiB of a layer's results: 500 of CelebA's, 128 x 64 x 64 floats each, would be 1 GB."""
+    network = dataclasses.replace(IMAGES, channels=3, size=size, kernel=kernel, width=width)
+    with torch.device("meta"):
+        model = autoencoder.build(network, AE, seed=0)
+    assert training._validation_batch(model, torch.zeros((1, 3, size, size), dtype=torch.uint8)) == batch
+
+
 def test_validation_repeats_its_noise_and_changes_nothing(digit_images):
     images = training.to_device(digit_images[:20], "cpu")
     model = autoencoder.build(IMAGES, VAE, seed=0)
@@ -377,3 +390,84 @@ def test_a_validation_loss_that_is_not_finite_names_epoch_and_terms():
 def test_fewer_samples_than_a_batch_are_an_error():
     with pytest.raises(training.TrainingError, match="30 training samples are fewer than one batch of 50"):
         train(data=vectors(30))
+
+
+# --- where the images are ---------------------------------------------------------------------------------
+
+
+def coloured(n, channels, seed=0):
+    made = np.random.default_rng(seed).integers(0, 256, (n, channels, 32, 32), np.uint8)
+    return np.maximum(made, np.roll(made, 1, axis=3))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_on_the_disk_give_the_bytes_of_images_in_memory(channels, tmp_path):
+    array = coloured(90, channels)
+    storage.write_npy(tmp_path / "x.npy", array)
+    rows = np.random.default_rng(1).permutation(90)
+    held = training.to_device(array[rows], "cpu")
+    mapped = training.to_device(storage.map_rows(tmp_path / "x.npy", rows)[0], "cpu")
+    assert isinstance(mapped, training.OnDisk)
+    for which in (slice(3, 40), torch.randperm(90)[:20]):
+        assert torch.equal(mapped[which], held[which])
+        assert mapped[which].stride() == held[which].stride()
+    network = dataclasses.replace(IMAGES, channels=channels, width=4)
+    found = []
+    for images in (held, mapped):
+        trained = train(VAE, data=images, validation=images, network=network, epochs=2, batch_size=20)
+        codes = training.encode(trained.model, images)
+        drawn = training.draw_codes(trained.model, images, torch.Generator().manual_seed(0))
+        found.append((state_bytes(trained), trained.history, codes["mean"].tobytes(), drawn.tobytes()))
+    assert found[0] == found[1]
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses whatever makes the host wait for a value of a tensor, or for how many there are of something."""
+
+    WAITS = ("_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(func.name().removeprefix("aten::").split(".")[0] == name for name in self.WAITS):
+            raise AssertionError(f"{func.name()} in the middle of an epoch")
+        return func(*args, **(kwargs or {}))
+
+
+EMBEDDED = load_study("embedded")
+
+
+@pytest.mark.parametrize("model", EMBEDDED.models)
+def test_no_step_waits_for_a_value(model, digit_images):
+    """Losses are fetched once an epoch, so that a GPU never stands idle for the next step's orders."""
+    spec = EMBEDDED.training("digits", model)
+    network = dataclasses.replace(spec.network, width=2)
+    optimisation = dataclasses.replace(spec.optimisation, batch_size=8)
+    data = training.to_device(digit_images[:24], "cpu")
+    run = training._Run.start(network, spec.objective, optimisation, data, seed=0)
+    with NoWaiting():
+        terms = training._train_epoch(run, spec.objective, optimisation, data, "float32", None)
+    assert terms.shape == (3, 4)
+
+
+def test_what_waits_is_noticed():
+    with NoWaiting(), pytest.raises(AssertionError, match="_local_scalar_dense in the middle of an epoch"):
+        torch.ones(3).sum().item()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("model", EMBEDDED.models)
+def test_no_step_waits_for_the_gpu(model, digit_images):
+    spec = EMBEDDED.training("digits", model)
+    optimisation = dataclasses.replace(spec.optimisation, batch_size=8)
+    data = training.to_device(digit_images[:80], "cuda")
+    run = training._Run.start(spec.network, spec.objective, optimisation, data, seed=0)
+    run.permutation = training.epoch_order(80, optimisation, run.order).to("cuda")
+    run.batch = 1  # the order of the epoch is there, its terms are fetched after the last update
+    waits = []
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.Tensor, "cpu", lambda tensor: waits.append(tensor) or tensor)
+            training._train_epoch(run, spec.objective, optimisation, data, "float32", None)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(waits) == 1

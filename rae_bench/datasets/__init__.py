@@ -6,6 +6,7 @@ Source files are checked against the SHA-256s pinned here: a changed source is a
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from rae_bench.datasets import celeba, cifar, embedded, idx, image_folder, svhn
 from rae_bench.datasets.prepared import DataError, ImageFiles, Images, Indices, Prepared
 from rae_bench.plain import parse, to_plain
 
-__all__ = ["DataError", "Prepared", "load_digits", "load_manifest", "load_split", "prepare", "save"]
+__all__ = ["DataError", "Prepared", "load_digits", "load_manifest", "load_split", "open_split", "prepare", "save"]
 
 TELL_EVERY = 30.0
 """Seconds between two lines of progress."""
@@ -134,14 +135,32 @@ def load_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def load_split(folder: Path, split: specs.Split) -> Images:
-    """The images of one split, uint8 (n, C, H, W).
+def load_split(folder: Path, split: specs.Split, first: int | None = None) -> Images:
+    """The images of one split, or the `first` of them, in memory: uint8 (n, C, H, W).
 
     Raises:
         StorageError, DataError: a file is missing or differs from the manifest.
     """
     images: Images
-    images, found = storage.read_rows(folder / "images.npy", _indices(folder, split))
+    images, found = storage.read_rows(folder / "images.npy", _indices(folder, split)[:first])
+    _check_hash(folder, "images", found)
+    return images
+
+
+def open_split(folder: Path, split: specs.Split, first: int | None = None) -> Images | storage.MappedRows:
+    """The same images; of more than specs.HELD bytes, left on the disk until they are indexed.
+
+    A training draws rows at random. From a file that the hash has just brought into memory that is as fast as from an
+    array; where memory is short they come from the disk again, which costs less than a step of a network on them.
+
+    Raises:
+        StorageError, DataError: a file is missing or differs from the manifest.
+    """
+    rows = _indices(folder, split)[:first]
+    one = load_manifest(folder).shape[1:]
+    if len(rows) * math.prod(one) <= specs.HELD:
+        return load_split(folder, split, first)
+    images, found = storage.map_rows(folder / "images.npy", rows)
     _check_hash(folder, "images", found)
     return images
 

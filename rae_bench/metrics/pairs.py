@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Float64 = npt.NDArray[np.float64]
 BLOCK = 512
+AMONG = 2**14
+"""Of training images, how many are in double precision at once: of 2,048 features, 256 MiB."""
 COINCIDENT = 1e-12
 """Squared distances below this share of ‖x‖² + ‖y‖² are rounding of equal points: they count as 0."""
 
@@ -89,11 +91,16 @@ def pair_metrics(real: "Reference", fake: npt.NDArray[np.floating], settings: sp
 
 
 def nearest_distances(features: npt.NDArray[np.floating], among: npt.NDArray[np.floating]) -> Float64:
-    """Euclidean distance of each of `features` (n, d) to the nearest of `among` (m, d): (n,)."""
-    nearest = np.empty(len(features))
-    for rows, _, squares in _blocks(features, among):
-        nearest[rows] = squares.min(axis=1)
-    return np.sqrt(nearest)
+    """Euclidean distance of each of `features` (n, d) to the nearest of `among` (m, d): (n,).
+
+    `among`, which may be all training images, is gone through AMONG at a time.
+    """
+    nearest: Float64 = np.full(len(features), np.inf)
+    for start in range(0, len(among), AMONG):
+        for rows, _, squares in _blocks(features, among[start : start + AMONG]):
+            nearest[rows] = np.minimum(nearest[rows], squares.min(axis=1))
+    distances: Float64 = np.sqrt(nearest)
+    return distances
 
 
 def _blocks(one: npt.NDArray[np.floating], two: npt.NDArray[np.floating]) -> Iterator[tuple[slice, Float64, Float64]]:

@@ -10,6 +10,8 @@ from rae_bench.metrics.errors import MetricError
 from rae_bench.metrics.pairs import OwnPairs, own_pairs
 
 Float64 = npt.NDArray[np.float64]
+BLOCK = 2**25
+"""Features that are in memory in double precision at once: 256 MiB. More are those of CelebA's training images."""
 
 
 def check_features(side: str, features: npt.NDArray[Any]) -> None:
@@ -72,11 +74,21 @@ class Reference:
 
 
 def moments(features: npt.NDArray[np.floating]) -> tuple[Float64, Float64]:
-    """Mean (d,) and unbiased covariance (d, d), in float64."""
-    exact = features.astype(np.float64)
-    mean = exact.mean(axis=0)
-    exact -= mean
-    return mean, exact.T @ exact / (len(exact) - 1)
+    """Mean (d,) and unbiased covariance (d, d), in float64; of more than BLOCK values, summed over blocks of rows."""
+    n, d = features.shape
+    rows = max(1, BLOCK // d)
+    if n <= rows:
+        exact = features.astype(np.float64)
+        mean = exact.mean(axis=0)
+        exact -= mean
+        return mean, exact.T @ exact / (n - 1)
+    blocks = [features[start : start + rows] for start in range(0, n, rows)]
+    mean = sum(block.sum(axis=0, dtype=np.float64) for block in blocks) / n
+    products = np.zeros((d, d))
+    for block in blocks:
+        exact = block - mean
+        products += exact.T @ exact
+    return mean, products / (n - 1)
 
 
 def factor_of(features: npt.NDArray[np.floating]) -> Float64:
