@@ -1,7 +1,7 @@
 """FLOP/s of a training step against the same machine's convolution kernels called alone on the same shapes.
 
-One step of the paper's 32x32 layout is watched: every convolution, forward and backward, with its shapes, memory formats
-and arguments. Each is then called alone on random tensors of that form. Both rates are of the same count of
+One step of the paper's 32x32 layout is watched: every convolution, forward and backward, with its shapes, memory
+formats and arguments. Each is then called alone on tensors of that form. Both rates are of the same count of
 multiplications and additions, in one process, two threads, rounds alternating. A profile says where the rest goes.
 
 Run with [ROUNDS].
@@ -125,8 +125,11 @@ def main(rounds: int) -> None:
             parts = shares(step)
             milliseconds = 1e3 * statistics.median(whole)
             rows.append(
-                (name, f"{convolutions / 1e9:.2f}", f"{milliseconds:.1f}", f"{1e3 * statistics.median(alone):.1f}")
-                + tuple(f"{100 * parts[kind]:.1f}" for kind in (*KINDS, "other"))
+                (
+                    name,
+                    *(f"{value:.1f}" for value in (convolutions / 1e9, milliseconds, 1e3 * statistics.median(alone))),
+                    *(f"{100 * parts[kind]:.1f}" for kind in (*KINDS, "other")),
+                )
             )
             print(*rows[-1], flush=True)
     columns = ("", "GFLOP a step", "ms a step", "ms, convolutions alone", *(f"{kind}, %" for kind in KINDS), "other, %")

@@ -1,12 +1,13 @@
 """Training images/s of this suite against Pythae's public trainers and against a bare PyTorch loop.
 
 The sides train the same encoder and decoder modules (the paper's layout, 32x32), each in its own process as its users
-start it, two threads, batch 100, Adam, the same real digits. Rounds alternate between the sides; medians. Against Pythae
-whole epochs count, validation included on both sides; against the bare loop the updates alone, which is all it has.
+start it, two threads, batch 100, Adam, the same real digits. Rounds alternate between the sides; medians. Against
+Pythae whole epochs count, validation included on both sides; against the bare loop the updates alone, all it has.
 
 Run with [ROUNDS]; Pythae is looked for in .bench/ (`make bench` puts it there) or in the environment.
 """
 
+import itertools
 import json
 import os
 import statistics
@@ -41,7 +42,7 @@ def data_and_specs(model: str, width: int) -> tuple[Any, Any, Any, Any]:
 
 def rates(seconds: list[float]) -> list[float]:
     """Images/s of each counted epoch, from the times at which all epochs ended."""
-    return [N_TRAIN / (end - start) for start, end in zip(seconds, seconds[1:], strict=False)]
+    return [N_TRAIN / (end - start) for start, end in itertools.pairwise(seconds)]
 
 
 def ours(model: str, width: int, precision: str) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def ours(model: str, width: int, precision: str) -> dict[str, Any]:
         optimisation,
         *images,
         seed=0,
-        progress=lambda done, epochs: ends.append(time.perf_counter()),
+        progress=lambda *_: ends.append(time.perf_counter()),
         precision=compute.precision,
     )
     whole = rates(ends)
@@ -110,12 +111,11 @@ def bare(model: str, width: int, precision: str) -> dict[str, Any]:
     return {"updates": rates(ends)}
 
 
-def pythae(model: str, width: int, precision: str) -> dict[str, Any]:
-    """Pythae's model and trainer of the same name with its default settings, but for the batch, threads and Adam's rate."""
+def pythae(model: str, width: int, _: str) -> dict[str, Any]:
+    """Pythae's model and trainer of that name with its default settings, but for batch, threads and Adam's rate."""
     import torch
 
     torch.set_num_threads(THREADS)
-    from pythae.data.datasets import BaseDataset
     from pythae.models import RAE_L2, VAE, RAE_L2_Config, VAEConfig
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder
@@ -149,13 +149,13 @@ def pythae(model: str, width: int, precision: str) -> dict[str, Any]:
         def forward(self, z: torch.Tensor) -> Any:
             return ModelOutput(reconstruction=self.layers(z))
 
+    ends: list[float] = []
+
     class Ends(TrainingCallback):  # type: ignore[misc]
-        """The times at which epochs end."""
+        """Keeps the times at which epochs end."""
 
-        seconds: list[float] = []
-
-        def on_log(self, *arguments: Any, **named: Any) -> None:
-            self.seconds.append(time.perf_counter())
+        def on_log(self, *_: Any, **named: Any) -> None:  # noqa: ARG002  Pythae's signature
+            ends.append(time.perf_counter())
 
     shape, latent = train.shape[1:], spec.network.latent_dim
     torch.manual_seed(0)
@@ -172,7 +172,7 @@ def pythae(model: str, width: int, precision: str) -> dict[str, Any]:
             )
         sets = [images.astype("float32") / 255 for images in (train, validation)]
         TrainingPipeline(training_config=config, model=network)(*sets, callbacks=[Ends()])
-    return {"whole": rates(Ends.seconds)}
+    return {"whole": rates(ends)}
 
 
 SIDES = {"ours": ours, "bare": bare, "pythae": pythae}

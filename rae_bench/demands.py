@@ -10,7 +10,7 @@ from rae_bench import generation, likelihood, loads, specs, training
 from rae_bench.config import least_codes
 from rae_bench.evaluation import COMPARED, PLOTTED, SHOWN, STEPS, STRIPS
 from rae_bench.features import BATCH as FEATURE_BATCH
-from rae_bench.features import FIDELITY_BATCH
+from rae_bench.features import batch_of
 from rae_bench.jobs import Job
 from rae_bench.metrics.pairs import AMONG
 from rae_bench.metrics.pairs import BLOCK as PAIR_BLOCK
@@ -109,9 +109,8 @@ def _prepare(data: specs.DatasetSpec) -> Demand:
 # --- features and metrics ----------------------------------------------------------------------------------
 
 
-def _reading(extractor: specs.Extractor, data: specs.DatasetSpec) -> Reading:
-    batch = FIDELITY_BATCH if extractor in ("inception_v3_compat", "dinov2_vit_l_14") else FEATURE_BATCH
-    return Reading(extractor, data.channels, data.size, batch)
+def _reading(extractor: specs.Extractor, data: specs.DatasetSpec, compute: specs.Compute) -> Reading:
+    return Reading(extractor, data.channels, data.size, batch_of(extractor, compute.device))
 
 
 def _pair_bytes(n: int, d: int) -> int:
@@ -126,7 +125,7 @@ def _moment_bytes(n: int, d: int) -> int:
 
 def _reference(study: Study, spec: specs.ReferenceSpec) -> Demand:
     data, n = spec.dataset, spec.n_images
-    reading = _reading(spec.extractor, data)
+    reading = _reading(spec.extractor, data, spec.compute)
     d = n_features(reading)
     metric = Metric("reference" if spec.neighbours else "moments", n, n, d, study.metrics)
     compared = max(_moment_bytes(n, d), _pair_bytes(n, d) if spec.neighbours else 0)
@@ -153,7 +152,7 @@ def _scores(study: Study, dataset: str, d: int) -> Listed:
 
 def _floor(study: Study, dataset: str) -> Demand:
     data, n, spec = study.preparation(dataset), study.file.n_images, study.floor(dataset)
-    d, pixels = n_features(_reading(spec.extractor, data)), _pixels(data)
+    d, pixels = n_features(_reading(spec.extractor, data, spec.compute)), _pixels(data)
     pca = Pca(data.n_train, n, pixels, spec.pca_components)
     nearest = Metric("nearest", data.n_train, n, d, study.metrics)  # of the reference; of the other set: a score
     # PCA has a block as bytes and as floats, and two floats an image and direction
@@ -257,7 +256,7 @@ def _fit(data: specs.DatasetSpec, d: int, spec: specs.FitSpec) -> Demand:
 def _evaluate(study: Study, dataset: str, model: str) -> Demand:
     spec, data = study.evaluation(dataset, model), study.preparation(dataset)
     n, sets, network = spec.n_images, spec.image_sets, spec.training.network
-    reading, decode = _reading(spec.extractor, data), _pass("decode", spec.training, generation.BATCH)
+    reading, decode = _reading(spec.extractor, data, spec.compute), _pass("decode", spec.training, generation.BATCH)
     encode = _pass("encode", spec.training, min(training.VALIDATION_BATCH, n))
     d, pixels = n_features(reading), _pixels(data)
     rebuilt, drawn = 1 + len(spec.through), len(spec.densities) * len(spec.sample_seeds)
@@ -272,7 +271,7 @@ def _evaluate(study: Study, dataset: str, model: str) -> Demand:
         *((_density("draw", study, dataset, model, name, n), len(spec.sample_seeds)) for name in spec.densities),
     ]
     if data.is_digits:  # whose labels reconstructions are read for
-        reader = _reading("digit_classifier", data)
+        reader = _reading("digit_classifier", data, spec.compute)
         listed.append((reader, rebuilt * n / reader.batch))
     weighing = decode
     if spec.importance_samples and isinstance(spec.training.objective.latent, specs.GaussianKL):
@@ -308,7 +307,7 @@ def _protocols(study: Study, dataset: str, model: str) -> Demand:
     most = max(protocol.n_images for protocol in spec.protocols.values())
     roundings = {protocol.rounding for protocol in spec.protocols.values()}
     readings = {
-        (protocol.rounding, protocol.extractor): _reading(protocol.extractor, data)
+        (protocol.rounding, protocol.extractor): _reading(protocol.extractor, data, spec.compute)
         for protocol in spec.protocols.values()
     }
     decode = _pass("decode", spec.training, generation.BATCH)
@@ -316,7 +315,7 @@ def _protocols(study: Study, dataset: str, model: str) -> Demand:
     listed: Listed = [(decode, n_drawn * len(roundings) * most / decode.batch)]
     listed += [(reading, n_drawn * most / reading.batch) for reading in readings.values()]
     for protocol in spec.protocols.values():
-        n, d = protocol.n_images, n_features(_reading(protocol.extractor, data))
+        n, d = protocol.n_images, n_features(_reading(protocol.extractor, data, spec.compute))
         listed.append((Metric("frechet", n, n, d, study.metrics), n_drawn))
     listed += [(_density("draw", study, dataset, model, name, most), len(spec.sample_seeds)) for name in spec.densities]
     widest = max(n_features(reading) for reading in readings.values())

@@ -104,6 +104,13 @@ def load_extractor(name: specs.Extractor, device: str = "cpu") -> FrozenExtracto
             assert_never(name)
 
 
+def batch_of(name: specs.Extractor, device: str) -> int:
+    """How many images the layers of extractor `name` see at a time on `device`."""
+    if name in ("inception_v3_compat", "dinov2_vit_l_14"):
+        return FIDELITY_BATCH
+    return CPU_BATCH if name.startswith("efficientnet") and device == "cpu" else BATCH
+
+
 def load_digit_classifier() -> DigitClassifier:
     """The committed classifier, in evaluation mode.
 
@@ -173,7 +180,7 @@ def _efficientnet_lite0(label: str, pixels: int, resizer: Resizer, device: str) 
         channels=(1, 3),
         device=device,
         forward=forward,
-        batch=CPU_BATCH if device == "cpu" else BATCH,
+        batch=batch_of("efficientnet_lite0", device),
     )
 
 
