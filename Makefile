@@ -6,7 +6,7 @@ CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 ENVIRONMENT := .venv/.complete
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: results environment test test-slow check
+.PHONY: results environment test test-slow check bench
 
 results: $(ENVIRONMENT)
 	snakemake --cores $(CORES) --config study=$(STUDY)
@@ -32,3 +32,14 @@ test: check
 
 test-slow: $(ENVIRONMENT)
 	python -m pytest -m "slow and not gpu"
+
+# A quiet machine, please: about an hour of it. What the suite is measured against stays out of the environment.
+BENCHMARKS := training kernels regularisers scoring mixtures together scaling memory orchestration
+
+bench: $(ENVIRONMENT) .bench/.complete
+	for name in $(BENCHMARKS); do echo "== $$name" && python benchmarks/$$name.py || exit; done
+	python benchmarks/table.py
+
+.bench/.complete: benchmarks/requirements.txt $(ENVIRONMENT)
+	python -m pip install --quiet --no-deps --target .bench --requirement benchmarks/requirements.txt
+	touch $@

@@ -1,0 +1,134 @@
+"""What decoder regularisers cost a training step, and three estimates of ‖J‖²_F: their cost and how right they are.
+
+Steps: digits, the paper's 32x32 layout, width 16, batch 100, two threads, float32; rounds alternate between the models.
+Estimates: of a decoder in evaluation mode at 20 codes, against ‖J‖²_F by 16 forward derivatives along the axes; 200
+draws each. A bias is told in standard errors of the mean, which only a bias of more than 2 or 3 of them survives.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from rae_bench import process, specs
+
+COMPUTE = specs.Compute(device="cpu", threads=2, tf32=False, precision="float32")
+process.configure(COMPUTE)
+
+import records  # noqa: E402  threads come first
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.autograd import forward_ad  # noqa: E402
+
+from rae_bench import datasets, objectives, training  # noqa: E402
+from rae_bench.autoencoder import Autoencoder, build  # noqa: E402
+from rae_bench.config import load_study  # noqa: E402
+
+WIDTH, BATCH, STEPS, DRAWS, CODES = 16, 100, 10, 200, 20
+Estimate = Callable[[nn.Module, Tensor, torch.Generator], tuple[Tensor, Tensor]]
+
+
+def double_backward(decoder: nn.Module, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """x_hat and ‖Jᵀ v‖², v ~ N(0, I) in image space, averaged over the batch."""
+    z = z if z.requires_grad else z.detach().requires_grad_()
+    x_hat = decoder(z)
+    v = torch.randn(x_hat.shape, generator=generator)
+    (g,) = torch.autograd.grad((x_hat * v).sum(), z, create_graph=True)
+    return x_hat, g.square().sum(dim=1).mean()
+
+
+def finite_difference(decoder: nn.Module, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """x_hat and ‖(D(z + hu) − D(z)) / h‖², u ~ N(0, I), h = 0.01, averaged over the batch."""
+    step = 0.01
+    moved, x_hat = decoder(z + step * torch.randn(z.shape, generator=generator)), decoder(z)
+    return x_hat, ((moved - x_hat) / step).square().flatten(1).sum(dim=1).mean()
+
+
+ESTIMATES: dict[str, Estimate] = {
+    "forward derivative (the suite's)": objectives.decode_with_gradient_penalty,
+    "double backward": double_backward,
+    "finite difference": finite_difference,
+}
+
+
+def stepper(model: str, estimate: Estimate | None = None) -> tuple[Callable[[], None], Autoencoder]:
+    """A function that makes one update of `model` on real digits, with another estimate of its penalty; and it."""
+    study = load_study("digits")
+    data = datasets.prepare(study.datasets["digits"].data)
+    spec = study.training("digits", model)
+    images = training.to_device(data.images[data.splits["train"]], "cpu")
+    network = build(replace(spec.network, width=WIDTH, start_width=8 * WIDTH), spec.objective, 0)
+    network.train()
+    adam = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    generator = torch.Generator().manual_seed(0)
+
+    def step() -> None:
+        x = training.as_input(images[torch.randint(len(images), (BATCH,), generator=generator)])
+        if estimate is None:
+            total = objectives.loss(network, x, spec.objective, generator).total
+        else:
+            z = network.encode(x).mean
+            x_hat, penalty = estimate(network.decoder, z, generator)
+            total = objectives.half_squared_error(x, x_hat) + 0.5e-2 * z.square().sum(dim=1).mean() + 1e-6 * penalty
+        adam.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        adam.step()
+
+    return step, network
+
+
+def exact(decoder: nn.Module, z: Tensor) -> float:
+    """The mean of ‖J‖²_F over codes z (n, d)."""
+    total = 0.0
+    for axis in torch.eye(z.shape[1]):
+        with torch.no_grad(), forward_ad.dual_level():
+            image = decoder(forward_ad.make_dual(z, axis.expand_as(z).contiguous()))
+            tangent = forward_ad.unpack_dual(image).tangent  # type: ignore[no-untyped-call]
+            total += float(tangent.double().square().flatten(1).sum(dim=1).mean())
+    return total
+
+
+def main(rounds: int) -> None:
+    process.configure_torch(COMPUTE)
+    steps = {model: stepper(model)[0] for model in ("rae", "rae_gp", "rae_sn", "rae_l2")}
+    steps |= {name: stepper("rae", estimate)[0] for name, estimate in ESTIMATES.items()}
+    spent: dict[str, list[float]] = {name: [] for name in steps}
+    for round_ in range(rounds + 1):  # the first warms up
+        for name, step in steps.items():
+            started = time.perf_counter()
+            for _ in range(STEPS):
+                step()
+            if round_:
+                spent[name].append((time.perf_counter() - started) / STEPS * 1e3)
+    middle = {name: statistics.median(values) for name, values in spent.items()}
+    plain = middle["rae"]
+    ratios = [
+        records.Ratio(
+            f"a step of {model}, against one of rae", middle[model], plain, "ms", middle[model] / plain, bar, True
+        )
+        for model, bar in (("rae_gp", 3.5), ("rae_sn", 1.3), ("rae_l2", None))
+    ]
+    step, network = stepper("rae")
+    for _ in range(100):
+        step()
+    network.eval()
+    z = torch.randn(CODES, 16, generator=torch.Generator().manual_seed(1))
+    truth, rows = exact(network.decoder, z), []
+    for name, estimate in ESTIMATES.items():
+        generator = torch.Generator().manual_seed(2)
+        found = [float(estimate(network.decoder, z, generator)[1]) / truth for _ in range(DRAWS)]
+        mean, sd = statistics.mean(found), statistics.stdev(found)
+        bias = (mean - 1) / sd * DRAWS**0.5
+        rows.append((name, f"{middle[name] / plain:.2f}", f"{mean:.4f}", f"{sd:.3f}", f"{bias:.1f}"))
+    columns = ("estimate of ‖J‖²_F", "time of a step / plain", "mean / exact", "SD / exact", "bias, standard errors")
+    records.write(
+        "regularisers",
+        "Decoder regularisers (two threads, batch 100, width 16, float32)",
+        ratios,
+        tables=[records.Table(f"Estimates of the gradient penalty, {DRAWS} draws of {CODES} codes.", columns, rows)],
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if sys.argv[1:] else 7)
