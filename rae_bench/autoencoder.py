@@ -5,6 +5,7 @@ code of a noisy image. `encode` gives its parameters, `draw` a code from it (rep
 `decode` x_hat.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -25,8 +26,12 @@ class Codes:
         """One code per image, (B, d): the mean, or mean + sigma · noise."""
         if self.log_sigma is None:
             return self.mean
-        noise = torch.randn(self.mean.shape, generator=generator).to(self.mean.device)
-        return self.mean + self.log_sigma.exp() * noise
+        return self.at(torch.randn(self.mean.shape, generator=generator))
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The code, (B, d), that standard normal `noise` (B, d) stands for: mean + sigma · noise."""
+        assert self.log_sigma is not None
+        return self.mean + self.log_sigma.exp() * noise.to(self.mean.device)
 
 
 class Autoencoder(nn.Module):
@@ -55,17 +60,32 @@ class Autoencoder(nn.Module):
             case _:
                 assert_never(self.posterior)
 
+    def noise(self, shape: torch.Size, generator: torch.Generator) -> dict[str, Tensor]:
+        """What `draw_with` needs for images x of `shape` (B, ...), standard normal, drawn on the CPU in this order.
+
+        "image" (B, ...) of a noisy input, "code" (B, d) of a posterior with a variance.
+        """
+        drawn = {}
+        if isinstance(self.posterior, specs.NoisyInput):
+            drawn["image"] = torch.randn(shape, generator=generator)
+        if isinstance(self.posterior, specs.Gaussian | specs.FixedGaussian):
+            drawn["code"] = torch.randn(shape[0], self.mean.out_features, generator=generator)
+        return drawn
+
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Codes, Tensor]:
         """The posterior of each image and one code drawn from it (B, d): the way through the full model.
 
         Of `NoisyInput` the posterior is that of the noisy images.
         """
+        return self.draw_with(x, self.noise(x.shape, generator))
+
+    def draw_with(self, x: Tensor, noise: Mapping[str, Tensor]) -> tuple[Codes, Tensor]:
+        """`draw`, with the standard normal numbers that `noise` gives."""
         if isinstance(self.posterior, specs.NoisyInput):
             bound = self.posterior.bound
-            noise = self.posterior.sd * torch.randn(x.shape, generator=generator)
-            x = x + noise.clamp(-bound, bound).to(x.device)
+            x = x + (self.posterior.sd * noise["image"]).clamp(-bound, bound).to(x.device)
         codes = self.encode(x)
-        return codes, codes.draw(generator)
+        return codes, codes.at(noise["code"]) if "code" in noise else codes.mean
 
     def decode(self, z: Tensor) -> Tensor:
         """Codes (B, d) to x_hat, images in [0, 1] or vectors."""
