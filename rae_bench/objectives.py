@@ -154,7 +154,7 @@ def _regulariser(term: specs.Regulariser, decoder: nn.Module, z: Tensor, derivat
         case specs.NoRegulariser() | specs.SpectralNorm():
             return z.new_zeros(())
         case specs.GradientPenalty() | specs.OutputGradient():
-            return mean_squared_norm(derivative, z)
+            return _mean_squared_norm(derivative, z)
         case _:
             assert_never(term)
 
@@ -176,7 +176,7 @@ def decode_with_gradient_penalty(decoder: nn.Module, z: Tensor, generator: torch
     included.
     """
     x_hat, derivative = _forward_derivative(decoder, z, torch.randn(z.shape, generator=generator).to(z.device))
-    return x_hat, mean_squared_norm(derivative, z)
+    return x_hat, _mean_squared_norm(derivative, z)
 
 
 def _forward_derivative(decoder: Decoder, z: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -195,7 +195,7 @@ def decode_with_output_gradient(decoder: nn.Module, z: Tensor) -> tuple[Tensor, 
     and, through z, encoder.
     """
     x_hat, derivative = _output_gradient(decoder, z)
-    return x_hat, mean_squared_norm(derivative, z)
+    return x_hat, _mean_squared_norm(derivative, z)
 
 
 def _output_gradient(decoder: Decoder, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,7 +208,7 @@ def _output_gradient(decoder: Decoder, z: Tensor) -> tuple[Tensor, Tensor]:
     return x_hat, g
 
 
-def mean_squared_norm(derivative: Tensor | None, z: Tensor) -> Tensor:
+def _mean_squared_norm(derivative: Tensor | None, z: Tensor) -> Tensor:
     """‖derivative‖² summed over all but the batch and averaged over it; 0 where there is none."""
     if derivative is None:
         return z.new_zeros(())
