@@ -5,6 +5,7 @@ code of a noisy image. `encode` gives its parameters, `draw` a code from it (rep
 `decode` x_hat.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -25,7 +26,11 @@ class Codes:
         """One code per image, (B, d): the mean, or mean + sigma · noise."""
         if self.log_sigma is None:
             return self.mean
-        noise = rng.normal(self.mean.shape, generator, self.mean.device)
+        return self.at(rng.normal(self.mean.shape, generator, self.mean.device))
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The code, (B, d), that standard normal `noise` (B, d) stands for: mean + sigma · noise."""
+        assert self.log_sigma is not None
         return self.mean + self.log_sigma.exp() * noise
 
 
@@ -55,17 +60,32 @@ class Autoencoder(nn.Module):
             case _:
                 assert_never(self.posterior)
 
+    def noise(self, shape: torch.Size, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
+        """What `draw_with` needs for images x of `shape` (B, ...) on `device`, standard normal, drawn in this order.
+
+        "image" (B, ...) of a noisy input, "code" (B, d) of a posterior with a variance.
+        """
+        drawn = {}
+        if isinstance(self.posterior, specs.NoisyInput):
+            drawn["image"] = rng.normal(shape, generator, device)
+        if isinstance(self.posterior, specs.Gaussian | specs.FixedGaussian):
+            drawn["code"] = rng.normal(torch.Size((shape[0], self.mean.out_features)), generator, device)
+        return drawn
+
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Codes, Tensor]:
         """The posterior of each image and one code drawn from it (B, d): the way through the full model.
 
         Of `NoisyInput` the posterior is that of the noisy images.
         """
+        return self.draw_with(x, self.noise(x.shape, generator, x.device))
+
+    def draw_with(self, x: Tensor, noise: Mapping[str, Tensor]) -> tuple[Codes, Tensor]:
+        """`draw`, with the standard normal numbers that `noise` gives."""
         if isinstance(self.posterior, specs.NoisyInput):
             bound = self.posterior.bound
-            noise = self.posterior.sd * rng.normal(x.shape, generator, x.device)
-            x = x + noise.clamp(-bound, bound)
+            x = x + (self.posterior.sd * noise["image"]).clamp(-bound, bound)
         codes = self.encode(x)
-        return codes, codes.draw(generator)
+        return codes, codes.at(noise["code"]) if "code" in noise else codes.mean
 
     def decode(self, z: Tensor) -> Tensor:
         """Codes (B, d) to x_hat, images in [0, 1] or vectors."""

@@ -7,6 +7,7 @@ maximises the evidence lower bound; a weight b means a decoder variance of b. Th
 to other scales (docs/methods.md).
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
@@ -33,10 +34,42 @@ def loss(model: Autoencoder, x: Tensor, objective: specs.Objective, generator: t
 
     `generator` (CPU) draws the images' noise, codes, MMD's prior sample and the penalty's direction.
     """
-    codes, z = model.draw(x, generator)
-    x_hat, regulariser = _decode(model.decoder, z, objective.regulariser, generator)
+    drawn = noise(model, x.shape, objective, generator, x.device)
+    codes, z = model.draw_with(x, drawn)
+    x_hat, derivative = decode(model.decoder, z, objective.regulariser, drawn)
+    return terms(model.decoder, objective, x, codes, z, x_hat, derivative, drawn)
+
+
+def noise(
+    model: Autoencoder, shape: torch.Size, objective: specs.Objective, generator: torch.Generator, device: torch.device
+) -> dict[str, Tensor]:
+    """The standard normal numbers in a loss of images of `shape` (B, ...), in the order in which they are drawn.
+
+    Those of `Autoencoder.noise`, then the penalty's "direction" and MMD's "prior", (B, d) each; on `device`.
+    """
+    drawn = model.noise(shape, generator, device)
+    codes = torch.Size((shape[0], model.mean.out_features))
+    if isinstance(objective.regulariser, specs.GradientPenalty):
+        drawn["direction"] = rng.normal(codes, generator, device)
+    if isinstance(objective.latent, specs.MMD):
+        drawn["prior"] = rng.normal(codes, generator, device)
+    return drawn
+
+
+def terms(
+    decoder: nn.Module,
+    objective: specs.Objective,
+    x: Tensor,
+    codes: Codes,
+    z: Tensor,
+    x_hat: Tensor,
+    derivative: Tensor | None,
+    noise: Mapping[str, Tensor],
+) -> Loss:
+    """The loss, of what the passes through encoder and decoder gave (`decode`: x_hat and derivative)."""
     reconstruction = half_squared_error(x, x_hat)
-    latent = _latent(objective.latent, codes, z, generator)
+    latent = _latent(objective.latent, codes, z, noise)
+    regulariser = _regulariser(objective.regulariser, decoder, z, derivative)
     total = reconstruction + weight(objective.latent) * latent + weight(objective.regulariser) * regulariser
     return Loss(reconstruction, latent, regulariser, total)
 
@@ -55,7 +88,7 @@ def half_squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
     return 0.5 * (x - x_hat).square().flatten(1).sum(dim=1).mean()
 
 
-def _latent(term: specs.Latent, codes: Codes, z: Tensor, generator: torch.Generator) -> Tensor:
+def _latent(term: specs.Latent, codes: Codes, z: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
     match term:
         case specs.NoLatentTerm():
             return z.new_zeros(())
@@ -64,8 +97,7 @@ def _latent(term: specs.Latent, codes: Codes, z: Tensor, generator: torch.Genera
         case specs.SquaredNorm():
             return 0.5 * z.square().sum(dim=1).mean()
         case specs.MMD(scales=scales):
-            prior = rng.normal(z.shape, generator, z.device).to(z.dtype)
-            return mmd(z, prior, scales)
+            return mmd(z, noise["prior"].to(z.dtype), scales)
         case _:
             assert_never(term)
 
@@ -95,20 +127,34 @@ def mmd(z: Tensor, prior: Tensor, scales: tuple[float, ...]) -> Tensor:
     return within(z) + within(prior) - 2 * kernel(z, prior).mean()
 
 
-def _decode(
-    decoder: nn.Module, z: Tensor, term: specs.Regulariser, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """x_hat and the regulariser; of penalties on the decoder's gradient both come from one pass."""
+Decoder = Callable[[Tensor], Tensor]
+"""Codes to x_hat: a module, or many models' at once."""
+
+
+def decode(
+    decoder: Decoder, z: Tensor, term: specs.Regulariser, noise: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor | None]:
+    """x_hat, and the derivative of the decoder that `term` penalises, from the same pass: None where it has none."""
+    match term:
+        case specs.NoRegulariser() | specs.SpectralNorm() | specs.WeightL2():
+            return decoder(z), None
+        case specs.GradientPenalty():
+            return _forward_derivative(decoder, z, noise["direction"])
+        case specs.OutputGradient():
+            return _output_gradient(decoder, z)
+        case _:
+            assert_never(term)
+
+
+def _regulariser(term: specs.Regulariser, decoder: nn.Module, z: Tensor, derivative: Tensor | None) -> Tensor:
     match term:
         case specs.WeightL2(scope=scope):
             weights = regularised_weights(decoder, scope).values()
-            return decoder(z), torch.stack([weight.square().sum() for weight in weights]).sum()
+            return torch.stack([weight.square().sum() for weight in weights]).sum()
         case specs.NoRegulariser() | specs.SpectralNorm():
-            return decoder(z), z.new_zeros(())
-        case specs.GradientPenalty():
-            return decode_with_gradient_penalty(decoder, z, generator)
-        case specs.OutputGradient():
-            return decode_with_output_gradient(decoder, z)
+            return z.new_zeros(())
+        case specs.GradientPenalty() | specs.OutputGradient():
+            return _mean_squared_norm(derivative, z)
         case _:
             assert_never(term)
 
@@ -129,13 +175,15 @@ def decode_with_gradient_penalty(decoder: nn.Module, z: Tensor, generator: torch
     then the Jacobian of that map, its off-diagonal blocks (how one code moves another's image, of order 1/B)
     included.
     """
-    u = rng.normal(z.shape, generator, z.device)
+    x_hat, derivative = _forward_derivative(decoder, z, rng.normal(z.shape, generator, z.device))
+    return x_hat, _mean_squared_norm(derivative, z)
+
+
+def _forward_derivative(decoder: Decoder, z: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
+    """x_hat and J u, of x_hat's shape; None if the decoder ignores its input."""
     with forward_ad.dual_level():
         x_hat, tangent = forward_ad.unpack_dual(decoder(forward_ad.make_dual(z, u)))  # type: ignore[no-untyped-call]
-        x_hat = backbones.widened(x_hat)
-        if tangent is None:  # the decoder ignores its input
-            return x_hat, z.new_zeros(())
-        return x_hat, backbones.widened(tangent).square().flatten(1).sum(dim=1).mean()
+        return backbones.widened(x_hat), None if tangent is None else backbones.widened(tangent)
 
 
 def decode_with_output_gradient(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,9 +194,22 @@ def decode_with_output_gradient(decoder: nn.Module, z: Tensor) -> tuple[Tensor, 
     training mode couples the batch: g then holds how a code moves the other images, too. The gradient reaches decoder
     and, through z, encoder.
     """
+    x_hat, derivative = _output_gradient(decoder, z)
+    return x_hat, _mean_squared_norm(derivative, z)
+
+
+def _output_gradient(decoder: Decoder, z: Tensor) -> tuple[Tensor, Tensor]:
+    """x_hat and g (B, d)."""
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():  # validation needs g as well, but nothing of it
         z = z if z.requires_grad else z.detach().requires_grad_()
         x_hat = backbones.widened(decoder(z))
         (g,) = torch.autograd.grad(x_hat.square().sum(), z, create_graph=differentiable)
-    return x_hat, g.square().sum(dim=1).mean()
+    return x_hat, g
+
+
+def _mean_squared_norm(derivative: Tensor | None, z: Tensor) -> Tensor:
+    """‖derivative‖² summed over all but the batch and averaged over it; 0 where there is none."""
+    if derivative is None:
+        return z.new_zeros(())
+    return derivative.square().flatten(1).sum(dim=1).mean()

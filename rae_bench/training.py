@@ -130,34 +130,17 @@ def train(
         TrainingError: a loss is not finite, or there are fewer samples than one batch.
         StoppedError: the process was asked to end; the checkpoint is saved.
     """
-    if len(data) < optimisation.batch_size:
-        raise TrainingError(f"{len(data)} training samples are fewer than one batch of {optimisation.batch_size}")
-    run = _Run.start(network, objective, optimisation, data, seed)
+    run = Run.start(network, objective, optimisation, data, seed)
     if checkpoint is not None and (state := checkpoint.load()) is not None:
         run.restore(*state)
         log.info("carrying on at epoch %d, batch %d", run.epoch + 1, run.batch)
 
     while run.epoch < optimisation.epochs:
         started, before = time.monotonic(), run.batch
-        rate = run.optimiser.param_groups[0]["lr"] if run.batch == 0 else run.rate
-        run.rate = rate
         terms = _train_epoch(run, objective, optimisation, data, precision, checkpoint)
-        _check_finite(terms, run.epoch)
         memory.give_back()
-        checked = validate(run.model, objective, validation, seed, precision)
-        row = {"epoch": run.epoch, "learning_rate": rate}
-        row |= {f"train_{term}": float(value) for term, value in zip(TERMS, terms.mean(dim=0), strict=True)}
-        row |= {f"validation_{term}": value for term, value in checked.items()}
-        run.history.append(row)
-        if not math.isfinite(checked["total"]):
-            raise TrainingError(f"epoch {run.epoch}: the validation loss is not finite: {_listed(checked)}")
-        if checked["total"] < run.best_total:
-            run.best_total, run.best_epoch = checked["total"], run.epoch
-            run.best_state = {name: value.clone() for name, value in run.model.state_dict().items()}
-        if isinstance(run.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            run.scheduler.step(checked["total"])
+        row = run.end_epoch(terms, objective, validation, precision)
         memory.give_back()
-        run.epoch, run.batch, run.terms = run.epoch + 1, 0, []
         if progress is not None:
             progress(run.epoch, optimisation.epochs)
         log.info(
@@ -165,21 +148,20 @@ def train(
             run.epoch,
             optimisation.epochs,
             row["train_total"],
-            checked["total"],
+            row["validation_total"],
             (len(data) - before * optimisation.batch_size) / (time.monotonic() - started),
         )
-
-    run.model.load_state_dict(run.best_state)
-    return Trained(run.model.eval(), run.history, run.best_epoch)
+    return run.trained()
 
 
 _COUNTERS = ("best_total", "best_epoch", "epoch", "batch", "rate")
 
 
 @dataclass
-class _Run:
+class Run:
     """What training carries from one update to the next; `batch` updates of `epoch` are done, their `terms` kept."""
 
+    seed: int
     model: Autoencoder
     optimiser: torch.optim.Adam
     scheduler: Scheduler
@@ -203,14 +185,69 @@ class _Run:
         optimisation: specs.Optimisation,
         data: Samples,
         seed: int,
-    ) -> "_Run":
+    ) -> "Run":
+        """A run before its first update.
+
+        Raises:
+            TrainingError: there are fewer samples than one batch.
+        """
+        if len(data) < optimisation.batch_size:
+            raise TrainingError(f"{len(data)} training samples are fewer than one batch of {optimisation.batch_size}")
         model = build(network, objective, seed).to(data.device)
         optimiser = torch.optim.Adam(
             model.parameters(), lr=optimisation.learning_rate, eps=optimisation.adam_epsilon, fused=True
         )
         scheduler = scheduler_of(optimiser, optimisation, updates=len(data) // optimisation.batch_size)
         order, noise = rng.torch_generator(seed, "order"), rng.torch_generator(seed, "noise")
-        return cls(model, optimiser, scheduler, order, noise, model.state_dict(), torch.empty(0, dtype=torch.int64))
+        first = torch.empty(0, dtype=torch.int64)
+        return cls(seed, model, optimiser, scheduler, order, noise, model.state_dict(), first)
+
+    def begin_epoch(self, n: int, optimisation: specs.Optimisation, device: torch.device) -> None:
+        """Draw the order of an epoch over `n` samples; one that had begun already keeps its own."""
+        if self.batch == 0:
+            self.rate = self.optimiser.param_groups[0]["lr"]
+            self.permutation = epoch_order(n, optimisation, self.order).to(device)
+
+    def next_samples(self, size: int) -> Tensor:
+        """The indices of the next batch of `size` samples."""
+        return self.permutation[self.batch * size : (self.batch + 1) * size]
+
+    def update(self, terms: Tensor) -> None:
+        """Adam's step by the gradients at hand; `terms` (4,) are the batch's."""
+        self.optimiser.step()
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.CosineAnnealingLR):
+            self.scheduler.step()
+        self.terms.append(terms)
+        self.batch += 1
+
+    def end_epoch(
+        self, terms: Tensor, objective: specs.Objective, validation: Samples, precision: specs.Precision
+    ) -> dict[str, float]:
+        """Validate, keep the best weights, step the plateau; the epoch's row of the history.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        _check_finite(terms, self.epoch)
+        checked = validate(self.model, objective, validation, self.seed, precision)
+        row = {"epoch": self.epoch, "learning_rate": self.rate}
+        row |= {f"train_{term}": float(value) for term, value in zip(TERMS, terms.mean(dim=0), strict=True)}
+        row |= {f"validation_{term}": value for term, value in checked.items()}
+        self.history.append(row)
+        if not math.isfinite(checked["total"]):
+            raise TrainingError(f"epoch {self.epoch}: the validation loss is not finite: {_listed(checked)}")
+        if checked["total"] < self.best_total:
+            self.best_total, self.best_epoch = checked["total"], self.epoch
+            self.best_state = {name: value.clone() for name, value in self.model.state_dict().items()}
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            self.scheduler.step(checked["total"])
+        self.epoch, self.batch, self.terms = self.epoch + 1, 0, []
+        return row
+
+    def trained(self) -> Trained:
+        """The result."""
+        self.model.load_state_dict(self.best_state)
+        return Trained(self.model.eval(), self.history, self.best_epoch)
 
     def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Everything as arrays and plain data, read back by `restore`."""
@@ -283,7 +320,7 @@ def epoch_order(n: int, spec: specs.Optimisation, generator: torch.Generator) ->
 
 
 def _train_epoch(
-    run: _Run,
+    run: Run,
     objective: specs.Objective,
     optimisation: specs.Optimisation,
     data: Samples,
@@ -292,20 +329,15 @@ def _train_epoch(
 ) -> Tensor:
     """One pass, the incomplete last batch left out; every batch's terms, (updates, 4)."""
     run.model.train()
+    run.begin_epoch(len(data), optimisation, data.device)
     size = optimisation.batch_size
-    if run.batch == 0:
-        run.permutation = epoch_order(len(data), optimisation, run.order).to(data.device)
     while (run.batch + 1) * size <= len(data):
-        batch = as_input(data[run.permutation[run.batch * size : (run.batch + 1) * size]])
+        batch = as_input(data[run.next_samples(size)])
         with computing_in(precision, run.model, data.device.type):
             loss = objectives.loss(run.model, batch, objective, run.noise)
         run.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
-        run.optimiser.step()
-        if isinstance(run.scheduler, torch.optim.lr_scheduler.CosineAnnealingLR):
-            run.scheduler.step()
-        run.terms.append(_stack(loss))
-        run.batch += 1
+        run.update(listed(loss).detach())
         if checkpoint is not None and checkpoint.is_due():
             checkpoint.save(*run.state())
     return torch.stack(run.terms).cpu()
@@ -328,7 +360,7 @@ def validate(
             batch = as_input(data[start : start + size])
             with computing_in(precision, model, data.device.type):
                 loss = objectives.loss(model, batch, objective, noise)
-            total += _stack(loss).double() * len(batch)
+            total += listed(loss).detach().double() * len(batch)
     return dict(zip(TERMS, (total / len(data)).tolist(), strict=True))
 
 
@@ -378,8 +410,9 @@ def encode_splits(model: Autoencoder, splits: Mapping[str, Samples]) -> dict[str
     return {f"{split}.{name}": array for split, data in splits.items() for name, array in encode(model, data).items()}
 
 
-def _stack(loss: objectives.Loss) -> Tensor:
-    return torch.stack([loss.reconstruction, loss.latent, loss.regulariser, loss.total]).detach()
+def listed(loss: objectives.Loss) -> Tensor:
+    """The terms (4,) in the order of `TERMS`."""
+    return torch.stack([loss.reconstruction, loss.latent, loss.regulariser, loss.total])
 
 
 def _check_finite(terms: Tensor, epoch: int) -> None:

@@ -14,7 +14,7 @@ ORDER = [
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
     *["memory", "records", "jobs"],
     *["datasets", "backbones", "results", "comparisons", "claims"],
-    *["autoencoder", "objectives", "training"],
+    *["autoencoder", "objectives", "training", "together"],
     *["densities", "generation", "likelihood", "pca", "evaluation"],
     *["rendering", "tables", "plots", "status", "report"],
     *["counting", "work", "rehearsal", "demands", "forecast", "calibration"],

@@ -442,7 +442,7 @@ def test_no_step_waits_for_a_value(model, digit_images):
     network = dataclasses.replace(spec.network, width=2)
     optimisation = dataclasses.replace(spec.optimisation, batch_size=8)
     data = training.to_device(digit_images[:24], "cpu")
-    run = training._Run.start(network, spec.objective, optimisation, data, seed=0)
+    run = training.Run.start(network, spec.objective, optimisation, data, seed=0)
     with NoWaiting():
         terms = training._train_epoch(run, spec.objective, optimisation, data, "float32", None)
     assert terms.shape == (3, 4)
@@ -459,7 +459,7 @@ def test_no_step_waits_for_the_gpu(model, digit_images):
     spec = EMBEDDED.training("digits", model)
     optimisation = dataclasses.replace(spec.optimisation, batch_size=8)
     data = training.to_device(digit_images[:80], "cuda")
-    run = training._Run.start(spec.network, spec.objective, optimisation, data, seed=0)
+    run = training.Run.start(spec.network, spec.objective, optimisation, data, seed=0)
     run.permutation = training.epoch_order(80, optimisation, run.order).to("cuda")
     run.batch = 1  # the order of the epoch is there, its terms are fetched after the last update
     waits = []
