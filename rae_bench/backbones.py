@@ -67,8 +67,7 @@ def widened(x: Tensor) -> Tensor:
 
 
 def _norm(filters: int, momentum: float) -> list[nn.Module]:
-    # in place: batch norm needs its own output no more, and a pass over memory is saved
-    return [_Norm(filters, eps=1e-3, momentum=momentum), nn.ReLU(inplace=True)]
+    return [_Norm(filters, eps=1e-3, momentum=momentum), nn.ReLU()]
 
 
 def _up(kernel: int, inputs: int, outputs: int, stride: int) -> list[nn.Module]:

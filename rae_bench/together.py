@@ -102,7 +102,8 @@ def _update(
 def _batches(runs: Sequence[training.Run], data: training.Samples, size: int) -> Tensor:
     """The next batch of every run, (S, B, ...); in memory a pixel's channels of all models lie side by side."""
     which = torch.stack([run.next_samples(size) for run in runs], dim=1)
-    x = training.as_input(data[which.flatten()]).unflatten(0, which.shape)  # type: ignore[no-untyped-call]
+    batches = training.as_input(data[which.flatten()])
+    x = batches.reshape(*which.shape, *batches.shape[1:])
     if x.dim() == 5:
         flat = x.flatten(1, 2).contiguous(memory_format=torch.channels_last)
         x = flat.unflatten(1, (len(runs), -1))  # type: ignore[no-untyped-call]
