@@ -20,7 +20,7 @@ SCORING: Modules = ("rae_bench.evaluation", "torch_fidelity.metric_kid", "sklear
 STAGES: dict[str, Modules] = {
     "prepare": ("rae_bench.datasets",),
     "reference": ("rae_bench.datasets", *READING),
-    "floor": ("rae_bench.datasets", *SCORING),
+    "floor": ("rae_bench.datasets", *SCORING, "scipy.linalg"),
     "train": ("rae_bench.datasets", *LEARNING, *FRAMES),
     "evaluate": ("rae_bench.datasets", "rae_bench.results", *SCORING, "skimage.metrics", *FRAMES),
     "protocols": ("rae_bench.evaluation", *FRAMES),

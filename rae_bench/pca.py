@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from rae_bench.storage import MappedRows
 
@@ -49,6 +48,8 @@ def fit(images: Images | MappedRows, components: int, seed: int) -> Components:
     Raises:
         ValueError: no more than so many images or pixels.
     """
+    from scipy import linalg  # half a second that only the floor needs
+
     centred = _Centred.of(images)
     n, pixels = centred.shape
     if not 1 <= components <= min(n, pixels):
