@@ -12,7 +12,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from rae_bench import resources as need
-from rae_bench import warm
+from rae_bench import fork_client
 from rae_bench.cluster import announce
 from rae_bench.config import load_study
 from rae_bench.devices import DEVICE
@@ -65,7 +65,7 @@ onstart:
         and workflow.resource_settings.cores
         and not workflow.remote_exec
     ):
-        warm.start(to_json(study.file.compute))
+        fork_client.start(to_json(study.file.compute))
 
 
 # On a cluster no cores of this machine are given, and no share of them is told.

@@ -4,10 +4,10 @@ import logging
 import os
 import sys
 
-from rae_bench import warm
+from rae_bench import fork_client
 
 if __name__ == "__main__":
-    warm.hand_over(sys.argv[1:])  # before all that takes time to load
+    fork_client.hand_over(sys.argv[1:])  # before all that takes time to load
     from rae_bench.cli import main
 
     main()

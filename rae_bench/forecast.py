@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from rae_bench import warm
+from rae_bench import fork_client
 from rae_bench.demands import TYPICAL_ITERATIONS, Demand, about, demand
 from rae_bench.jobs import STAGES, read_state, study_jobs
 from rae_bench.rehearsal import count
@@ -22,7 +22,7 @@ Seconds = Callable[[Work], float]
 """How long a piece of work takes on some device."""
 SUMS = ("images", "network_flops", "other_flops", "most_flops", "disk_bytes", "seconds", "most_seconds")
 FORK_SECONDS = 0.1
-"""Of a core, for a stage whose libraries another one like it has loaded (`rae_bench.warm`)."""
+"""Of a core, for a stage whose libraries another one like it has loaded (`rae_bench.fork_client`)."""
 PEAKS = ("host_bytes", "device_bytes")
 NOTES = (
     "FLOPs: products of matrices and convolutions, two a multiply-add. Networks: the autoencoders', counted."
@@ -59,7 +59,7 @@ def job_frame(study: Study, results: Path, seconds: Seconds | None) -> pd.DataFr
         names = about(job)
         key = _kind(job.stage, names)
         spared = 0.0
-        if study.is_forked and job.stage in warm.STAGES and seconds is not None:
+        if study.is_forked and job.stage in fork_client.STAGES and seconds is not None:
             starts = {part.piece for part in demands[key].parts if isinstance(part.piece, Start)}
             spared = sum(max(seconds(start) - FORK_SECONDS, 0.0) for start in starts & loaded)
             loaded |= starts

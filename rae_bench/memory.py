@@ -16,7 +16,8 @@ MIB = 2**20
 KEPT = 2**30
 """Bytes of freed memory that are worth to be faulted in again: of small networks, nothing is ever given back."""
 _GPU = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-_CPU = ("DefaultCPUAllocator", "std::bad_alloc")
+_CPU = ("DefaultCPUAllocator", "std::bad_alloc", "could not create a primitive")
+"""The last is oneDNN's, which does not say why; of networks that ran before, a full memory is the reason."""
 
 
 class OutOfMemoryError(RuntimeError):

@@ -1,10 +1,10 @@
-"""Asking a process that has loaded the libraries already to be the stage: the light half, of `rae_bench.nursery`.
+"""Asking a process that has loaded the libraries already to be the stage: the light half of `rae_bench.fork_server`.
 
 Loading torch, scikit-learn and pandas took 1 to 3 s of a core in each of 150 processes of `digits`, a sixth of the
-study. The Snakefile therefore starts one process, the nursery, that loads what a stage imports when it is first asked
-for, and forks: the fork is the stage, with its own locks, state and memory. `python -m rae_bench STAGE` passes on its
-arguments, environment, folder and streams, waits, and ends as the stage ends. Where there is no nursery, or one of
-another environment or checkout, it is the stage itself, as on a cluster.
+study. The Snakefile therefore starts one process, the fork server, that loads what a stage imports when it is first
+asked for, and forks: the fork is the stage, with its own locks, state and memory. `python -m rae_bench STAGE` passes on
+its arguments, environment, folder and streams, waits, and ends as the stage ends. Where there is no fork server, or one
+of another environment or checkout, it is the stage itself, as on a cluster.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-ADDRESS = "RAE_BENCH_NURSERY"
-"""Environment variable: path of the socket at which the nursery of this Snakemake listens."""
+ADDRESS = "RAE_BENCH_FORK_SERVER"
+"""Environment variable: path of the socket at which the fork server of this Snakemake listens."""
 STAGES = ("reference", "floor", "train", "fit", "evaluate", "protocols")
 """What it may be: stages that say with how many threads the libraries are to be loaded."""
 KILLED = 128 + signal.SIGKILL
@@ -35,7 +35,7 @@ def identity() -> list[str]:
 
 
 def hand_over(arguments: list[str]) -> None:
-    """Let the nursery run the stage of `arguments` and end this process as it ended; return where it cannot."""
+    """Let the fork server run the stage of `arguments` and end this process as it ended; return where it cannot."""
     address = os.environ.get(ADDRESS)
     if address is None or not arguments or arguments[0] not in STAGES:
         return
@@ -57,7 +57,7 @@ def hand_over(arguments: list[str]) -> None:
 
 
 def _ask(connection: socket.socket, arguments: list[str]) -> int | None:
-    """The process that is the stage; None if the nursery declines."""
+    """The process that is the stage; None if the fork server declines."""
     request = {
         "arguments": arguments,
         "environment": dict(os.environ),
@@ -83,16 +83,16 @@ def _passing_on(child: int) -> Callable[[int, FrameType | None], None]:
 
 
 def start(compute: str) -> None:
-    """Start the nursery of this process, which is Snakemake: it ends with it. `compute`: the study's, as JSON."""
+    """Start the fork server of this process, which is Snakemake: it ends with it. `compute`: the study's, as JSON."""
     import subprocess
 
     folder = Path(tempfile.mkdtemp(prefix="rae_bench-"))  # nobody else may enter
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(folder / "nursery"))
+        listening.bind(str(folder / "socket"))
         listening.listen(64)
         driver = os.pidfd_open(os.getpid())  # here, where this process is still alive
         handles = [listening.fileno(), driver]
-        command = [sys.executable, "-m", "rae_bench.nursery", *map(str, handles), compute]
+        command = [sys.executable, "-m", "rae_bench.fork_server", *map(str, handles), compute]
         subprocess.Popen(command, pass_fds=handles, stdin=subprocess.DEVNULL)
         os.close(driver)
-    os.environ[ADDRESS] = str(folder / "nursery")
+    os.environ[ADDRESS] = str(folder / "socket")

@@ -1,9 +1,9 @@
-"""The process that has loaded the libraries and forks to be each stage of a study: the heavy half, of `rae_bench.warm`.
+"""The process that has loaded the libraries and forks to be each stage: the heavy half of `rae_bench.fork_client`.
 
-`python -m rae_bench.nursery SOCKET DRIVER COMPUTE`, started by the Snakefile with two open files: the socket it listens
-at and the driver's process. It ends when that does. It runs no numerical code and opens none of the files of a study:
-what a fork inherits is code. A stage's modules are loaded when that stage is first asked for, before the fork, and
-their core time is added to that stage's imports, as is that of forking: nothing that a study costs goes uncounted.
+`python -m rae_bench.fork_server SOCKET DRIVER COMPUTE`, started by the Snakefile with two open files: the socket it
+listens at and the driver's process. It ends when that does. It runs no numerical code and opens none of the files of a
+study: what a fork inherits is code. A stage's modules are loaded when that stage is first asked for, before the fork,
+and their core time is added to that stage's imports, as is that of forking: nothing that a study costs goes uncounted.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from rae_bench import cli, jobs, loads, specs, warm
+from rae_bench import cli, fork_client, jobs, loads, specs
 from rae_bench.plain import parse
 from rae_bench.process import configure
 
@@ -41,7 +41,7 @@ def main(handle: int, ended: int, compute: specs.Compute) -> NoReturn:
             try:
                 counted = _serve(connection, listening, ended, counted)
             except (OSError, ValueError) as error:
-                print(f"rae_bench.nursery: {error}", file=sys.stderr)  # the process that asked is the stage itself
+                print(f"rae_bench.fork_server: {error}", file=sys.stderr)  # the process that asked is the stage itself
     shutil.rmtree(Path(listening.getsockname()).parent, ignore_errors=True)
     with contextlib.suppress(ChildProcessError):
         while True:  # stages that save their state
@@ -60,10 +60,10 @@ def _serve(connection: socket.socket, listening: socket.socket, ended: int, coun
     length, streams, _, _ = socket.recv_fds(connection, 4, 3)
     try:
         data = b""
-        while len(data) < int.from_bytes(length, "big") and (part := connection.recv(warm.LENGTH)):
+        while len(data) < int.from_bytes(length, "big") and (part := connection.recv(fork_client.LENGTH)):
             data += part
         request = json.loads(data)
-        if request["identity"] != warm.identity() or not _load(request["arguments"]):
+        if request["identity"] != fork_client.identity() or not _load(request["arguments"]):
             connection.sendall(bytes(4))
             return counted
         spent = time.process_time()
