@@ -12,7 +12,6 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from rae_bench import resources as need
-from rae_bench import fork_client
 from rae_bench.cluster import announce
 from rae_bench.config import load_study
 from rae_bench.devices import DEVICE
@@ -59,13 +58,6 @@ onstart:
     except JobError as error:
         print(f"rae_bench: {error}", file=sys.stderr)
         os._exit(1)
-    # Libraries are loaded once for all stages that run on this machine.
-    if (
-        study.is_forked
-        and workflow.resource_settings.cores
-        and not workflow.remote_exec
-    ):
-        fork_client.start(to_json(study.file.compute))
 
 
 # On a cluster no cores of this machine are given, and no share of them is told.

@@ -22,7 +22,7 @@ RESULTS = Path("results")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one subcommand; a mistake of the user's is one line on stderr and exit status 1."""
-    options = parse_arguments(arguments)
+    options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
@@ -41,15 +41,6 @@ def main(arguments: list[str] | None = None) -> None:
         if not _is_expected(error):
             raise
         sys.exit(f"rae_bench {options.command}: {' '.join(str(error).split())}")
-
-
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    """The options of a subcommand.
-
-    Raises:
-        SystemExit: they cannot be meant; stderr says why.
-    """
-    return _parser().parse_args(arguments)
 
 
 def _is_expected(error: Exception) -> bool:

@@ -11,18 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from rae_bench import fork_client
 from rae_bench.demands import TYPICAL_ITERATIONS, Demand, about, demand
 from rae_bench.jobs import STAGES, read_state, study_jobs
 from rae_bench.rehearsal import count
 from rae_bench.study import Study
-from rae_bench.work import Pass, Start, Work
+from rae_bench.work import Pass, Work
 
 Seconds = Callable[[Work], float]
 """How long a piece of work takes on some device."""
 SUMS = ("images", "network_flops", "other_flops", "most_flops", "disk_bytes", "seconds", "most_seconds")
-FORK_SECONDS = 0.1
-"""Of a core, for a stage whose libraries another one like it has loaded (`rae_bench.fork_client`)."""
 PEAKS = ("host_bytes", "device_bytes")
 NOTES = (
     "FLOPs: products of matrices and convolutions, two a multiply-add. Networks: the autoencoders', counted."
@@ -51,23 +48,13 @@ def _kind(stage: str, names: list[str]) -> tuple[str, ...]:
 
 def job_frame(study: Study, results: Path, seconds: Seconds | None) -> pd.DataFrame:
     """One row per job: stage, dataset, run, job, is_done, and the columns SUMS and PEAKS; seconds NaN if not known."""
-    demands = _demands(study, results)
-    costs = {key: _cost(needs, seconds) for key, needs in demands.items()}
-    loaded: set[Work] = set()
+    costs = {key: _cost(needs, seconds) for key, needs in _demands(study, results).items()}
     rows = []
     for job in study_jobs(study, results):
         names = about(job)
-        key = _kind(job.stage, names)
-        spared = 0.0
-        if study.is_forked and job.stage in fork_client.STAGES and seconds is not None:
-            starts = {part.piece for part in demands[key].parts if isinstance(part.piece, Start)}
-            spared = sum(max(seconds(start) - FORK_SECONDS, 0.0) for start in starts & loaded)
-            loaded |= starts
         row = {"stage": job.stage, "dataset": names[0] if names else "", "run": "/".join(names[:3]), "job": job.name}
         is_done = read_state(job)["status"] == "done"
-        cost = costs[key]
-        spent = {name: cost[name] - spared for name in ("seconds", "most_seconds")}
-        rows.append({**row, "is_done": is_done, **cost, **spent})
+        rows.append({**row, "is_done": is_done, **costs[_kind(job.stage, names)]})
     return pd.DataFrame(rows)
 
 

@@ -44,7 +44,6 @@ STAGES = (
 NOTHING: Mapping[str, str] = {}
 
 log = logging.getLogger(__name__)
-_charged = 0.0  # core seconds others spent on starting this process
 Progress = Callable[[int, int], None]
 
 
@@ -218,16 +217,10 @@ def _is_of_type(item: tuple[str, Any]) -> bool:
     return isinstance(item[1], _TYPES.get(item[0], object))
 
 
-def charge(seconds: float) -> None:
-    """Count core seconds that other processes spent on starting this one, its imports, as its own."""
-    global _charged
-    _charged = seconds
-
-
 def _clock() -> dict[str, float]:
     """What the process has used so far: since it was started, imports included."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    return {"cpu": usage.ru_utime + usage.ru_stime + _charged, "age": _age()}
+    return {"cpu": usage.ru_utime + usage.ru_stime, "age": _age()}
 
 
 def _age() -> float:
@@ -244,7 +237,7 @@ def _costs(started: float, before: dict[str, float]) -> dict[str, float]:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "seconds": round(time.time() - started + before["age"], 3),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime + _charged, 3),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
         "import_seconds": round(before["cpu"], 3),
         "peak_mib": round(usage.ru_maxrss / 1024, 1),
         **devices.used(),

@@ -153,11 +153,6 @@ class Study:
         """GPUs a stage with a network asks for: none on a CPU study, or its jobs would take turns."""
         return 1 if self.file.compute.device == "cuda" else 0
 
-    @property
-    def is_forked(self) -> bool:
-        """Whether stages that run beside Snakemake are forks of one process: safe with one thread and no GPU."""
-        return not self.gpus and self.file.compute.threads == 1
-
     def preparation(self, dataset: str) -> specs.DatasetSpec:
         """What `prepare` reads."""
         return self.datasets[dataset].data

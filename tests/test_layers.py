@@ -8,7 +8,6 @@ import pytest
 from checkout import ROOT, environment
 
 ORDER = [
-    "fork_client",
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "study", "config"],
     *["loads", "resources", "rng", "storage", "cluster", "checkpoints", "locks"],
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
@@ -18,10 +17,9 @@ ORDER = [
     *["densities", "generation", "likelihood", "pca", "evaluation"],
     *["rendering", "tables", "plots", "status", "report"],
     *["counting", "work", "rehearsal", "demands", "forecast", "calibration"],
-    *["process", "stages", "verification", "archive", "cli", "fork_server", "__main__"],
+    *["process", "stages", "verification", "archive", "cli", "__main__"],
 ]
 WITHOUT_TORCH = [
-    *["fork_client", "fork_server"],
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "study", "config"],
     *["resources", "storage", "cluster", "checkpoints", "locks", "memory", "records", "jobs", "datasets", "results"],
     *["loads", "comparisons", "claims"],
