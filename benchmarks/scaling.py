@@ -278,10 +278,10 @@ def command(stage: str, **options: str | int | Path) -> int:
 
 def command_counts(spec: specs.TrainingSpec) -> tuple[float, int, int]:
     """As `epoch_counts` of 500 images, and the memory of a process that has imported what `train` does."""
-    from rae_bench.demands import LEARNING
+    from rae_bench import loads
     from rae_bench.rehearsal import resident_bytes
 
-    return *epoch_counts(spec, 500), resident_bytes(LEARNING)
+    return *epoch_counts(spec, 500), resident_bytes(loads.STAGES["train"])
 
 
 def points(axis: str, folder: Path) -> Iterable[Point]:

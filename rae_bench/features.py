@@ -57,13 +57,15 @@ class FrozenExtractor:
         """uint8 images (n, C, H, W) to features (n, d), the same for every batch size.
 
         Raises:
-            FeatureError: not uint8, an unexpected number of channels, or a feature that is not finite.
+            FeatureError: not uint8, an unexpected number of channels, no image, or a feature that is not finite.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in self.channels:
             raise FeatureError(
                 f"{self.id}: images are {images.dtype} {images.shape}, expected uint8 (n, C, H, W) with C in"
                 f" {list(self.channels)}"
             )
+        if not len(images):
+            raise FeatureError(f"{self.id}: there are no images")
         features = np.empty((0, 0), np.float32)
         with torch.no_grad():
             for start in range(0, len(images), self.batch):

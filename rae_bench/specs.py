@@ -592,7 +592,7 @@ class GaussianMixture:
 class TorchMixture:
     """As `GaussianMixture`, from the same starts and up to rounding with the same result, by the suite's EM in torch.
 
-    A kind of its own, not a setting of `GaussianMixture`: last digits differ, and no fit there is runs again.
+    A kind of its own, not a setting of `GaussianMixture`: last digits differ, and existing fits stay valid.
     """
 
     kind: Literal["mixture_torch"]

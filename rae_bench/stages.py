@@ -118,7 +118,7 @@ def train(options: argparse.Namespace) -> None:
     configure_torch(spec.compute)
     folder = options.manifest.parent
     writes = {"model": options.model, "codes": options.codes, "history": options.history}
-    batches = f"batch_size {spec.optimisation.batch_size} (validation: {training.VALIDATION_BATCH})"
+    batches = f"batch_size {spec.optimisation.batch_size} (validation: at most {training.VALIDATION_BATCH})"
     change = "a smaller batch_size in budgets.yaml, which changes the study,"
     with (
         jobs.running("train", spec, {"manifest": options.manifest}, writes, {"seed": options.seed}) as progress,

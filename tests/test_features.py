@@ -445,8 +445,21 @@ def test_features_do_not_depend_on_the_batch_size(name, request, digit_images):
     assert whole.std() > 1e-2
 
 
+def test_features_of_large_and_small_batches_are_the_same_bytes(efficientnet):
+    """On a CPU they are read 50 at a time, which were 250: studies' distances stay what they were."""
+    images = noise(3, 32, n=120)
+    assert efficientnet.batch == 50
+    np.testing.assert_array_equal(replace(efficientnet, batch=250)(images), efficientnet(images))
+
+
 @pytest.mark.parametrize(
-    "images", [np.zeros((2, 1, 32, 32), dtype=np.float32), np.zeros((1, 32, 32), dtype=np.uint8), noise(2, 32)]
+    "images",
+    [
+        np.zeros((2, 1, 32, 32), dtype=np.float32),
+        np.zeros((1, 32, 32), dtype=np.uint8),
+        np.zeros((0, 1, 32, 32), dtype=np.uint8),
+        noise(2, 32),
+    ],
 )
 @pytest.mark.parametrize("name", ["digit_classifier", "efficientnet"])
 def test_images_must_be_uint8_of_known_channels(name, images, request):

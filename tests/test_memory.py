@@ -106,8 +106,8 @@ def test_a_training_that_fills_the_memory_it_may_have_says_so_and_ends(prepared,
     assert "Traceback" not in ended.stderr
     line = ended.stderr.splitlines()[-1]
     assert re.fullmatch(
-        rf"rae_bench train: out of memory on the CPU: batch_size 256 \(validation: 500\); {SIZES}; use a smaller"
-        r" batch_size in budgets\.yaml, which changes the study, or a machine with more memory", line,
+        rf"rae_bench train: out of memory on the CPU: batch_size 256 \(validation: at most 500\); {SIZES}; use"
+        r" a smaller batch_size in budgets\.yaml, which changes the study, or a machine with more memory", line,
     ), ended.stderr  # fmt: skip
     state = json.loads((tmp_path / "model.job.json").read_text())
     assert state["status"] == "failed"

@@ -74,7 +74,7 @@ class FittedMixture:
             device=device,
         )
         if not found.converged:
-            raise DensityError(_unconverged(spec, f"the best of {spec.n_init} starts still changes"))
+            raise DensityError(_unconverged(spec, "the start that was kept still changes"))
         log.info("%d components: converged after %d iterations", spec.n_components, found.n_iter)
         components = found.components
         arrays = (components.weights, components.means, components.factors)
