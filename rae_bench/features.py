@@ -59,13 +59,11 @@ class FrozenExtractor:
         Raises:
             FeatureError: not uint8, an unexpected number of channels, no image, or a feature that is not finite.
         """
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in self.channels:
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in self.channels or not len(images):
             raise FeatureError(
-                f"{self.id}: images are {images.dtype} {images.shape}, expected uint8 (n, C, H, W) with C in"
-                f" {list(self.channels)}"
+                f"{self.id}: images are {images.dtype} {images.shape}, expected uint8 (n > 0, C, H, W) with C"
+                f" in {list(self.channels)}"
             )
-        if not len(images):
-            raise FeatureError(f"{self.id}: there are no images")
         features = np.empty((0, 0), np.float32)
         with torch.no_grad():
             for start in range(0, len(images), self.batch):

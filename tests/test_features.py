@@ -463,7 +463,7 @@ def test_features_of_large_and_small_batches_are_the_same_bytes(efficientnet):
 )
 @pytest.mark.parametrize("name", ["digit_classifier", "efficientnet"])
 def test_images_must_be_uint8_of_known_channels(name, images, request):
-    with pytest.raises(FeatureError, match=r"images are \w+ \(.*\), expected uint8 \(n, C, H, W\) with C in \[1"):
+    with pytest.raises(FeatureError, match=r"images are \w+ \(.*\), expected uint8 \(n > 0, C, H, W\) with C in \[1"):
         request.getfixturevalue(name)(images)
 
 
