@@ -1,12 +1,14 @@
 """Training images/s of this suite against Pythae's public trainers and against a bare PyTorch loop.
 
 The sides train the same encoder and decoder modules (the paper's layout, 32x32), each in its own process as its users
-start it, two threads, batch 100, Adam, the same real digits. Rounds alternate between the sides; medians. Against
+start it, two threads, batch 100, Adam, the same real digits. Pythae's trainers are also given those modules with torch's
+own transposed convolutions, as its users would write them: ours are meant for a process that keeps its pages. Rounds alternate between the sides; medians. Against
 Pythae whole epochs count, validation included on both sides; against the bare loop the updates alone, all it has.
 
 Run with [ROUNDS]; Pythae is looked for in .bench/ (`make bench` puts it there) or in the environment.
 """
 
+import functools
 import itertools
 import json
 import os
@@ -111,8 +113,11 @@ def bare(model: str, width: int, precision: str) -> dict[str, Any]:
     return {"updates": rates(ends)}
 
 
-def pythae(model: str, width: int, _: str) -> dict[str, Any]:
-    """Pythae's model and trainer of that name with its default settings, but for batch, threads and Adam's rate."""
+def pythae(model: str, width: int, _: str, *, own_layers: bool = True) -> dict[str, Any]:
+    """Pythae's model and trainer of that name with its default settings, but for batch, threads and Adam's rate.
+
+    Without `own_layers` the transposed convolutions are torch's, which add their bias themselves.
+    """
     import torch
 
     torch.set_num_threads(THREADS)
@@ -145,6 +150,9 @@ def pythae(model: str, width: int, _: str) -> dict[str, Any]:
         def __init__(self) -> None:
             super().__init__()
             self.layers = backbones.decoder(spec.network)
+            for layer in self.layers if not own_layers else ():
+                if isinstance(layer, torch.nn.ConvTranspose2d):
+                    layer.forward = functools.partial(torch.nn.ConvTranspose2d.forward, layer)
 
         def forward(self, z: torch.Tensor) -> Any:
             return ModelOutput(reconstruction=self.layers(z))
@@ -175,7 +183,7 @@ def pythae(model: str, width: int, _: str) -> dict[str, Any]:
     return {"whole": rates(ends)}
 
 
-SIDES = {"ours": ours, "bare": bare, "pythae": pythae}
+SIDES = {"ours": ours, "bare": bare, "pythae": pythae, "torch_layers": functools.partial(pythae, own_layers=False)}
 
 
 def measure(side: str, model: str, width: int, precision: str) -> dict[str, list[float]]:
@@ -192,7 +200,7 @@ def measure(side: str, model: str, width: int, precision: str) -> dict[str, list
 
 BARS = {("rae_l2", "float32"): 2.0, ("vae", "float32"): 1.35, ("rae_l2", "bfloat16"): 2.9, ("vae", "bfloat16"): 2.0}
 """What was asked of our images/s over Pythae's."""
-TURNS = [("pythae", "float32"), *((side, kind) for kind in ("float32", "bfloat16") for side in ("ours", "bare"))]
+TURNS = [("pythae", "float32"), ("torch_layers", "float32"), *((side, kind) for kind in ("float32", "bfloat16") for side in ("ours", "bare"))]
 
 
 def main(rounds: int) -> None:
@@ -213,6 +221,9 @@ def main(rounds: int) -> None:
                 bar = BARS[model, precision]
                 what = f"{name}: against Pythae"
                 ratios.append(records.Ratio(what, mine, theirs, "images/s", mine / theirs, bar, remark=remark))
+                theirs = middle["torch_layers", "float32", "whole"]
+                what = f"{name}: against Pythae with torch's own transposed convolutions"
+                ratios.append(records.Ratio(what, mine, theirs, "images/s", mine / theirs, remark=remark))
                 mine, theirs = middle["ours", precision, "updates"], middle["bare", precision, "updates"]
                 what = f"{name}: against a bare loop"
                 ratios.append(records.Ratio(what, mine, theirs, "images/s", mine / theirs, 0.97))

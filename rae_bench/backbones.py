@@ -36,6 +36,14 @@ class _CropLast(nn.Module):
         return x[:, :, :-1, :-1]
 
 
+class _Up(nn.ConvTranspose2d):
+    """Adds its bias after the convolution: oneDNN is slow at a bias's gradient (`benchmarks/kernels.py`), a sum is not."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        up = functional.conv_transpose2d(x, self.weight, None, self.stride, self.padding)
+        return up if self.bias is None else up.add_(self.bias.to(up.dtype)[:, None, None])
+
+
 class _Norm(nn.BatchNorm2d):
     """Of bfloat16 images too: its statistics and its arithmetic are float32, only what comes in and goes out is not.
 
@@ -72,7 +80,7 @@ def _norm(filters: int, momentum: float) -> list[nn.Module]:
 
 def _up(kernel: int, inputs: int, outputs: int, stride: int) -> list[nn.Module]:
     """A Keras "same" transposed convolution."""
-    layer = nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding=2 if (kernel, stride) == (5, 1) else 1)
+    layer = _Up(inputs, outputs, kernel, stride, padding=2 if (kernel, stride) == (5, 1) else 1)
     exact = (kernel, stride) in ((4, 2), (5, 1))
     return [layer] if exact else [layer, _CropLast()]
 

@@ -151,6 +151,20 @@ def test_the_decoder_is_kerass(spec):
     np.testing.assert_allclose(model.decode(torch.from_numpy(z)).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(4, 2), (4, 1), (5, 2), (5, 1)])
+def test_a_bias_added_after_the_convolution_is_torchs_and_so_are_its_derivatives(kernel, stride):
+    ours = backbones._up(kernel, 6, 3, stride)[0].double()
+    torchs = nn.ConvTranspose2d(6, 3, kernel, stride, ours.padding).double()
+    torchs.load_state_dict(ours.state_dict())
+    x, direction = torch.randn(2, 2, 6, 4, 4, dtype=torch.double)
+    for layer in (ours, torchs):
+        (layer(x) ** 3).sum().backward()
+    for mine, theirs in zip(ours.parameters(), torchs.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-12, atol=1e-12)
+    for mine, theirs in zip(*(torch.func.jvp(layer, (x,), (direction,)) for layer in (ours, torchs)), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("kernel", "stride", "lit"),
     # the rows an impulse in row 3 reaches: 3·stride − pad_before onwards, pad_before = (kernel − stride) // 2
