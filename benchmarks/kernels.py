@@ -2,7 +2,7 @@
 
 One step of the paper's 32x32 layout is watched: every convolution, forward and backward, with its shapes, memory
 formats and arguments. Each is then called alone on tensors of that form. Both rates are of the same count of
-multiplications and additions, in one process, two threads, rounds alternating. A profile says where the rest goes.
+multiplications and additions, in one process, two threads, rounds alternating. Then every operation of a step is timed.
 
 Run with [ROUNDS].
 """
@@ -12,10 +12,9 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-THREADS, BATCH, STEPS = 2, 100, 10
+THREADS, STEPS = 2, 10
 
 from rae_bench import process, specs  # noqa: E402
 
@@ -23,25 +22,25 @@ COMPUTE = specs.Compute(device="cpu", threads=THREADS, tf32=False, precision="fl
 process.configure(COMPUTE)
 
 import records  # noqa: E402  threads come first
+import steps  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from rae_bench import datasets, objectives, training  # noqa: E402
-from rae_bench.autoencoder import build  # noqa: E402
-from rae_bench.config import load_study  # noqa: E402
+BATCH = steps.BATCH
 
 aten = torch.ops.aten
 CONVOLUTIONS = (aten.convolution.default, aten.convolution_backward.default)
 KINDS = {
-    "convolutions": ("convolution", "mkldnn", "thnn", "slow_conv"),
+    "convolutions": ("convolution",),
     "batch norm": ("batch_norm",),
-    "ReLU": ("clamp_min", "threshold"),
-    "dense layers": ("mm", "linear"),
-    "Adam": ("adam", "Adam"),
+    "biases": ("add.Tensor", "sum.dim_IntList"),
+    "ReLU": ("relu", "threshold"),
+    "dense layers": ("mm.default",),
+    "Adam": ("adam",),
 }
-"""What the names of a profile's operations contain."""
+"""What the names of their operations contain."""
 
 
 class Watch(TorchDispatchMode):
@@ -58,27 +57,6 @@ class Watch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def stepper(model: str, width: int) -> Callable[[], None]:
-    """A function that makes one update of `model` as `training.train` does, on real digits."""
-    study = load_study("digits")
-    data = datasets.prepare(study.datasets["digits"].data)
-    spec = study.training("digits", model)
-    images = training.to_device(data.images[data.splits["train"]], "cpu")
-    network = build(replace(spec.network, width=width, start_width=8 * width), spec.objective, 0)
-    network.train()
-    adam = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-    generator = torch.Generator().manual_seed(0)
-
-    def step() -> None:
-        chosen = torch.randint(len(images), (BATCH,), generator=generator)
-        loss = objectives.loss(network, training.as_input(images[chosen]), spec.objective, generator)
-        adam.zero_grad(set_to_none=True)
-        loss.total.backward()
-        adam.step()
-
-    return step
-
-
 def seconds(call: Callable[[], Any], times: int) -> float:
     """Of one call, the mean of `times`."""
     started = time.perf_counter()
@@ -87,17 +65,48 @@ def seconds(call: Callable[[], Any], times: int) -> float:
     return (time.perf_counter() - started) / times
 
 
-def shares(step: Callable[[], None]) -> dict[str, float]:
-    """The share of a step's time that each kind of operation takes, and "other" (losses, batches, dispatch)."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+class Clock(TorchDispatchMode):
+    """Seconds of every operation that passes, by its name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spent: dict[str, float] = defaultdict(float)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        started = time.perf_counter()
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.spent[str(func)] += time.perf_counter() - started
+
+
+def by_kind(step: Callable[[], None]) -> dict[str, float]:
+    """Milliseconds of a step in each kind of operation."""
+    with Clock() as clock:
         for _ in range(STEPS):
             step()
-    spent: dict[str, float] = defaultdict(float)
-    for event in profile.key_averages():
-        kind = next((kind for kind, parts in KINDS.items() if any(part in event.key for part in parts)), "other")
-        spent[kind] += event.self_cpu_time_total
-    total = sum(spent.values())
-    return {kind: spent[kind] / total for kind in (*KINDS, "other")}
+    spent = dict.fromkeys(KINDS, 0.0)
+    for name, each in clock.spent.items():
+        kind = next((kind for kind, parts in KINDS.items() if any(part in name for part in parts)), None)
+        if kind:
+            spent[kind] += 1e3 * each / STEPS
+    return spent
+
+
+def weight_gradients(width: int, dtype: torch.dtype) -> tuple[str | float, ...]:
+    """Milliseconds of the gradients of the decoder's widest layer: weight, weight and bias, and the bias as a sum."""
+    form = {"dtype": dtype}
+    x = torch.randn(BATCH, 2 * width, 16, 16, **form).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    g = torch.randn(BATCH, width, 32, 32, **form).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    w = torch.randn(2 * width, width, 4, 4, **form)  # type: ignore[call-overload]
+    layer = ([2, 2], [1, 1], [1, 1], True, [0, 0], 1)
+    calls: list[Callable[[], Any]] = [
+        lambda: aten.convolution_backward(g, x, w, [width], *layer, [False, True, False]),
+        lambda: aten.convolution_backward(g, x, w, [width], *layer, [False, True, True]),
+        lambda: g.sum((0, 2, 3)),
+    ]
+    found = [min(seconds(call, STEPS) for _ in range(4)) for call in calls]
+    return (f"{2 * width} to {width}, {str(dtype).removeprefix('torch.')}", *(f"{1e3 * each:.2f}" for each in found))
 
 
 def main(rounds: int) -> None:
@@ -105,7 +114,7 @@ def main(rounds: int) -> None:
     ratios, rows = [], []
     for model in ("rae_l2", "vae"):
         for width in (16, 32):
-            step = stepper(model, width)
+            step, _ = steps.updates(model, width)
             for _ in range(3):
                 step()
             with Watch() as watch:
@@ -122,23 +131,35 @@ def main(rounds: int) -> None:
             other = convolutions / statistics.median(alone) / 1e9
             name = f"{model}, width {width}"
             ratios.append(records.Ratio(name, ours, other, "GFLOP/s", ours / other, 0.7))
-            parts = shares(step)
+            parts = by_kind(step)
             milliseconds = 1e3 * statistics.median(whole)
+            parts["other"] = milliseconds - sum(parts.values())
             rows.append(
                 (
                     name,
                     *(f"{value:.1f}" for value in (convolutions / 1e9, milliseconds, 1e3 * statistics.median(alone))),
-                    *(f"{100 * parts[kind]:.1f}" for kind in (*KINDS, "other")),
+                    *(f"{value:.1f}" for value in parts.values()),
                 )
             )
             print(*rows[-1], flush=True)
-    columns = ("", "GFLOP a step", "ms a step", "ms, convolutions alone", *(f"{kind}, %" for kind in KINDS), "other, %")
-    title = "Where a step's time goes: a profile's shares of it. A kernel alone finds its tensors in the cache."
+    columns = ("", "GFLOP", "a step", "convolutions alone", *KINDS, "other")
+    title = (
+        "Where a step's time goes, ms: each operation timed in its place. A kernel alone finds its tensors in the "
+        "cache. Other: losses, batches, and what lies between operations."
+    )
+    gradients = [weight_gradients(width, dtype) for dtype in (torch.float32, torch.bfloat16) for width in (16, 32)]
     records.write(
         "kernels",
         "A training step against its convolutions alone (two threads, batch 100, float32)",
         ratios,
-        tables=[records.Table(title, columns, rows)],
+        tables=[
+            records.Table(title, columns, rows),
+            records.Table(
+                "Why transposed convolutions add their bias afterwards: ms of their gradients.",
+                ("channels, of 32x32 images", "weight", "weight and bias at once", "bias as a sum"),
+                gradients,
+            ),
+        ],
     )
 
 

@@ -9,7 +9,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from rae_bench import process, specs
 
@@ -17,15 +16,15 @@ COMPUTE = specs.Compute(device="cpu", threads=2, tf32=False, precision="float32"
 process.configure(COMPUTE)
 
 import records  # noqa: E402  threads come first
+import steps  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.autograd import forward_ad  # noqa: E402
 
-from rae_bench import datasets, objectives, training  # noqa: E402
-from rae_bench.autoencoder import Autoencoder, build  # noqa: E402
-from rae_bench.config import load_study  # noqa: E402
+from rae_bench import objectives  # noqa: E402
+from rae_bench.autoencoder import Autoencoder  # noqa: E402
 
-WIDTH, BATCH, STEPS, DRAWS, CODES = 16, 100, 10, 200, 20
+WIDTH, STEPS, DRAWS, CODES = 16, 10, 200, 20
 Estimate = Callable[[nn.Module, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 
@@ -52,30 +51,15 @@ ESTIMATES: dict[str, Estimate] = {
 }
 
 
-def stepper(model: str, estimate: Estimate | None = None) -> tuple[Callable[[], None], Autoencoder]:
-    """A function that makes one update of `model` on real digits, with another estimate of its penalty; and it."""
-    study = load_study("digits")
-    data = datasets.prepare(study.datasets["digits"].data)
-    spec = study.training("digits", model)
-    images = training.to_device(data.images[data.splits["train"]], "cpu")
-    network = build(replace(spec.network, width=WIDTH, start_width=8 * WIDTH), spec.objective, 0)
-    network.train()
-    adam = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-    generator = torch.Generator().manual_seed(0)
+def penalised(estimate: Estimate) -> steps.Loss:
+    """The loss of RAE-GP on digits with another estimate of its penalty."""
 
-    def step() -> None:
-        x = training.as_input(images[torch.randint(len(images), (BATCH,), generator=generator)])
-        if estimate is None:
-            total = objectives.loss(network, x, spec.objective, generator).total
-        else:
-            z = network.encode(x).mean
-            x_hat, penalty = estimate(network.decoder, z, generator)
-            total = objectives.half_squared_error(x, x_hat) + 0.5e-2 * z.square().sum(dim=1).mean() + 1e-6 * penalty
-        adam.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        adam.step()
+    def loss(network: Autoencoder, x: Tensor, _: specs.Objective, generator: torch.Generator) -> Tensor:
+        z = network.encode(x).mean
+        x_hat, penalty = estimate(network.decoder, z, generator)
+        return objectives.half_squared_error(x, x_hat) + 0.5e-2 * z.square().sum(dim=1).mean() + 1e-6 * penalty
 
-    return step, network
+    return loss
 
 
 def exact(decoder: nn.Module, z: Tensor) -> float:
@@ -91,14 +75,14 @@ def exact(decoder: nn.Module, z: Tensor) -> float:
 
 def main(rounds: int) -> None:
     process.configure_torch(COMPUTE)
-    steps = {model: stepper(model)[0] for model in ("rae", "rae_gp", "rae_sn", "rae_l2")}
-    steps |= {name: stepper("rae", estimate)[0] for name, estimate in ESTIMATES.items()}
-    spent: dict[str, list[float]] = {name: [] for name in steps}
+    sides = {model: steps.updates(model, WIDTH)[0] for model in ("rae", "rae_gp", "rae_sn", "rae_l2")}
+    sides |= {name: steps.updates("rae", WIDTH, penalised(estimate))[0] for name, estimate in ESTIMATES.items()}
+    spent: dict[str, list[float]] = {name: [] for name in sides}
     for round_ in range(rounds + 1):  # the first warms up
-        for name, step in steps.items():
+        for name, update in sides.items():
             started = time.perf_counter()
             for _ in range(STEPS):
-                step()
+                update()
             if round_:
                 spent[name].append((time.perf_counter() - started) / STEPS * 1e3)
     middle = {name: statistics.median(values) for name, values in spent.items()}
@@ -109,9 +93,9 @@ def main(rounds: int) -> None:
         )
         for model, bar in (("rae_gp", 3.5), ("rae_sn", 1.3), ("rae_l2", None))
     ]
-    step, network = stepper("rae")
+    update, network = steps.updates("rae", WIDTH)
     for _ in range(100):
-        step()
+        update()
     network.eval()
     z = torch.randn(CODES, 16, generator=torch.Generator().manual_seed(1))
     truth, rows = exact(network.decoder, z), []

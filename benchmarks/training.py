@@ -1,9 +1,10 @@
 """Training images/s of this suite against Pythae's public trainers and against a bare PyTorch loop.
 
 The sides train the same encoder and decoder modules (the paper's layout, 32x32), each in its own process as its users
-start it, two threads, batch 100, Adam, the same real digits. Pythae's trainers are also given those modules with torch's
-own transposed convolutions, as its users would write them: ours are meant for a process that keeps its pages. Rounds alternate between the sides; medians. Against
-Pythae whole epochs count, validation included on both sides; against the bare loop the updates alone, all it has.
+start it, two threads, batch 100, Adam, the same real digits. Pythae's trainers are also given these modules with
+torch's own transposed convolutions, as a user would write them: where freed pages are not kept, ours are slower.
+Rounds alternate between the sides; medians. Against Pythae whole epochs count, validation included on both sides;
+against the bare loop the updates alone, all it has.
 
 Run with [ROUNDS]; Pythae is looked for in .bench/ (`make bench` puts it there) or in the environment.
 """
@@ -200,7 +201,11 @@ def measure(side: str, model: str, width: int, precision: str) -> dict[str, list
 
 BARS = {("rae_l2", "float32"): 2.0, ("vae", "float32"): 1.35, ("rae_l2", "bfloat16"): 2.9, ("vae", "bfloat16"): 2.0}
 """What was asked of our images/s over Pythae's."""
-TURNS = [("pythae", "float32"), ("torch_layers", "float32"), *((side, kind) for kind in ("float32", "bfloat16") for side in ("ours", "bare"))]
+TURNS = [
+    ("pythae", "float32"),
+    ("torch_layers", "float32"),
+    *((side, kind) for kind in ("float32", "bfloat16") for side in ("ours", "bare")),
+]
 
 
 def main(rounds: int) -> None:

@@ -37,11 +37,13 @@ class _CropLast(nn.Module):
 
 
 class _Up(nn.ConvTranspose2d):
-    """Adds its bias after the convolution: oneDNN is slow at a bias's gradient (`benchmarks/kernels.py`), a sum is not."""
+    """Adds its bias after the convolution: oneDNN takes long over its gradient, a sum does not (docs/speed.md)."""
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        up = functional.conv_transpose2d(x, self.weight, None, self.stride, self.padding)
-        return up if self.bias is None else up.add_(self.bias.to(up.dtype)[:, None, None])
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: ARG002  torch's signature
+        up = functional.conv_transpose2d(x, self.weight, stride=self.stride, padding=self.padding)  # type: ignore[arg-type]
+        if self.bias is None:
+            return up
+        return up + self.bias.to(up.dtype)[:, None, None]  # not in place: a forward derivative would lose its layout
 
 
 class _Norm(nn.BatchNorm2d):
