@@ -573,10 +573,10 @@ leaves components with a code or two, and what is fitted is no longer a mixture 
 
 
 @dataclass(frozen=True)
-class GaussianMixture:
-    """Mixture of `n_components` full-covariance Gaussians by EM on whitened codes (scikit-learn)."""
+class _FullMixture:
+    """What both ways to fit a mixture of Gaussians with full covariances are told."""
 
-    kind: Literal["mixture"]
+    kind: str
     codes: CodeKind
     n_components: int
     n_init: int
@@ -589,22 +589,20 @@ class GaussianMixture:
 
 
 @dataclass(frozen=True)
-class TorchMixture:
+class GaussianMixture(_FullMixture):
+    """Mixture of `n_components` full-covariance Gaussians by EM on whitened codes (scikit-learn)."""
+
+    kind: Literal["mixture"]
+
+
+@dataclass(frozen=True)
+class TorchMixture(_FullMixture):
     """As `GaussianMixture`, from the same starts and up to rounding with the same result, by the suite's EM in torch.
 
     A kind of its own, not a setting of `GaussianMixture`: last digits differ, and existing fits stay valid.
     """
 
     kind: Literal["mixture_torch"]
-    codes: CodeKind
-    n_components: int
-    n_init: int
-    max_iter: int
-    tolerance: float
-    reg_covar: float
-
-    def __post_init__(self) -> None:
-        _positive(self, "n_components", "n_init", "max_iter", "tolerance", "reg_covar")
 
 
 @dataclass(frozen=True)
