@@ -163,7 +163,7 @@ def _floor(study: Study, dataset: str) -> Demand:
     directions = 8 * data.n_train * (spec.pca_components + OVERSAMPLES)
     decomposed = data.held_bytes("train") + 5 * min(data.n_train * pixels, PCA_VALUES) + directions
     largest = max(_pair_bytes(min(data.n_train, AMONG), d), _moment_bytes(n, d), decomposed)
-    modules = loads.STAGES["floor"]
+    modules = loads.of_scoring("floor", spec)
     memory = resident_bytes(modules) + 4 * d * (2 * n + data.n_train) + largest
     return Demand(_parts(modules, [*_scores(study, dataset, d), (nearest, 1), (pca, 1)]), 2 * n, memory, 0, 0)
 
@@ -290,7 +290,7 @@ def _evaluate(study: Study, dataset: str, model: str) -> Demand:
     images = pixels * (n * (len(splits) + 2) + 3 * 8 * min(n, COMPARED))
     decoding = max(count(piece).peak_bytes + 4 * pixels * piece.batch for piece in (decode, weighing))
     inside = parameter_bytes(network, spec.training.objective) + max(count(reading).peak_bytes, decoding)
-    modules = loads.STAGES["evaluate"]
+    modules = loads.of_scoring("evaluate", spec)
     memory = _placed(spec.compute.device, resident_bytes(modules) + features + images + compared, inside)
     sheets = (
         (n_sets + 1) * SHOWN * pixels

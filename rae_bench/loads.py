@@ -15,7 +15,9 @@ Modules = tuple[str, ...]
 LEARNING: Modules = ("rae_bench.training", "torch._dynamo")
 FRAMES: Modules = ("pandas", "pyarrow.parquet")
 READING: Modules = ("rae_bench.features", "rae_bench.metrics")
-SCORING: Modules = ("rae_bench.evaluation", "torch_fidelity.metric_kid", "sklearn.cluster")
+SCORING: Modules = ("rae_bench.evaluation", "sklearn.cluster")
+# brings torchvision and torch's compiler along, three quarters of a second
+FIDELITY: Modules = ("torch_fidelity.metric_kid",)
 
 STAGES: dict[str, Modules] = {
     "prepare": ("rae_bench.datasets",),
@@ -29,7 +31,14 @@ STAGES: dict[str, Modules] = {
     "figures": ("rae_bench.plots", "matplotlib.backends.backend_pdf", *FRAMES),
     "report": ("rae_bench.report", *FRAMES),
 }
-"""By stage; of `fit` it is a question of the density."""
+"""By stage; of `fit` it is a question of the density, of what is scored also one of the metrics."""
+
+
+def of_scoring(stage: str, spec: specs.EvaluationSpec | specs.FloorSpec) -> Modules:
+    """What `evaluate` and `floor` import: torch-fidelity only where it is asked."""
+    n, asked = spec.n_images, specs.is_fid(spec.extractor)
+    asked = asked or not spec.metrics.has_overlapping_subsets(n, n)
+    return (*STAGES[stage], *(FIDELITY if asked else ()))
 
 
 def of_density(spec: specs.Density) -> Modules:

@@ -830,6 +830,13 @@ class MetricSettings:
         if self.seed < 0:
             raise ConfigError(f"seed: {self.seed} is negative; seeds are whole numbers from 0")
 
+    def has_overlapping_subsets(self, n_real: int, n_fake: int) -> bool:
+        """Whether the kernel's subsets hold each pair of images more than once, on average.
+
+        Then the kernel of all pairs, found once, costs less (`metrics.kernel`).
+        """
+        return self.kernel_subsets * self.kernel_subset_size**2 > n_real * n_fake
+
 
 @dataclass(frozen=True)
 class ImageSets:

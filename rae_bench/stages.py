@@ -73,7 +73,7 @@ def floor(options: argparse.Namespace) -> None:
     """Two sets of real features -> every metric of one against the other; and what PCA makes of the images."""
     spec = _spec(specs.FloorSpec, options)
     configure(spec.compute)
-    loads.load(loads.STAGES["floor"])
+    loads.load(loads.of_scoring("floor", spec))
     from rae_bench import datasets, jobs, storage
     from rae_bench.evaluation import attribute_metrics, pca_squared_error
     from rae_bench.metrics import Training, measure
@@ -207,7 +207,7 @@ def evaluate(options: argparse.Namespace) -> None:
     """Model, densities, reference and images -> every metric of every image set, and sheets to look at."""
     spec = _spec(specs.EvaluationSpec, options)
     configure(spec.compute)
-    loads.load(loads.STAGES["evaluate"])
+    loads.load(loads.of_scoring("evaluate", spec))
     from rae_bench import datasets, evaluation, generation, jobs, memory, results, storage
 
     configure_torch(spec.compute)

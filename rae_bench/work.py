@@ -185,7 +185,8 @@ def _metric_flops(work: Metric) -> float:
             ]
             return float(sum(each))
         case "kernel":
-            return settings.kernel_subsets * 3 * 2 * settings.kernel_subset_size**2 * d
+            drawn = 3 * settings.kernel_subsets * settings.kernel_subset_size**2
+            return 2 * d * (n * n + m * m + n * m if settings.has_overlapping_subsets(n, m) else drawn)
         case "pairs":
             return 2 * m * m * d + 2 * n * m * d
         case "prd":

@@ -11,28 +11,32 @@ import pytest
 from checkout import Checkout, environment
 
 from rae_bench import loads
+from rae_bench.config import load_study
 
 COMPILER = ["torch._dynamo", "torch._inductor", "sympy"]
-SCORING = ["torch_fidelity", "torchvision", "sklearn"]
+FIDELITY = ["torch_fidelity", "torchvision"]
 DRAWING = ["matplotlib", "seaborn"]
-HEAVY = ["torch", *COMPILER, *SCORING, *DRAWING, "scipy", "scipy.stats", "pandas", "skimage", "zuko"]
+HEAVY = ["torch", *COMPILER, *FIDELITY, "sklearn", *DRAWING, "scipy", "scipy.stats", "pandas", "skimage", "zuko"]
 LOADED = {
     "prepare": [],
     "reference": ["torch"],
-    "floor": ["torch", *COMPILER, *SCORING, "scipy", "scipy.stats", "pandas"],
+    "floor": ["torch", *FIDELITY, *COMPILER, "sklearn", "scipy", "scipy.stats", "pandas"],
     "train": ["torch", *COMPILER, "pandas"],
     "fit standard_normal": [],
     "fit gaussian": [],
     "fit gmm10": ["sklearn", "scipy", "scipy.stats", "pandas"],
     "fit second_stage": ["torch", *COMPILER],
-    "evaluate": ["torch", *COMPILER, *SCORING, "scipy", "scipy.stats", "pandas", "skimage"],
+    "evaluate": ["torch", *FIDELITY, *COMPILER, "sklearn", "scipy", "scipy.stats", "pandas", "skimage"],
     "protocols": ["torch", "pandas"],
     "collect": ["pandas"],
     "tables": ["scipy", "scipy.stats", "pandas"],
     "figures": ["scipy", "scipy.stats", "pandas", *DRAWING],
     "report": ["pandas"],
 }
-"""scikit-learn brings scipy.stats and, where there is one, pandas; torchvision and the optimisers, the compiler."""
+"""scikit-learn brings scipy.stats and, where there is one, pandas; torchvision and the optimisers, the compiler.
+
+torch-fidelity is for the kernel distance: the subsets of smoke do not overlap.
+"""
 WATCHING = """
 import contextlib, json, sys
 from rae_bench import cli, jobs
@@ -94,3 +98,18 @@ def test_a_stage_loads_its_libraries_before_its_work_and_no_other(commands, stag
 def test_every_stage_and_density_is_listed(commands):
     assert sorted(commands[1]) == sorted(LOADED)
     assert {stage.split()[0] for stage in LOADED} == {"fit", *loads.STAGES}
+
+
+@pytest.mark.parametrize(
+    ("study", "is_asked"),
+    [
+        ("digits", False),  # its subsets overlap
+        ("paper_as_released", True),  # official Inception, whose distance is torch-fidelity's
+    ],
+)
+def test_torch_fidelity_is_loaded_where_it_is_asked(study, is_asked):
+    study = load_study(study)
+    dataset, model = next(iter(study.datasets)), next(iter(study.models))
+    specs = {"floor": study.floor(dataset), "evaluate": study.evaluation(dataset, model)}
+    for stage, spec in specs.items():
+        assert ("torch_fidelity.metric_kid" in loads.of_scoring(stage, spec)) == is_asked

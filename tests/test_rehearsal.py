@@ -156,6 +156,7 @@ def test_metrics_by_hand():
     assert flops("nearest", 3000, 1000, 128) == 2 * 3000 * 1000 * 128
     assert flops("pairs", 3000, 1000, 128) == 2 * 1000**2 * 128 + 2 * 3000 * 1000 * 128
     assert flops("kernel", 999, 999, 10, kernel_subsets=7, kernel_subset_size=50) == 7 * 3 * 2 * 50**2 * 10
+    assert flops("kernel", 90, 80, 10, kernel_subsets=7, kernel_subset_size=50) == 2 * (90**2 + 80**2 + 90 * 80) * 10
     cubes = 2 * 2 * 64**3 + 4 / 3 * 64**3  # F C F, and its eigenvalues
     assert flops("frechet", 1000, 500, 64) == pytest.approx(2 * 500 * 64**2 + cubes)
     assert flops("half_samples", 1000, 500, 64, half_samples=9) == pytest.approx(9 * (2 * 250 * 64**2 + cubes))
