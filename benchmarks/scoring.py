@@ -81,7 +81,8 @@ def call(command: Sequence[str], threads: int) -> dict[str, Any]:
     """Run it with so many threads: what it printed as JSON, its wall time, and its largest process's memory."""
     keys = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAE_BENCH_THREADS")
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **dict.fromkeys(keys, str(threads))})
+    environment = {**os.environ, **dict.fromkeys(keys, str(threads)), "PYTHONWARNINGS": "ignore"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
     assert process.stdout is not None
     printed = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
