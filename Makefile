@@ -33,7 +33,7 @@ test: check
 test-slow: $(ENVIRONMENT)
 	python -m pytest -m "slow and not gpu"
 
-# A quiet machine, please: about an hour of it. What the suite is measured against stays out of the environment.
+# A quiet machine, please: an hour and a half of it. What the suite is measured against stays out of the environment.
 BENCHMARKS := training kernels regularisers scoring mixtures together scaling memory orchestration
 
 bench: $(ENVIRONMENT) .bench/.complete

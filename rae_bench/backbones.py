@@ -41,9 +41,9 @@ class _Up(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: ARG002  torch's signature
         up = functional.conv_transpose2d(x, self.weight, stride=self.stride, padding=self.padding)  # type: ignore[arg-type]
-        if self.bias is None:
-            return up
-        return up + self.bias.to(up.dtype)[:, None, None]  # not in place: a forward derivative would lose its layout
+        bias = self.bias.to(up.dtype)[:, None, None]  # type: ignore[union-attr]
+        # in place it needs no second tensor, but a forward derivative would lose its layout
+        return up + bias if _derives_forward() else up.add_(bias)
 
 
 class _Norm(nn.BatchNorm2d):
@@ -53,8 +53,7 @@ class _Norm(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        derives = forward_ad._current_level >= 0  # `unpack_dual` would tell of x itself, but not in a vmap
-        return super().forward(widened(x) if derives else x)
+        return super().forward(widened(x) if _derives_forward() else x)
 
 
 class _Sigmoid(nn.Sigmoid):
@@ -69,6 +68,11 @@ class _Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return 2 * x - 1
+
+
+def _derives_forward() -> bool:
+    """Whether a forward derivative is being taken; `unpack_dual` would tell of one tensor, but not in a vmap."""
+    return forward_ad._current_level >= 0
 
 
 def widened(x: Tensor) -> Tensor:
