@@ -26,7 +26,7 @@ from rae_bench.storage import MappedRows
 
 TERMS = ("reconstruction", "latent", "regulariser", "total")
 VALIDATION_BATCH = 500
-WIDEST = 2**29
+WIDEST = 2**27
 """Bytes of a layer's results for a batch of validation images."""
 TRANSFER = 4096
 """Images of a mapped file that go to a GPU at once."""

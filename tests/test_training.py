@@ -262,10 +262,11 @@ def test_validation_averages_over_samples_whatever_the_batches(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("size", "kernel", "width", "batch"), [(64, 5, 128, 250), (64, 5, 64, 500), (32, 4, 128, 500), (64, 5, 200, 125)]
+    ("size", "kernel", "width", "batch"),
+    [(64, 5, 128, 62), (64, 5, 64, 125), (32, 4, 128, 125), (32, 4, 32, 500), (64, 5, 200, 31)],
 )
 def test_only_the_widest_networks_validate_in_smaller_batches(size, kernel, width, batch):
-    """At most 512 MiB of a layer's results: 500 of CelebA's, 128 x 64 x 64 floats each, would be 1 GB."""
+    """At most 128 MiB of a layer's results: 500 of CelebA's, 128 x 64 x 64 floats each, would be 1 GB."""
     network = dataclasses.replace(IMAGES, channels=3, size=size, kernel=kernel, width=width)
     with torch.device("meta"):
         model = autoencoder.build(network, AE, seed=0)
