@@ -95,10 +95,9 @@ def by_kind(step: Callable[[], None]) -> dict[str, float]:
 
 def weight_gradients(width: int, dtype: torch.dtype) -> tuple[str | float, ...]:
     """Milliseconds of the gradients of the decoder's widest layer: weight, weight and bias, and the bias as a sum."""
-    form = {"dtype": dtype}
-    x = torch.randn(BATCH, 2 * width, 16, 16, **form).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    g = torch.randn(BATCH, width, 32, 32, **form).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    w = torch.randn(2 * width, width, 4, 4, **form)  # type: ignore[call-overload]
+    x = torch.randn(BATCH, 2 * width, 16, 16, dtype=dtype).to(memory_format=torch.channels_last)
+    g = torch.randn(BATCH, width, 32, 32, dtype=dtype).to(memory_format=torch.channels_last)
+    w = torch.randn(2 * width, width, 4, 4, dtype=dtype)
     layer = ([2, 2], [1, 1], [1, 1], True, [0, 0], 1)
     calls: list[Callable[[], Any]] = [
         lambda: aten.convolution_backward(g, x, w, [width], *layer, [False, True, False]),

@@ -81,7 +81,7 @@ def _snakemake(study: str, cores: int, folder: Path, *arguments: str) -> tuple[f
         status = subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log).returncode
     seconds = time.perf_counter() - started
     with contextlib.suppress(ChildProcessError):
-        while True:  # what the command left behind, the fork server with all its stages, ends with it
+        while True:  # what the command left behind
             os.waitpid(-1, 0)
     if status:
         sys.exit((folder / "driver.log").read_text())

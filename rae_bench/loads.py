@@ -36,9 +36,8 @@ STAGES: dict[str, Modules] = {
 
 def of_scoring(stage: str, spec: specs.EvaluationSpec | specs.FloorSpec) -> Modules:
     """What `evaluate` and `floor` import: torch-fidelity only where it is asked."""
-    n, asked = spec.n_images, specs.is_fid(spec.extractor)
-    asked = asked or not spec.metrics.has_overlapping_subsets(n, n)
-    return (*STAGES[stage], *(FIDELITY if asked else ()))
+    overlap = spec.metrics.has_overlapping_subsets(spec.n_images, spec.n_images)
+    return STAGES[stage] if overlap and not specs.is_fid(spec.extractor) else (*STAGES[stage], *FIDELITY)
 
 
 def of_density(spec: specs.Density) -> Modules:

@@ -352,7 +352,7 @@ def validate(
 ) -> dict[str, float]:
     """The terms of the loss on `data`, averaged over samples, in evaluation mode; the same noise at every call."""
     model.eval()
-    size = _validation_batch(model, data)
+    size = validation_batch(model, data[:1][0, 0].numel())
     noise = rng.torch_generator(seed, "validation")
     total = torch.zeros(len(TERMS), device=data.device, dtype=torch.float64)
     with torch.no_grad():
@@ -364,7 +364,7 @@ def validate(
     return dict(zip(TERMS, (total / len(data)).tolist(), strict=True))
 
 
-def _validation_batch(model: Autoencoder, data: Samples) -> int:
+def validation_batch(model: Autoencoder, pixels: int) -> int:
     """VALIDATION_BATCH, halved until one layer's results take no more than WIDEST: of CelebA at full width, 62 images.
 
     Three such results are in memory at a time. The widest are those that the decoder's last layer reads.
@@ -372,7 +372,7 @@ def _validation_batch(model: Autoencoder, data: Samples) -> int:
     size = VALIDATION_BATCH
     last = backbones.weighted_layers(model.decoder)[-1]
     if isinstance(last, torch.nn.ConvTranspose2d | torch.nn.Conv2d):
-        one = 4 * last.in_channels * data[:1][0, 0].numel()
+        one = 4 * last.in_channels * pixels
         while size > 1 and size * one > WIDEST:
             size //= 2
     return size

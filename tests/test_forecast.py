@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,15 @@ def test_only_mixtures_are_bounded_above_what_is_expected(frame):
     assert isinstance(bounded.piece, work.Iterations)
     assert bounded.times * work.EM_AT_ONCE == TYPICAL_ITERATIONS
     assert bounded.at_most * work.EM_AT_ONCE == density.max_iter == 2000
+
+
+def test_validations_are_forecast_in_the_batches_they_take():
+    study = load_study("paper_clean")  # CelebA's 128 x 64 x 64 floats an image: 62 in 128 MiB
+    train = next(job for job in study_jobs(study, Path("results")) if job.stage == "train" and "celeba" in job.name)
+    (loss,) = [part for part in demand(study, train).parts if getattr(part.piece, "what", None) == "loss"]
+    optimisation = study.training("celeba", train.name.split("/")[1]).optimisation
+    assert loss.piece.batch == 62
+    assert loss.times == optimisation.epochs * 19_867 / 62
 
 
 def test_wall_time_is_a_share_but_no_less_than_the_longest_run(frame):

@@ -270,7 +270,7 @@ def test_only_the_widest_networks_validate_in_smaller_batches(size, kernel, widt
     network = dataclasses.replace(IMAGES, channels=3, size=size, kernel=kernel, width=width)
     with torch.device("meta"):
         model = autoencoder.build(network, AE, seed=0)
-    assert training._validation_batch(model, torch.zeros((1, 3, size, size), dtype=torch.uint8)) == batch
+    assert training.validation_batch(model, size**2) == batch
 
 
 def test_validation_repeats_its_noise_and_changes_nothing(digit_images):
