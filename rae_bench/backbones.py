@@ -47,13 +47,33 @@ class _Up(nn.ConvTranspose2d):
 
 
 class _Norm(nn.BatchNorm2d):
-    """Of bfloat16 images too: its statistics and its arithmetic are float32, only what comes in and goes out is not.
+    """Batch norm. Of bfloat16 images what comes in and goes out is bfloat16, statistics and arithmetic are float32.
 
-    But for images with a forward derivative: of bfloat16 ones torch's has another type than its value.
+    While a forward derivative is taken it is computed in elementary operations: torch's own rule for the forward
+    derivative of batch norm holds the batch's moments constant where that derivative is differentiated once more, so
+    that the gradient of ‖J u‖² comes out wrong for every layer up to the norm (docs/methods.md).
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(widened(x) if _derives_forward() else x)
+        return self._elementary(widened(x)) if _derives_forward() else super().forward(x)
+
+    def _elementary(self, x: Tensor) -> Tensor:
+        if self.training:
+            variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+            self._follow(mean, variance, x.numel() // x.shape[1])
+        else:
+            mean, variance = self.running_mean, self.running_var  # type: ignore[assignment]
+        scale = self.weight * (variance + self.eps).rsqrt()
+        # centred first: x * scale + (bias - mean * scale) would cancel where a mean is large beside its SD
+        return (x - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor, n: int) -> None:
+        """Move the running moments as `nn.BatchNorm2d` does: the variance is that of a sample of `n`."""
+        with forward_ad._set_fwd_grad_enabled(False):
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+            self.running_mean.lerp_(mean, self.momentum)  # type: ignore[union-attr, arg-type]
+            self.running_var.lerp_(variance * (n / (n - 1)), self.momentum)  # type: ignore[union-attr, arg-type]
 
 
 class _Sigmoid(nn.Sigmoid):

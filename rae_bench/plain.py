@@ -106,10 +106,11 @@ def _parse_dataclass(kind: type, data: Plain, where: str) -> Any:
     for key in entries:
         if key not in hints:
             raise ConfigError(unknown(f"{where}.{key[:LONGEST]}", "key", key, list(hints)))
-    missing = [key for key in hints if key not in entries]
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    missing = [key for key in hints if key not in entries and fields[key].default is dataclasses.MISSING]
     if missing:
         raise ConfigError(f"{where}: missing {', '.join(missing)}")
-    values = {key: parse(hint, entries[key], f"{where}.{key}") for key, hint in hints.items()}
+    values = {key: parse(hints[key], value, f"{where}.{key}") for key, value in entries.items()}
     try:
         return kind(**values)
     except ConfigError as error:

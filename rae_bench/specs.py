@@ -379,10 +379,15 @@ class WeightL2:
 
 @dataclass(frozen=True)
 class GradientPenalty:
-    """‖∂D(z)/∂z‖²_F, the squared Frobenius norm of the decoder's Jacobian at the code."""
+    """‖∂D(z)/∂z‖²_F, the squared Frobenius norm of the decoder's Jacobian at the code.
+
+    `version` 1 trained on a wrong gradient (docs/methods.md). It stands here, so that a change of this term trains the
+    models that have it again and no others; nobody writes it down.
+    """
 
     kind: Literal["gradient_penalty"]
     weight: float
+    version: Literal[2] = 2
 
     def __post_init__(self) -> None:
         _positive(self, "weight")
