@@ -37,7 +37,11 @@ def loss(model: Autoencoder, x: Tensor, objective: specs.Objective, generator: t
     drawn = noise(model, x.shape, objective, generator, x.device)
     codes, z = model.draw_with(x, drawn)
     x_hat, derivative = decode(model.decoder, z, objective.regulariser, drawn)
-    return terms(model.decoder, objective, x, codes, z, x_hat, derivative, drawn)
+    reconstruction = half_squared_error(x, x_hat)
+    latent = _latent(objective.latent, codes, z, drawn)
+    regulariser = _regulariser(objective.regulariser, model.decoder, z, derivative)
+    total = reconstruction + weight(objective.latent) * latent + weight(objective.regulariser) * regulariser
+    return Loss(reconstruction, latent, regulariser, total)
 
 
 def noise(
@@ -54,24 +58,6 @@ def noise(
     if isinstance(objective.latent, specs.MMD):
         drawn["prior"] = rng.normal(codes, generator, device)
     return drawn
-
-
-def terms(
-    decoder: nn.Module,
-    objective: specs.Objective,
-    x: Tensor,
-    codes: Codes,
-    z: Tensor,
-    x_hat: Tensor,
-    derivative: Tensor | None,
-    noise: Mapping[str, Tensor],
-) -> Loss:
-    """The loss, of what the passes through encoder and decoder gave (`decode`: x_hat and derivative)."""
-    reconstruction = half_squared_error(x, x_hat)
-    latent = _latent(objective.latent, codes, z, noise)
-    regulariser = _regulariser(objective.regulariser, decoder, z, derivative)
-    total = reconstruction + weight(objective.latent) * latent + weight(objective.regulariser) * regulariser
-    return Loss(reconstruction, latent, regulariser, total)
 
 
 def weight(term: specs.Latent | specs.Regulariser) -> float:
@@ -128,7 +114,7 @@ def mmd(z: Tensor, prior: Tensor, scales: tuple[float, ...]) -> Tensor:
 
 
 Decoder = Callable[[Tensor], Tensor]
-"""Codes to x_hat: a module, or many models' at once."""
+"""A map from codes to x_hat."""
 
 
 def decode(

@@ -13,7 +13,7 @@ ORDER = [
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
     *["memory", "records", "jobs"],
     *["datasets", "backbones", "results", "comparisons", "claims"],
-    *["autoencoder", "objectives", "training", "together"],
+    *["autoencoder", "objectives", "training"],
     *["densities", "generation", "likelihood", "pca", "evaluation"],
     *["rendering", "tables", "plots", "status", "report"],
     *["counting", "work", "rehearsal", "demands", "forecast", "calibration"],
