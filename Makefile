@@ -34,7 +34,7 @@ test-slow: $(ENVIRONMENT)
 	python -m pytest -m "slow and not gpu"
 
 # A quiet machine, please: an hour and a half of it. What the suite is measured against stays out of the environment.
-BENCHMARKS := training kernels regularisers scoring mixtures scaling memory orchestration
+BENCHMARKS := training kernels regularisers scoring scaling memory orchestration
 
 bench: $(ENVIRONMENT) .bench/.complete
 	for name in $(BENCHMARKS); do echo "== $$name" && python benchmarks/$$name.py || exit; done

@@ -279,12 +279,11 @@ def _fit(
         for i, patch in enumerate(settings[name].patches):
             if patch.target == "densities" and patch.applies(like, of) and base in patch.set:
                 stated = merge(stated, {base: patch.set[base]}, f"settings.yaml.{name}.patches[{i}].set")
-    on_device = stated[base]["kind"] == "mixture_torch"
     data = {
         "version": specs.FIT_VERSION,
         "density": stated[base],
         "leave_out_last": study.budgets[dataset].leave_out_last,
-        "compute": to_plain(study.compute if on_device else study.on_cpu),
+        "compute": to_plain(study.on_cpu),
     }
     data = apply(settings, in_force, "fit", like, of, data)
     spec: specs.FitSpec = parse(specs.FitSpec, data, f"{study.name}: {density!r} of {model!r} on {dataset!r}")
@@ -406,7 +405,7 @@ def _check_counts(where: str, study: Study) -> None:
 def least_codes(spec: specs.Density, latent_dim: int) -> tuple[int, str]:
     """How many training codes a density needs, and what for."""
     match spec:
-        case specs.GaussianMixture() | specs.TorchMixture() | specs.DirichletMixture():
+        case specs.GaussianMixture() | specs.DirichletMixture():
             needed = [
                 (latent_dim + 1, "latent_dim + 1"),
                 (specs.LEAST_PER_COMPONENT * spec.n_components, f"n_components x {specs.LEAST_PER_COMPONENT}"),

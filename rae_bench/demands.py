@@ -246,7 +246,7 @@ def _fit(data: specs.DatasetSpec, d: int, spec: specs.FitSpec) -> Demand:
         case specs.KernelDensity(bandwidths=bandwidths):
             listed.append((fit, 1))
             memory += _kernel_bytes(n, d * len(bandwidths))
-        case specs.GaussianMixture() | specs.TorchMixture() | specs.DirichletMixture():
+        case specs.GaussianMixture() | specs.DirichletMixture():
             listed.append((fit, density.n_init))
             piece = Iterations(density.kind, density.n_components, d, n)
             typical = min(TYPICAL_ITERATIONS, density.max_iter)

@@ -45,8 +45,6 @@ def of_density(spec: specs.Density) -> Modules:
     match spec:
         case specs.GaussianMixture() | specs.DirichletMixture():
             return ("rae_bench.densities", "sklearn.mixture")
-        case specs.TorchMixture():
-            return ("rae_bench.densities", "sklearn.mixture", "rae_bench.densities.em")
         case specs.SplineFlow():
             return ("rae_bench.densities.flow", "zuko", *LEARNING)
         case specs.FlowMatching():

@@ -19,7 +19,6 @@ from rae_bench import densities, evaluation, faces, features, objectives, specs,
 from rae_bench.autoencoder import build
 from rae_bench.config import least_codes
 from rae_bench.counting import Counted, counted
-from rae_bench.densities import em
 from rae_bench.densities.codes import Posteriors
 from rae_bench.face_classifier import read_classes
 from rae_bench.metrics import Reference, frechet, kernel, pairs
@@ -89,9 +88,9 @@ def prepare(piece: work.Work, device: str) -> Prepared:
         case work.Reading():
             return _reading(piece, device)
         case work.Density():
-            return Prepared(_density(piece, device))
+            return Prepared(_density(piece))
         case work.Iterations():
-            return Prepared(_iterations(piece, device))
+            return Prepared(_iterations(piece))
         case work.Metric():
             return Prepared(_metric(piece))
         case work.Pca(n=n, m=m, pixels=pixels, components=components):
@@ -269,7 +268,7 @@ def _short(density: specs.Density) -> specs.Density:
     match density:
         case specs.SplineFlow() | specs.FlowMatching() | specs.SecondStage() | specs.DaiWipfSecondStage():
             return replace(density, optimisation=replace(density.optimisation, epochs=1))
-        case specs.GaussianMixture() | specs.TorchMixture() | specs.DirichletMixture():
+        case specs.GaussianMixture() | specs.DirichletMixture():
             return replace(density, tolerance=sys.float_info.max)  # two iterations: the first has nothing to compare
         case _:
             return density
@@ -279,12 +278,12 @@ def _posteriors(n: int, d: int) -> Posteriors:
     return Posteriors(_normal(n, d), np.zeros((n, d), dtype=np.float32))
 
 
-def _density(piece: work.Density, device: str) -> Callable[[], object]:
+def _density(piece: work.Density) -> Callable[[], object]:
     match piece.what:
         case "fit":
             spec = _short(piece.density)
             train, validation = _posteriors(piece.points, piece.d), _posteriors(piece.codes, piece.d)
-            return lambda: densities.fit(spec, train, validation, 0, device)
+            return lambda: densities.fit(spec, train, validation, 0)
         case "draw":
             density, rng = fitted(piece), _random()
             return lambda: density.sample(piece.codes, rng)
@@ -295,13 +294,7 @@ def _density(piece: work.Density, device: str) -> Callable[[], object]:
             assert_never(piece.what)
 
 
-def _iterations(piece: work.Iterations, device: str) -> Callable[[], object]:
-    if piece.kind == "mixture_torch":
-        points = torch.from_numpy(_normal(piece.points, piece.d).astype(np.float64)).to(device)
-        labels = np.arange(piece.points) % piece.n_components  # overlapping: most codes matter to every component
-        first = em.start(points, labels, piece.n_components, reg_covar=1e-6)
-        return lambda: em.iterate(points, first, work.EM_AT_ONCE, tolerance=0.0, reg_covar=1e-6)
-
+def _iterations(piece: work.Iterations) -> Callable[[], object]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 

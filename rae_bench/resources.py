@@ -146,7 +146,7 @@ def train(study: Study, dataset: str, model: str) -> Need:
 
 
 def fit(study: Study, dataset: str, model: str, density: str) -> Need:
-    """By the kind of density; on the CPU, but for the mixture that torch fits."""
+    """By the kind of density; on the CPU."""
     n, dim = study.preparation(dataset).n_train, study.budgets[dataset].latent_dim
     codes = 8 * 4 * n * dim
     match study.fit(dataset, model, density).density:
@@ -157,15 +157,12 @@ def fit(study: Study, dataset: str, model: str, density: str) -> Need:
             pairs = n * study.preparation(dataset).n_validation * len(bandwidths)
             return Need(codes + 8 * 3 * 256 * n, pairs * (dim + 20) / MATRIX_RATE)
         case (
-            specs.GaussianMixture(n_components=k, n_init=starts)
-            | specs.TorchMixture(n_components=k, n_init=starts)
-            | specs.DirichletMixture(n_components=k, n_init=starts)
+            specs.GaussianMixture(n_components=k, n_init=starts) | specs.DirichletMixture(n_components=k, n_init=starts)
         ):
             # measured: 100 components of 3,000 codes in 16 dimensions, 0.7 s, by a Dirichlet process 3.1 s, in 8
             # dimensions 5.8 s; 500 iterations, each a product of codes and of outer products for each component
             seconds = 500 * starts * n * k * (4 * dim**2 + 50) / MATRIX_RATE
-            on_gpu = study.fit_gpus(dataset, model, density) > 0
-            return Need(codes + 8 * 4 * n * k + 8 * 6 * k * dim**2, seconds, on_gpu)
+            return Need(codes + 8 * 4 * n * k + 8 * 6 * k * dim**2, seconds)
         case specs.SplineFlow(width=width, depth=depth, transforms=transforms, optimisation=optimisation):
             return _learnt(n, optimisation, transforms * (depth * width**2 + 40 * dim * width))
         case (

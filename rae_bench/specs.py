@@ -578,10 +578,10 @@ leaves components with a code or two, and what is fitted is no longer a mixture 
 
 
 @dataclass(frozen=True)
-class _FullMixture:
-    """What both ways to fit a mixture of Gaussians with full covariances are told."""
+class GaussianMixture:
+    """Mixture of `n_components` full-covariance Gaussians by EM on whitened codes (scikit-learn)."""
 
-    kind: str
+    kind: Literal["mixture"]
     codes: CodeKind
     n_components: int
     n_init: int
@@ -591,23 +591,6 @@ class _FullMixture:
 
     def __post_init__(self) -> None:
         _positive(self, "n_components", "n_init", "max_iter", "tolerance", "reg_covar")
-
-
-@dataclass(frozen=True)
-class GaussianMixture(_FullMixture):
-    """Mixture of `n_components` full-covariance Gaussians by EM on whitened codes (scikit-learn)."""
-
-    kind: Literal["mixture"]
-
-
-@dataclass(frozen=True)
-class TorchMixture(_FullMixture):
-    """As `GaussianMixture`, from the same starts and up to rounding with the same result, by the suite's EM in torch.
-
-    A kind of its own, not a setting of `GaussianMixture`: last digits differ, and existing fits stay valid.
-    """
-
-    kind: Literal["mixture_torch"]
 
 
 @dataclass(frozen=True)
@@ -757,7 +740,6 @@ Density = (
     StandardNormal
     | SingleGaussian
     | GaussianMixture
-    | TorchMixture
     | DirichletMixture
     | KernelDensity
     | AggregatePosterior
@@ -769,7 +751,7 @@ Density = (
 
 
 DIRECT = (
-    *(StandardNormal, SingleGaussian, GaussianMixture, TorchMixture, DirichletMixture),
+    *(StandardNormal, SingleGaussian, GaussianMixture, DirichletMixture),
     *(KernelDensity, AggregatePosterior, SplineFlow),
 )
 """Densities whose log density is a formula: cheap enough for the many codes of an importance-sampled likelihood."""

@@ -160,7 +160,7 @@ def fit(options: argparse.Namespace) -> None:
     loads.load(loads.of_density(spec.density))
     from rae_bench import densities, jobs, memory, storage
 
-    if isinstance(spec.density, densities.ON_TORCH):
+    if isinstance(spec.density, densities.NETWORKS):
         configure_torch(spec.compute)
     with (
         jobs.running("fit", spec, {"codes": options.codes}, {"density": options.density}, {"seed": options.seed}),
@@ -196,7 +196,7 @@ def fit_codes(
     from rae_bench import densities
 
     kept = {**posteriors, "train": posteriors["train"].without_last(spec.leave_out_last)}
-    fitted = densities.fit(spec.density, kept["train"], kept["validation"], seed, spec.compute.device)
+    fitted = densities.fit(spec.density, kept["train"], kept["validation"], seed)
     return fitted, {
         split: fitted.log_likelihood(densities.codes_of(spec.density, part, seed, split))
         for split, part in kept.items()

@@ -249,10 +249,6 @@ class Study:
         """What `fit` reads."""
         return self.fits[dataset, model, density]
 
-    def fit_gpus(self, dataset: str, model: str, density: str) -> int:
-        """GPUs that `fit` asks for."""
-        return 1 if self.fit(dataset, model, density).compute.device == "cuda" else 0
-
     def evaluation(self, dataset: str, model: str) -> specs.EvaluationSpec:
         """What `evaluate` reads."""
         return specs.EvaluationSpec(

@@ -60,7 +60,7 @@ class Density:
 class Iterations:
     """EM_AT_ONCE iterations of a mixture's fit to `points` codes in d dimensions."""
 
-    kind: Literal["mixture", "mixture_torch", "dirichlet_mixture"]
+    kind: Literal["mixture", "dirichlet_mixture"]
     n_components: int
     d: int
     points: int
@@ -132,11 +132,7 @@ def _density_flops(work: Density) -> float:
             return {"fit": 0.0, "draw": moved, "judge": moved}[work.what]
         case specs.SingleGaussian():
             return {"fit": fitted, "draw": moved, "judge": moved}[work.what]
-        case (
-            specs.GaussianMixture(n_components=k)
-            | specs.TorchMixture(n_components=k)
-            | specs.DirichletMixture(n_components=k)
-        ):
+        case specs.GaussianMixture(n_components=k) | specs.DirichletMixture(n_components=k):
             return {"fit": (2 + 5 * k) * fitted, "draw": 2 * moved, "judge": (1 + k) * moved}[work.what]
         case specs.KernelDensity(bandwidths=bandwidths):
             judged = moved + 4 * m * n * d

@@ -205,7 +205,7 @@ CATALOGUE = [
     *(Reading(name, 1, 32, 4) for name in ("digit_classifier", "pixels")),
     Reading("face_classifier", 3, 64, 4),
     *(Density(what, spec, 8, 2000, 20) for spec in DENSITIES.values() for what in ("fit", "draw", "judge")),
-    *(Iterations(kind, 3, 4, 200) for kind in ("mixture", "mixture_torch", "dirichlet_mixture")),
+    *(Iterations(kind, 3, 4, 200) for kind in ("mixture", "dirichlet_mixture")),
     *(Metric(what, 300, 200, 16, settings()) for what in METRICS),
     Pca(100, 40, 64, 5),
     Images("render", 3, 3, 64),

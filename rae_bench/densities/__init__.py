@@ -19,8 +19,6 @@ from rae_bench.densities.mixture import FittedMixture
 
 NETWORKS = (specs.SplineFlow, specs.FlowMatching, specs.SecondStage, specs.DaiWipfSecondStage)
 """Densities that are neural networks."""
-ON_TORCH = (*NETWORKS, specs.TorchMixture)
-"""Densities that torch fits."""
 
 
 class FittedDensity(Protocol):
@@ -44,13 +42,10 @@ def codes_of(spec: specs.Density, posteriors: Posteriors, seed: int, split: str)
     return posteriors.codes(spec.codes, seed, split)
 
 
-def fit(
-    spec: specs.Density, train: Posteriors, validation: Posteriors, seed: int, device: str = "cpu"
-) -> FittedDensity:
+def fit(spec: specs.Density, train: Posteriors, validation: Posteriors, seed: int) -> FittedDensity:
     """Fit `spec` to the codes of training images.
 
-    Those of validation images only choose: a network's best epoch, a kernel's bandwidth. `device` is that of a mixture
-    fitted in torch; everything else is fitted on the CPU.
+    On the CPU. Codes of validation images only choose: a network's best epoch, a kernel's bandwidth.
 
     Raises:
         DensityError: codes that are not finite, too few or singular, or a fit that does not end in finite numbers.
@@ -58,16 +53,14 @@ def fit(
     codes, held_out = codes_of(spec, train, seed, "train"), codes_of(spec, validation, seed, "validation")
     if held_out.shape[1] != codes.shape[1]:
         raise DensityError(f"validation codes of {held_out.shape[1]} dimensions, training codes of {codes.shape[1]}")
-    fitted = _fit(spec, codes, held_out, train, seed, device)
+    fitted = _fit(spec, codes, held_out, train, seed)
     for name, array in fitted.state().items():
         if not np.isfinite(array).all():
             raise DensityError(f"the fit of {spec.kind!r} is degenerate: its array {name!r} is not finite")
     return fitted
 
 
-def _fit(
-    spec: specs.Density, codes: CodeArray, validation: CodeArray, train: Posteriors, seed: int, device: str
-) -> FittedDensity:
+def _fit(spec: specs.Density, codes: CodeArray, validation: CodeArray, train: Posteriors, seed: int) -> FittedDensity:
     match spec:
         case specs.StandardNormal():
             return FittedGaussian.standard(codes.shape[1])
@@ -75,8 +68,6 @@ def _fit(
             return FittedGaussian.fit(codes) if covariance == "full" else FittedGaussian.fit_diagonal(codes)
         case specs.GaussianMixture():
             return FittedMixture.fit(spec, codes, seed)
-        case specs.TorchMixture():
-            return FittedMixture.fit_torch(spec, codes, seed, device)
         case specs.DirichletMixture():
             return FittedMixture.fit_dirichlet(spec, codes, seed)
         case specs.KernelDensity():
@@ -108,7 +99,7 @@ def restore(spec: specs.Density, state: State) -> FittedDensity:
     match spec:
         case specs.StandardNormal() | specs.SingleGaussian():
             return FittedGaussian.restore(state)
-        case specs.GaussianMixture() | specs.TorchMixture() | specs.DirichletMixture():
+        case specs.GaussianMixture() | specs.DirichletMixture():
             return FittedMixture.restore(state)
         case specs.KernelDensity():
             return FittedKernelDensity.restore(state)

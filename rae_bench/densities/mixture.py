@@ -1,4 +1,4 @@
-"""Mixtures of full-covariance Gaussians on whitened codes: by scikit-learn's EM or `em`, or under a Dirichlet process.
+"""Mixtures of full-covariance Gaussians on whitened codes: by scikit-learn's EM, or under a Dirichlet process.
 
     p(z) = Σ_k weight_k · N(z; mean_k, covariance_k)
 
@@ -54,33 +54,6 @@ class FittedMixture:
         return cls._fit(mixture, spec, codes)
 
     @classmethod
-    def fit_torch(cls, spec: specs.TorchMixture, codes: CodeArray, seed: int, device: str) -> "FittedMixture":
-        """As `fit`, from the same k-means, by `em` on `device`.
-
-        Raises:
-            DensityError: as `fit`.
-        """
-        from rae_bench.densities import em
-
-        white = _whitening(spec, codes)
-        found = em.fit(
-            white.whiten(codes),
-            spec.n_components,
-            n_init=spec.n_init,
-            max_iter=spec.max_iter,
-            tolerance=spec.tolerance,
-            reg_covar=spec.reg_covar,
-            seed=derive(seed, "mixture") % 2**32,
-            device=device,
-        )
-        if not found.converged:
-            raise DensityError(_unconverged(spec, "the start that was kept still changes"))
-        log.info("%d components: converged after %d iterations", spec.n_components, found.n_iter)
-        components = found.components
-        arrays = (components.weights, components.means, components.factors)
-        return cls(white, *(array.cpu().numpy() for array in arrays))
-
-    @classmethod
     def fit_dirichlet(cls, spec: specs.DirichletMixture, codes: CodeArray, seed: int) -> "FittedMixture":
         """Variational inference from k-means on codes (n, d); the posterior's mean.
 
@@ -121,7 +94,10 @@ class FittedMixture:
             try:
                 mixture.fit(white.whiten(codes))
             except ConvergenceWarning as warning:
-                raise DensityError(_unconverged(spec, str(warning))) from None
+                raise DensityError(
+                    f"the fit of {spec.n_components} components in at most {spec.max_iter} iterations (max_iter)"
+                    f" failed: {warning}"
+                ) from None
         log.info("%d components: converged after %d iterations", spec.n_components, mixture.n_iter_)
         return cls(white, mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_))
 
@@ -167,9 +143,7 @@ class FittedMixture:
         return cls(FittedGaussian.restore_white(state), *arrays)
 
 
-def _whitening(
-    spec: specs.GaussianMixture | specs.TorchMixture | specs.DirichletMixture, codes: CodeArray
-) -> FittedGaussian:
+def _whitening(spec: specs.GaussianMixture | specs.DirichletMixture, codes: CodeArray) -> FittedGaussian:
     """What whitens codes (n, d) for a mixture.
 
     Raises:
@@ -181,7 +155,3 @@ def _whitening(
             f"{len(codes)} codes are too few for {spec.n_components} components; at least {least} are needed"
         )
     return FittedGaussian.fit(codes)
-
-
-def _unconverged(spec: specs.GaussianMixture | specs.TorchMixture | specs.DirichletMixture, why: str) -> str:
-    return f"the fit of {spec.n_components} components in at most {spec.max_iter} iterations (max_iter) failed: {why}"

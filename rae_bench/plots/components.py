@@ -17,8 +17,7 @@ def components(spec: specs.SummarySpec, frame: pd.DataFrame, dataset: str) -> Fi
     counts = {
         name: ("--" if isinstance(density, specs.DirichletMixture) else "-", density.n_components)
         for name, density in spec.fits[dataset].items()
-        if isinstance(density, (specs.GaussianMixture, specs.TorchMixture, specs.DirichletMixture))
-        and density.codes == "mean"
+        if isinstance(density, (specs.GaussianMixture, specs.DirichletMixture)) and density.codes == "mean"
     }
     models = model_labels(spec)
     mine = frame[(frame["dataset"] == dataset) & frame["density"].isin(list(counts))]

@@ -83,7 +83,7 @@ def _described(name: str, density: specs.Density) -> str:
     match density:
         case specs.SingleGaussian(covariance="full", codes="mean"):
             return "one fitted Gaussian"
-        case specs.GaussianMixture(codes="mean") | specs.TorchMixture(codes="mean"):
+        case specs.GaussianMixture(codes="mean"):
             return f"a mixture of {density.n_components} Gaussians with full covariances"
         case specs.DirichletMixture(codes="mean"):
             return f"a Dirichlet-process mixture of at most {density.n_components} Gaussians"

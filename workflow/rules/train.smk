@@ -37,7 +37,6 @@ rule fit:
     threads: study.file.compute.threads
     resources:
         **asked(lambda wc: need.fit(study, wc.dataset, wc.model, wc.density)),
-        gpu=lambda wc: study.fit_gpus(wc.dataset, wc.model, wc.density),
     params:
         spec=lambda wc: to_json(study.fit(wc.dataset, wc.model, wc.density)),
     shell:
