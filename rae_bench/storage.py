@@ -244,10 +244,10 @@ def _rows_header(handle: IO[bytes], rows: npt.NDArray[np.int64]) -> tuple[tuple[
     return shape, dtype
 
 
-def read_npy(path: Path, memory_map: bool = False) -> npt.NDArray[Any]:
+def read_npy(path: Path) -> npt.NDArray[Any]:
     """Read an array file; never a pickle."""
     with reading(path, "npy"):
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
+        array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
         if not isinstance(array, np.ndarray):
             array.close()
             raise ValueError("an archive of arrays")

@@ -61,13 +61,6 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, name, damage):
     assert "\n" not in str(error.value)
 
 
-def test_a_truncated_array_is_an_error_when_memory_mapped_too(tmp_path):
-    storage.write_npy(tmp_path / "x.npy", ARRAY)
-    (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-8])
-    with pytest.raises(StorageError, match=r"x\.npy: "):
-        storage.read_npy(tmp_path / "x.npy", memory_map=True)
-
-
 @pytest.mark.parametrize("name", ["x.json", "x.safetensors", "x.npy"])
 def test_a_folder_is_not_a_file(tmp_path, name):
     (tmp_path / name).mkdir()
@@ -109,7 +102,7 @@ def test_an_array_of_objects_among_others_is_refused_and_not_executed(tmp_path):
     with (tmp_path / "x.npy").open("wb") as file:
         np.savez(file, a=np.array([Bomb(tmp_path / "executed")], dtype=object))
     with pytest.raises(StorageError, match=r"x\.npy"):
-        storage.read_npy(tmp_path / "x.npy", memory_map=True)
+        storage.read_npy(tmp_path / "x.npy")
     assert not (tmp_path / "executed").exists()
 
 
@@ -170,7 +163,7 @@ def test_frames_json_and_npy_come_back_as_they_were(tmp_path):
         WRITE[name](tmp_path / name)
     pd.testing.assert_frame_equal(storage.read_frame(tmp_path / "x.parquet"), FRAME)
     assert storage.read_json(tmp_path / "x.json") == {"a": "é", "b": [1, 2.5]}
-    np.testing.assert_array_equal(storage.read_npy(tmp_path / "x.npy", memory_map=True), ARRAY)
+    np.testing.assert_array_equal(storage.read_npy(tmp_path / "x.npy"), ARRAY)
 
 
 def test_csv_is_what_other_programs_read(tmp_path):
