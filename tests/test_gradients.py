@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from rae_bench import autoencoder, backbones, config, densities, objectives, specs, training
+from rae_bench import autoencoder, backbones, config, densities, objectives, rng, specs, training
 from rae_bench.densities import learning
 from rae_bench.densities.codes import Posteriors
 from rae_bench.plain import parse, to_json
@@ -269,16 +269,14 @@ def test_the_gradient_of_rae_gp_in_tf32_is_that_of_float64(kernel):
 
 def relative_error_of_gradient(network, objective, precision, device):
     x = torch.rand((50, 1, 32, 32), generator=torch.Generator().manual_seed(0))
-    found = []
+    normal, found = rng.normal, []
     for dtype, name, where in ((torch.float64, "float32", "cpu"), (torch.float32, precision, device)):
         model = autoencoder.build(network, objective, seed=0).to(where, dtype).train()
-        images = x.to(where, dtype)
-        drawn = objectives.noise(model, x.shape, objective, torch.Generator().manual_seed(1), images.device)
-        drawn = {key: value.to(dtype) for key, value in drawn.items()}
-        with training.computing_in(name, model, where):
-            codes, z = model.draw_with(images, drawn)
-            x_hat, derivative = objectives.decode(model.decoder, z, objective.regulariser, drawn)
-            loss = objectives.terms(model.decoder, objective, images, codes, z, x_hat, derivative, drawn)
+        with pytest.MonkeyPatch.context() as patch, training.computing_in(name, model, where):
+            patch.setattr(
+                rng, "normal", lambda *drawn, dtype=dtype: normal(*drawn).to(dtype)
+            )  # the same noise for both
+            loss = objectives.loss(model, x.to(where, dtype), objective, torch.Generator().manual_seed(1))
         loss.total.backward()
         found.append(torch.cat([parameter.grad.double().cpu().flatten() for parameter in model.parameters()]))
     return ((found[1] - found[0]).norm() / found[0].norm()).item()
@@ -357,7 +355,7 @@ def test_the_gradient_of_a_densitys_loss_is_that_of_differences(name, monkeypatc
     codes = np.random.default_rng(0).standard_normal((spec.optimisation.batch_size, CODES)).astype(np.float32)
     posteriors = Posteriors(codes, np.full_like(codes, -1))
     with pytest.raises(CapturedError):
-        densities.fit(spec, posteriors, posteriors, 0, "cpu")
+        densities.fit(spec, posteriors, posteriors, 0)
     model, loss, data = caught
     with float64():
         model.double().train()
