@@ -48,14 +48,14 @@ def load_study(name: str) -> Study:
     if name not in study_names():
         raise ConfigError(unknown("study", "study", str(name), study_names()))
     _check_name("studies", name)
-    file = parse(StudyFile, read_yaml(CONFIG / "studies" / f"{name}.yaml"), f"studies/{name}.yaml")
+    file = parse(StudyFile, read_yaml(CONFIG, f"studies/{name}.yaml"), f"studies/{name}.yaml")
     return resolve_study(name, file)
 
 
 def protocol_vocabulary() -> tuple[dict[str, Setting], dict[str, ProtocolEntry]]:
     """Every named setting, and every protocol."""
     models, rows = _vocabulary("models.yaml", ModelEntry), _vocabulary("rows.yaml", specs.Row)
-    settings = parse_settings(read_yaml(CONFIG / "settings.yaml"), list(models), list(rows))
+    settings = parse_settings(read_yaml(CONFIG, "settings.yaml"), list(models), list(rows))
     protocols: dict[str, ProtocolEntry] = _vocabulary("protocols.yaml", ProtocolEntry)
     for key, entry in protocols.items():
         for name in entry.settings:
@@ -76,7 +76,7 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     metrics = _vocabulary("metrics.yaml", specs.MetricSettings)
     image_sets = _vocabulary("image_sets.yaml", specs.ImageSets)
     settings, protocol_entries = protocol_vocabulary()
-    weights = parse(dict[str, dict[str, dict[str, float]]], read_yaml(CONFIG / "weights.yaml"), "weights.yaml")
+    weights = parse(dict[str, dict[str, dict[str, float]]], read_yaml(CONFIG, "weights.yaml"), "weights.yaml")
 
     second_stages = [key for key, entry in densities.items() if entry.get("kind") == "second_stage"]
     for data_name, by_name in weights.items():
@@ -443,7 +443,7 @@ def _check_name(where: str, name: str) -> None:
 
 
 def _vocabulary(file: str, kind: type) -> dict[str, Plain]:
-    entries: dict[str, Plain] = parse(dict[str, kind], read_yaml(CONFIG / file), file)  # type: ignore[valid-type]
+    entries: dict[str, Plain] = parse(dict[str, kind], read_yaml(CONFIG, file), file)  # type: ignore[valid-type]
     for name in entries:
         _check_name(file, name)
         if POINT in name:

@@ -64,10 +64,7 @@ def _parse_scalar(kind: Any, data: Plain, where: str) -> Any:
         except OverflowError:
             raise ConfigError(f"{where}: expected a finite number, found one of {len(str(data))} digits") from None
     if type(data) is not kind:
-        hint = ""
-        if isinstance(data, str) and kind in (int, float) and _is_number(data):
-            hint = f"; it is text: write it without quotes, and with a dot: {float(data):.1e}"
-        raise ConfigError(f"{where}: expected {_NAMES.get(kind, kind)}, found {shown(data)}{hint}")
+        raise ConfigError(f"{where}: expected {_NAMES.get(kind, kind)}, found {shown(data)}{_hint(kind, data)}")
     if kind is int and not -(2**63) <= data < 2**63:
         raise ConfigError(f"{where}: expected a whole number of 64 bits, found one of {len(str(data))} digits")
     if kind is float and not math.isfinite(data):
@@ -84,11 +81,30 @@ def shown(data: Plain) -> str:
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def _is_number(text: str) -> bool:
+def _hint(kind: Any, data: Plain) -> str:
+    """What to write instead of a value of another type, where that can be said: it is accepted, and the same value."""
+    if kind is str:
+        return "; quote it" if isinstance(data, int | float) else ""
+    if kind not in (int, float) or not isinstance(data, str | float):
+        return ""
     try:
-        return math.isfinite(float(text))
+        number = float(data)
     except ValueError:
-        return False
+        return ""
+    fits = math.isfinite(number) and (kind is float or (number.is_integer() and abs(number) < MOST_EXACT))
+    return f"; write {written(number)}{' without quotes' if isinstance(data, str) else ''}" if fits else ""
+
+
+MOST_EXACT = 2**53
+"""Below, a float holds every whole number exactly."""
+
+
+def written(number: float) -> str:
+    """A number as every reader of YAML takes it for the same: a whole one without a point, 1e-07 as 1.0e-07."""
+    if isinstance(number, int) or (number.is_integer() and abs(number) < MOST_EXACT):
+        return str(int(number))
+    digits, exponent, power = repr(number).partition("e")
+    return f"{digits}{'' if '.' in digits or not exponent else '.0'}{exponent}{power}"
 
 
 def _mapping(data: Plain, where: str) -> Mapping[str, Plain]:

@@ -128,6 +128,7 @@ INSTEAD = {
     "binary": bytes(range(256)),
     "zeros": bytes(500),
     "UTF-16": "title: x\n".encode("utf-16"),
+    "Latin-1": b"# caf\xe9\n",
     "a list": b"- 1\n",
     "a word": b"smoke\n",
     "cut inside a list": b"x: [1, 2",
@@ -151,6 +152,10 @@ BEFORE = {
     "a date that is none": b"x: 2020-99-99\n",
     "a number too long": b"x: " + b"9" * 5000 + b"\n",
     "a number without digits": b"x: 0x_\n",
+    "a number of two readings": b"x: 010\n",
+    "a word of two readings": b"x: [a, {b: yes}]\n",
+    "two merges": b"x: {<<: {a: 1}, <<: {b: 1}}\n",
+    "a merge as a value": b"x: <<\n",
     "a list as a key": b"? [a]\n: 1\n",
     "a key too long": b"x" * 900 + b": 1\n",
 }

@@ -403,7 +403,7 @@ def test_a_mistake_is_one_line_that_names_file_and_key(folder, file, keys, value
 
 SPELLING = [
     # file, text and what stands there instead, what the message says
-    ("budgets.yaml", "learning_rate: 4.0e-3", "learning_rate: 4e-3", "learning_rate: expected a number, found '4e-3';"),
+    ("budgets.yaml", "learning_rate: 4.0e-3", "learning_rate: 4e-3", r"budgets\.yaml: line \d+: 4e-3 could be 0\.004"),
     ("budgets.yaml", "learning_rate: 4.0e-3", "learning_rate: .nan", "learning_rate: expected a finite number, found"),
     ("budgets.yaml", "  width: 4\n", "  width: 4\n  width: 8\n", r"budgets\.yaml: line \d+: the key 'width' stands tw"),
     ("rows.yaml", "cv_vae: {label", "vae: {label", r"rows\.yaml: line \d+: the key 'vae' stands twice"),
@@ -424,12 +424,179 @@ def test_a_mistake_of_spelling_is_one_line_too(folder, file, found, written, exp
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"- 1\n", b"\xff\xfe\x00", b"{"])
-def test_a_study_that_is_no_mapping_is_refused(folder, content):
+NOT_A_MAPPING = [
+    # the whole file, what the message says behind its name
+    (b"", "expected a mapping of keys to values, found nothing"),
+    (b"# nothing\n", "expected a mapping of keys to values, found nothing"),
+    (b"- 1\n", "expected a mapping of keys to values, found list"),
+    (b"{", "not YAML: line 1: "),
+    (b"\xff\xfet\x00", "line 1: the byte 0xff is not UTF-8; save the file"),
+    (b"title: x\nprotocol: cl\xe9an\n", "line 2: the byte 0xe9 is not UTF-8; save the file as UTF-8"),
+    (b"title: x\n---\ntitle: y\n", "not YAML: line 2: expected a single document in the stream (line 1), but fou"),
+    (b"title: x\nsearch:\n\tvae: []\n", "not YAML: line 3: while scanning for the next token, found character '\\t'"),
+    (b"rows: &a [vae]\ndensities: &a [x]\n", "not YAML: line 2: found duplicate anchor 'a'; first occurrence (line 1)"),
+    ("title: x  # a\u2028n_images: 3\n".encode(), "line 1: holds the character U+2028, which editors do not show"),
+    ("title: x\n\ufeffn_images: 3\n".encode(), "line 2: holds the character U+FEFF, which editors do not show"),
+    (b"title: x\nprotocol: a\0b\n", "line 2: holds the character U+0000, which editors do not show; take it out"),
+    (b"title: " + b"9" * 5000 + b"\n", "line 1: 9999999999"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "expected"), NOT_A_MAPPING, ids=lambda part: str(part)[:40])
+def test_a_study_that_is_no_mapping_is_refused(folder, content, expected):
     (folder / SMOKE).write_bytes(content)
-    with pytest.raises(ConfigError, match=r"smoke\.yaml: ") as error:
+    with pytest.raises(ConfigError, match="^" + re.escape(f"{SMOKE}: {expected}")) as error:
         load_study("smoke")
     assert "\n" not in str(error.value)
+
+
+def test_the_mark_some_editors_put_first_changes_nothing(folder):
+    before = load_study("smoke")
+    (folder / SMOKE).write_bytes(b"\xef\xbb\xbf" + (folder / SMOKE).read_bytes())
+    assert load_study("smoke") == before
+
+
+TWO_READINGS = [
+    # as written, without quotes; as YAML 1.1 and as YAML 1.2 have it (https://yaml.org/type/, chapter 10 of YAML 1.2.2)
+    *[(written, "300 or text") for written in ("0b100101100", "0o454", "0x12C", "5:00", "3_00", "3e2", "3.0e2")],
+    *[("0454", "300 or 454"), ("-010", "-8 or -10"), ("08", "8 or text"), ("+.5", "0.5 or text")],
+    *[("1_000.5", "1000.5 or text"), ("1:30.5", "90.5 or text"), ("1e-7", "1.0e-07 or text")],
+    *[(written, "true or text") for written in ("yes", "Yes", "YES", "on", "On")],
+    *[(written, "false or text") for written in ("no", "No", "NO", "off", "Off")],
+]
+
+
+def _with(folder, found, written, file=SMOKE):
+    """Put `written` for `found` in a file; the number of its line."""
+    text = (folder / file).read_text()
+    assert text.count(found) == 1
+    (folder / file).write_text(text.replace(found, written))
+    return text[: text.index(found)].count("\n") + 1
+
+
+@pytest.mark.parametrize("place", ["title: Smoke study (a few real digits; its numbers mean nothing)", "n_images: 300"])
+@pytest.mark.parametrize(("written", "readings"), TWO_READINGS)
+def test_what_two_readers_of_yaml_read_differently_is_refused_with_both_readings(folder, place, written, readings):
+    line = _with(folder, place, f"{place.partition(':')[0]}: {written}")
+    with pytest.raises(ConfigError, match="^" + re.escape(f"{SMOKE}: line {line}: {written} could be {readings};")):
+        load_study("smoke")
+
+
+@pytest.mark.parametrize("seeds", ["[010, 1]", "[1, 010]", "[1, 5:00]"])
+def test_a_number_of_two_readings_is_refused_in_a_list_too(folder, seeds):
+    line = _with(folder, "train_seeds: [0, 1]", f"train_seeds: {seeds}")
+    with pytest.raises(ConfigError, match=f"line {line}: .* could be "):
+        load_study("smoke")
+
+
+@pytest.mark.parametrize("written", ["2001-01-01", "=", "0:30", "y", "N", "'yes'", '"010"', "'5:00'", "'0x10'"])
+def test_what_all_read_as_text_is_text(folder, written):
+    _with(folder, "title: Smoke study (a few real digits; its numbers mean nothing)", f"title: {written}")
+    assert load_study("smoke").file.title == written.strip("'\"")
+
+
+@pytest.mark.parametrize("written", ["True", "true", "TRUE"])
+def test_what_all_read_as_true_is_true(folder, written):
+    _with(
+        folder,
+        "compute: {device: cpu, threads: 1, tf32: false",
+        f"compute: {{device: cuda, threads: 1, tf32: {written}",
+    )
+    assert load_study("smoke").file.compute.tf32 is True
+
+
+@pytest.mark.parametrize("written", ["~", "null", "Null", "", ".inf", "-.INF", ".nan", "1.0e+400"])
+def test_nothing_and_what_is_not_finite_are_no_numbers(folder, written):
+    _with(folder, "n_images: 300", f"n_images: {written}")
+    with pytest.raises(
+        ConfigError, match=r"^studies/smoke\.yaml\.n_images: expected a whole number, found (None|-?inf|nan)"
+    ):
+        load_study("smoke")
+
+
+@pytest.mark.parametrize(
+    "written", ['"300"', "'3e2'", "3e2", "300.0", "300.", "3.0e+2", '" 300 "', '"0300"', "0x12c", "5:00"]
+)
+def test_the_advice_about_a_whole_number_can_be_followed(folder, written):
+    place = "n_images: 300"
+    _with(folder, place, f"n_images: {written}")
+    with pytest.raises(ConfigError, match=r"; write 300\b") as error:
+        load_study("smoke")
+    advice = re.search(r"; write (\S+?)(,| without quotes|$)", str(error.value))[1]
+    _with(folder, f"n_images: {written}", f"n_images: {advice}")
+    assert load_study("smoke").file.n_images == 300
+
+
+@pytest.mark.parametrize(
+    "written",
+    ['"4.0e-3"', "4e-3", "'0.0041234567'", "1.0e-7 ", "'1e-7'", "1e-7", "'1'", "1e3", "1.5e+300", "'1.5e300'"],
+)
+def test_the_advice_about_a_number_can_be_followed_and_keeps_its_value(folder, written):
+    """The value is what Python reads of the text: hints that round would change the study."""
+    smoke = (folder / "budgets.yaml").read_text().partition("digits_smoke:")[2].partition("photos_quick:")[0]
+    found = f"digits_smoke:{smoke}"
+    _with(folder, found, found.replace("4.0e-3", written), "budgets.yaml")
+    try:
+        study = load_study("smoke")
+    except ConfigError as error:
+        advice = re.search(r"; write (\S+?)(,| without quotes$)", str(error))[1]
+        _with(folder, found.replace("4.0e-3", written), found.replace("4.0e-3", advice), "budgets.yaml")
+        study = load_study("smoke")
+    assert study.training("digits_mini", "vae").optimisation.learning_rate == float(written.strip("'\""))
+
+
+@pytest.mark.parametrize("written", ["2020", "1.5", "true"])
+def test_a_number_for_a_title_is_quoted(folder, written):
+    _with(folder, "title: Smoke study (a few real digits; its numbers mean nothing)", f"title: {written}")
+    with pytest.raises(ConfigError, match=r"title: expected text, found .*; quote it$"):
+        load_study("smoke")
+
+
+REPEATED = [
+    # what is put behind a study, and the line of it that repeats; what stands twice, and where first
+    ("n_images: 100\n", 1, "the key 'n_images' stands twice, first on line 11"),
+    ("# a\n'n_images' : 100\n", 2, "the key 'n_images' stands twice, first on line 11"),
+    ("? title\n: 1\n", 1, "the key 'title' stands twice, first on line 1"),
+    ("x: {<<: {a: 1,\n  b: 2, a: 3}}\n", 2, "the key 'a' stands twice, first on line 23"),
+    ("x:\n  <<: {a: 1}\n  b: 2\n  <<: {a: 3}\n", 4, "the key '<<' stands twice, first on line 24; write one, <<: [*a"),
+]
+
+
+@pytest.mark.parametrize(("added", "line", "expected"), REPEATED)
+def test_a_key_that_stands_twice_is_named_with_both_lines(folder, added, line, expected):
+    text = (folder / SMOKE).read_text()
+    (folder / SMOKE).write_text(text + added)
+    line += text.count("\n")
+    with pytest.raises(ConfigError, match="^" + re.escape(f"{SMOKE}: line {line}: {expected}")):
+        load_study("smoke")
+
+
+def test_merged_keys_are_the_firsts_and_own_keys_win(folder):
+    """https://yaml.org/type/merge.html: the first of several mappings counts; a mapping's own keys do before."""
+    _with(
+        folder,
+        "compute: {device: cpu, threads: 1, tf32: false, precision: float32}",
+        "compute: {<<: [{device: cpu, threads: 2}, {threads: 3, tf32: false, precision: float32}],"
+        " precision: bfloat16}",
+    )
+    compute = load_study("smoke").file.compute
+    assert to_plain(compute) == {"device": "cpu", "threads": 2, "tf32": False, "precision": "bfloat16"}
+
+
+def test_a_merged_mapping_may_be_named_again_inside_another(folder):
+    """Its keys stand there once, though what merges it has copied them."""
+    found = "compute: {device: cpu, threads: 1, tf32: false, precision: float32}"
+    merged = "{<<: {<<: &c {<<: {device: cpu, threads: 4}, tf32: false}}, precision: float32}"
+    _with(folder, found, f"compute: {merged}")
+    assert load_study("smoke").file.compute.threads == 4
+
+
+def test_aliases_that_nest_deeply_are_refused(folder):
+    """Sixty lists of thirty levels, each inside the next: what Python cannot show, though few values."""
+    lists = [f"&a{i} {'[' * 28}{f'*a{i - 1}' if i else 1}{']' * 28}" for i in range(60)]
+    _with(folder, "title: Smoke study (a few real digits; its numbers mean nothing)", f"title: [{', '.join(lists)}]")
+    with pytest.raises(ConfigError, match=r"smoke\.yaml: line 1: its aliases are nested more than 32 levels deep"):
+        load_study("smoke")
 
 
 def test_the_largest_mixture_the_codes_allow_is_accepted(folder):
