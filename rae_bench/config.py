@@ -5,13 +5,14 @@ names entries, and its protocol lays settings over them. `load_study` is the onl
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import assert_never, get_args
 
 from rae_bench import devices, specs
 from rae_bench.plain import ConfigError, Plain, of_kind, parse, to_plain, unknown
-from rae_bench.protocols import ANY, ProtocolEntry, Setting, apply, merge, parse_settings
+from rae_bench.protocols import ANY, ProtocolEntry, Setting, changes, laid_over, origin, parse_settings, refuse_repeats
 from rae_bench.study import OWN, Budget, DatasetEntry, Study, StudyFile
 from rae_bench.yaml_files import read_yaml
 
@@ -60,6 +61,7 @@ def protocol_vocabulary() -> tuple[dict[str, Setting], dict[str, ProtocolEntry]]
     for key, entry in protocols.items():
         for name in entry.settings:
             _known(f"protocols.yaml.{key}.settings", "setting", name, settings)
+        refuse_repeats(f"protocols.yaml.{key}.settings", entry.settings)
     return settings, protocols
 
 
@@ -78,6 +80,7 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     settings, protocol_entries = protocol_vocabulary()
     weights = parse(dict[str, dict[str, dict[str, float]]], read_yaml(CONFIG, "weights.yaml"), "weights.yaml")
 
+    _check_densities_of_settings(settings, densities)
     second_stages = [key for key, entry in densities.items() if entry.get("kind") == "second_stage"]
     for data_name, by_name in weights.items():
         _known("weights.yaml", "data set", data_name, datasets)
@@ -102,25 +105,32 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     _check_lists(where, file)
     in_force = _settings_in_force(where, file, protocol_entries, settings)
 
-    chosen_rows = {key: _row(key, rows[key], settings, in_force) for key in file.rows}
-    expanded, points = _expand_rows(file, chosen_rows)
+    laid_rows = {key: tuple(changes(settings, in_force, "rows", ANY, key)) for key in file.rows}
+    chosen_rows = {
+        key: laid_over(specs.Row, to_plain(rows[key]), laid, f"rows.yaml.{key}") for key, laid in laid_rows.items()
+    }
+    expanded, points = _expand_rows(where, file, chosen_rows)
     posterior_only = tuple(key for key, entry in densities.items() if entry.get("kind") == "aggregate_posterior")
     deterministic = tuple(
         dict.fromkeys(row.model for row in expanded.values() if _is_deterministic(models, row.model.split(POINT)[0]))
     )
     for key, row in expanded.items():
-        base = row.n.split(POINT)[0]
-        _known(f"rows.yaml.{key}.model", "model", row.model.split(POINT)[0], models)
-        _known(f"rows.yaml.{key}.n", "density", base, densities)
+        base, named = row.n.split(POINT)[0], key.split(POINT)[0]
+        at = {
+            part: origin(laid_rows[named], (part,), f"rows.yaml.{named}.{part}")
+            for part in ("model", "n", "gmm", "through")
+        }
+        _known(at["model"], "model", row.model.split(POINT)[0], models)
+        _known(at["n"], "density", base, densities)
         if row.gmm:
-            _known(f"rows.yaml.{key}.gmm", "density", row.gmm, densities)
+            _known(at["gmm"], "density", row.gmm, densities)
         if row.through:
-            _known(f"rows.yaml.{key}.through", "density", row.through.split(POINT)[0], densities)
+            _known(at["through"], "density", row.through.split(POINT)[0], densities)
         if row.through not in ("", row.n) or (row.through and base not in second_stages):
-            raise ConfigError(f"rows.yaml.{key}.through: {row.through!r} must be empty or the second stage in column N")
+            raise ConfigError(f"{at['through']}: {row.through!r} must be empty or the second stage in column N")
         for column, density in (("n", base), ("gmm", row.gmm)):
             if density in posterior_only and row.model in deterministic:
-                raise ConfigError(f"rows.yaml.{key}.{column}: {density!r} needs a posterior; {row.model!r} has none")
+                raise ConfigError(f"{at[column]}: {density!r} needs a posterior; {row.model!r} has none")
             if density and density not in file.densities and density not in second_stages:
                 raise ConfigError(
                     f"{where}.densities: {density!r} is missing; row {key!r} shows it in column {column.upper()}"
@@ -145,26 +155,25 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     )
     for dataset in file.datasets:
         like = datasets[dataset].follows
+        _check_images(dataset, datasets[dataset].data)
+        _check_extractor(f"datasets.yaml.{dataset}", datasets[dataset].extractor, dataset, datasets[dataset].data)
         for model in study.models:
-            chosen = points.get(model) or weights.get(dataset, {}).get(model, {})
-            stated = _training(study, dataset, model, models, chosen)
-            base = model.split(POINT)[0]
-            data = apply(settings, in_force, "training", like, base, to_plain(stated))
-            study.trainings[dataset, model] = parse(
-                specs.TrainingSpec, data, f"{where}: {model!r} on {dataset!r} under {file.protocol!r}"
+            chosen, place = points.get(model) or _weights(weights, dataset, model)
+            stated = _training(study, dataset, model, models, chosen, place)
+            laid = tuple(changes(settings, in_force, "training", like, model.split(POINT)[0]))
+            study.trainings[dataset, model] = laid_over(
+                specs.TrainingSpec, to_plain(stated), laid, f"{where}: {model!r} on {dataset!r}"
             )
+            _check_batch(where, study, dataset, model, laid)
         for density in study.densities:
-            chosen = points.get(density) or weights.get(dataset, {}).get(density, {})
-            study.densities_as_stated[dataset, density] = _density(dataset, density, densities, chosen)
+            chosen, place = points.get(density) or _weights(weights, dataset, density)
+            study.densities_as_stated[dataset, density] = _density(density, densities, chosen, place)
         for model in study.models:
             for density in study.densities_of(model):
                 study.fits[dataset, model, density] = _fit(study, dataset, model, density, settings, in_force)
         stated_sets = to_plain(image_sets[file.image_sets])
-        study.image_sets[dataset] = parse(
-            specs.ImageSets,
-            apply(settings, in_force, "image_sets", like, ANY, stated_sets),
-            f"{where}: image sets of {dataset!r} under {file.protocol!r}",
-        )
+        laid = tuple(changes(settings, in_force, "image_sets", like, ANY))
+        study.image_sets[dataset] = laid_over(specs.ImageSets, stated_sets, laid, f"image_sets.yaml.{file.image_sets}")
         touching = [settings[key] for key in in_force if settings[key].touches(like)]
         study.notes[dataset] = tuple(setting.note for setting in touching if setting.note)
     _check_counts(where, study)
@@ -194,43 +203,40 @@ def _protocol_label(entry: ProtocolEntry, switches: dict[str, bool]) -> str:
     return ", ".join([entry.label, *turned])
 
 
-def _row(name: str, row: specs.Row, settings: dict[str, Setting], in_force: tuple[str, ...]) -> specs.Row:
-    changed: specs.Row = parse(
-        specs.Row, apply(settings, in_force, "rows", ANY, name, to_plain(row)), f"rows.yaml.{name}"
-    )
-    return changed
-
-
 def _is_deterministic(models: dict[str, ModelEntry], model: str) -> bool:
     return model in models and models[model].posterior.get("kind") in ("deterministic", "noisy_input")
 
 
+def _weights(weights: dict[str, dict[str, dict[str, float]]], dataset: str, name: str) -> tuple[dict[str, float], str]:
+    """The weights of a model's or a density's terms, and where they stand."""
+    return weights.get(dataset, {}).get(name, {}), f"weights.yaml.{dataset}.{name}"
+
+
 def _expand_rows(
-    file: StudyFile, rows: dict[str, specs.Row]
-) -> tuple[dict[str, specs.Row], dict[str, dict[str, float]]]:
-    """Every searched row once per point, and the weights of each model or density so named."""
+    where: str, file: StudyFile, rows: dict[str, specs.Row]
+) -> tuple[dict[str, specs.Row], dict[str, tuple[dict[str, float], str]]]:
+    """Every searched row once per point; and of each model or density so named the weights, and where they stand."""
     expanded: dict[str, specs.Row] = {}
-    points: dict[str, dict[str, float]] = {}
+    points: dict[str, tuple[dict[str, float], str]] = {}
     for name, row in rows.items():
         if name not in file.search:
             expanded[name] = row
             continue
         for number, point in enumerate(file.search[name]):
-            mark = f"{POINT}{number}"
+            mark, place = f"{POINT}{number}", f"{where}.search.{name}[{number}]"
             if row.through:  # what a two-stage row tunes is its second stage
-                points[row.n + mark] = point
+                points[row.n + mark] = point, place
                 expanded[name + mark] = replace(row, n=row.n + mark, through=row.through + mark)
             else:
-                points[row.model + mark] = point
+                points[row.model + mark] = point, place
                 expanded[name + mark] = replace(row, model=row.model + mark)
     return expanded, points
 
 
 def _training(
-    study: Study, dataset: str, model: str, models: dict[str, ModelEntry], weights: dict[str, float]
+    study: Study, dataset: str, model: str, models: dict[str, ModelEntry], weights: dict[str, float], weights_where: str
 ) -> specs.TrainingSpec:
-    budget, data = study.budgets[dataset], study.datasets[dataset].data
-    entry = to_plain(models[model.split(POINT)[0]])
+    budget, data, base = study.budgets[dataset], study.datasets[dataset].data, model.split(POINT)[0]
     return specs.TrainingSpec(
         version=specs.TRAIN_VERSION,
         network=parse(
@@ -247,14 +253,14 @@ def _training(
             },
             f"budgets.yaml.{study.file.datasets[dataset]}",
         ),
-        objective=_objective(entry, weights, f"models.yaml.{model}", f"weights.yaml.{dataset}.{model}"),
+        objective=_objective(to_plain(models[base]), weights, f"models.yaml.{base}", weights_where),
         optimisation=budget.optimisation,
         validation_split=budget.validation_split,
         compute=study.file.compute,
     )
 
 
-def _density(dataset: str, density: str, densities: dict[str, Plain], weights: dict[str, float]) -> specs.Density:
+def _density(density: str, densities: dict[str, Plain], weights: dict[str, float], weights_where: str) -> specs.Density:
     base = density.split(POINT)[0]
     entry = dict(densities[base])
     where = f"densities.yaml.{base}"
@@ -262,7 +268,7 @@ def _density(dataset: str, density: str, densities: dict[str, Plain], weights: d
         if "objective" not in entry:
             raise ConfigError(f"{where}: missing objective")
         plain = parse(dict[str, dict[str, Plain]], entry["objective"], f"{where}.objective")
-        objective = _objective(plain, weights, f"{where}.objective", f"weights.yaml.{dataset}.{density}")
+        objective = _objective(plain, weights, f"{where}.objective", weights_where)
         entry["objective"] = to_plain(objective)
     spec: specs.Density = parse(specs.Density, entry, where)
     return spec
@@ -274,19 +280,29 @@ def _fit(
     """What `fit` reads: the density as stated, changed by the settings in force."""
     like, of = study.datasets[dataset].follows, model.split(POINT)[0]
     base = density.split(POINT)[0]
-    stated = {base: to_plain(study.densities_as_stated[dataset, density])}
-    for name in in_force:
-        for i, patch in enumerate(settings[name].patches):
-            if patch.target == "densities" and patch.applies(like, of) and base in patch.set:
-                stated = merge(stated, {base: patch.set[base]}, f"settings.yaml.{name}.patches[{i}].set")
+    where = f"studies/{study.name}.yaml: {density!r} of {model!r} on {dataset!r}"
+    laid = [
+        (f"{at}.{base}", change[base])
+        for at, change in changes(settings, in_force, "densities", like, of)
+        if base in change
+    ]
+    stated = to_plain(study.densities_as_stated[dataset, density])
+    changed: specs.Density = laid_over(specs.Density, stated, laid, where)
     data = {
         "version": specs.FIT_VERSION,
-        "density": stated[base],
+        "density": to_plain(changed),
         "leave_out_last": study.budgets[dataset].leave_out_last,
         "compute": to_plain(study.on_cpu),
     }
-    data = apply(settings, in_force, "fit", like, of, data)
-    spec: specs.FitSpec = parse(specs.FitSpec, data, f"{study.name}: {density!r} of {model!r} on {dataset!r}")
+    laid = list(changes(settings, in_force, "fit", like, of))
+    spec: specs.FitSpec = laid_over(specs.FitSpec, data, laid, where)
+    left = study.datasets[dataset].data.n_train - spec.leave_out_last
+    if left < 1:
+        stated_at = f"budgets.yaml.{study.file.datasets[dataset]}.leave_out_last"
+        raise ConfigError(
+            f"{origin(laid, ('leave_out_last',), stated_at)}: {spec.leave_out_last} leaves none of the"
+            f" {study.datasets[dataset].data.n_train} training codes of {dataset!r}"
+        )
     return spec
 
 
@@ -303,16 +319,14 @@ def _objective(entry: Plain, weights: dict[str, float], where: str, weights_wher
             raise ConfigError(f"{weights_where}: missing the weight of its term {term!r}")
         if not weighted and term in weights:
             raise ConfigError(f"{weights_where}.{term}: {weights[term]} has no term to weigh in {where}")
+        if weighted and weights[term] <= 0:
+            raise ConfigError(f"{weights_where}.{term}: {weights[term]} must be above 0")
         if weighted:
             parts[term]["weight"] = weights[term]
     for term in weights:
         if term not in ("latent", "regulariser"):
             raise ConfigError(unknown(f"{weights_where}.{term}", "term", term, ["latent", "regulariser"]))
-    try:
-        objective: specs.Objective = parse(specs.Objective, parts, where)
-    except ConfigError as error:
-        hint = f" (weights come from {weights_where})" if "weight" in str(error) else ""
-        raise ConfigError(f"{error}{hint}") from None
+    objective: specs.Objective = parse(specs.Objective, parts, where)
     return objective
 
 
@@ -320,19 +334,28 @@ def _protocols(where: str, study: Study, dataset: str) -> dict[str, specs.Protoc
     """The study's own protocol with each of its changes; a panel of none is empty."""
     own = study.own_protocol(dataset)
     made: dict[str, specs.Protocol] = {}
-    for name, changes in study.file.protocols.items():
+    for name, laid in study.file.protocols.items():
         at = f"{where}.protocols.{name}"
         _check_name(f"{where}.protocols", name)
         if name == OWN:
             raise ConfigError(f"{at}: {OWN!r} is the study's own protocol; give its changes another name")
-        made[name] = parse(specs.Protocol, {**to_plain(own), **changes}, at)
+        made[name] = parse(specs.Protocol, {**to_plain(own), **laid}, at)
         if made[name] == own:
-            raise ConfigError(f"{at}: {changes} changes nothing of the study's own protocol on {dataset!r}")
-        available = study.datasets[dataset].data.count(made[name].reference_split)
-        if not 2 <= made[name].n_images <= min(available, study.file.n_images):
+            raise ConfigError(f"{at}: {laid} changes nothing of the study's own protocol on {dataset!r}")
+        for other, panel in made.items():
+            if other != name and panel == made[name]:
+                raise ConfigError(f"{at}: {laid} is {other!r} once more")
+        data = study.datasets[dataset].data
+        _check_extractor(at, made[name].extractor, dataset, data)
+        split, count = made[name].reference_split, made[name].n_images
+        available = data.count(split)
+        if not 2 <= count <= (most := min(available, study.file.n_images)):
+            found = f"n_images: {count}"
+            if "n_images" not in laid:
+                found = f"reference_split: {split!r} with n_images {count}, which"
             raise ConfigError(
-                f"{at}.n_images: {made[name].n_images} must lie between 2 and {min(available, study.file.n_images)}:"
-                f" the samples are the study's own, and {dataset!r} has {available} {made[name].reference_split} images"
+                f"{at}.{found} must lie between 2 and {most}: the samples are the study's own, and {dataset!r} has"
+                f" {available} {split} images"
             )
     return {OWN: own, **made} if made else {}
 
@@ -342,11 +365,11 @@ def _check_lists(where: str, file: StudyFile) -> None:
         values = list(getattr(file, key))
         if not values:
             raise ConfigError(f"{where}.{key}: is empty; name at least one")
-        if len(set(values)) != len(values):
-            raise ConfigError(f"{where}.{key}: {values} names something twice")
+        refuse_repeats(f"{where}.{key}", values)
     for row, points in file.search.items():
         if not points:
             raise ConfigError(f"{where}.search.{row}: is empty; name at least one point")
+        refuse_repeats(f"{where}.search.{row}", points)
     if file.importance_samples < 0:
         raise ConfigError(f"{where}.importance_samples: {file.importance_samples} must not be negative (0: none)")
     if bool(file.protocols) != ("protocols" in file.tables):
@@ -393,13 +416,53 @@ def _check_counts(where: str, study: Study) -> None:
                     f"{where}: {density!r} needs at least {least} training codes of {name!r} ({why});"
                     f" there are {available}"
                 )
-        for (dataset, model), training in study.trainings.items():
-            batch = training.optimisation.batch_size
-            if dataset == name and batch > entry.data.n_train:
-                raise ConfigError(
-                    f"budgets.yaml.{study.file.datasets[name]}: batch_size {batch}, of {model!r} in {where}, is more"
-                    f" than the {entry.data.n_train} training images of {name!r}"
-                )
+
+
+def _check_images(name: str, data: specs.DatasetSpec) -> None:
+    """Refuse images that the networks cannot take, or that the source has not got."""
+    where, source = f"datasets.yaml.{name}.data", data.source
+    if data.size not in specs.NETWORK_SIZES:
+        raise ConfigError(
+            f"{where}.size: {data.size} is not one of {list(specs.NETWORK_SIZES)}, the paper's image sizes"
+        )
+    if data.channels not in (possible := specs.channels_of(source)):
+        raise ConfigError(f"{where}.channels: {data.channels} is not one of {list(possible)}, those of {source.kind!r}")
+    if data.size != (size := specs.size_of(source) or data.size):
+        padded = f" (28 and twice the padding of {(size - 28) // 2})" if hasattr(source, "padding") else ""
+        raise ConfigError(f"{where}.size: {data.size} is not the {size} pixels of {source.kind!r}{padded}")
+    if isinstance(source, specs.CelebA) and source.crop > specs.CELEBA_WIDTH:
+        raise ConfigError(
+            f"{where}.source.crop: {source.crop} is more than the {specs.CELEBA_WIDTH} pixels of an image"
+        )
+    if isinstance(source, specs.CelebA | specs.ImageFolder) and 0 < source.crop < data.size:
+        raise ConfigError(f"{where}.source.crop: {source.crop} is less than the size it is resized to, {data.size}")
+
+
+def _check_extractor(where: str, extractor: specs.Extractor, name: str, data: specs.DatasetSpec) -> None:
+    """Refuse the digit classifier for images it cannot read; the others read all that the networks take."""
+    if extractor == "digit_classifier" and (data.channels, data.size) != (1, 32):
+        raise ConfigError(
+            f"{where}.extractor: {extractor!r} reads grey images of 32x32 pixels; those of {name!r} have"
+            f" {data.channels} channels of {data.size}x{data.size}"
+        )
+
+
+def _check_batch(where: str, study: Study, dataset: str, model: str, laid: Sequence[tuple[str, Plain]]) -> None:
+    """Refuse a batch larger than the data set, where the batch is set."""
+    batch, n_train = study.trainings[dataset, model].optimisation.batch_size, study.datasets[dataset].data.n_train
+    if batch > n_train:
+        keys = ("optimisation", "batch_size")
+        place = origin(laid, keys, ".".join(("budgets.yaml", study.file.datasets[dataset], *keys)))
+        raise ConfigError(
+            f"{place}: {batch}, of {model!r} in {where}, is more than the {n_train} training images of {dataset!r}"
+        )
+
+
+def _check_densities_of_settings(settings: dict[str, Setting], densities: dict[str, Plain]) -> None:
+    for name, setting in settings.items():
+        for i, patch in enumerate(setting.patches):
+            for density in patch.set if patch.target == "densities" else ():
+                _known(f"settings.yaml.{name}.patches[{i}].set", "density", density, densities)
 
 
 def least_codes(spec: specs.Density, latent_dim: int) -> tuple[int, str]:

@@ -12,11 +12,11 @@ and what it sets, under one of five targets:
     rows          fields of Row; the same for all data sets
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from rae_bench.plain import ConfigError, Plain, parse, unknown
+from rae_bench.plain import ConfigError, Plain, parse, shown, to_json, unknown
 
 ANY = "any"
 Target = Literal["training", "densities", "fit", "image_sets", "rows"]
@@ -93,13 +93,46 @@ def changes(
                 yield f"settings.yaml.{name}.patches[{i}].set", patch.set
 
 
-def apply(
-    settings: Mapping[str, Setting], chosen: tuple[str, ...], target: Target, like: str, of: str, data: Plain
-) -> Plain:
-    """`data`, plain, as the chosen settings leave it."""
-    for where, change in changes(settings, chosen, target, like, of):
-        data = merge(data, change, where)
+def apply(data: Plain, laid: Iterable[tuple[str, Plain]]) -> Plain:
+    """`data` with the changes `laid`, each behind its place, over it, in their order."""
+    for at, change in laid:
+        data = merge(data, change, at)
     return data
+
+
+def laid_over(kind: Any, data: Plain, laid: Sequence[tuple[str, Plain]], where: str) -> Any:
+    """Return `data` with the changes `laid` over it, in their order, as an instance of `kind`.
+
+    Raises:
+        ConfigError: the result is none, at the first change that makes it so; `where`, if `data` alone is none.
+    """
+    try:
+        return parse(kind, apply(data, laid), where)
+    except ConfigError:
+        parse(kind, data, where)
+        for at, change in laid:
+            data = merge(data, change, at)
+            parse(kind, data, at)
+        raise
+
+
+def origin(laid: Sequence[tuple[str, Plain]], keys: tuple[str, ...], stated: str) -> str:
+    """Where the value under `keys` stands: in the last change that sets it, or where it is `stated`."""
+    for at, change in reversed(laid):
+        for key in keys:
+            change = change.get(key) if isinstance(change, Mapping) else None
+        if change is not None:
+            return ".".join((at, *keys))
+    return stated
+
+
+def refuse_repeats(where: str, values: Iterable[Plain]) -> None:
+    """Raise a ConfigError if something stands twice in a list in which that has no meaning."""
+    seen: set[str] = set()
+    for value in values:
+        if (spelling := to_json(value)) in seen:
+            raise ConfigError(f"{where}: {shown(value)} stands twice")
+        seen.add(spelling)
 
 
 def parse_settings(data: Plain, models: list[str], rows: list[str]) -> dict[str, Setting]:
@@ -114,6 +147,8 @@ def parse_settings(data: Plain, models: list[str], rows: list[str]) -> dict[str,
                 _check(f"{where}.like", "data set of the paper", like, PAPER_DATASETS)
             for of in patch.of:
                 _check(f"{where}.of", *(("row", of, rows) if patch.target == "rows" else ("model", of, models)))
+            refuse_repeats(f"{where}.like", patch.like)
+            refuse_repeats(f"{where}.of", patch.of)
             if not patch.like or not patch.of or not patch.set:
                 raise ConfigError(f"{where}: like, of and set must name something; [any] is everywhere")
             if patch.target == "rows" and patch.like != (ANY,):

@@ -5,7 +5,7 @@ scientific choice has a default here: YAML states them all (`rae_bench.config`).
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 from rae_bench.plain import ConfigError, fingerprint
 
@@ -127,6 +127,10 @@ ResizeFilter = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
 """Of Pillow; each is widened by the scale when an image is made smaller, hence antialiased."""
 
 
+CELEBA_WIDTH = 178
+"""Pixels of an aligned photograph's shorter side."""
+
+
 @dataclass(frozen=True)
 class CelebA:
     """CelebA's aligned photographs: the centred square of side `crop`, resized; the official partition."""
@@ -160,6 +164,32 @@ class ImageFolder:
 
 
 Source = MnistSubset | PhotoPatches | FaceRenderer | Mnist | FashionMnist | Cifar10 | Svhn | CelebA | ImageFolder
+
+
+def channels_of(source: Source) -> tuple[int, ...]:
+    """How many channels the images of a source can have."""
+    match source:
+        case MnistSubset() | Mnist() | FashionMnist():
+            return (1,)
+        case ImageFolder():
+            return (1, 3)
+        case PhotoPatches() | FaceRenderer() | Cifar10() | Svhn() | CelebA():
+            return (3,)
+        case _:
+            assert_never(source)
+
+
+def size_of(source: Source) -> int | None:
+    """The side of a source's images in pixels; None where the data set chooses it."""
+    match source:
+        case MnistSubset() | Mnist() | FashionMnist():
+            return 28 + 2 * source.padding
+        case Cifar10() | Svhn():
+            return 32
+        case PhotoPatches() | FaceRenderer() | CelebA() | ImageFolder():
+            return None
+        case _:
+            assert_never(source)
 
 
 HELD = 2**27
@@ -213,6 +243,10 @@ class DatasetSpec:
 # --- models -----------------------------------------------------------------------------------------------
 
 
+NETWORK_SIZES = (32, 64)
+"""Sides of the images that the convolutional network takes, in pixels."""
+
+
 @dataclass(frozen=True)
 class ConvolutionalNetwork:
     """The paper's layout: four stride-2 convolutions to the code; dense to 8x8, stride-2 transposed back.
@@ -236,8 +270,8 @@ class ConvolutionalNetwork:
         _positive(self, "width", "start_width", "latent_dim", "norm_momentum")
         if self.norm_momentum > 1:
             raise ConfigError(f"norm_momentum: {self.norm_momentum} must be at most 1: it is the newest batch's share")
-        if self.size not in (32, 64):
-            raise ConfigError(f"size: {self.size} is not one of [32, 64], the paper's image sizes")
+        if self.size not in NETWORK_SIZES:
+            raise ConfigError(f"size: {self.size} is not one of {list(NETWORK_SIZES)}, the paper's image sizes")
         if self.kernel not in (4, 5):
             raise ConfigError(f"kernel: {self.kernel} is not one of [4, 5], the paper's kernels")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rae_bench import published, specs
-from rae_bench.plain import Plain, fingerprint
+from rae_bench.plain import ConfigError, Plain, fingerprint
 
 OWN = "own"
 """The study's own protocol in the protocol-sensitivity panel."""
@@ -46,6 +46,10 @@ class Budget:
     optimisation: specs.Optimisation
     validation_split: Literal["validation", "overlapping"]
     leave_out_last: int
+
+    def __post_init__(self) -> None:
+        if self.leave_out_last < 0:
+            raise ConfigError(f"leave_out_last: {self.leave_out_last} must not be negative")
 
 
 @dataclass(frozen=True)

@@ -286,6 +286,8 @@ def _reversed(data):
 
 # --- mistakes ---------------------------------------------------------------------------------------------
 
+FOLDER = {"kind": "folder", "path": "mine", "split": "seeded", "filter": "lanczos"}
+
 MISTAKES = [
     # file, place and value (`...` deletes), what the message says
     (SMOKE, ["n_imags"], 300, "studies/smoke.yaml.n_imags: unknown key 'n_imags'; did you mean 'n_images'?"),
@@ -326,13 +328,13 @@ MISTAKES = [
     (SMOKE, ["densities"], [], "studies/smoke.yaml.densities: is empty"),
     (SMOKE, ["train_seeds"], [], "studies/smoke.yaml.train_seeds: is empty"),
     (SMOKE, ["sample_seeds"], [], "studies/smoke.yaml.sample_seeds: is empty"),
-    (SMOKE, ["train_seeds"], [0, 1, 0], "studies/smoke.yaml.train_seeds: [0, 1, 0] names something twice"),
-    (SMOKE, ["sample_seeds"], [3, 3], "studies/smoke.yaml.sample_seeds: [3, 3] names something twice"),
+    (SMOKE, ["train_seeds"], [0, 1, 0], "studies/smoke.yaml.train_seeds: 0 stands twice"),
+    (SMOKE, ["sample_seeds"], [3, 3], "studies/smoke.yaml.sample_seeds: 3 stands twice"),
     (SMOKE, ["train_seeds"], [-1], "studies/smoke.yaml.train_seeds: -1 is negative"),
-    (SMOKE, ["tables"], ["table1", "table1"], "studies/smoke.yaml.tables: ['table1', 'table1'] names something twice"),
+    (SMOKE, ["tables"], ["table1", "table1"], "studies/smoke.yaml.tables: 'table1' stands twice"),
     (SMOKE, ["tables"], ["tabel1"], "studies/smoke.yaml.tables[0]: 'tabel1' is not one of ['table1', "),
     (SMOKE, ["rows"], ["vae", "rae_l3"], "studies/smoke.yaml.rows: unknown row 'rae_l3'; did you mean 'rae_l2'?"),
-    (SMOKE, ["rows"], ["vae", "vae"], "studies/smoke.yaml.rows: ['vae', 'vae'] names something twice"),
+    (SMOKE, ["rows"], ["vae", "vae"], "studies/smoke.yaml.rows: 'vae' stands twice"),
     (SMOKE, ["rows"], "vae", "studies/smoke.yaml.rows: expected a list, found 'vae'"),
     (SMOKE, ["densities"], ["gausian"], "studies/smoke.yaml.densities: unknown density 'gausian'; did you mean 'gaus"),
     (SMOKE, ["densities"], ["gmm10"], "studies/smoke.yaml.densities: 'standard_normal' is missing; row 'vae' shows it"),
@@ -341,10 +343,10 @@ MISTAKES = [
     (SMOKE, ["compute", "device"], "gpu", "studies/smoke.yaml.compute.device: 'gpu' is not one of ['auto', 'cpu',"),
     (SMOKE, ["search"], {"wae": [{"latent": 1.0}]}, "studies/smoke.yaml.search: unknown row of this study 'wae'"),
     (SMOKE, ["search"], {"vae": []}, "studies/smoke.yaml.search.vae: is empty"),
-    (SMOKE, ["search"], {"vae": [{"latent": 0.0}]}, "latent.weight: 0.0 must be above 0"),
-    (SMOKE, ["search"], {"vae": [{"regulariser": 1.0}]}, "missing the weight of its term 'latent'"),
-    ("weights.yaml", ["digits_mini", "vae", "latent"], 0, "vae.latent.weight: 0.0 must be above 0 (weights come from"),
-    ("weights.yaml", ["digits_mini", "rae_l2", "regulariser"], 0.0, "rae_l2.regulariser.weight: 0.0 must be above 0"),
+    (SMOKE, ["search"], {"vae": [{"latent": 0.0}]}, "studies/smoke.yaml.search.vae[0].latent: 0.0 must be above 0"),
+    (SMOKE, ["search"], {"vae": [{"regulariser": 1.0}]}, "studies/smoke.yaml.search.vae[0]: missing the weight of its"),
+    ("weights.yaml", ["digits_mini", "vae", "latent"], 0, "weights.yaml.digits_mini.vae.latent: 0.0 must be above"),
+    ("weights.yaml", ["digits_mini", "rae_l2", "regulariser"], 0.0, "weights.yaml.digits_mini.rae_l2.regulariser: 0.0"),
     ("weights.yaml", ["digits_mini", "vae", "latent"], "0.1", "weights.yaml.digits_mini.vae.latent: expected a number"),
     ("weights.yaml", ["digits_mini", "vae", "latent"], True, "weights.yaml.digits_mini.vae.latent: expected a number"),
     ("weights.yaml", ["digits_mini", "vae", "latent"], float("nan"), "digits_mini.vae.latent: expected a finite numbe"),
@@ -382,10 +384,23 @@ MISTAKES = [
     ("densities.yaml", ["second_stage", "optimisation", "batch_size"], 601, "batch_size"),  # of 600 codes
     ("budgets.yaml", ["digits_smoke", "kernel"], 3, "budgets.yaml.digits_smoke.kernel: 3 is not one of [4, 5]"),
     ("budgets.yaml", ["digits_smoke", "latent_dim"], 0, "budgets.yaml.digits_smoke.latent_dim: 0 must be above 0"),
-    ("budgets.yaml", ["digits_smoke", "optimisation", "batch_size"], 601, "budgets.yaml"),
+    ("budgets.yaml", ["digits_smoke", "optimisation", "batch_size"], 601, "budgets.yaml.digits_smoke.optimisation.bat"),
     ("budgets.yaml", ["digits_smoke", "optimisation", "epochs"], 1.5, "digits_smoke.optimisation.epochs: expected a w"),
     ("budgets.yaml", ["digits_smoke", "optimisation", "schedule", "kind"], "cosin", "optimisation.schedule.kind: 'cos"),
-    ("datasets.yaml", ["digits_mini", "data", "size"], 48, "48"),
+    ("datasets.yaml", ["digits_mini", "data", "size"], 28, "datasets.yaml.digits_mini.data.size: 28 is not one of [32"),
+    ("datasets.yaml", ["digits_mini", "data", "size"], 64, "datasets.yaml.digits_mini.data.size: 64 is not the 32 pix"),
+    ("datasets.yaml", ["digits_mini", "data", "channels"], 4, "datasets.yaml.digits_mini.data.channels: 4 is not one "),
+    ("datasets.yaml", ["digits_mini", "data", "channels"], 3, "datasets.yaml.digits_mini.data.channels: 3 is not one "),
+    ("datasets.yaml", ["digits_mini", "data", "source", "padding"], 4, "data.size: 32 is not the 36 pixels of 'mnist_"),
+    ("datasets.yaml", ["digits_mini", "data", "source"], {**FOLDER, "crop": 31}, "datasets.yaml.digits_mini.data.sour"),
+    (SMOKE, ["protocols", "halves"], {"n_images": 150}, "studies/smoke.yaml.protocols.halves: {'n_images': 150} is 'h"),
+    (SMOKE, ["search"], {"vae": [{"latent": 1.0}, {"latent": 1}]}, "studies/smoke.yaml.search.vae: {'latent': 1.0} st"),
+    (SMOKE, ["densities"], ["gmm10", "gaussian", "gmm10"], "studies/smoke.yaml.densities: 'gmm10' stands twice"),
+    ("protocols.yaml", ["as_described", "settings"], ["truncation", "file_order", "truncation"],
+     "protocols.yaml.as_described.settings: 'truncation' stands twice"),
+    ("budgets.yaml", ["digits_smoke", "leave_out_last"], -1, "budgets.yaml.digits_smoke.leave_out_last: -1 must not b"),
+    ("budgets.yaml", ["digits_smoke", "leave_out_last"], 600, "budgets.yaml.digits_smoke.leave_out_last: 600 leaves n"),
+    ("settings.yaml", ["dirichlet_mixture", "patches", 0, "set"], {"gmm11": {}}, "dirichlet_mixture.patches[0].set: u"),
     ("datasets.yaml", ["digits_mini", "data", "source", "kind"], "mnists", "digits_mini.data.source.kind: 'mnists' is"),
     ("datasets.yaml", ["digits_mini", "extractor"], "inception", "datasets.yaml.digits_mini.extractor: 'inception' is"),
     ("datasets.yaml", ["digits_mini", "data", "n_test"], 0, "datasets.yaml.digits_mini.data.n_test: 0 must be above 0"),
@@ -399,6 +414,85 @@ def test_a_mistake_is_one_line_that_names_file_and_key(folder, file, keys, value
         load_study("smoke")
     assert "\n" not in str(error.value)
     assert re.match(r"(studies/smoke|\w+)\.yaml\b", str(error.value))
+
+
+SETTINGS_AT_FAULT = [
+    # setting switched on, target and change of its patch, what the message says behind ...patches[0].set
+    (
+        "large_vae_batches",
+        "training",
+        {"optimisation": {"batch_size": 1000}},
+        "optimisation.batch_size: 1000, of 'vae' in s",
+    ),
+    (
+        "large_vae_batches",
+        "training",
+        {"optimisation": {"epochs": 1.5}},
+        "optimisation.epochs: expected a whole number",
+    ),
+    ("large_vae_batches", "training", {"network": {"width": 0}}, "network.width: 0 must be above 0"),
+    (
+        "large_vae_batches",
+        "training",
+        {"objective": {"posterior": {"kind": "deterministic"}}},
+        "objective.latent: 'kl' needs",
+    ),
+    ("large_vae_batches", "fit", {"leave_out_last": 600}, "leave_out_last: 600 leaves none of the 600 training codes"),
+    ("large_vae_batches", "fit", {"leave_out_last": -1}, "leave_out_last: -1 must not be negative"),
+    ("large_vae_batches", "densities", {"gmm10": {"n_components": 0}}, "gmm10.n_components: 0 must be above 0"),
+    ("large_vae_batches", "image_sets", {"rounding": "up"}, "rounding: 'up' is not one of ['round', 'truncate']"),
+    ("large_vae_batches", "rows", {"gmm": "gm10"}, "gmm: unknown density 'gm10'; did you mean 'gmm10'?"),
+    ("large_vae_batches", "rows", {"family": "vae"}, "family: 'vae' is not one of ['variational', "),
+]
+
+
+@pytest.mark.parametrize(("name", "target", "change", "expected"), SETTINGS_AT_FAULT)
+def test_a_setting_that_cannot_be_is_blamed_itself(folder, name, target, change, expected):
+    of = ["any"] if target == "image_sets" else ["vae"]
+    changed = {"like": ["any"], "of": of, "target": target, "set": change}
+    _edit(folder / "settings.yaml", ([name, "patches"], [changed]))
+    _edit(
+        folder / SMOKE, (["switches"], {"truncation": True, name: True}), (["protocols"], {}), (["tables"], ["table1"])
+    )
+    with pytest.raises(ConfigError, match="^" + re.escape(f"settings.yaml.{name}.patches[0].set.{expected}")):
+        load_study("smoke")
+
+
+def test_a_split_too_small_for_a_way_of_scoring_is_blamed_where_the_split_is_named(folder):
+    _edit(folder / "datasets.yaml", (["digits_mini", "data", "n_validation"], 200))
+    _edit(folder / SMOKE, (["floor_split"], "train"), (["protocols"], {"other": {"reference_split": "validation"}}))
+    expected = (
+        "studies/smoke.yaml.protocols.other.reference_split: 'validation' with n_images 300, which must lie between"
+    )
+    with pytest.raises(ConfigError, match="^" + re.escape(expected)):
+        load_study("smoke")
+
+
+@pytest.mark.parametrize(("crop", "expected"), [(179, "is more than the 178 pixels"), (31, "is less than the size")])
+def test_a_crop_that_no_photograph_of_celeba_has_is_refused(folder, crop, expected):
+    """Its aligned images have 178x218 pixels (Liu et al. 2015)."""
+    source = {"kind": "celeba", "filter": "lanczos", "crop": crop}
+    data = ["digits_mini", "data"]
+    _edit(folder / "datasets.yaml", ([*data, "source"], source), ([*data, "channels"], 3))
+    with pytest.raises(ConfigError, match=rf"^datasets\.yaml\.digits_mini\.data\.source\.crop: {crop} {expected}"):
+        load_study("smoke")
+
+
+@pytest.mark.parametrize("dataset", ["photos", "faces"])
+def test_the_digit_classifier_is_refused_for_what_it_cannot_read(folder, dataset):
+    """Of a study's data set, and of a way of scoring it."""
+    budget = f"{dataset}_quick"
+    _edit(folder / SMOKE, (["datasets"], {dataset: budget}), (["protocols"], {"x": {"extractor": "digit_classifier"}}))
+    _edit(folder / "weights.yaml", ([dataset], yaml.safe_load((folder / "weights.yaml").read_text())["digits"]))
+    with pytest.raises(
+        ConfigError, match=r"^studies/smoke\.yaml\.protocols\.x\.extractor: 'digit_classifier' reads grey"
+    ):
+        load_study("smoke")
+    _edit(folder / "datasets.yaml", ([dataset, "extractor"], "digit_classifier"))
+    with pytest.raises(
+        ConfigError, match=rf"^datasets\.yaml\.{dataset}\.extractor: 'digit_classifier' reads grey images"
+    ):
+        load_study("smoke")
 
 
 SPELLING = [

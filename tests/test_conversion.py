@@ -112,7 +112,7 @@ def test_the_protocol_as_released_is_the_official_configuration(dataset, model):
     }
     settings = protocols.parse_settings(read("settings.yaml"), list(read("models.yaml")), list(read("rows.yaml")))
     in_force = tuple(read("protocols.yaml")["as_released"]["settings"])
-    left = protocols.apply(settings, in_force, "training", dataset, model, stated)
+    left = protocols.apply(stated, protocols.changes(settings, in_force, "training", dataset, model))
     found = [
         parse(kind, left[name], name) for name, kind in (("network", specs.Network), ("objective", specs.Objective))
     ]
@@ -128,7 +128,8 @@ def test_the_second_stage_as_released_is_the_official_one(dataset):
     stated = read("densities.yaml")["second_stage"]
     stated["objective"]["latent"]["weight"] = one.stage.ours
     in_force = tuple(read("protocols.yaml")["as_released"]["settings"])
-    left = protocols.apply(settings, in_force, "densities", dataset, "vae", {"second_stage": stated})
+    changes = protocols.changes(settings, in_force, "densities", dataset, "vae")
+    left = protocols.apply({"second_stage": stated}, changes)
     assert_close(left["second_stage"], to_plain(one.second_stage()))
 
 

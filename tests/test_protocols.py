@@ -11,7 +11,7 @@ from checkout import ROOT
 from rae_bench import cli
 from rae_bench.config import CONFIG, load_study, resolve_study
 from rae_bench.plain import ConfigError
-from rae_bench.protocols import Patch, Setting, apply, merge, parse_settings
+from rae_bench.protocols import Patch, Setting, apply, changes, merge, parse_settings
 
 SETTINGS = yaml.safe_load((CONFIG / "settings.yaml").read_text())
 MODELS, ROWS = ["vae", "rae"], ["vae", "rae", "two_stage_vae"]
@@ -68,7 +68,7 @@ def test_settings_apply_in_the_protocols_order_and_only_where_they_say():
         (("one", "two"), "mnist", "vae", 1),
         ((), "celeba", "vae", 0),
     ]:
-        assert apply(made, order, "training", like, of, {"x": 0}) == {"x": expected}
+        assert apply({"x": 0}, changes(made, order, "training", like, of)) == {"x": expected}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,8 @@ def test_settings_apply_in_the_protocols_order_and_only_where_they_say():
     [
         (setting(), "settings.yaml.s.patches: is empty"),
         (setting(patch(like=["mnits"])), "settings.yaml.s.patches[0].like: unknown data set of the paper 'mnits'; did"),
+        (setting(patch(like=["mnist", "celeba", "mnist"])), "settings.yaml.s.patches[0].like: 'mnist' stands twice"),
+        (setting(patch(of=["vae", "vae"])), "settings.yaml.s.patches[0].of: 'vae' stands twice"),
         (setting(patch(of=["two_stage_vae"])), "settings.yaml.s.patches[0].of: unknown model 'two_stage_vae'"),
         (setting(patch(target="rows", of=["ae"])), "settings.yaml.s.patches[0].of: unknown row 'ae'"),
         (
