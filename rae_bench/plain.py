@@ -64,6 +64,8 @@ def _parse_scalar(kind: Any, data: Plain, where: str) -> Any:
         except OverflowError:
             raise ConfigError(f"{where}: expected a finite number, found one of {len(str(data))} digits") from None
     if type(data) is not kind:
+        if kind is int and isinstance(data, float) and (hint := _hint(kind, data)):
+            raise ConfigError(f"{where}: {data} is written as a fraction, expected an integer{hint}")
         raise ConfigError(f"{where}: expected {_NAMES.get(kind, kind)}, found {shown(data)}{_hint(kind, data)}")
     if kind is int and not -(2**63) <= data < 2**63:
         raise ConfigError(f"{where}: expected a whole number of 64 bits, found one of {len(str(data))} digits")

@@ -69,7 +69,7 @@ def test_a_whole_number_is_accepted_where_a_number_is_expected():
         ("titel", "x", "d.titel: unknown key 'titel'; did you mean 'title'?"),
         ("n_copies", ..., "d: missing n_copies"),
         ("n_copies", 3.5, "d.n_copies: expected a whole number, found 3.5"),
-        ("n_copies", 3.0, "d.n_copies: expected a whole number, found 3.0; write 3"),
+        ("n_copies", 3.0, "d.n_copies: 3.0 is written as a fraction, expected an integer; write 3"),
         ("n_copies", True, "d.n_copies: expected a whole number, found True"),
         ("n_copies", None, "d.n_copies: expected a whole number, found None"),
         ("n_copies", "3", "d.n_copies: expected a whole number, found '3'; write 3 without quotes"),
