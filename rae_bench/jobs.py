@@ -25,12 +25,14 @@ from rae_bench.checkpoints import STOPPED, FinishedError, StoppedError
 from rae_bench.cluster import stop_at
 from rae_bench.locks import HeldError, holder, locked
 from rae_bench.plain import fingerprint, to_plain
-from rae_bench.records import Run
+from rae_bench.records import Record, RecordError, Run
 from rae_bench.study import Study
 
 DRIVER = "RAE_BENCH_DRIVER"
 """Environment variable: process id of the Snakemake that started a stage, on this machine (in a cluster job: the job's
 own, which the Snakefile names when it is read there)."""
+DRIVER_LOCK = ".driver.lock"
+"""In the results folder: who is at work there."""
 GRACE = 10.0
 """Seconds a stage has to save its state after its driver has ended."""
 LOCK_WAIT = 20.0
@@ -60,6 +62,10 @@ class Job:
     output: Path
     settings: Any = None
     run: Run = field(default_factory=dict)
+
+    def file(self, name: str) -> Path:
+        """The file that the job's record calls `name`, by path from its own folder."""
+        return Path(os.path.normpath(self.output.parent / name))
 
 
 def study_jobs(study: Study, results: Path) -> list[Job]:
@@ -94,6 +100,29 @@ def study_jobs(study: Study, results: Path) -> list[Job]:
 def summary_settings(spec: specs.SummarySpec) -> dict[str, str]:
     """What stands for the settings of a whole study in records."""
     return {"fingerprint": fingerprint(spec)}
+
+
+def recorded(job: Job) -> Record:
+    """The record of `job`.
+
+    Raises:
+        StorageError, RecordError: missing, not whole, altered, or another job's.
+    """
+    path = records.beside(job.output)
+    record = records.load(path)
+    if record.stage != job.stage or job.output.name not in record.wrote:
+        raise RecordError(
+            f"{path}: foreign: of {record.stage}, it does not hold {job.output.name}; run {job.stage} again"
+        )
+    if record.run != job.run:
+        raise RecordError(
+            f"{path}: foreign: of {_listed(record.run)}, expected {_listed(job.run)}; run {job.stage} again"
+        )
+    return record
+
+
+def _listed(run: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(run.items()))
 
 
 @contextlib.contextmanager
@@ -283,7 +312,7 @@ def claim(results: Path) -> contextlib.ExitStack:
         JobError: another driver is at work, or the folder cannot be written.
     """
     stack = contextlib.ExitStack()
-    path = results / ".driver.lock"
+    path = results / DRIVER_LOCK
     try:
         with storage.explained(path):
             results.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rae_bench import __version__, records, specs, stages, storage
-from rae_bench.jobs import Job, study_jobs
+from rae_bench.jobs import Job, recorded, study_jobs
 from rae_bench.plain import ConfigError, Plain, fingerprint, to_plain, unknown
 from rae_bench.process import configure_torch
 from rae_bench.records import Record, RecordError
@@ -62,18 +62,18 @@ def verify(study: Study, results: Path) -> Verdict:
     unknown_folders: set[Path] = set()
     for job in study_jobs(study, results):
         try:
-            found.append((job, _record(job)))
+            found.append((job, recorded(job)))
         except (StorageError, RecordError) as error:
             problems.append(str(error))
             unknown_folders.add(job.output.parent)
-    written = {_resolve(job, name): (job, digest) for job, record in found for name, digest in record.wrote.items()}
+    written = {job.file(name): (job, digest) for job, record in found for name, digest in record.wrote.items()}
     for job, record in found:
         settings = to_plain(job.settings)
         if fingerprint(record.settings) != fingerprint(settings):
             where = next(_differences(record.settings, settings))
             problems.append(f"{job.output}: stale: {job.stage} ran with other settings: {where}; run it again")
         for name, digest in record.read.items():
-            path = _resolve(job, name)
+            path = job.file(name)
             if path in written and written[path][1] != digest:
                 problems.append(f"{job.output}: made from another {path} than the one there now; run {job.stage} again")
             elif path not in written and path.parent not in unknown_folders:
@@ -107,10 +107,6 @@ def left_out(root: Path) -> set[str]:
     return set(storage.read_json(index)["left_out"]) if index.exists() else set()
 
 
-def _resolve(job: Job, name: str) -> Path:
-    return Path(os.path.normpath(job.output.parent / name))
-
-
 def _files(root: Path) -> Iterator[Path]:
     for path in sorted(root.rglob("*")):
         folders = path.relative_to(root).parts[:-1]
@@ -120,25 +116,6 @@ def _files(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _record(job: Job) -> Record:
-    """The record of `job`.
-
-    Raises:
-        StorageError, RecordError: missing, not whole, altered, or another job's.
-    """
-    path = records.beside(job.output)
-    record = records.load(path)
-    if record.stage != job.stage or job.output.name not in record.wrote:
-        raise RecordError(
-            f"{path}: foreign: of {record.stage}, it does not hold {job.output.name}; run {job.stage} again"
-        )
-    if record.run != job.run:
-        raise RecordError(
-            f"{path}: foreign: of {_listed(record.run)}, expected {_listed(job.run)}; run {job.stage} again"
-        )
-    return record
-
-
 def _differences(old: Plain, new: Plain, where: str = "") -> Iterator[str]:
     """Where plain data differ: the key, what the study says now and what the job was run with."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -146,10 +123,6 @@ def _differences(old: Plain, new: Plain, where: str = "") -> Iterator[str]:
             yield from _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
     elif old != new:
         yield f"{where} was {old!r}, is {new!r} now"
-
-
-def _listed(run: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in sorted(run.items()))
 
 
 def describe(study: Study, verdict: Verdict) -> str:
