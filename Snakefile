@@ -17,6 +17,8 @@ from rae_bench.config import load_study
 from rae_bench.devices import DEVICE
 from rae_bench.jobs import DRIVER, JobError, claim
 from rae_bench.plain import ConfigError, to_json
+from rae_bench.settling import settle
+from rae_bench.storage import StorageError
 
 min_version("9.0")
 # A full disk loses lines of Snakemake's log, without a traceback for each.
@@ -48,6 +50,12 @@ os.environ[DRIVER] = str(os.getpid())  # stages end with the Snakemake that star
 announce(workflow.remote_exec)  # ... and stop before the job's time limit
 # Settled here: on a cluster every node would find its own.
 os.environ[DEVICE] = study.compute.device
+# Before anything is planned: Snakemake goes by files' times, and these by the files' records.
+if workflow.is_main_process:
+    try:
+        settle(study, Path("results"))
+    except StorageError as error:
+        sys.exit(f"rae_bench: {error}")
 started = time.time()
 held = []  # the lock on results/, from the first job to the end
 

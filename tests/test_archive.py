@@ -180,6 +180,23 @@ def test_snakemake_makes_a_lost_table_and_trains_nothing(imported, smoke, tmp_pa
         assert (checkout.results / "smoke" / "tables" / path.name).read_bytes() == path.read_bytes()
 
 
+def test_images_that_are_prepared_after_an_import_have_nothing_made_again(imported, smoke, tmp_path):
+    """For another study, say: the manifest is newer than all the imported files, and says what theirs said."""
+    checkout = Checkout(tmp_path)
+    shutil.copytree(imported[0].results, checkout.results, copy_function=shutil.copy2)
+    shutil.copytree(
+        smoke.results / "datasets", checkout.results / "datasets", copy_function=shutil.copyfile, dirs_exist_ok=True
+    )
+    assert checkout.plan() == {}
+
+
+def test_an_imported_study_that_was_edited_is_planned_anew(imported, tmp_path):
+    checkout = Checkout(tmp_path)
+    shutil.copytree(imported[0].results, checkout.results, copy_function=shutil.copy2)
+    with checkout.edited("studies/smoke.yaml", lambda data: put(data, ["title"], "Another title")):
+        assert sorted(checkout.plan()) == ["collect", "figures", "report", "tables"]
+
+
 def test_what_is_added_to_an_imported_study_has_the_images_made_again(imported):
     """Only the manifest was packed; a training must not start without the images it lists."""
     checkout, _ = imported

@@ -11,7 +11,7 @@ ORDER = [
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "study", "config"],
     *["loads", "resources", "rng", "storage", "cluster", "checkpoints", "locks"],
     *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
-    *["memory", "records", "jobs"],
+    *["memory", "records", "jobs", "settling"],
     *["datasets", "backbones", "results", "comparisons", "claims"],
     *["autoencoder", "objectives", "training"],
     *["densities", "generation", "likelihood", "pca", "evaluation"],
@@ -22,7 +22,7 @@ ORDER = [
 WITHOUT_TORCH = [
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "study", "config"],
     *["resources", "storage", "cluster", "checkpoints", "locks", "memory", "records", "jobs", "datasets", "results"],
-    *["loads", "comparisons", "claims"],
+    *["settling", "loads", "comparisons", "claims"],
     *["rendering", "tables", "plots", "status", "report", "process", "stages", "verification", "archive", "cli"],
 ]
 
