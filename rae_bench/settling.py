@@ -121,8 +121,9 @@ def look(study: Study, results: Path) -> Standing:
             times |= dict.fromkeys(early, since)
     for one in made:
         before = min(map(_input_time, one.sources()), default=0) - EARLIER
-        if one.is_again and one.job.output in one.files and _output_time(one.job.output) > before > 0:
-            times[one.job.output] = before
+        output = one.job.output
+        if one.is_again and output in one.files and _output_time(output) > before > 0 and not _is_written(output):
+            times[output] = before
     return Standing(times, held, altered)
 
 
@@ -137,6 +138,11 @@ def _made(study: Study, results: Path) -> Iterator[Made]:
         )
         files = [path for path in wrote if path.exists()]
         yield Made(job, read, wrote, files, is_again=fingerprint(record.settings) != fingerprint(job.settings))
+
+
+def _is_written(output: Path) -> bool:
+    """Whether a process is writing it now: on a cluster jobs go on when their driver was killed."""
+    return holder(output.with_suffix(".lock")) is not None
 
 
 def _output_time(path: Path) -> int:

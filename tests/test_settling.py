@@ -11,6 +11,7 @@ from checkout import Checkout, differing, our_lines, put
 from rae_bench import records, storage
 from rae_bench.config import load_study
 from rae_bench.jobs import claim
+from rae_bench.locks import locked
 from rae_bench.settling import look, settle
 from rae_bench.storage import StorageError
 
@@ -207,6 +208,17 @@ def test_no_time_changes_while_another_command_is_at_work(copied):
         assert _times(copied.results) == before
     settle(STUDY, copied.results)
     assert _times(copied.results) != before
+
+
+def test_no_time_changes_of_what_a_job_is_writing(copied):
+    """A job of a driver that was killed goes on, on a cluster; its record is still that of the job before."""
+    settle(STUDY, copied.results)
+    table = copied.results / "smoke/tables/index.json"
+    metrics = copied.results / "smoke/metrics.parquet"
+    records.write("tables", {"fingerprint": "another"}, {}, {metrics: storage.sha256(metrics)}, [table])
+    with locked(table.with_suffix(".lock")):
+        assert look(STUDY, copied.results).times == {}
+    assert list(look(STUDY, copied.results).times) == [table]
 
 
 def test_a_time_that_cannot_be_set_is_one_line(copied, monkeypatch):
