@@ -55,7 +55,10 @@ class JobError(RuntimeError):
 
 @dataclass(frozen=True)
 class Job:
-    """One process of a study: its stage, what tells it from its siblings, its first output, its settings, its run."""
+    """One process of a study: its stage, what tells it from its siblings, its first output, its settings, its run.
+
+    `settings`: None where they are not known; then nothing is held against them.
+    """
 
     stage: str
     name: str
@@ -157,19 +160,20 @@ def running(
         if waited and _is_finished(state_path, asked, writes):
             raise FinishedError(f"{first}: written by another process meanwhile, from the same settings and inputs")
         log.info("%s: started, rae_bench %s, writes %s", stage, __version__, first)
-        _write_state(state_path, state)
 
         def progress(done: int, of: int) -> None:
             _write_state(state_path, {**state, "done": done, "of": of})
 
         try:
             run = records.check(reads, hashes, made_by, run)
+            _write_state(state_path, state)
             yield progress
         except StoppedError:
             raise  # its state is read as that of a running job whose process has ended: interrupted
         except BaseException as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            _write_state(state_path, {**state, "status": "failed", "error": reason})
+            if not isinstance(error, RecordError) or not first.exists():  # else what was made before stays as it was
+                reason = " ".join(str(error).split()) or type(error).__name__
+                _write_state(state_path, {**state, "status": "failed", "error": reason})
             raise
         read = {path: hashes[name] for name, path in reads.items()}
         records.write(stage, to_plain(settings), run, read, writes.values())
@@ -209,17 +213,38 @@ def _is_finished(state_path: Path, asked: str, writes: dict[str, Path]) -> bool:
 def read_state(job: Job) -> dict[str, Any]:
     """What is known of a job: its state file, with `status` done, running, failed, interrupted or waiting.
 
-    A state file that is missing, or none, says no more than whether the output is there.
+    A state file that is missing, or none, says no more than whether the output is there. It tells of the last process;
+    what that one left untouched is done if it holds, and what was made with other settings than the study's now waits.
     """
     path = job.output.with_suffix(".job.json")
     state = _said(path) if path.exists() else None
     if state is None:
-        return {"stage": job.stage, "status": "done" if job.output.exists() else "waiting"}
+        state = {"stage": job.stage, "status": "done"}
     if state["status"] == "running" and holder(job.output.with_suffix(".lock")) is None:
         state["status"] = "interrupted"
-    if state["status"] == "done" and not job.output.exists():
+    if state["status"] in ("failed", "interrupted") and _holds(job):
+        state = {"stage": job.stage, "status": "done"}
+    if state["status"] == "done" and (not job.output.exists() or _is_stale(job)):
         state["status"] = "waiting"
     return state
+
+
+def _holds(job: Job) -> bool:
+    """Whether all that the job's record names is there as it was written, under the settings of the study now."""
+    if not job.output.exists() or _is_stale(job):
+        return False
+    try:
+        return all(storage.sha256(job.file(name)) == digest for name, digest in recorded(job).wrote.items())
+    except (storage.StorageError, RecordError):
+        return False
+
+
+def _is_stale(job: Job) -> bool:
+    """Whether its record says that the job ran with other settings than the study has now."""
+    try:
+        return job.settings is not None and fingerprint(recorded(job).settings) != fingerprint(job.settings)
+    except (storage.StorageError, RecordError):
+        return False
 
 
 def _said(path: Path) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from checkout import ROOT, environment
@@ -17,6 +18,7 @@ from rae_bench.checkpoints import FinishedError
 from rae_bench.cluster import STOP_AT
 from rae_bench.config import load_study
 from rae_bench.jobs import Job, JobError, read_state, study_jobs
+from rae_bench.records import RecordError
 from rae_bench.storage import StorageError
 
 WRITER = """
@@ -102,6 +104,64 @@ def test_a_failed_job_says_why_and_can_run_again(job):
     assert not job.output.with_suffix(".record.json").exists()
     _run(job)
     assert read_state(job)["status"] == "done"
+
+
+@pytest.fixture
+def finished(job, tmp_path):
+    """A training that is done, and the images it read; what it is asked for again, with what then goes wrong."""
+    images = tmp_path / "images.npy"
+    with jobs.running("prepare", {}, {}, {"images": images}, {"dataset": "digits"}):
+        images.write_text("images")
+    run = {"dataset": "digits", "seed": 0}
+
+    def train(body):
+        with jobs.running("train", {"version": 1}, {"images": images}, {"model": job.output}, run):
+            body()
+
+    train(lambda: job.output.write_text("weights"))
+    return replace(job, settings={"version": 1}, run=run), images, train
+
+
+def test_a_refused_job_leaves_what_is_said_of_the_finished_one(finished):
+    """A damaged input is told by the command that finds it; put back, nothing contradicts what is there."""
+    job, images, train = finished
+    before = read_state(job)
+    assert before["status"] == "done"
+    images.write_text("imagse")
+    with pytest.raises(RecordError, match=r"images\.npy: differs from what prepare wrote"):
+        train(lambda: None)
+    images.write_text("images")
+    assert read_state(job) == before
+
+
+@pytest.mark.parametrize(("wrote", "status"), [("", "done"), ("weights", "done"), ("wei", "failed")])
+def test_a_job_that_failed_over_what_was_finished_is_done_if_that_is_whole(finished, wrote, status):
+    job, _, train = finished
+
+    def body():
+        if wrote:
+            job.output.write_text(wrote)
+        raise RuntimeError("the loss is not finite")
+
+    with pytest.raises(RuntimeError):
+        train(body)
+    assert read_state(job)["status"] == status
+
+
+def test_a_job_that_was_killed_over_what_was_finished_is_done(finished):
+    job, _, _ = finished
+    with _writing(job) as process:
+        assert read_state(job)["status"] == "running"
+        process.kill()
+        process.wait()
+    assert read_state(job)["status"] == "done"
+    job.output.write_text("wei")
+    assert read_state(job)["status"] == "interrupted"
+
+
+def test_a_job_that_ran_with_other_settings_than_the_studys_waits(finished):
+    job, _, _ = finished
+    assert read_state(replace(job, settings={"version": 2}))["status"] == "waiting"
 
 
 def test_a_job_waits_until_its_output_exists(job):

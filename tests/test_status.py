@@ -3,10 +3,12 @@
 import contextlib
 import fcntl
 import json
+import shutil
 import time
 
 import pandas as pd
 import pytest
+from checkout import Checkout, our_lines, put
 
 from rae_bench.config import load_study
 from rae_bench.jobs import study_jobs
@@ -91,6 +93,37 @@ def test_the_finished_smoke_study_counts_every_job(smoke, study):
     stages = {"prepare": 1, "reference": 5, "floor": 1, "train": 4, "fit": 14, "evaluate": 4, "protocols": 4}
     assert {stage: _counts(text, stage)["done"] for stage in stages} == stages
     assert "failed" not in text.splitlines()[-1]
+
+
+@pytest.fixture
+def copied(smoke, tmp_path):
+    """The finished smoke study, to be changed."""
+    checkout = Checkout(tmp_path / "copy")
+    shutil.copytree(smoke.results, checkout.results, copy_function=shutil.copy2)
+    return checkout
+
+
+def test_a_refused_rebuild_leaves_nothing_in_the_status(copied):
+    before = copied.run("rae_bench", "status", "smoke").stdout
+    path = copied.results / "smoke/digits_mini/vae/seed0/metrics.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    refused = copied.run("rae_bench", "rebuild", "smoke")
+    assert refused.returncode == 1
+    (line,) = our_lines(refused.stderr)
+    assert f"{path.relative_to(copied.path)}: differs from what evaluate wrote" in line
+    path.write_bytes(whole)
+    assert copied.run("rae_bench", "status", "smoke").stdout == before
+    assert "nothing left to do" in before
+
+
+def test_what_a_changed_setting_makes_run_again_waits(copied):
+    with copied.edited("studies/smoke.yaml", lambda data: put(data, ["title"], "Another title")):
+        text = copied.run("rae_bench", "status", "smoke").stdout
+    assert {stage: _counts(text, stage)["waiting"] for stage in ("evaluate", "collect", "tables", "report")} == {
+        **{"evaluate": 0, "collect": 1},
+        **{"tables": 1, "report": 1},
+    }
 
 
 def test_a_study_without_other_protocols_has_no_job_for_them(tmp_path):
