@@ -49,12 +49,25 @@ def _is_expected(error: Exception) -> bool:
     return own or isinstance(error, (MemoryError, ImportError))
 
 
+def _results() -> Path:
+    """The results folder of the checkout this command was given in; of a fresh one it need not be there.
+
+    Raises:
+        ConfigError: the command was given in another folder.
+    """
+    from rae_bench.config import CONFIG
+
+    if RESULTS.is_dir() or Path("Snakefile").is_file():
+        return RESULTS
+    raise ConfigError(f"no {RESULTS}/ in {Path.cwd()}; give this command in the checkout, {CONFIG.parent.parent}")
+
+
 def status(options: argparse.Namespace) -> None:
     """What is done, running, failed, and how long is left."""
     from rae_bench.config import load_study
     from rae_bench.status import describe
 
-    print(describe(load_study(options.study), RESULTS))
+    print(describe(load_study(options.study), _results()))
 
 
 def cost(options: argparse.Namespace) -> None:
@@ -68,18 +81,18 @@ def cost(options: argparse.Namespace) -> None:
     configure(study.file.compute)
     from rae_bench import calibration, forecast
 
-    compute = calibration.here(study.file.compute)
+    results, compute = _results(), calibration.here(study.file.compute)
     configure_torch(compute)
     for name in ("densities", "training"):  # what rehearsals say of random data means nothing
         logging.getLogger(f"rae_bench.{name}").setLevel(logging.ERROR)
     device, seconds = calibration.choose(
-        forecast.distinct(study, RESULTS),
+        forecast.distinct(study, results),
         compute,
-        RESULTS,
+        results,
         calibration.Choice(options.calibrate, options.device, options.from_peak, options.utilisation),
     )
     at_once = options.at_once or (1 if study.gpus else max((os.cpu_count() or 1) // compute.threads, 1))
-    found = forecast.summary(study, forecast.job_frame(study, RESULTS, seconds), device, at_once)
+    found = forecast.summary(study, forecast.job_frame(study, results, seconds), device, at_once)
     print(json.dumps(found, indent=1, sort_keys=True) if options.json else forecast.describe(found))
 
 
@@ -88,7 +101,7 @@ def spent(options: argparse.Namespace) -> None:
     from rae_bench.config import load_study
     from rae_bench.status import write_costs
 
-    print(write_costs(load_study(options.study), RESULTS, options.cores, options.since))
+    print(write_costs(load_study(options.study), _results(), options.cores, options.since))
 
 
 def settings(options: argparse.Namespace) -> None:  # noqa: ARG001  every command takes options
@@ -114,7 +127,7 @@ def published(options: argparse.Namespace) -> None:
     spec = replace(study.summary(), tables=("published",))
     if not any(spec.published.values()):
         raise PublishedError(f"{study.name}: none of its data sets is the paper's: {', '.join(study.datasets)}")
-    frame = finished_metrics(study, RESULTS)
+    frame = finished_metrics(study, _results())
     tables.write(spec, frame, RESULTS / study.name, options.out / "tables" / "index.json")
     plots.write_published(spec, frame, options.out / "figures" / "index.json")
     runs = len(study.datasets) * len(study.models) * len(study.train_seeds)
@@ -155,13 +168,13 @@ def verify(options: argparse.Namespace) -> None:
     from rae_bench import verification
 
     if options.cell is None:
-        verdict = verification.verify(study, RESULTS)
+        verdict = verification.verify(study, _results())
         print(verification.describe(study, verdict))
         if verdict.problems:
             raise verification.VerificationError(f"{study.name}: {len(verdict.problems)} found wrong")
         return
     cell = verification.parse_cell(study, options.cell)
-    made = verification.recompute(study, RESULTS, cell)
+    made = verification.recompute(study, _results(), cell)
     print(verification.describe_cell(made))
     unequal = sum(not one.is_equal for one in made)
     if unequal:
@@ -174,7 +187,7 @@ def export(options: argparse.Namespace) -> None:
     from rae_bench import archive
     from rae_bench.config import load_study
 
-    index = archive.pack(load_study(options.study), RESULTS, options.out, options.weights, options.codes)
+    index = archive.pack(load_study(options.study), _results(), options.out, options.weights, options.codes)
     size = options.out.stat().st_size / 1e6
     print(f"{options.out}: {len(index.members)} files, {size:.1f} MB; {len(index.left_out)} left out")
 
@@ -186,7 +199,7 @@ def import_(options: argparse.Namespace) -> None:
     from rae_bench.jobs import claim
     from rae_bench.verification import verify
 
-    with claim(RESULTS):
+    with claim(_results()):
         index = archive.unpack(options.file, RESULTS)
     print(f"{RESULTS / index.study}: {len(index.members)} files restored; {len(index.left_out)} were left out")
     if index.study not in study_names():
@@ -203,7 +216,7 @@ def rebuild(options: argparse.Namespace) -> None:
 
     study = load_study(options.study)
     outputs: dict[str, list[Path]] = {}
-    for job in study_jobs(study, RESULTS):
+    for job in study_jobs(study, _results()):
         outputs.setdefault(job.stage, []).append(job.output)
     given = {"spec": to_json(study.summary()), "metrics": outputs["collect"][0]}
     with claim(RESULTS):

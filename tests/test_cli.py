@@ -76,6 +76,37 @@ def _command(*arguments, before=()):
     )
 
 
+# --- the folder a command is given in ---------------------------------------------------------------------
+
+OF_RESULTS = [
+    *(["status", "smoke"], ["verify", "smoke"], ["verify", "smoke", "--cell", "digits_mini/vae/gmm10/seed0"]),
+    *(["cost", "smoke"], ["spent", "smoke"], ["published", "paper_clean", "--out", "out"], ["rebuild", "smoke"]),
+    *(["export", "smoke", "--out", "smoke.zip"], ["import", "smoke.zip"]),
+]
+
+
+@pytest.mark.parametrize("arguments", OF_RESULTS, ids=" ".join)
+def test_a_command_of_results_says_that_it_was_given_elsewhere(folder, arguments):
+    """Else a finished study would be one that has not begun, and an archive be unpacked wherever one stands."""
+    told = f"rae_bench {arguments[0]}: no results/ in {folder}; give this command in the checkout, {ROOT}"
+    assert _refused(*arguments) == told
+    assert list(folder.iterdir()) == []
+
+
+def test_every_command_of_results_is_among_these():
+    """Those that read or write `results/` by themselves; stages are told their files."""
+    given = {arguments[0] for arguments in OF_RESULTS}
+    commands = next(action for action in cli._parser()._actions if action.choices).choices
+    assert {*commands} - {*STAGES} - {"settings", "convert", "score"} == given
+
+
+def test_a_checkout_in_which_nothing_has_run_needs_no_results(folder, capsys):
+    (folder / "Snakefile").touch()
+    cli.main(["status", "smoke"])
+    assert "collect               0            0            0            0            1" in capsys.readouterr().out
+    assert [path.name for path in folder.iterdir()] == ["Snakefile"]
+
+
 # --- score ------------------------------------------------------------------------------------------------
 
 
@@ -260,12 +291,13 @@ def test_a_study_that_does_not_exist_is_one_line(command):
     ],
 )
 def test_a_forecast_that_cannot_be_made_is_one_line(folder, arguments, message):
+    (folder / "results").mkdir()
     assert message in _refused("cost", "smoke", *arguments)
-    assert not any(folder.iterdir())
+    assert list(folder.rglob("*")) == [folder / "results"]
 
 
-@pytest.mark.usefixtures("folder")
-def test_a_forecast_is_a_table_or_json():
+def test_a_forecast_is_a_table_or_json(folder):
+    (folder / "results").mkdir()
     text = _command("cost", "smoke", "--from-peak", 10, "--utilisation", 0.3)
     assert text.returncode == 0, text.stderr
     assert "left to do: 37 of 37 jobs" in text.stdout
@@ -276,8 +308,9 @@ def test_a_forecast_is_a_table_or_json():
 
 
 def test_what_a_study_that_has_not_run_has_cost_is_one_line(folder):
-    _refused("spent", "smoke")
-    assert not any(folder.iterdir())
+    (folder / "results").mkdir()
+    assert "no job of smoke has finished; run it first" in _refused("spent", "smoke")
+    assert list(folder.rglob("*")) == [folder / "results"]
 
 
 def test_a_mistake_is_one_line_on_stderr_and_status_1():
@@ -286,8 +319,9 @@ def test_a_mistake_is_one_line_on_stderr_and_status_1():
     assert ended.stderr == "rae_bench score: real.npy: no such file; the stage that writes it has not run\n"
 
 
-def test_a_reader_that_stops_reading_is_no_error():
+def test_a_reader_that_stops_reading_is_no_error(folder):
     """`python -m rae_bench status smoke | head -1`."""
+    (folder / "results").mkdir()
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "rae_bench", "status", "smoke"]
