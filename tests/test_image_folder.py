@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import zlib
 import data_files
 import numpy as np
 import pytest
+import tifffile
 from checkout import ROOT, environment
 from data_files import put
 from PIL import Image
@@ -196,16 +198,166 @@ def test_the_orientation_of_a_camera_is_applied(mine, tmp_path):
     np.testing.assert_array_equal(images[4].transpose(1, 2, 0), np.rot90(pixels, -1))
 
 
-def png16(channels):
-    """A PNG of 8x8 pixels of 16 bits a channel, byte by byte: Pillow would read RGB as 8 bits without a word."""
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    kind = {1: 0, 3: 2}[channels]
-    rows = b"".join(b"\0" + bytes(8 * 2 * channels) for _ in range(8))
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, kind, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+def png(samples, bits, kind, *chunks):
+    """A PNG of samples (H, W, n), byte by byte: Pillow writes neither 2 bits nor 16 bits of RGB."""
+    big = samples.reshape(len(samples), -1, 1).astype(">u2").view(np.uint8)
+    rows = np.packbits(np.unpackbits(big, axis=2)[:, :, 16 - bits :].reshape(len(samples), -1), axis=1)
+    header = struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], bits, kind, 0, 0, 0)
+    content = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    parts = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", content), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def tiff(samples, **options):
+    """A TIFF of samples (H, W) or (H, W, 3), written by tifffile; planes: each channel by itself."""
+    buffer = io.BytesIO()
+    if options.get("planarconfig") == "separate":
+        samples = np.ascontiguousarray(samples.transpose(2, 0, 1))
+    kind = {"photometric": "rgb" if 3 in samples.shape else "minisblack"}
+    tifffile.imwrite(buffer, samples, **{**kind, **options})
+    return buffer.getvalue()
+
+
+def pnm(samples, magic, largest, plain=False):
+    head = b"%b\n# size 9 9\n%d %d\n%d\n" % (magic, samples.shape[1], samples.shape[0], largest)
+    if plain:
+        return head + b"\n".join(b" ".join(b"%d" % one for one in row.ravel()) for row in samples)
+    return head + samples.astype(">u2" if largest > 255 else np.uint8).tobytes()
+
+
+def bmp565(samples):
+    """A BMP of 16 bits a pixel: 5 red, 6 green, 5 blue; samples (H, W, 3)."""
+    words = ((samples[..., 0] << 11) | (samples[..., 1] << 5) | samples[..., 2]).astype("<u2")[::-1].tobytes()
+    masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
+    height, width = samples.shape[:2]
+    about = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 16, 3, len(words), 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 66 + len(words), 0, 0, 66) + about + masks + words
+
+
+def drawn(largest, channels=3):
+    """Samples (8, 8, channels) from 0 to `largest`, both among them."""
+    samples = np.random.default_rng(0).integers(0, largest + 1, (8, 8, channels))
+    samples[0, 0], samples[0, 1] = 0, largest
+    return samples
+
+
+def to_8_bits(samples, largest):
+    return np.round(samples * 255 / largest)
+
+
+WHOLE = drawn(255).astype(np.uint8)
+GREY = WHOLE[..., 0]
+COLOURS = np.random.default_rng(1).integers(0, 256, (256, 3)).astype(np.uint8)
+
+ACCEPTED = {
+    **{f"PNG, {bits} bits": (png(drawn(2**bits - 1, 1), bits, 0), "png", 2**bits - 1, 1) for bits in (1, 2, 4, 8)},
+    **{f"PGM, {largest}": (pnm(drawn(largest, 1), b"P5", largest), "pgm", largest, 1) for largest in (1, 100, 255)},
+    **{f"PPM, {largest}": (pnm(drawn(largest), b"P6", largest), "ppm", largest, 3) for largest in (1, 100, 255)},
+    **{f"plain PPM, {top}": (pnm(drawn(top), b"P3", top, plain=True), "ppm", top, 3) for top in (1, 100, 255)},
+    "plain PGM": (pnm(drawn(100, 1), b"P2", 100, plain=True), "pgm", 100, 1),
+}
+
+
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_up_to_8_bits_are_read_at_their_scale(kind, mine, tmp_path):
+    content, suffix, largest, channels = ACCEPTED[kind]
+    found = one_of(mine, tmp_path, content, suffix)
+    expected = to_8_bits(drawn(largest, channels), largest)
+    np.testing.assert_array_equal(found, np.broadcast_to(expected, (8, 8, 3)))
+
+
+TIFFS = {
+    "interleaved": (tiff(WHOLE), WHOLE),
+    "planes": (tiff(WHOLE, planarconfig="separate"), WHOLE),
+    "planes, zlib": (tiff(WHOLE, planarconfig="separate", compression="zlib"), WHOLE),
+    "zlib, predictor": (tiff(WHOLE, compression="zlib", predictor=True), WHOLE),
+    "tiles": (tiff(WHOLE, tile=(16, 16)), WHOLE),
+    "big-endian": (tiff(WHOLE, byteorder=">"), WHOLE),
+    "BigTIFF": (tiff(WHOLE, bigtiff=True), WHOLE),
+    "white is zero": (tiff(255 - GREY, photometric="miniswhite"), GREY),
+    "one bit": (tiff(GREY > 127), (GREY > 127) * 255),
+    "palette": (tiff(GREY, photometric="palette", colormap=COLOURS.T.astype(np.uint16) * 257), COLOURS[GREY]),
+    "upside down": (tiff(WHOLE, extratags=[(274, 3, 1, 4, True)]), WHOLE[::-1]),
+}
+
+
+@pytest.mark.parametrize("kind", TIFFS)
+def test_tiffs_of_8_bits_are_read_as_they_were_written(kind, mine, tmp_path):
+    content, expected = TIFFS[kind]
+    expected = expected if expected.ndim == 3 else np.repeat(expected[..., None], 3, axis=2)
+    np.testing.assert_array_equal(one_of(mine, tmp_path, content, "tif"), expected)
+
+
+def test_a_bmp_of_16_bits_a_pixel_has_5_or_6_a_channel(mine, tmp_path):
+    samples = np.minimum(drawn(63), (31, 63, 31))
+    found = one_of(mine, tmp_path, bmp565(samples), "bmp").astype(int)
+    assert np.abs(found - samples * 255 / (31, 63, 31)).max() <= 1
+
+
+def jpeg_of_12_bits():
+    content = bytearray(data_files.jpeg(Image.fromarray(WHOLE)))
+    content[content.index(b"\xff\xc0") + 4] = 12
+    return bytes(content)
+
+
+DEEP = {
+    "PNG, grey": (png(drawn(65535, 1), 16, 0), "png", 16),
+    "PNG, RGB": (png(drawn(65535), 16, 2), "png", 16),
+    "PNG, RGB and alpha": (png(drawn(65535, 4), 16, 6), "png", 16),
+    "PGM": (pnm(drawn(65535, 1), b"P5", 65535), "pgm", 16),
+    "PPM": (pnm(drawn(65535), b"P6", 65535), "ppm", 16),
+    "PPM, 12 bits": (pnm(drawn(4095), b"P6", 4095), "ppm", 12),
+    "PPM, 256": (pnm(drawn(256), b"P6", 256), "ppm", 9),
+    "plain PPM": (pnm(drawn(65535), b"P3", 65535, plain=True), "ppm", 16),
+    "plain PGM": (pnm(drawn(65535, 1), b"P2", 65535, plain=True), "pgm", 16),
+    "TIFF": (tiff(WHOLE.astype(np.uint16)), "tif", 16),
+    "TIFF, planes": (tiff(WHOLE.astype(np.uint16), planarconfig="separate"), "tif", 16),
+    "TIFF, planes, zlib": (tiff(WHOLE.astype(np.uint16), planarconfig="separate", compression="zlib"), "tif", 16),
+    "TIFF, grey": (tiff(GREY.astype(np.uint16)), "tif", 16),
+    "TIFF, signed": (tiff(GREY.astype(np.int16)), "tif", 16),
+    "TIFF, half": (tiff(WHOLE.astype(np.float16)), "tif", 16),
+    "TIFF, single": (tiff(WHOLE.astype(np.float32)), "tif", 32),
+    "TIFF, double": (tiff(GREY.astype(np.float64)), "tif", 64),
+    "TIFF, integers": (tiff(GREY.astype(np.uint32)), "tif", 32),
+    "BigTIFF, planes": (tiff(WHOLE.astype(np.uint16), planarconfig="separate", bigtiff=True), "tif", 16),
+    "JPEG": (jpeg_of_12_bits(), "jpg", 12),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_more_than_8_bits_a_channel_are_refused_by_name(kind, mine, tmp_path):
+    content, suffix, bits = DEEP[kind]
+    with pytest.raises(DataError, match=rf"{mine}/028\.{suffix}: has {bits} bits a channel, expected 8; mend it"):
+        one_of(mine, tmp_path, content, suffix)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_grey_that_a_png_calls_transparent_is_found_at_every_depth(bits, mine, tmp_path):
+    samples, key = drawn(2**bits - 1, 1), chunk(b"tRNS", struct.pack(">H", 1))
+    with pytest.raises(DataError, match="is transparent in places"):
+        one_of(mine, tmp_path, png(samples, bits, 0, key))
+
+
+def test_a_grey_that_a_png_calls_transparent_and_does_not_use_is_no_hindrance(mine, tmp_path):
+    samples = np.where(drawn(15, 1) == 1, 0, drawn(15, 1))
+    found = one_of(mine, tmp_path, png(samples, 4, 0, chunk(b"tRNS", struct.pack(">H", 1))))
+    np.testing.assert_array_equal(found, np.repeat(samples * 17, 3, axis=2))
+
+
+def gif_on_a_larger_screen():
+    content = bytearray(saved(Image.fromarray(GREY), "GIF"))
+    content[6:10] = struct.pack("<HH", 9, 9)
+    return bytes(content)
+
+
+def saved(image, format, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
 
 
 def transparent(mode):
@@ -215,13 +367,17 @@ def transparent(mode):
 
 
 REFUSED = {
-    "16 bits, grey": (png16(1), "png", "has 16 bits a channel, expected 8"),
-    "16 bits, RGB": (png16(3), "png", "has 16 bits a channel, expected 8"),
+    "signed": (tiff(GREY.astype(np.int8)), "tif", "has samples of TIFF's format 2, expected 1: whole numbers from 0"),
+    "volume": (tiff(np.stack([GREY] * 16), volumetric=True), "tif", "has several frames, expected one"),
+    "two PPMs": (pnm(WHOLE, b"P6", 255) * 2, "ppm", "has several frames, expected one"),
+    "odd PPM": (b"P6 8 8 2#\n55\n" + WHOLE.tobytes(), "ppm", "has no header of a PBM, PGM or PPM file"),
+    "real PFM": (b"Pf\n8 8\n-1.0\n" + bytes(256), "ppm", "has mode F, expected grey or RGB"),
+    "partial GIF": (gif_on_a_larger_screen(), "gif", "has a frame that leaves part of it empty"),
     "transparent": (transparent("RGBA"), "png", "is transparent in places; lay it on a background first"),
     "transparent grey": (transparent("LA"), "png", "is transparent in places"),
     "CMYK": (Image.new("CMYK", (8, 8)), "jpg", "has mode CMYK, expected grey or RGB"),
-    "real numbers": (Image.new("F", (8, 8)), "tif", "has mode F, expected grey or RGB"),
-    "integers": (Image.new("I", (8, 8)), "tif", "has 16 bits a channel"),
+    "CMYK TIFF": (Image.new("CMYK", (8, 8)), "tif", "has mode CMYK, expected grey or RGB"),
+    "YCbCr": (Image.new("YCbCr", (8, 8)), "tif", "has mode YCbCr, expected grey or RGB"),
     "too small": (Image.new("RGB", (8, 7)), "png", "is 8x7, smaller than 8x8"),
     "truncated": (
         next(iter(data_files.photographs(1).values()))[:2000],
@@ -253,9 +409,6 @@ def test_several_frames_are_refused(suffix, mine, tmp_path):
 
 def test_a_decompression_bomb_is_refused(mine, tmp_path):
     """A palette PNG of 100 million pixels in a hundred kilobytes."""
-
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     rows = zlib.compress(bytes(10_000 * 10_001), 1)
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0))

@@ -108,8 +108,8 @@ def _converted(image: Image.Image, channels: int) -> Image.Image:
     """The image as its makers meant it to be seen, grey or RGB; what cannot be had without loss is refused."""
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise DataError("has several frames, expected one")
-    if image.mode.startswith("I") or ";16" in str(getattr(image, "tile", "")):
-        raise DataError("has 16 bits a channel, expected 8")
+    if getattr(image, "dispose_extent", whole := (0, 0, *image.size)) != whole:  # of a GIF: where its frame lies
+        raise DataError("has a frame that leaves part of it empty")
     if image.mode not in _MODES:
         raise DataError(f"has mode {image.mode}, expected grey or RGB")
     upright = ImageOps.exif_transpose(image)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from rae_bench import specs
+from rae_bench.datasets import samples
 from rae_bench.datasets.prepared import DataError, ImageFiles, Images
 
 Read = Callable[[str], bytes]
@@ -38,7 +39,9 @@ class Recipe:
             DataError: not a whole image of these formats, too large to be one, or too small for the crop or the size.
         """
         try:
+            samples.check(data)
             with Image.open(io.BytesIO(data), formats=self.formats) as image:
+                samples.scale_key(image, data)
                 resized = self._resized(self.convert(image))
         except DataError as error:
             raise DataError(f"{where}: {error}; {self.remedy}") from None
