@@ -161,6 +161,25 @@ def test_parts_of_a_data_set_are_an_error_naming_what_is_missing(data):
         idx.prepare(spec("mnist"), 2, data_files.release_of(idx.mnist(), labels))
 
 
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("mnist", sorted(idx.FORMS[1])),
+        ("cifar10", ["cifar-10-python.tar.gz"]),
+        ("svhn", ["test_32x32.mat", "train_32x32.mat"]),
+        ("celeba", ["img_align_celeba.zip", "list_eval_partition.txt"]),
+    ],
+)
+def test_a_pipe_in_place_of_a_file_is_refused_at_once(name, files, data, tmp_path):
+    """Reading it would never end."""
+    for file in files:
+        put(data / name / file, b"")
+    (data / name / files[0]).unlink()
+    os.mkfifo(data / name / files[0])
+    message = command(name, tmp_path / "out")
+    assert f"{data / name / files[0]}: is a named pipe, not a regular file; get it from http" in message
+
+
 # --- MNIST, Fashion-MNIST ---------------------------------------------------------------------------------
 
 IDX = {"mnist": idx.mnist, "fashion_mnist": idx.fashion_mnist}

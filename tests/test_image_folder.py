@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from data_files import put
 from PIL import Image
 
 from rae_bench import cli, datasets, specs, storage
-from rae_bench.datasets import DataError
+from rae_bench.datasets import DataError, image_folder
 from rae_bench.plain import ConfigError, parse, to_json, to_plain
 
 SPEC = specs.DatasetSpec(
@@ -138,6 +139,96 @@ def test_what_is_no_image_by_its_name_is_left_out_and_told(mine, tmp_path, caplo
 def test_formats(suffix, mine, tmp_path):
     image = Image.new("RGB", (8, 8), (200, 40, 90))
     np.testing.assert_allclose(one_of(mine, tmp_path, image, suffix), np.full((8, 8, 3), (200, 40, 90)), atol=2)
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "JPG", "JFIF", "tiff", "TIF", "pnm", "pgm", "apng", "WebP"])
+def test_other_usual_suffixes_are_read(suffix, mine, tmp_path):
+    fill(mine)
+    format = {"jfif": "jpeg", "jpe": "jpeg", "pnm": "ppm", "pgm": "ppm", "apng": "png"}.get(suffix.lower())
+    Image.new("RGB", (8, 8), (200, 40, 90)).save(mine / "028.image", format or Image.EXTENSION[f".{suffix.lower()}"])
+    (mine / "028.png").unlink()
+    (mine / "028.image").rename(mine / f"028.{suffix}")
+    _, images = prepared(tmp_path / "out")
+    np.testing.assert_allclose(images[4, :, 0, 0], (200, 40, 90), atol=2)
+
+
+def test_the_suffixes_are_those_that_pillow_knows_for_the_formats():
+    known = Image.registered_extensions().items()
+    assert set(image_folder.SUFFIXES) == {suffix for suffix, of in known if of in (*image_folder.FORMATS, "MPO")}
+
+
+def test_a_folder_without_images_says_which_suffixes_it_has(mine):
+    for number in range(3):
+        put(mine / "deeper" / f"{number}.HEIC", b"")
+    put(mine / "README", b"")
+    with pytest.raises(
+        DataError, match=r"mine: no images by their names, but 3 of \.heic, 1 of no suffix; read are \.png, \.apng"
+    ):
+        datasets.prepare(SPEC)
+
+
+# --- links, and what is no regular file -------------------------------------------------------------------
+
+
+def test_linked_folders_are_followed(mine, tmp_path):
+    for number, name in enumerate(("cats", "dogs")):
+        fill(tmp_path / "elsewhere" / name, 5, seed=number)
+        (mine / name).symlink_to(tmp_path / "elsewhere" / name)
+    folder, _ = prepared(tmp_path / "out")
+    names = [line[66:] for line in (folder / "files.sha256").read_text().splitlines()]
+    assert names == [f"{one}/{number:03d}.png" for one in ("cats", "dogs") for number in (0, 7, 14, 21, 28)]
+
+
+@pytest.mark.parametrize("target", [".", "..", "deeper", "deeper/down"])
+def test_a_link_back_ends_and_reads_no_image_twice(target, mine, tmp_path, caplog):
+    fill(mine / "deeper" / "down")
+    (mine / "a loop").symlink_to(target)
+    (mine / "deeper" / "down" / "up").symlink_to("../..")
+    with caplog.at_level(logging.INFO):
+        folder, _ = prepared(tmp_path / "out")
+    names = [line[66:] for line in (folder / "files.sha256").read_text().splitlines()]
+    assert names == [f"deeper/down/{7 * number:03d}.png" for number in range(10)]
+    assert f"{mine}/deeper/down/up: its files are there already, not read again" in caplog.text
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+def a_socket(path):
+    folder = os.open(path.parent, os.O_RDONLY)  # the path itself may be too long for a socket
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(f"/proc/self/fd/{folder}/{path.name}")
+    os.close(folder)
+
+
+IRREGULAR = {
+    "pipe": (a_pipe, "is a named pipe, not a regular file"),
+    "socket": (a_socket, "is a socket, not a regular file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "is a device, not a regular file"),
+    "link to nothing": (lambda path: path.symlink_to("gone.png"), "cannot be read: No such file or directory"),
+    "link to itself": (lambda path: path.symlink_to(path.name), "cannot be read: Too many levels of symbolic links"),
+    "folder": (lambda path: path.mkdir(), "is a folder, named as an image; rename it"),
+}
+
+
+@pytest.mark.parametrize("kind", IRREGULAR)
+def test_what_is_no_regular_file_is_refused_at_once(kind, mine):
+    make, message = IRREGULAR[kind]
+    fill(mine, 9)
+    make(mine / "999.png")
+    with pytest.raises(DataError, match=rf"{mine}/999\.png: {message}"):
+        datasets.prepare(SPEC)
+
+
+def test_a_class_that_is_a_link_to_nothing_is_refused(mine):
+    fill(mine)
+    (mine / "cats").symlink_to("/gone")
+    with pytest.raises(DataError, match=rf"{mine}/cats: is a link to nothing; mend it or take it out of {mine}"):
+        datasets.prepare(SPEC)
+
+
+# --- sizes ------------------------------------------------------------------------------------------------
 
 
 def test_a_crop_is_centred_and_averaged_by_the_box_filter(mine, tmp_path):
@@ -438,11 +529,36 @@ def test_more_images_than_there_are_is_an_error(mine):
         datasets.prepare(SPEC)
 
 
-def test_a_name_that_cannot_be_written_down_is_an_error(mine):
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("two\nlines", r"two\\nlines"),
+        ("a\tb", r"a\\tb"),
+        ("a\x7f", r"a\\x7f"),
+        ("a\x85", r"a\\x85"),
+        ("a\u2028b", r"a\\u2028b"),
+        (os.fsdecode(b"latin\xe9"), r"latin\\udce9"),
+    ],
+)
+def test_a_name_that_cannot_be_written_down_is_an_error(name, shown, mine):
     fill(mine)
-    put(mine / "two\nlines.png", b"")
-    with pytest.raises(DataError, match=r"the file name 'two\\nlines\.png' cannot be written down; rename it"):
+    put(mine / f"{name}.png", b"")
+    with pytest.raises(DataError, match=rf"the file name '{shown}\.png' cannot be written down; rename it"):
         datasets.prepare(SPEC)
+
+
+@pytest.mark.parametrize(
+    "name", ["at 4.42\u202fPM", "a\u00a0b", "写真\u30001", "👩\u200d🚀", "é", "e\u0301", "a b", "a\\b", "\u202eb", "*"]
+)
+def test_names_of_any_other_characters_are_read_and_checked_by_others(name, mine, tmp_path):
+    pixels = fill(mine)["028.png"]
+    (mine / "028.png").rename(mine / f"{name}.png")
+    folder, images = prepared(tmp_path / "out")
+    lines = (folder / "files.sha256").read_text(encoding="utf-8").split("\n")[:-1]
+    place = [line[66:] for line in lines].index(f"{name}.png")
+    np.testing.assert_array_equal(images[place].transpose(1, 2, 0), pixels)
+    checked = subprocess.run(["sha256sum", "--check", "--quiet", folder / "files.sha256"], cwd=mine)
+    assert checked.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -493,11 +609,14 @@ def test_a_fault_after_many_images_leaves_nothing_and_takes_the_old_manifest_awa
 
 
 def test_a_killed_preparation_leaves_no_manifest_and_the_next_one_clears_up(mine, tmp_path):
-    """Killed outright while it waits for a file that never comes (a pipe), after a block has been written."""
+    """Killed outright while it decodes images of 81 million pixels, after a block has been written."""
     fill(mine, 600)
-    last = mine / "zzz.png"
-    os.mkfifo(last)
-    folder, chosen = tmp_path / "out", spec(n_train=597)
+    first = mine / "yyy0.png"
+    Image.new("1", (9000, 9000)).save(first)
+    large = [first, *(mine / f"yyy{number}.png" for number in range(1, 20))]
+    for path in large[1:]:
+        path.hardlink_to(first)
+    folder, chosen = tmp_path / "out", spec(n_train=616)
     order = ["prepare", "--spec", to_json(chosen), "--manifest", str(folder / "manifest.json")]
     with subprocess.Popen(
         [sys.executable, "-m", "rae_bench", *order], env=environment(ROOT), stderr=subprocess.DEVNULL
@@ -511,12 +630,13 @@ def test_a_killed_preparation_leaves_no_manifest_and_the_next_one_clears_up(mine
     assert not (folder / "manifest.json").exists()
     assert not (folder / "images.npy").exists()
     assert len(list(folder.glob(".images.npy.*.tmp"))) == 1
-    last.unlink()
-    Image.new("RGB", (8, 8)).save(last)
+    for path in large:
+        path.unlink()
+    fill(mine / "more", 20)
     cli.main(order)
     assert list(folder.glob(".*")) == []
-    assert json.loads((folder / "manifest.json").read_text())["counts"]["train"] == 597
-    assert len(datasets.load_split(folder, "train")) == 597
+    assert json.loads((folder / "manifest.json").read_text())["counts"]["train"] == 616
+    assert len(datasets.load_split(folder, "train")) == 616
 
 
 def test_a_full_disk_leaves_nothing(mine, small_disk):

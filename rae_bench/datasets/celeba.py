@@ -1,6 +1,7 @@
 """CelebA: aligned photographs of faces, 178 x 218, in a folder or in the zip file they are published in."""
 
 import contextlib
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ def prepare(spec: specs.DatasetSpec, source: specs.CelebA, release: Release) -> 
     if spec.channels != 3:
         raise DataError(f"{spec.label}: photographs have 3 channels, {spec.channels} asked for")
     partition_path, path = files.find(release, *FORMS)
+    origin = files.origin_of([partition_path] if path.is_dir() else [partition_path, path], release)
     names, parts, partition = _partition(partition_path, release)
     splits = {}
     for number, split in enumerate(SPLITS):
@@ -77,13 +79,18 @@ def prepare(spec: specs.DatasetSpec, source: specs.CelebA, release: Release) -> 
             held = {Path(name).name for name in archive.namelist() if name.startswith(f"{IMAGES}/") and name[-1] != "/"}
         place, opened = f"{path}: ", lambda: _in_archive(path, release)
     _check_names(path, held, names, release)
+    stored = tuple(f"{IMAGES}/{name}" for name in names)
+    if path.is_dir():
+        beside = Path(os.path.relpath(partition_path, path.parent)).as_posix()
+        origin = files.origin(path.parent, (beside, *stored), release.remedy)
     return Prepared(
-        images=image_files(tuple(f"{IMAGES}/{name}" for name in names), place, opened, recipe),
+        images=image_files(stored, place, opened, recipe),
         splits=splits,
         extras={},
         sources=tuple(sources),
         note=f"official partition; centred {source.crop}x{source.crop} of each photograph, resized with Pillow's"
         f" {source.filter} filter; files.sha256 names each image's file",
+        origin=origin,
     )
 
 

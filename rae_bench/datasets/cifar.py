@@ -77,6 +77,7 @@ def prepare(spec: specs.DatasetSpec, release: Release) -> Prepared:
         DataError: a file is missing, truncated, or not the published one; a pickle holds more than arrays and lists.
     """
     paths = files.find(release, *FORMS)
+    origin = files.origin_of(paths, release)
     sources: list[DataFile] = []
     images: list[Images] = []
     labels: list[Indices] = []
@@ -97,6 +98,7 @@ def prepare(spec: specs.DatasetSpec, release: Release) -> Prepared:
         extras={"labels": np.concatenate(labels)},
         sources=tuple(sources),
         note="data_batch_1 to 5, then test_batch, in file order; validation: the last training images",
+        origin=origin,
     )
 
 

@@ -8,16 +8,19 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rae_bench.datasets.prepared import DataError, DataFile, Indices
+from rae_bench.datasets.prepared import DataError, DataFile, Indices, Origin
 
 DATA_VARIABLE = "RAE_BENCH_DATA"
 DOWNLOAD_VARIABLE = "RAE_BENCH_DOWNLOAD"
+
+_KINDS = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket", stat.S_IFDIR: "folder"}
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +142,31 @@ def _fetch_one(file: Download, folder: Path, release: Release) -> None:
         else:
             return
     raise DataError(f"{release.name}: {file.name} cannot be fetched ({'; '.join(reasons)}); {release.remedy}")
+
+
+def origin(folder: Path, names: Iterable[str], remedy: str) -> Origin:
+    """Size and time of the files `names` of a folder, taken before they are read: what alters them later is noticed.
+
+    Raises:
+        DataError: one of them is missing or no regular file, which might never end.
+    """
+    found = {}
+    for name in names:
+        try:
+            status = (folder / name).stat()
+        except OSError as error:
+            raise DataError(f"{folder / name}: cannot be read: {error.strerror}; {remedy}") from None
+        if not stat.S_ISREG(status.st_mode):
+            kind = _KINDS.get(stat.S_IFMT(status.st_mode), "device")
+            raise DataError(f"{folder / name}: is a {kind}, not a regular file; {remedy}")
+        found[name] = (status.st_size, status.st_mtime_ns)
+    return Origin(folder, found)
+
+
+def origin_of(paths: Sequence[Path], release: Release) -> Origin:
+    """The same of a release's files, below the folder they share."""
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    return origin(folder, [path.relative_to(folder).as_posix() for path in paths], release.remedy)
 
 
 def read(path: Path) -> bytes:

@@ -82,6 +82,7 @@ def prepare(spec: specs.DatasetSpec, padding: int, release: Release) -> Prepared
         DataError: a file is missing, truncated, or not the published one.
     """
     paths = {path.name.removesuffix(".gz"): path for path in files.find(release, *FORMS)}
+    origin = files.origin_of(list(paths.values()), release)
     images, labels, sources = [], [], []
     for part, name in NAMES.items():
         n = release.n_images[part]
@@ -101,6 +102,7 @@ def prepare(spec: specs.DatasetSpec, padding: int, release: Release) -> Prepared
         extras={"labels": np.concatenate(labels)},
         sources=tuple(sources),
         note="official training set, then official test set, in file order; validation: the last training images",
+        origin=origin,
     )
 
 

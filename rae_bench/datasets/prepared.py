@@ -4,6 +4,7 @@ import hashlib
 import importlib.resources
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,14 @@ class DataFile:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Files of a user's, as they lay in `folder` before they were read: size in bytes and time in ns, by name."""
+
+    folder: Path
+    files: dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
 class ImageFiles:
     """Images that are decoded while they are written: all at once might not fit into memory.
 
@@ -78,13 +87,14 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class Prepared:
-    """All images of a data set, their splits, and what is known of each image."""
+    """All images of a data set, their splits, what is known of each image, and where a user keeps them."""
 
     images: Images | ImageFiles
     splits: dict[str, Indices]
     extras: dict[str, npt.NDArray[Any]]
     sources: tuple[SourceFile | DataFile, ...]
     note: str
+    origin: Origin | None = None
 
 
 def check_shape(images: Images, spec: specs.DatasetSpec) -> None:

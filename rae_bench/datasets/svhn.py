@@ -47,6 +47,7 @@ def prepare(spec: specs.DatasetSpec, release: Release) -> Prepared:
         DataError: a file is missing, truncated, or not the published one.
     """
     paths = files.find(release, tuple(PARTS.values()))
+    origin = files.origin_of(paths, release)
     images, labels, sources = [], [], []
     for part, path in zip(PARTS, paths, strict=True):
         data, source = files.read_checked(path, release)
@@ -63,6 +64,7 @@ def prepare(spec: specs.DatasetSpec, release: Release) -> Prepared:
         extras={"labels": np.concatenate(labels)},
         sources=tuple(sources),
         note="train_32x32.mat, then test_32x32.mat, in file order; validation: the last training images",
+        origin=origin,
     )
 
 
