@@ -172,6 +172,8 @@ def verify(options: argparse.Namespace) -> None:
         print(verification.describe(study, verdict))
         if verdict.problems:
             raise verification.VerificationError(f"{study.name}: {len(verdict.problems)} found wrong")
+        if not verdict.is_well:
+            raise verification.VerificationError(f"{study.name}: prepared from other files than those there now")
         return
     cell = verification.parse_cell(study, options.cell)
     made = verification.recompute(study, _results(), cell)

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rae_bench import storage
+from rae_bench.datasets import origins
 from rae_bench.jobs import STAGES, JobError, read_state, study_jobs
 from rae_bench.plain import fingerprint
 from rae_bench.results import COLUMNS, collect
@@ -33,7 +34,8 @@ def describe(study: Study, results: Path) -> str:
             lines.append(f"running: {job.stage} {job.name}, for {time.time() - state['started']:.0f} s{part}")
         if state["status"] == "failed":
             lines.append(f"failed: {job.stage} {job.name}: {state['error']}")
-    return "\n".join([*lines, *_full_disk(results), _time_left(jobs)])
+    sources = [finding.text for finding in origins.findings(study, results, is_thorough=False)]
+    return "\n".join([*lines, *sources, *_full_disk(results), _time_left(jobs)])
 
 
 def _full_disk(results: Path) -> list[str]:

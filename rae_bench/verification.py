@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rae_bench import __version__, records, specs, stages, storage
+from rae_bench.datasets import origins
+from rae_bench.datasets.origins import Finding
 from rae_bench.jobs import Job, recorded, study_jobs
 from rae_bench.plain import ConfigError, Plain, fingerprint, to_plain, unknown
 from rae_bench.process import configure_torch
@@ -46,12 +48,21 @@ class VerificationError(RuntimeError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is wrong, a line each; how many files each stage wrote; which of them are left out on purpose."""
+    """What is wrong, a line each; how many files each stage wrote; which of them are left out on purpose.
+
+    `sources`: what is to be said of the files that the data sets were prepared from; results are what they are.
+    """
 
     problems: list[str]
     files: Counter[str]
     size: int
     left_out: list[Path]
+    sources: list[Finding]
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is wrong, nor any source another than what was prepared."""
+        return not self.problems and not any(finding.is_changed for finding in self.sources)
 
 
 def verify(study: Study, results: Path) -> Verdict:
@@ -98,7 +109,8 @@ def verify(study: Study, results: Path) -> Verdict:
         for path in _files(root)
         if path not in owned and path.parent not in unknown_folders
     ]
-    return Verdict(problems, Counter(job.stage for job, _ in written.values()), size, absent)
+    sources = origins.findings(study, results, is_thorough=True)
+    return Verdict(problems, Counter(job.stage for job, _ in written.values()), size, absent, sources)
 
 
 def left_out(root: Path) -> set[str]:
@@ -127,13 +139,15 @@ def _differences(old: Plain, new: Plain, where: str = "") -> Iterator[str]:
 
 def describe(study: Study, verdict: Verdict) -> str:
     """What is wrong, or one screen that says that all is well."""
+    sources = [finding.text for finding in verdict.sources]
     if verdict.problems:
-        return "\n".join(verdict.problems)
+        return "\n".join([*verdict.problems, *sources])
     total = verdict.files.total()
     lines = [f"{study.name}: {total} files, {verdict.size / 1e6:.1f} MB, are what its jobs wrote, from the images on"]
     lines += [f"  {stage:10} {count:5} files" for stage, count in verdict.files.items()]
     if verdict.left_out:
         lines.append(f"left out of the archive it came from: {len(verdict.left_out)} files, their records are here")
+    lines += sources
     return "\n".join([*lines, f"every job ran with the settings of the study as it is now; rae_bench {__version__}"])
 
 

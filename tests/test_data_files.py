@@ -13,6 +13,7 @@ import threading
 import urllib.request
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.request import urlopen
 
 import data_files
@@ -25,7 +26,7 @@ from torchvision.datasets import CIFAR10, MNIST, SVHN, FashionMNIST
 
 from rae_bench import cli, datasets
 from rae_bench.config import CONFIG
-from rae_bench.datasets import DataError, celeba, cifar, files, idx, svhn
+from rae_bench.datasets import DataError, celeba, cifar, files, idx, origins, svhn
 from rae_bench.plain import parse, to_json
 from rae_bench.study import DatasetEntry
 
@@ -178,6 +179,66 @@ def test_a_pipe_in_place_of_a_file_is_refused_at_once(name, files, data, tmp_pat
     os.mkfifo(data / name / files[0])
     message = command(name, tmp_path / "out")
     assert f"{data / name / files[0]}: is a named pipe, not a regular file; get it from http" in message
+
+
+# --- files that change after they were read ---------------------------------------------------------------
+
+
+def written_mnist(folder):
+    images, labels = drawn((28, 28))
+    data_files.write_idx(folder / "mnist", images, labels)
+    return (
+        "mnist",
+        idx.prepare(spec("mnist"), 2, data_files.release_of(idx.mnist(), labels)),
+        "t10k-labels-idx1-ubyte.gz",
+    )
+
+
+def written_cifar(folder):
+    images, labels = drawn((3, 32, 32))
+    data_files.write_cifar(folder / "cifar10", images, labels, "binary")
+    release = data_files.release_of(cifar.release(), labels)
+    return "cifar10", cifar.prepare(spec("cifar10"), release), "test_batch.bin"
+
+
+def written_photographs(folder, form="folder"):
+    data_files.write_celeba(folder / "celeba", data_files.photographs(), form)
+    chosen = spec("celeba", n_train=6, n_validation=2, n_test=2)
+    name = {"folder": "img_align_celeba/000003.jpg", "original layout": "Img/img_align_celeba.zip"}[form]
+    return "celeba", celeba.prepare(chosen, chosen.source, celeba_release()), name
+
+
+WRITTEN = {
+    "mnist": written_mnist,
+    "cifar10": written_cifar,
+    "photographs": written_photographs,
+    "zip": partial(written_photographs, form="original layout"),
+}
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_a_published_file_that_changes_after_it_was_read_is_found(kind, data, tmp_path):
+    name, made, file = WRITTEN[kind](data)
+    chosen = spec(name, **({"n_train": 6, "n_validation": 2, "n_test": 2} if name == "celeba" else {}))
+    datasets.save(made, chosen, tmp_path / "out")
+
+    def said(is_thorough=True):
+        return origins.look(chosen, tmp_path / "out", is_thorough)
+
+    assert said() == said(False) == origins.Finding()
+    path = Path(made.origin.folder) / file
+    content = path.read_bytes()
+    path.write_bytes(content)
+    os.utime(path, ns=(1, 1))
+    assert said() == origins.Finding()
+    assert "have other times than when they were read" in said(False).text
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(path, ns=(2, 2))
+    assert re.search(rf"not what was prepared: 1 of \d+ files are of other content, first {file}$", said().text)
+    shutil.rmtree(data)
+    assert said() == said(False)
+    assert "not there now, moved or not mounted; what was prepared from it stays valid" in said().text
+    assert not said().is_changed
 
 
 # --- MNIST, Fashion-MNIST ---------------------------------------------------------------------------------

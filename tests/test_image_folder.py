@@ -18,12 +18,13 @@ import data_files
 import numpy as np
 import pytest
 import tifffile
-from checkout import ROOT, environment
+import yaml
+from checkout import ROOT, Checkout, environment
 from data_files import put
 from PIL import Image
 
 from rae_bench import cli, datasets, specs, storage
-from rae_bench.datasets import DataError, image_folder
+from rae_bench.datasets import DataError, image_folder, origins
 from rae_bench.plain import ConfigError, parse, to_json, to_plain
 
 SPEC = specs.DatasetSpec(
@@ -579,6 +580,187 @@ def test_settings_that_make_no_sense_are_refused(key, value, message):
 def test_other_channels_are_an_error(channels):
     with pytest.raises(DataError, match=f"images have 1 or 3 channels, {channels} asked for"):
         datasets.prepare(spec(channels=channels))
+
+
+# --- a folder that changes after it was prepared -----------------------------------------------------------
+
+
+def said(folder, chosen=SPEC, is_thorough=True):
+    finding = origins.look(chosen, folder, is_thorough)
+    return finding.text, finding.is_changed
+
+
+NOTHING = ("", False)
+
+
+@pytest.fixture
+def once(mine, tmp_path):
+    """The folder of ten prepared images."""
+    fill(mine)
+    return prepared(tmp_path / "out")[0]
+
+
+def again(folder):
+    """Write all files again as they are, so that only their times differ."""
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes())
+        os.utime(path, ns=(1, 1))
+
+
+@pytest.mark.parametrize("is_thorough", [True, False])
+def test_a_folder_that_is_as_it_was_gives_nothing_to_say(is_thorough, mine, once):
+    put(mine / "README.txt", b"no image")
+    assert said(once, is_thorough=is_thorough) == NOTHING
+
+
+def test_replaced_images_are_counted_and_the_first_is_named(mine, once):
+    for name in ("014.png", "028.png"):
+        Image.new("RGB", (8, 8), (255, 255, 255)).save(mine / name)
+    expected = (f"{mine}: not what was prepared: 2 of 10 files are of other content, first 014.png", True)
+    assert said(once) == said(once, is_thorough=False) == expected
+
+
+def test_an_image_of_the_same_size_is_read(mine, once):
+    path = mine / "014.png"
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(1, 1))
+    text = f"{mine}: 1 of 10 files have other times than when they were read, first 014.png; verify compares what they"
+    assert said(once, is_thorough=False) == (f"{text} hold", False)
+    assert said(once) == (f"{mine}: not what was prepared: 1 of 10 files are of other content, first 014.png", True)
+
+
+def test_files_copied_without_their_times_are_what_they_were(mine, once):
+    again(mine)
+    assert said(once) == NOTHING
+
+
+def test_a_missing_image_is_named(mine, once):
+    (mine / "014.png").unlink()
+    expected = (f"{mine}: not what was prepared: 1 of 10 files are missing, first 014.png", True)
+    assert said(once) == said(once, is_thorough=False) == expected
+
+
+def test_an_image_that_became_a_pipe_is_not_read(mine, once):
+    (mine / "014.png").unlink()
+    os.mkfifo(mine / "014.png")
+    assert said(once) == (f"{mine}: not what was prepared: 1 of 10 files are of other content, first 014.png", True)
+
+
+def test_new_images_that_change_the_choice_are_found(mine, once):
+    for number in range(10):
+        Image.new("RGB", (8, 8)).save(mine / f"new{number}.png")
+    text, is_changed = said(once, is_thorough=False)
+    assert re.fullmatch(
+        rf"{mine}: not what .*: of the files there now prepare would choose \d others, .* new\d\.png", text
+    )
+    assert is_changed
+
+
+def test_a_new_image_that_is_passed_over_changes_the_splits(mine, once):
+    """Of eleven names, one of which is left out: the draw differs though perhaps not the set."""
+    for number in range(200):
+        name = f"{number:03d}x.png"
+        Image.new("RGB", (8, 8)).save(mine / name)
+        chosen, _ = image_folder.chosen(SPEC, SPEC.source, mine)
+        if name not in chosen:
+            break
+        (mine / name).unlink()
+    assert said(once) == (
+        f"{mine}: not what was prepared: of the files there now prepare would draw other splits",
+        True,
+    )
+
+
+def test_a_new_image_in_a_splits_folder_is_counted(mine, tmp_path):
+    for split, n in (("train", 6), ("validation", 2), ("test", 2)):
+        fill(mine / split, n, seed=n)
+    chosen = spec({"split": "subfolders"})
+    folder, _ = prepared(tmp_path / "out", chosen)
+    assert said(folder, chosen) == NOTHING
+    Image.new("RGB", (8, 8)).save(mine / "test" / "new.png")
+    text = f"{mine}: not what was prepared: {mine}/test: 3 images, n_test is 2; make them agree"
+    assert said(folder, chosen) == (text, True)
+
+
+@pytest.mark.parametrize("is_mounted", [True, False])
+def test_a_folder_that_is_not_there_is_no_fault(is_mounted, mine, once):
+    mine.rename(mine.parent / "elsewhere")
+    if is_mounted:
+        mine.mkdir()
+    text = f"{mine}: not there now, moved or not mounted; what was prepared from it stays valid"
+    assert said(once) == said(once, is_thorough=False) == (text, False)
+
+
+def test_a_data_folder_that_is_named_no_longer_is_looked_for_where_it_was(mine, once, monkeypatch):
+    monkeypatch.delenv("RAE_BENCH_DATA")
+    (mine / "014.png").unlink()
+    assert said(once)[1]
+
+
+def test_a_data_set_prepared_before_times_were_kept_is_compared_by_content_and_names(mine, once):
+    (once / "source.json").unlink()
+    assert said(once) == said(once, is_thorough=False) == NOTHING
+    Image.new("RGB", (8, 8), (255, 255, 255)).save(mine / "014.png")
+    assert said(once, is_thorough=False) == NOTHING
+    assert said(once)[1]
+    (mine / "014.png").unlink()
+    assert said(once, is_thorough=False)[1]
+
+
+def test_what_has_no_list_of_files_or_other_settings_is_passed_over(mine, once):
+    (mine / "014.png").unlink()
+    assert said(once, spec(seed=1)) == NOTHING  # stale: told elsewhere
+    (once / "files.sha256").unlink()  # as after an import
+    assert said(once) == NOTHING
+    assert said(once / "nowhere") == NOTHING
+
+
+def test_times_are_outside_the_promise_of_equal_bytes(mine, tmp_path, once):
+    again(mine)
+    folder, _ = prepared(tmp_path / "again")
+    kept = [{path.name: path.read_bytes() for path in one.iterdir()} for one in (once, folder)]
+    assert kept[0].pop("source.json") != kept[1].pop("source.json")
+    assert kept[0] == kept[1]
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A copy of the repository with a study of the user's own images; nothing has run."""
+    checkout = Checkout(tmp_path_factory.mktemp("own"))
+    data = to_plain(spec(channels=1, size=32, n_train=600, n_validation=300, n_test=300))
+    entry = {"data": data, "extractor": "pixels", "follows": "mnist", "is_the_papers": False}
+    weights = yaml.safe_load((checkout.config / "weights.yaml").read_text())
+    study = yaml.safe_load((checkout.config / "studies" / "smoke.yaml").read_text())
+    study["datasets"] = {"mine": "digits_smoke"}
+    del study["protocols"]["pixels"]
+    for name, more in {"datasets": {"mine": entry}, "weights": {"mine": weights["digits"]}}.items():
+        with (checkout.config / f"{name}.yaml").open("a") as file:
+            file.write("\n" + yaml.safe_dump(more))
+    (checkout.config / "studies" / "own.yaml").write_text(yaml.safe_dump(study))
+    return checkout
+
+
+@pytest.mark.slow  # three runs of the workflow
+def test_the_command_that_is_told_prepares_anew_and_makes_again_what_hangs_on_it(mine, own):
+    fill(mine, 1000, size=(32, 32))
+    fill(mine / "more", 200, size=(32, 32), seed=1)
+    reference = next(path for job, path in own.plan("own").items() if job.startswith("reference"))
+    assert own.snakemake("--", reference, study="own").returncode == 0
+    before = (own.path / reference).read_bytes()
+    assert str(mine) not in own.run("rae_bench", "status", "own").stdout
+    for path in (mine / "more").iterdir():
+        Image.new("L", (32, 32), 255).save(path)
+
+    told = [own.run("rae_bench", command, "own").stdout for command in ("status", "verify")]
+    (line,) = {line for text in told for line in text.splitlines() if str(mine) in line}
+    begin = f"{mine}: not what was prepared: 200 of 1,200 files are of other content, first more/000.png; to prepare it"
+    assert line.startswith(f"{begin} anew: snakemake --cores 1 --config study=own --forcerun results/datasets/mine/")
+    ended = own.run(*line.split("anew: ")[1].split(), "--", reference)
+    assert ended.returncode == 0, ended.stderr
+    assert (own.path / reference).read_bytes() != before
+    assert str(mine) not in own.run("rae_bench", "status", "own").stdout
 
 
 # --- streaming --------------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ from rae_bench.plain import parse, to_plain
 
 __all__ = ["DataError", "Prepared", "load_digits", "load_manifest", "load_split", "open_split", "prepare", "save"]
 
+SOURCE = "source.json"
+"""Beside a prepared data set: size and time of every file of a user's that it was made from."""
 TELL_EVERY = 30.0
 """Seconds between two lines of progress."""
 
@@ -64,12 +66,13 @@ def save(
     """Write the folder of a prepared data set and return the files its manifest lists, by name.
 
     The manifest comes last, so a folder with one is whole. Images that are decoded only now get `files.sha256`: hash
-    and name of each one's file, as sha256sum checks them.
+    and name of each one's file, as sha256sum checks them. `source.json`, which holds times and is therefore not listed,
+    is for `origins`.
 
     Raises:
         DataError, StorageError: an image cannot be decoded, a file not written; no manifest is left then.
     """
-    storage.remove(folder / "manifest.json", *storage.leftovers(folder))
+    storage.remove(folder / "manifest.json", folder / SOURCE, *storage.leftovers(folder))
     files = {"images": folder / "images.npy"}
     images = prepared.images
     if isinstance(images, ImageFiles):
@@ -92,6 +95,8 @@ def save(
         "sources": [to_plain(source) for source in prepared.sources],
         "note": prepared.note,
     }
+    if prepared.origin is not None:
+        storage.write_json(folder / SOURCE, to_plain(prepared.origin))
     storage.write_json(folder / "manifest.json", manifest)
     log.info("%s: %d images, %s", spec.label, images.shape[0], manifest["counts"])
     return files

@@ -150,7 +150,7 @@ def origin(folder: Path, names: Iterable[str], remedy: str) -> Origin:
     Raises:
         DataError: one of them is missing or no regular file, which might never end.
     """
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for name in names:
         try:
             status = (folder / name).stat()
@@ -160,7 +160,7 @@ def origin(folder: Path, names: Iterable[str], remedy: str) -> Origin:
             kind = _KINDS.get(stat.S_IFMT(status.st_mode), "device")
             raise DataError(f"{folder / name}: is a {kind}, not a regular file; {remedy}")
         found[name] = (status.st_size, status.st_mtime_ns)
-    return Origin(folder, found)
+    return Origin(str(folder.absolute()), found)
 
 
 def origin_of(paths: Sequence[Path], release: Release) -> Origin:

@@ -4,7 +4,6 @@ import hashlib
 import importlib.resources
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,8 +67,8 @@ class DataFile:
 class Origin:
     """Files of a user's, as they lay in `folder` before they were read: size in bytes and time in ns, by name."""
 
-    folder: Path
-    files: dict[str, tuple[int, int]]
+    folder: str
+    files: dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
