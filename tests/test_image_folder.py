@@ -290,6 +290,12 @@ def test_the_orientation_of_a_camera_is_applied(mine, tmp_path):
     np.testing.assert_array_equal(images[4].transpose(1, 2, 0), np.rot90(pixels, -1))
 
 
+def saved(image, format, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
 def chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -446,12 +452,6 @@ def gif_on_a_larger_screen():
     return bytes(content)
 
 
-def saved(image, format, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
-
-
 def transparent(mode):
     image = Image.new("RGBA", (8, 8), (200, 40, 90, 255))
     image.putpixel((3, 3), (0, 0, 0, 254))
@@ -488,6 +488,42 @@ def test_what_cannot_be_read_without_loss_is_refused(kind, mine, tmp_path):
     with pytest.raises(DataError, match=rf"{mine}/028\.{suffix}: {message}.*; mend it or take it out of {mine}"):
         one_of(mine, tmp_path, image, suffix)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+TRUNCATED = {
+    "png": saved(NOISE, "PNG"),
+    "jpg": saved(NOISE, "JPEG"),
+    "progressive jpg": saved(NOISE, "JPEG", progressive=True),
+    "bmp": saved(NOISE, "BMP"),
+    "webp": saved(NOISE, "WEBP"),
+    "lossless webp": saved(NOISE, "WEBP", lossless=True),
+    "tif": saved(NOISE, "TIFF"),
+    **{f"{how} tif": saved(NOISE, "TIFF", compression=how) for how in ("tiff_lzw", "tiff_deflate", "jpeg")},
+    "ppm": saved(NOISE, "PPM"),
+    "gif": saved(NOISE, "GIF"),
+}
+
+
+@pytest.mark.parametrize("kind", TRUNCATED)
+def test_a_truncated_file_of_any_format_is_refused(kind, mine, tmp_path):
+    fill(mine)
+    (mine / "028.png").unlink()
+    path = mine / f"028.{kind.split()[-1]}"
+    for share in (0, 0.02, 0.3, 0.7, 0.99):
+        path.write_bytes(TRUNCATED[kind][: int(share * len(TRUNCATED[kind]))])
+        with pytest.raises(
+            DataError, match=rf"{path}: [\d,]+ bytes, (cannot be decoded|not an image).*; mend it or take"
+        ):
+            prepared(tmp_path / "out")
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_png_with_a_bit_that_flipped_is_refused(share, mine, tmp_path):
+    content = bytearray(saved(NOISE, "PNG", compress_level=0))  # the pixels as they are, so that any bit decodes
+    content[int(share * len(content))] ^= 1
+    with pytest.raises(DataError, match=r"028\.png: [\d,]+ bytes, cannot be decoded"):
+        one_of(mine, tmp_path, bytes(content))
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "tif", "png"])

@@ -84,6 +84,7 @@ def _block(names: tuple[str, ...], place: str, read: Read, recipe: Recipe) -> tu
     images = np.empty((len(names), recipe.channels, recipe.size, recipe.size), np.uint8)
     hashes = []
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of metadata; a file that is not whole fails as well
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for number, name in enumerate(names):
             data = read(name)
