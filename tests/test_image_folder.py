@@ -72,7 +72,7 @@ def one_of(mine, tmp_path, image, suffix="png", **changes):
     """Prepare ten images, the fifth of which is `image` (or such bytes); its pixels (H, W, C)."""
     fill(mine)
     path = mine / f"028.{suffix}"
-    (mine / "028.png").unlink()
+    (mine / "028.png").unlink(missing_ok=True)
     if isinstance(image, bytes):
         path.write_bytes(image)
     else:
@@ -524,6 +524,30 @@ def test_a_png_with_a_bit_that_flipped_is_refused(share, mine, tmp_path):
     content[int(share * len(content))] ^= 1
     with pytest.raises(DataError, match=r"028\.png: [\d,]+ bytes, cannot be decoded"):
         one_of(mine, tmp_path, bytes(content))
+
+
+def with_middle(content, middle):
+    """A file of which 500 bytes in the middle are replaced."""
+    half = len(content) // 2
+    return content[: half - 250] + middle + content[half + 250 :]
+
+
+@pytest.mark.parametrize("middle", [bytes(500), np.random.default_rng(0).bytes(500)], ids=["zeros", "random"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 10}], ids=str)
+def test_a_jpeg_with_a_destroyed_middle_is_refused(options, middle, mine, tmp_path):
+    """Pillow decodes most of these to garbage."""
+    content = with_middle(saved(NOISE, "JPEG", quality=92, **options), middle)
+    with pytest.raises(DataError, match=r"028\.jpg: [\d,]+ bytes, cannot be decoded: .*; mend it or take it out of"):
+        one_of(mine, tmp_path, content, "jpg")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 100}], ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_whole_jpeg_is_read(mode, options, mine, tmp_path):
+    content = saved(NOISE.convert(mode), "JPEG", **options)
+    expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((8, 8), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(one_of(mine, tmp_path, content, "jpg"), expected)
+    np.testing.assert_array_equal(one_of(mine, tmp_path, content + b"behind the end", "jpg"), expected)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "tif", "png"])

@@ -68,7 +68,8 @@ def prepare(spec: specs.DatasetSpec, source: specs.CelebA, release: Release) -> 
         if spec.count(split) > len(members):
             raise DataError(f"{spec.label}: {spec.count(split)} {split} images of {len(members)}; ask for fewer")
         splits[split] = members[: spec.count(split)]
-    recipe = Recipe(("JPEG",), _aligned, source.crop, source.filter, 3, spec.size, release.remedy)
+    in_zip = not path.is_dir()  # with a checksum of every member
+    recipe = Recipe(("JPEG",), _aligned, source.crop, source.filter, 3, spec.size, release.remedy, in_zip)
     sources = [partition]
     if path.is_dir():
         held = {name for name in files.names_in(path) if name.endswith(".jpg")}
