@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from rae_bench.feature_files import Moments
+
+    Features = npt.NDArray[np.float32]
+
 RESULTS = Path("results")
 
 
@@ -228,11 +232,19 @@ def rebuild(options: argparse.Namespace) -> None:
 
 
 def score(options: argparse.Namespace) -> None:
-    """The metrics of two feature matrices."""
-    from rae_bench import storage
+    """The metrics of two feature matrices; of moments, the Fréchet distance alone."""
+    from rae_bench import feature_files
+    from rae_bench.feature_files import Moments
+
+    given = {"real": (options.real, options.real_array), "fake": (options.fake, options.fake_array)}
+    real, fake = (
+        _features(feature_files.read(path, name, f"--{side}-array"), path) for side, (path, name) in given.items()
+    )
+    if isinstance(real, Moments) or isinstance(fake, Moments):
+        _score_moments(real, fake, options)
+        return
     from rae_bench.metrics import Reference, measure
 
-    real, fake = (_features(storage.read_npy(path), path) for path in (options.real, options.fake))
     settings = specs.MetricSettings(
         kernel_subsets=options.kernel_subsets,
         kernel_subset_size=min(options.kernel_subset_size, len(real), len(fake)),
@@ -245,6 +257,8 @@ def score(options: argparse.Namespace) -> None:
         half_samples=options.half_samples,
         seed=options.metric_seed,
     )
+    for array, path in ((real, options.real), (fake, options.fake)):
+        _check_count(len(array), path, settings)
     reference = Reference.of(real, max(settings.neighbours, settings.coverage_neighbours))
     values = measure(reference, fake, settings, is_fid=False, prd_real=reference)
     if options.json:
@@ -256,15 +270,46 @@ def score(options: argparse.Namespace) -> None:
     print(f"{len(real)} real, {len(fake)} fake images; kernel subsets of {settings.kernel_subset_size}")
 
 
-def _features(array: "npt.NDArray[Any]", path: Path) -> "npt.NDArray[np.float32]":
+def _score_moments(real: "Features | Moments", fake: "Features | Moments", options: argparse.Namespace) -> None:
+    """Print the one metric there is where one side or both are moments."""
+    from rae_bench.feature_files import Moments
+
+    one, other = (side if isinstance(side, Moments) else Moments.of(side) for side in (real, fake))
+    value = one.frechet_distance(other)
+    print(json.dumps({"frechet_distance": value}) if options.json else f"{'frechet_distance':28} {value:.6g}")
+    named = " and ".join(
+        str(path) for side, path in ((real, options.real), (fake, options.fake)) if isinstance(side, Moments)
+    )
+    note = f"{named}: moments (mu, sigma) allow the Fréchet distance alone; all other metrics need the features"
+    print(note, file=sys.stderr if options.json else sys.stdout)
+
+
+def _check_count(n: int, path: Path, settings: specs.MetricSettings) -> None:
+    """Raise a MetricError unless a set of n images is large enough for what the options ask for."""
+    from rae_bench.metrics import MetricError
+
+    needed = {
+        f"--neighbours {settings.neighbours}": settings.neighbours + 1,
+        f"--coverage-neighbours {settings.coverage_neighbours}": settings.coverage_neighbours + 1,
+        f"--prd-clusters {settings.prd_clusters}": (settings.prd_clusters + 1) // 2,  # of both sets together
+    }
+    beyond = [f"{option} needs {least}" for option, least in needed.items() if n < least]
+    if beyond:
+        raise MetricError(f"{path}: {n} images, but {', '.join(beyond)}; give more images, or smaller numbers there")
+
+
+def _features(found: "npt.NDArray[Any] | Moments", path: Path) -> "Features | Moments":
+    from rae_bench.feature_files import Moments
     from rae_bench.metrics import MetricError
     from rae_bench.metrics.reference import check_features
 
+    if isinstance(found, Moments):
+        return found
     try:
-        check_features("", array)
+        check_features("", found)
     except MetricError as error:
         raise MetricError(f"{path}:{error}") from None
-    return array
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -345,14 +390,16 @@ def _parser() -> argparse.ArgumentParser:
     converting.add_argument("--table", action="store_true", help="print all official configurations as markdown")
     converting.add_argument("--json", action="store_true", help="print JSON")
     scoring = command(score)
-    scoring.add_argument("real", type=Path, help="features of real images: .npy, (n, d), a row an image")
+    scoring.add_argument("real", type=Path, help="features of real images, a row an image: .npy (n, d), or .npz")
     scoring.add_argument("fake", type=Path, help="features of generated images, same extractor")
+    for side in ("real", "fake"):
+        scoring.add_argument(f"--{side}-array", metavar="NAME", help="of an .npz with several arrays: which")
     scoring.add_argument("--json", action="store_true", help="print JSON")
     scoring.add_argument("--kernel-subsets", type=int, default=100)
-    scoring.add_argument("--kernel-subset-size", type=int, default=1000)
-    scoring.add_argument("--neighbours", type=int, default=3)
-    scoring.add_argument("--coverage-neighbours", type=int, default=5)
-    scoring.add_argument("--prd-clusters", type=int, default=20)
+    scoring.add_argument("--kernel-subset-size", type=int, default=1000, help="at most the images of a set")
+    scoring.add_argument("--neighbours", type=int, default=3, help="fewer than the images of a set")
+    scoring.add_argument("--coverage-neighbours", type=int, default=5, help="likewise")
+    scoring.add_argument("--prd-clusters", type=int, default=20, help="at most twice the images of a set")
     scoring.add_argument("--prd-runs", type=int, default=10)
     scoring.add_argument("--infinity-sizes", type=int, default=10)
     scoring.add_argument("--half-samples", type=int, default=10)

@@ -220,20 +220,14 @@ def test_features_that_cannot_be_scored_are_one_line(folder, kind, place, normal
     assert path.name in message or ("5" in message and "6" in message)
 
 
-def test_an_archive_of_features_is_one_line(normals):
-    np.save("real.npy", normals)
-    np.savez("fake.npz", normals)
-    assert "fake.npz" in _refused("score", "real.npy", "fake.npz")
-
-
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
         ("--neighbours", 0, "neighbours: 0 must be above 0"),
-        ("--neighbours", 300, "neighbours is 300, but a set has only 300 images"),
+        ("--neighbours", 300, "real.npy: 300 images, but --neighbours 300 needs 301; give more images"),
         ("--kernel-subsets", 0, "kernel_subsets: 0 must be above 0"),
         ("--kernel-subset-size", 1, "kernel_subset_size"),  # the unbiased estimate divides by n (n - 1)
-        ("--coverage-neighbours", 300, "300"),
+        ("--coverage-neighbours", 300, "real.npy: 300 images, but --coverage-neighbours 300 needs 301"),
         ("--prd-clusters", 0, "prd_clusters: 0 must be above 0"),
         ("--prd-runs", 0, "prd_runs: 0 must be above 0"),
         ("--infinity-sizes", 1, "infinity_sizes: 1 must be at least 2"),
@@ -316,7 +310,7 @@ def test_what_a_study_that_has_not_run_has_cost_is_one_line(folder):
 def test_a_mistake_is_one_line_on_stderr_and_status_1():
     ended = _command("score", "real.npy", "fake.npy", "--json")
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == "rae_bench score: real.npy: no such file; the stage that writes it has not run\n"
+    assert ended.stderr == "rae_bench score: real.npy: no such file\n"
 
 
 def test_a_reader_that_stops_reading_is_no_error(folder):

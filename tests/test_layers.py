@@ -10,7 +10,7 @@ from checkout import ROOT, environment
 ORDER = [
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "study", "config"],
     *["loads", "resources", "rng", "storage", "cluster", "checkpoints", "locks"],
-    *["faces", "digit_classifier", "face_classifier", "metrics", "pretrained", "features"],
+    *["faces", "digit_classifier", "face_classifier", "metrics", "feature_files", "pretrained", "features"],
     *["memory", "records", "jobs", "settling"],
     *["datasets", "backbones", "results", "comparisons", "claims"],
     *["autoencoder", "objectives", "training"],

@@ -101,3 +101,10 @@ def _distance(mean: Float64, covariance: Float64, factor: Float64, fake: Feature
         cross = float(np.sqrt(np.clip(values, 0, None)).sum())
     shift = mean - fake_mean
     return float(shift @ shift + np.trace(covariance) + fake_trace - 2 * cross)
+
+
+def between_factors(mean: Float64, factor: Float64, other_mean: Float64, other_factor: Float64) -> float:
+    """The distance of two Gaussians with means (d,) and covariances F Fᵀ, of factors F (d, r) and (d, s)."""
+    cross = float(np.linalg.svd(factor.T @ other_factor, compute_uv=False).sum())
+    shift = mean - other_mean
+    return float(shift @ shift + (factor**2).sum() + (other_factor**2).sum() - 2 * cross)
