@@ -198,8 +198,9 @@ def unpack(path: Path, results: Path) -> Index:
                 _restore(path, archive, name, index.members[name], staging / name)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
         shutil.rmtree(staging, ignore_errors=True)
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ArchiveError(f"{path}: not a whole archive: {reason}") from None
+        if isinstance(error, OSError) and error.filename is not None:
+            raise ArchiveError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ArchiveError(f"{path}: not a whole archive: {error}; expected a file that export has written") from None
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise

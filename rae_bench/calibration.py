@@ -19,7 +19,7 @@ import torch
 
 from rae_bench import specs, storage, work
 from rae_bench.forecast import Seconds
-from rae_bench.plain import ConfigError, fingerprint, to_plain, unknown
+from rae_bench.plain import ConfigError, fingerprint, parse, to_plain, unknown
 from rae_bench.rehearsal import count, prepare
 
 FOLDER = "calibrations"
@@ -103,7 +103,7 @@ def device_name(compute: specs.Compute) -> str:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         lines = []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -117,7 +117,23 @@ def _path(results: Path, device: str) -> Path:
 
 def stored(results: Path) -> dict[str, Path]:
     """The devices there are calibrations of, by name."""
-    return {storage.read_json(path)["device"]: path for path in sorted((results / FOLDER).glob("*.json"))}
+    return {_read(path).device: path for path in sorted((results / FOLDER).glob("*.json"))}
+
+
+def _read(path: Path) -> Calibration:
+    """The calibration in a file, which may be copied from another machine.
+
+    Raises:
+        ConfigError: it holds no calibration.
+    """
+    try:
+        found = storage.read_json(path)
+    except storage.StorageError:
+        raise ConfigError(f"{path}: cannot be read as JSON; expected what cost STUDY --calibrate writes") from None
+    if isinstance(found, dict):
+        found.pop("torch", None)  # its version, for people
+    made: Calibration = parse(Calibration, found, str(path))
+    return made
 
 
 def load(results: Path, device: str) -> Calibration:
@@ -131,8 +147,7 @@ def load(results: Path, device: str) -> Calibration:
         raise ConfigError(f"--device: {device!r}: no device was timed yet; there, run cost STUDY --calibrate")
     if device not in known:
         raise ConfigError(unknown("--device", "device", device, list(known)))
-    found = storage.read_json(known[device])
-    return Calibration(found["device"], found["product_flops"], found["seconds"], found["flops"])
+    return _read(known[device])
 
 
 def calibrate(pieces: list[work.Work], compute: specs.Compute, results: Path) -> Calibration:

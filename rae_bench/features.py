@@ -259,7 +259,9 @@ def _dinov2_vit_l_14(device: str) -> FrozenExtractor:
     try:
         with pretrained.offline_unless_allowed(), pretrained.never_code():
             forward = _registered("dinov2-vit-l-14", "dinov2", None, device)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+    except UnpicklingError:  # torch's message offers to load it unsafely
+        raise FeatureError(f"{path}: cut off, or more than tensors; fill torch.hub's cache elsewhere") from None
+    except (OSError, RuntimeError, EOFError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FeatureError(f"{path}: torch.hub cannot load it: {reason}; fill its cache elsewhere") from None
     sha256 = pretrained.file_sha256(path)

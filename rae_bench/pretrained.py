@@ -9,7 +9,6 @@ import hashlib
 import io
 import logging
 import os
-import pickle
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -180,7 +179,7 @@ def tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     refusal = FeatureError(f"{path}: not a state dict of tensors alone; it is not loaded, for it may hold code")
     try:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError):
+    except Exception:  # damaged bytes raise what they like; torch's own messages offer to load them unsafely
         raise refusal from None
     if not isinstance(found, dict) or not all(isinstance(x, str) and isinstance(y, Tensor) for x, y in found.items()):
         raise refusal

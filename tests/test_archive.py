@@ -292,6 +292,20 @@ def _refused(path, results):
     return message
 
 
+def test_a_file_that_is_no_archive_is_one_line(tmp_path):
+    path, results = tmp_path / "a.zip", tmp_path / "results"
+    assert _refused(path, results) == f"{path}: cannot be read: No such file or directory"
+    path.mkdir()
+    assert _refused(path, results) == f"{path}: cannot be read: Is a directory"
+    path.rmdir()
+    for content in (b"", b"1,2\n", b"\x89PNG\r\n"):
+        path.write_bytes(content)
+        message = _refused(path, results)
+        assert (
+            message == f"{path}: not a whole archive: File is not a zip file; expected a file that export has written"
+        )
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_a_member_without_a_place_below_the_results_is_refused(members, tmp_path, place):
     path = tmp_path / "a.zip"

@@ -98,6 +98,25 @@ def test_choices_that_make_no_sense(results, choice, message):
         choose(PIECES, CPU, results, dataclasses.replace(NOTHING, **choice))
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "cannot be read as JSON; expected what cost STUDY --calibrate writes"),
+        (b"[1]", "expected a mapping of keys to values"),
+        (b'{"device": "x"}', "missing "),
+        (b'{"device": "x", "product_flops": 1.0, "seconds": {"a": "b"}, "flops": {}}', "found 'b'"),
+    ],
+)
+def test_a_file_of_another_kind_among_those_copied_there_is_one_line(tmp_path, content, expected):
+    path = tmp_path / "calibrations" / "x.json"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=re.escape(str(path))) as error:
+        choose(PIECES, CPU, tmp_path, NOTHING)
+    assert expected in str(error.value)
+    assert "delete" not in str(error.value)
+
+
 def test_no_device_at_all_is_said(tmp_path):
     with pytest.raises(ConfigError, match="'Abacus': no device was timed yet"):
         choose(PIECES, CPU, tmp_path, dataclasses.replace(NOTHING, device="Abacus"))

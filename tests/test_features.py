@@ -380,9 +380,10 @@ def test_code_in_the_weights_of_dino_never_runs(dino_cache, tmp_path, form):
     dino_cache(
         LOADING, pickle.dumps(bomb, protocol=2) if form == "a bare pickle" else _saved({"w": torch.zeros(3), "x": bomb})
     )
-    with pytest.raises(FeatureError, match=r"dinov2_vitl14_pretrain\.pth: torch\.hub cannot load it: ") as error:
+    with pytest.raises(FeatureError, match=r"dinov2_vitl14_pretrain\.pth: cut off, or more than tensors; ") as error:
         load_extractor("dinov2_vit_l_14")
     assert "\n" not in str(error.value)
+    assert "weights_only" not in str(error.value)  # torch's own advice
     assert not marker.exists()
     with contextlib.suppress(Exception):
         torch.load(tmp_path / "hub/checkpoints/dinov2_vitl14_pretrain.pth", weights_only=False)

@@ -178,7 +178,19 @@ def test_code_in_a_weight_file_never_runs(form, route, tmp_path, monkeypatch):
     assert ran.exists()  # the file does hold what would run
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04garbage", torch.zeros(3), {"w": [1.0]}], ids=repr)
+NO_STATE = [
+    b"",
+    b"garbage",
+    b"PK\x03\x04garbage",
+    b"\x80\x02}q",
+    b"\x80\x02.",
+    b"\x80\x02K\x01q\x05h\x07.",
+    [1.0],
+    {"w": [1.0]},
+]
+
+
+@pytest.mark.parametrize("content", [*NO_STATE, torch.zeros(3)], ids=repr)
 def test_what_is_no_state_dict_is_refused(content, tmp_path, monkeypatch):
     path = tmp_path / "weights.pth"
     if isinstance(content, bytes):
@@ -189,6 +201,19 @@ def test_what_is_no_state_dict_is_refused(content, tmp_path, monkeypatch):
     monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", "1")
     with pytest.raises(FeatureError, match="not a state dict of tensors alone"):
         pretrained.inception()
+
+
+def test_a_cut_state_dict_is_refused_wherever_it_is_cut(tmp_path, monkeypatch):
+    """In torch's older format, where a cut is not seen before the pickle in it ends."""
+    path = tmp_path / "weights.pth"
+    torch.save({"w": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(path))
+    monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", "1")
+    for length in range(1, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(FeatureError, match="not a state dict of tensors alone"):
+            pretrained.inception()
 
 
 # --- DINOv2 -------------------------------------------------------------------------------------
