@@ -1,6 +1,8 @@
 """The command line: a subcommand per stage of the workflow (`rae_bench.stages`), and the commands for people."""
 
 import argparse
+import errno
+import io
 import json
 import logging
 import os
@@ -26,6 +28,7 @@ RESULTS = Path("results")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one subcommand; a mistake of the user's is one line on stderr and exit status 1."""
+    _print_any_text()
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
@@ -36,6 +39,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os._exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        print(f"rae_bench {options.command}: what it prints cannot be written: {error.strerror}", file=sys.stderr)
+        os._exit(1)  # else Python tries again
     except FinishedError as error:
         logging.getLogger(__name__).info("%s: nothing to do: %s", options.command, error)
     except StoppedError as error:
@@ -45,6 +53,14 @@ def main(arguments: list[str] | None = None) -> None:
         if not _is_expected(error):
             raise
         sys.exit(f"rae_bench {options.command}: {' '.join(str(error).split())}")
+
+
+def _print_any_text() -> None:
+    """Let stdout put "?" for what its encoding lacks, as a Latin-1 terminal's lacks "λ"; stderr escapes it anyway."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    elif sys.stdout is None:  # closed by whoever called
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  it stays open to the end
 
 
 def _is_expected(error: Exception) -> bool:

@@ -109,7 +109,7 @@ def write_json(path: Path, data: object) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON."""
     with reading(path, "JSON"):
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], about: object) -> None:
