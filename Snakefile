@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from snakemake.utils import min_version
+from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
 from rae_bench import resources as need
 from rae_bench.cluster import announce
@@ -24,6 +25,15 @@ min_version("9.0")
 # A full disk loses lines of Snakemake's log, without a traceback for each.
 logging.raiseExceptions = False
 
+if set("{}") & set(str(workflow.basedir)):
+    sys.exit(
+        f"rae_bench: {workflow.basedir}: the path of the checkout holds a brace, which Snakemake takes for a wildcard;"
+        " rename the folder or move the checkout"
+    )
+if not os.access(".", os.W_OK):
+    sys.exit(
+        f"rae_bench: {os.getcwd()}: cannot be written, and results/ goes there; allow writing there"
+    )
 if set(config) - {"study"}:
     sys.exit(
         f"rae_bench: --config takes one key, study; found {sorted(set(config) - {'study'})}"
@@ -56,6 +66,12 @@ if workflow.is_main_process:
         settle(study, Path("results"))
     except StorageError as error:
         sys.exit(f"rae_bench: {error}")
+# `python` in a rule is the one that runs Snakemake, its environment activated or not. With --sdm conda it is that of the
+# rule's own environment, which activation may put behind what stands first in the path here.
+if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
+    os.environ.update(
+        PATH=os.pathsep.join([os.path.dirname(sys.executable), *os.get_exec_path()])
+    )
 started = time.time()
 held = []  # the lock on results/, from the first job to the end
 
@@ -70,17 +86,14 @@ onstart:
 
 # On a cluster no cores of this machine are given, and no share of them is told.
 onsuccess:
+    cores = workflow.resource_settings.cores or 0
     shell(
-        "python -m rae_bench spent {study.name} --cores {cores} --since {started}".format(
-            study=study,
-            cores=workflow.resource_settings.cores or 0,
-            started=started,
-        )
+        "{sys.executable:q} -m rae_bench spent {study.name:q} --cores {cores} --since {started}"
     )
 
 
 onerror:
-    shell("python -m rae_bench status {study.name}".format(study=study))
+    shell("{sys.executable:q} -m rae_bench status {study.name:q}")
 
 
 rule all:

@@ -1,4 +1,5 @@
-"""What surrounds a command: terminals of any encoding. Each is a real process that runs, or ends in one line."""
+"""What surrounds a command: terminals of any encoding, no activated environment, folders that cannot be written or are
+oddly named. Each is a real process that runs, or ends in one line."""
 
 import os
 import shutil
@@ -7,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from checkout import ROOT, Checkout, environment, put
+from checkout import ROOT, Checkout, environment, our_lines, put
 
+PREPARED = "results/datasets/digits_mini/manifest.json"
 BARE = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/root"}
 """The environment of a shell in which nothing is set up."""
 
@@ -23,6 +25,19 @@ def command(*arguments, cwd=None, before=None, **options):
         timeout=300,
         **options,
     )
+
+
+def prepared(folder, *arguments, **before):
+    """Let the workflow prepare the smoke study's data below `folder`; what it said."""
+    ended = command(
+        *("snakemake", "--cores", "1", "--config", "study=smoke", *arguments, "--", PREPARED),
+        cwd=folder, before=before, text=True,
+    )  # fmt: skip
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 0, said
+    assert "Traceback" not in said
+    assert (folder / PREPARED).is_file()
+    return said
 
 
 # --- the terminal -----------------------------------------------------------------------------------------
@@ -101,3 +116,101 @@ def test_a_full_disk_under_what_is_printed_is_one_line():
         ended = command("rae_bench", "settings", stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.returncode == 1
     assert ended.stderr == "rae_bench settings: what it prints cannot be written: No space left on device\n"
+
+
+# --- the interpreter --------------------------------------------------------------------------------------
+
+
+def another_python(folder):
+    """A folder with a `python` that is not ours."""
+    folder.mkdir()
+    (folder / "python").write_text("#!/bin/sh\necho another Python >&2\nexit 3\n")
+    (folder / "python").chmod(0o755)
+    return folder
+
+
+def test_without_activation_rules_and_what_follows_them_use_the_interpreter_of_snakemake(tmp_path):
+    decoy = another_python(tmp_path / "bin")
+    said = prepared(Checkout(tmp_path / "copy").path, PATH=f"{decoy}:{BARE['PATH']}")
+    assert "largest process" in said  # `spent`, at the end
+    assert "another Python" not in said
+
+
+CONDA = """#!/bin/sh
+case "$1" in
+  --version) echo "conda 24.11.0" ;;
+  info) echo '{{"conda_prefix": "{base}", "root_prefix": "{base}", "platform": "linux-64"}}' ;;
+  config) echo '{{"get": {{"channel_priority": "strict"}}}}' ;;
+  *) while [ "$1" ]; do case "$1" in --prefix=*) p=${{1#--prefix=}} ;; --prefix|-p) p=$2 ;; esac; shift; done
+     mkdir -p "$p/bin" "$p/conda-meta"; touch "$p/conda-meta/history"
+     printf '#!/bin/sh\\ntouch {used}\\nexec {python} "$@"\\n' > "$p/bin/python"; chmod +x "$p/bin/python" ;;
+esac
+"""
+ACTIVATE = 'export PATH="${PATH/$CONDA_PREFIX/$1}"; export CONDA_PREFIX="$1"\n'
+"""As conda does where an environment is active: the new one takes the place of the old in the path."""
+
+
+def test_with_conda_rules_use_the_python_of_their_environment(tmp_path):
+    """A stand-in for conda, whose base is active, as its installer arranges it."""
+    base, used = tmp_path / "conda", tmp_path / "used"
+    another_python(base)
+    (base / "bin").mkdir()
+    for name, content in (("conda", CONDA.format(base=base, used=used, python=sys.executable)), ("activate", ACTIVATE)):
+        (base / "bin" / name).write_text(content)
+        (base / "bin" / name).chmod(0o755)
+    checkout = Checkout(tmp_path / "copy")
+    path = f"{base / 'bin'}:{BARE['PATH']}"
+    prepared(checkout.path, "--sdm", "conda", PATH=path, CONDA_PREFIX=str(base), CONDA_SHLVL="1")
+    assert used.exists()
+
+
+# --- folders ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "variables"),
+    [("copy", {"HOME": "/proc/none"}), ("a b é 漢 $x", {"HOME": "/proc/none", "TMPDIR": "/proc/none"})],
+)
+def test_the_workflow_needs_no_home_no_activation_and_no_plain_path(tmp_path, name, variables):
+    prepared(Checkout(tmp_path / name).path, **variables)
+
+
+def test_figures_need_no_home(tmp_path):
+    ended = command(
+        *("rae_bench", "published", "paper_clean", "--out", tmp_path), before={"HOME": "/proc/none"}, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_narrow_umask_will_do(tmp_path):
+    before = os.umask(0o077)
+    try:
+        prepared(Checkout(tmp_path / "copy").path)
+    finally:
+        os.umask(before)
+
+
+def refused(folder):
+    """The one line with which the workflow ends there."""
+    ended = command("snakemake", "--cores", "1", "--config", "study=smoke", cwd=folder, text=True)
+    assert ended.returncode != 0
+    assert "Traceback" not in ended.stdout + ended.stderr
+    (line,) = our_lines(ended.stdout + ended.stderr)
+    return line
+
+
+@pytest.mark.parametrize("name", ["a {x} b", "}"])
+def test_braces_in_the_path_of_a_checkout_are_one_line(tmp_path, name):
+    (tmp_path / name).mkdir()
+    line = refused(Checkout(tmp_path / name / "copy").path)
+    assert line.startswith(f"rae_bench: {tmp_path / name / 'copy'}: the path of the checkout holds a brace")
+
+
+def test_a_checkout_that_cannot_be_written_is_one_line(mount_disk, tmp_path):
+    disk = mount_disk(tmp_path / "disk", "16m")
+    checkout = Checkout(disk / "copy")
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    assert refused(checkout.path) == f"rae_bench: {checkout.path}: cannot be written, and results/ goes there; " + (
+        "allow writing there"
+    )
