@@ -80,7 +80,7 @@ def test_too_few_codes_are_an_error(n):
 def test_a_dimension_that_does_not_vary_is_an_error(value):
     constant = codes()
     constant[:, 1] = value
-    with pytest.raises(DensityError, match="singular in 3 dimensions"):
+    with pytest.raises(DensityError, match="singular: they vary in only 2 of 3 dimensions"):
         FittedGaussian.fit(constant)
 
 
@@ -88,8 +88,17 @@ def test_a_dimension_that_does_not_vary_is_an_error(value):
 def test_a_dimension_that_follows_from_others_is_an_error(weights):
     dependent = codes()
     dependent[:, 2] = dependent[:, :2] @ np.array(weights, dtype=np.float32)
-    with pytest.raises(DensityError, match="singular in 3 dimensions"):
+    with pytest.raises(DensityError, match="singular: they vary in only 2 of 3 dimensions"):
         FittedGaussian.fit(dependent)
+
+
+def test_the_dimensions_in_which_codes_do_not_vary_are_counted_with_what_causes_it():
+    dead = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
+    dead[:, [1, 5]], dead[:, 6] = 0.1, dead[:, 2] - dead[:, 3]
+    with pytest.raises(DensityError, match=r"vary in only 5 of 8 dimensions; most often training diverged"):
+        FittedGaussian.fit(dead)
+    with pytest.raises(DensityError, match=r"vary in only 6 of 8 dimensions; most often training diverged"):
+        FittedGaussian.fit_diagonal(dead)
 
 
 # --- the diagonal -----------------------------------------------------------------------------------------
@@ -112,7 +121,7 @@ def test_the_diagonal_leaves_correlations_out():
 def test_a_dimension_that_does_not_vary_has_no_variance(value):
     constant = codes()
     constant[:, 1] = value
-    with pytest.raises(DensityError, match="singular in 3 dimensions"):
+    with pytest.raises(DensityError, match="singular: they vary in only 2 of 3 dimensions"):
         FittedGaussian.fit_diagonal(constant)
 
 

@@ -12,7 +12,20 @@ from rae_bench.densities.errors import DensityError
 
 UNEXPLAINED = 1e-12
 """A dimension of which the ones before explain all but this share is dependent on them, up to float32 rounding."""
-SINGULAR = "the covariance of the codes is singular in {} dimensions: some direction is unused by the encoder"
+
+
+def _singular(unused: int, d: int) -> DensityError:
+    return DensityError(
+        f"the covariance of the codes is singular: they vary in only {d - unused} of {d} dimensions; most often"
+        " training diverged (its losses: history.parquet), or the encoder makes no use of the rest"
+    )
+
+
+def _unused(covariance: Float64) -> int:
+    """How many dimensions codes of this covariance (d, d) do not vary in, by their correlations' eigenvalues."""
+    sd = np.sqrt(np.diag(covariance))
+    scaled = covariance / np.outer(np.where(sd > 0, sd, 1), np.where(sd > 0, sd, 1))
+    return int((np.linalg.eigvalsh(scaled) < UNEXPLAINED * len(sd)).sum())
 
 
 @dataclass(frozen=True)
@@ -42,9 +55,9 @@ class FittedGaussian:
         try:
             factor = np.linalg.cholesky(covariance).astype(np.float64)
         except np.linalg.LinAlgError:
-            raise DensityError(SINGULAR.format(d)) from None
+            raise _singular(max(1, _unused(covariance)), d) from None
         if (np.diag(factor) ** 2 < UNEXPLAINED * np.diag(covariance)).any():
-            raise DensityError(SINGULAR.format(d))
+            raise _singular(max(1, _unused(covariance)), d)
         return cls(exact.mean(axis=0), factor)
 
     @classmethod
@@ -59,7 +72,7 @@ class FittedGaussian:
             raise DensityError(f"{n} codes are too few for a variance; at least 2 are needed")
         varies = np.ptp(codes, axis=0) > 0  # exact, where the SD of a constant is not
         if not varies.all():
-            raise DensityError(SINGULAR.format(d))
+            raise _singular(int((~varies).sum()), d)
         exact = codes.astype(np.float64)
         return cls(exact.mean(axis=0), np.diag(exact.std(axis=0, ddof=1)))
 
