@@ -388,17 +388,12 @@ def _check_lists(where: str, file: StudyFile) -> None:
 
 def _check_counts(where: str, study: Study) -> None:
     metrics, n_images = study.metrics, study.file.n_images
-    for key, least in (("neighbours", 1), ("coverage_neighbours", 1), ("kernel_subset_size", 0)):
-        if getattr(metrics, key) + least > n_images:
+    for key, least in metrics.least_images.items():
+        if n_images < least:
             raise ConfigError(
-                f"metrics.yaml.{study.file.metrics}.{key}: {getattr(metrics, key)} is too many for n_images of"
-                f" {where}, {n_images}"
+                f"metrics.yaml.{study.file.metrics}.{key}: {getattr(metrics, key)} needs at least {least} images;"
+                f" n_images of {where} is {n_images}"
             )
-    if metrics.prd_clusters > 2 * n_images:
-        raise ConfigError(
-            f"metrics.yaml.{study.file.metrics}.prd_clusters: {metrics.prd_clusters} is above the {2 * n_images} images"
-            f" of {where} that are clustered together"
-        )
     for name, entry in study.datasets.items():
         sets = study.image_sets[name]
         shown = (sets.reconstructed, sets.interpolated, sets.prd_reference)

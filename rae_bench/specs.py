@@ -20,10 +20,28 @@ PROTOCOL_VERSION = 1
 SUMMARY_VERSION = 5
 
 
+MOST = 2**31 - 1
+"""Of anything counted: the libraries below hold many a count in 32 bits."""
+
+
 def _positive(spec: object, *names: str) -> None:
     for name in names:
         if getattr(spec, name) <= 0:
             raise ConfigError(f"{name}: {getattr(spec, name)!r} must be above 0")
+        check_most(name, getattr(spec, name))
+
+
+def check_most(name: str, value: float) -> None:
+    """Raise ConfigError if a whole number is beyond MOST."""
+    if isinstance(value, int) and value > MOST:
+        raise ConfigError(f"{name}: {value} must be at most {MOST}")
+
+
+def check_seed(name: str, seed: int, end: int = 2**63) -> None:
+    """Raise ConfigError unless 0 <= seed < end; tables hold seeds in 64 bits with a sign."""
+    if not 0 <= seed < end:
+        found = "is negative" if seed < 0 else f"is not below 2**{end.bit_length() - 1}"
+        raise ConfigError(f"{name}: {seed} {found}; seeds are whole numbers from 0 to {end - 1}")
 
 
 def _not_negative(spec: object, *names: str) -> None:
@@ -212,8 +230,7 @@ class DatasetSpec:
 
     def __post_init__(self) -> None:
         _positive(self, "channels", "size", "n_train", "n_validation", "n_test")
-        if self.seed < 0:
-            raise ConfigError(f"seed: {self.seed} is negative; seeds are whole numbers from 0")
+        check_seed("seed", self.seed)
 
     @property
     def is_synthetic(self) -> bool:
@@ -848,8 +865,19 @@ class MetricSettings:
         for name in ("kernel_subset_size", "prd_angles", "infinity_sizes", "half_samples"):
             if getattr(self, name) < 2:
                 raise ConfigError(f"{name}: {getattr(self, name)} must be at least 2")
-        if self.seed < 0:
-            raise ConfigError(f"seed: {self.seed} is negative; seeds are whole numbers from 0")
+            check_most(name, getattr(self, name))
+        check_seed("seed", self.seed, 2**32)  # of numpy's RandomState, as torch-fidelity takes it
+
+    @property
+    def least_images(self) -> dict[str, int]:
+        """How many images each set needs at least, by the setting that needs them."""
+        return {
+            "neighbours": self.neighbours + 1,
+            "coverage_neighbours": self.coverage_neighbours + 1,
+            "kernel_subset_size": self.kernel_subset_size,
+            "prd_clusters": -(-self.prd_clusters // 2),  # of both sets together
+            "half_samples": 4,  # two in each half
+        }
 
     def has_overlapping_subsets(self, n_real: int, n_fake: int) -> bool:
         """Whether the kernel's subsets hold each pair of images more than once, on average.
