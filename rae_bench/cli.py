@@ -9,19 +9,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rae_bench import specs, stages
 from rae_bench.checkpoints import STOPPED, FinishedError, StoppedError
 from rae_bench.plain import ConfigError, unknown
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from rae_bench.feature_files import Moments
-
-    Features = npt.NDArray[np.float32]
+    from rae_bench.metrics.reference import Features
 
 RESULTS = Path("results")
 
@@ -35,6 +31,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     logging.raiseExceptions = False  # a line that a full disk does not take is lost, without a traceback
     try:
+        if "seed" in options:
+            specs.check_seed("--seed", options.seed)
         options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -251,16 +249,15 @@ def score(options: argparse.Namespace) -> None:
     """The metrics of two feature matrices; of moments, the Fréchet distance alone."""
     from rae_bench import feature_files
     from rae_bench.feature_files import Moments
+    from rae_bench.metrics import Reference, measure
+    from rae_bench.metrics.reference import check_counts, usable
 
     given = {"real": (options.real, options.real_array), "fake": (options.fake, options.fake_array)}
-    real, fake = (
-        _features(feature_files.read(path, name, f"--{side}-array"), path) for side, (path, name) in given.items()
-    )
+    found = [(path, feature_files.read(path, name, f"--{side}-array")) for side, (path, name) in given.items()]
+    real, fake = (array if isinstance(array, Moments) else usable(str(path), array, {}) for path, array in found)
     if isinstance(real, Moments) or isinstance(fake, Moments):
         _score_moments(real, fake, options)
         return
-    from rae_bench.metrics import Reference, measure
-
     settings = specs.MetricSettings(
         kernel_subsets=options.kernel_subsets,
         kernel_subset_size=min(options.kernel_subset_size, len(real), len(fake)),
@@ -273,10 +270,12 @@ def score(options: argparse.Namespace) -> None:
         half_samples=options.half_samples,
         seed=options.metric_seed,
     )
-    for array, path in ((real, options.real), (fake, options.fake)):
-        _check_count(len(array), path, settings)
-    reference = Reference.of(real, max(settings.neighbours, settings.coverage_neighbours))
-    values = measure(reference, fake, settings, is_fid=False, prd_real=reference)
+    for path, array in ((options.real, real), (options.fake, fake)):
+        check_counts(str(path), array.shape, settings.least_images, spelt=lambda name: f"--{name.replace('_', '-')}")
+    reference = Reference.of(real, max(settings.neighbours, settings.coverage_neighbours), str(options.real))
+    values = measure(
+        reference, fake, settings, is_fid=False, prd_real=reference, name=str(options.fake), with_errors=True
+    )
     if options.json:
         counts = {"n_real": len(real), "n_fake": len(fake), "kernel_subset_size": settings.kernel_subset_size}
         print(json.dumps({**values, **counts}, sort_keys=True))
@@ -298,34 +297,6 @@ def _score_moments(real: "Features | Moments", fake: "Features | Moments", optio
     )
     note = f"{named}: moments (mu, sigma) allow the Fréchet distance alone; all other metrics need the features"
     print(note, file=sys.stderr if options.json else sys.stdout)
-
-
-def _check_count(n: int, path: Path, settings: specs.MetricSettings) -> None:
-    """Raise a MetricError unless a set of n images is large enough for what the options ask for."""
-    from rae_bench.metrics import MetricError
-
-    needed = {
-        f"--neighbours {settings.neighbours}": settings.neighbours + 1,
-        f"--coverage-neighbours {settings.coverage_neighbours}": settings.coverage_neighbours + 1,
-        f"--prd-clusters {settings.prd_clusters}": (settings.prd_clusters + 1) // 2,  # of both sets together
-    }
-    beyond = [f"{option} needs {least}" for option, least in needed.items() if n < least]
-    if beyond:
-        raise MetricError(f"{path}: {n} images, but {', '.join(beyond)}; give more images, or smaller numbers there")
-
-
-def _features(found: "npt.NDArray[Any] | Moments", path: Path) -> "Features | Moments":
-    from rae_bench.feature_files import Moments
-    from rae_bench.metrics import MetricError
-    from rae_bench.metrics.reference import check_features
-
-    if isinstance(found, Moments):
-        return found
-    try:
-        check_features("", found)
-    except MetricError as error:
-        raise MetricError(f"{path}:{error}") from None
-    return found
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -166,8 +166,12 @@ def _score(
     spec = subject.spec
     made = generation.decode(subject.model, codes, spec.image_sets.rounding)
     features = subject.extractor(made)
-    is_fid = specs.is_fid(spec.extractor)
-    values = measure(subject.reference, features, spec.metrics, is_fid=is_fid, prd_real=subject.prd_reference)
+    values = measure(
+        *(subject.reference, features, spec.metrics),
+        is_fid=specs.is_fid(spec.extractor),
+        prd_real=subject.prd_reference,
+        name=" ".join([image_set, density]).strip(),
+    )
     values["nearest_training_ratio"] = subject.training.ratio(features)
     if spec.has_factors:
         values |= attribute_metrics(made)

@@ -66,7 +66,9 @@ def reference(options: argparse.Namespace) -> None:
         with memory.explained(f"{spec.extractor}, batches of {extractor.batch} images"):
             images = datasets.open_split(options.manifest.parent, spec.split, spec.n_images)
             about = {"fingerprint": fingerprint(spec), "extractor": extractor.id, "label": extractor.label}
-            storage.write_arrays(options.reference, Reference.of(extractor(images), spec.neighbours).arrays(), about)
+            name = f"{options.manifest.parent}, {spec.split}"
+            found = Reference.of(extractor(images), spec.neighbours, name)
+            storage.write_arrays(options.reference, found.arrays(), about)
 
 
 def floor(options: argparse.Namespace) -> None:
@@ -82,9 +84,10 @@ def floor(options: argparse.Namespace) -> None:
     reads = {name: getattr(options, name) for name in ("manifest", "reference", "other", "training")}
     with jobs.running("floor", spec, reads, {"floor": options.floor}, {}, spec.made_by):
         (real, about), (other, _), (training, _) = (_reference(reads[name]) for name in list(reads)[1:])
-        values = measure(real, other.features, spec.metrics, is_fid=specs.is_fid(spec.extractor), prd_real=real)
-        copies = Training.of(training.features, real.features)
-        values["nearest_training_ratio"] = copies.ratio(other.features)
+        is_fid = specs.is_fid(spec.extractor)
+        values = measure(real, other.raw, spec.metrics, is_fid=is_fid, prd_real=real, name=other.name)
+        copies = Training.of(training.raw, real.raw)
+        values["nearest_training_ratio"] = copies.ratio(other.raw)
         folder = options.manifest.parent
         if spec.has_factors:
             values |= attribute_metrics(datasets.load_split(folder, spec.floor_split, spec.n_images))
@@ -100,7 +103,9 @@ def _reference(path: Path) -> "tuple[Reference, dict[str, Any]]":
 
     arrays, about = storage.read_arrays(path, "features", "squared_radii")
     with storage.reading(path, "reference"):
-        return Reference.restore(arrays), {name: str(about[name]) for name in ("fingerprint", "extractor", "label")}
+        return Reference.restore(arrays, str(path)), {
+            name: str(about[name]) for name in ("fingerprint", "extractor", "label")
+        }
 
 
 def train(options: argparse.Namespace) -> None:
@@ -278,7 +283,7 @@ def load_subject(
     labels = datasets.load_digits(folder, sets.reconstructed)
     if labels is not None:
         labels = labels[: spec.n_images]
-    copies = Training(training.features, floor_values.training_distance)
+    copies = Training(training.raw, floor_values.training_distance)
     subject = Subject(spec, model, fitted, real, prd_real, copies, images, labels, extractor, seed)
     return subject, fits, floor_values
 

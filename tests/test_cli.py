@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from checkout import ROOT, environment
 from scipy import stats
+from scipy.spatial import distance
 
 from rae_bench import cli, jobs, results, specs
 from rae_bench.config import load_study
@@ -131,7 +132,7 @@ def normals():
 def test_score_prints_every_metric_and_the_counts(score, normals):
     values = score(normals, normals[:200] + 1)
     assert set(values) == {
-        *("frechet_distance", "frechet_distance_half_sd", "frechet_infinity"),
+        *("frechet_distance", "frechet_distance_half_sd", "frechet_infinity", "frechet_infinity_se"),
         *("kernel_distance", "kernel_distance_subset_sd", "kernel_mmd2"),
         *("precision", "recall", "density", "coverage"),
         *("prd_f8", "prd_f8_sd", "prd_f1_8", "prd_f1_8_sd"),
@@ -179,7 +180,7 @@ def test_score_without_json_prints_the_same_numbers(score, normals, capsys):
     assert {name: float(text) for name, text in lines.items()} == pytest.approx(
         {name: values[name] for name in lines}, rel=1e-5
     )
-    assert len(lines) == 14
+    assert len(lines) == 15
 
 
 def test_the_metrics_own_seed_changes_their_random_choices_only(score, normals):
@@ -191,12 +192,58 @@ def test_the_metrics_own_seed_changes_their_random_choices_only(score, normals):
     assert not changed & steady
 
 
+def test_a_constant_added_to_a_column_of_both_sets_changes_nothing(score):
+    """Adding it changes no distance, so that of sets six SDs apart stays: a massive activation, a step counter."""
+    real, fake = np.random.default_rng(0).standard_normal((2, 300, 16))
+    fake[:, 0] += 6
+    expected = score(real, fake)
+    assert max(expected["prd_f8"], expected["prd_f1_8"]) < 0.1
+    real[:, 5] += 1e5
+    fake[:, 5] += 1e5
+    moved = score(real, fake)
+    for name in expected:
+        if not name.startswith("kernel"):
+            assert moved[name] == pytest.approx(expected[name], rel=1e-6, abs=0.01 if "prd" in name else 1e-9), name
+
+
+def test_balls_far_from_the_origin_are_those_of_scipys_distances(score, caplog):
+    rng = np.random.default_rng(0)
+    real, fake = 1e6 + rng.standard_normal((200, 16)), 1e6 + 0.2 + 1.3 * rng.standard_normal((200, 16))
+    radii = {k: np.sort(distance.cdist(real, real), axis=1)[:, k, None] for k in (3, 5)}
+    across = distance.cdist(real, fake)
+    found = score(real, fake)
+    assert found["precision"] == (across <= radii[3]).any(axis=0).mean() < 0.5
+    assert found["recall"] == (across <= np.sort(distance.cdist(fake, fake), axis=1)[:, 3]).any(axis=1).mean()
+    assert found["density"] == pytest.approx((across <= radii[5]).sum() / 1000)
+    assert found["coverage"] == (across <= radii[5]).any(axis=1).mean()
+    lost = [record.getMessage() for record in caplog.records if "mostly rounding" in record.getMessage()]
+    assert [text.split()[0] for text in lost] == ["kernel_distance", "kernel_mmd2"]
+
+
+def test_kernels_that_float64_cannot_hold_are_left_out_with_a_word(score, normals, caplog):
+    found = score(1e100 * normals.astype(np.float64), 1e100 * normals[::-1].astype(np.float64))
+    assert not any(name.startswith("kernel_") and name != "kernel_subset_size" for name in found)
+    assert "kernel_mmd2 left out: float64 holds the kernel" in caplog.text
+
+
+def test_the_extrapolation_of_equal_sets_has_its_error_and_a_word(score, normals, caplog):
+    """All cuts of a set against itself but the last have a bias, so that the line ends below 0."""
+    found = score(normals, normals)
+    assert found["frechet_infinity"] < -3 * found["frechet_infinity_se"] < 0
+    assert "frechet_infinity is below 0 by more than its error" in caplog.text
+
+
 BAD_FEATURES = {
     "missing": None,
     "text": b"0.5, 0.5\n",
     "empty": b"",
     "vector": np.zeros(9, np.float32),
     "one row": np.zeros((1, 6), np.float32),
+    "no columns": np.zeros((9, 0), np.float32),
+    "beyond squares": np.full((9, 6), 1e160),
+    "below squares": np.full((9, 6), 1e-140),
+    "beyond float64": np.full((9, 6), np.longdouble("1e400")),
+    "below float64": np.full((9, 6), np.longdouble("1e-400")),
     "integers": np.zeros((9, 6), np.int64),
     "not finite": np.full((9, 6), np.nan, np.float32),
     "another width": np.zeros((9, 5), np.float32),
@@ -224,15 +271,18 @@ def test_features_that_cannot_be_scored_are_one_line(folder, kind, place, normal
     ("option", "value", "expected"),
     [
         ("--neighbours", 0, "neighbours: 0 must be above 0"),
-        ("--neighbours", 300, "real.npy: 300 images, but --neighbours 300 needs 301; give more images"),
+        ("--neighbours", 300, "real.npy: features have shape (300, 6); expected n at least 301 for --neighbours: give"),
         ("--kernel-subsets", 0, "kernel_subsets: 0 must be above 0"),
         ("--kernel-subset-size", 1, "kernel_subset_size"),  # the unbiased estimate divides by n (n - 1)
-        ("--coverage-neighbours", 300, "real.npy: 300 images, but --coverage-neighbours 300 needs 301"),
+        ("--coverage-neighbours", 300, "(300, 6); expected n at least 301 for --coverage-neighbours"),
+        ("--prd-clusters", 601, "(300, 6); expected n at least 301 for --prd-clusters"),
+        ("--prd-clusters", 10**30, "must be at most 2147483647"),
         ("--prd-clusters", 0, "prd_clusters: 0 must be above 0"),
         ("--prd-runs", 0, "prd_runs: 0 must be above 0"),
         ("--infinity-sizes", 1, "infinity_sizes: 1 must be at least 2"),
         ("--half-samples", 1, "half_samples: 1 must be at least 2"),
         ("--metric-seed", -1, "seed: -1 is negative"),
+        ("--metric-seed", 2**32, "seed: 4294967296 is not below 2**32; seeds are whole numbers from 0 to 4294967295"),
     ],
 )
 def test_settings_that_cannot_be_used_are_one_line(normals, option, value, expected):
@@ -241,6 +291,11 @@ def test_settings_that_cannot_be_used_are_one_line(normals, option, value, expec
 
 
 # --- stages -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_tables_cannot_hold_is_one_line(seed):
+    assert f"--seed: {seed} is" in _refused("fit", "--spec", "{}", *STAGES["fit"][:-1], seed)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -251,11 +251,10 @@ def test_what_is_no_file_at_all_is_one_line(folder):
 def test_too_few_images_are_one_line_with_every_option_that_asks_for_more(n):
     """By default four neighbours' worth of images, six for coverage, and 20 clusters of both sets' images together."""
     np.save("few.npy", REAL[:n])
-    options = {"--neighbours 3 needs 4": n < 4, "--coverage-neighbours 5 needs 6": n < 6}
-    options["--prd-clusters 20 needs 10"] = True
+    options = {"4 for --neighbours": n < 4, "6 for --coverage-neighbours": n < 6, "10 for --prd-clusters": True}
     for files in (("few.npy", "real.npy"), ("real.npy", "few.npy")):
         message = refused(*files)
-        assert message.startswith(f"few.npy: {n} images, but ")
+        assert message.startswith(f"few.npy: features have shape ({n}, ")
         assert {option: option in message for option in options} == options
 
 

@@ -150,7 +150,7 @@ def test_extrapolation_removes_the_bias_of_few_images():
     for seed in range(60):
         real, fake = planted(400, seed)
         finite.append(between(real, fake))
-        infinite.append(frechet_infinity(real, fake, sizes=8, seed=0))
+        infinite.append(frechet_infinity(real, fake, sizes=8, seed=0).value)
     error = np.std(infinite) / np.sqrt(60)
     assert np.mean(finite) > 2.56 + 0.2  # the bias, some d²/n
     assert np.mean(infinite) == pytest.approx(2.56, abs=4 * error)

@@ -66,19 +66,47 @@ def test_fake_features_that_are_not_finite_are_an_error():
     broken = features(seed=1)
     broken[5, 0] = np.nan
     with pytest.raises(
-        MetricError, match="fake features hold values that are not finite in 1 rows, the first is row 5"
+        MetricError, match="fake: features hold values that are not finite in 1 rows, the first is row 5"
     ):
         measure(Reference.of(features(), 5), broken, SETTINGS)
 
 
 def test_features_of_another_dimension_are_an_error():
-    with pytest.raises(MetricError, match="fake features have dimension 5, real ones 4"):
+    with pytest.raises(MetricError, match="fake: features have dimension 5, those of real 4"):
         measure(Reference.of(features(), 5), features(d=5), SETTINGS)
 
 
 def test_one_image_is_too_few():
-    with pytest.raises(MetricError, match=r"fake features have shape \(1, 4\); expected \(n, d\) with n at least 2"):
+    with pytest.raises(MetricError, match=r"fake: features have shape \(1, 4\); expected \(n, d\) with n at least 2"):
         measure(Reference.of(features(), 5), features(1), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "least"),
+    [
+        ({"neighbours": 40}, 41),
+        ({"coverage_neighbours": 40}, 41),
+        ({"kernel_subset_size": 41}, 41),
+        ({"prd_clusters": 81}, 41),
+    ],
+)
+def test_every_metric_says_how_many_images_it_needs(changes, least):
+    """One image fewer is refused by name, for either set; as many are measured."""
+    chosen, (name,) = settings(**changes), changes
+    enough = Reference.of(features(least), least - 1)
+    assert set(measure(enough, features(least, seed=1), chosen)) == NAMES
+    expected = rf"features have shape \({least - 1}, 4\); expected n at least {least} for {name}"
+    with pytest.raises(MetricError, match=f"^fake: {expected}"):
+        measure(enough, features(least - 1), chosen)
+    with pytest.raises(MetricError, match=f"^real: {expected}"):
+        measure(Reference.of(features(least - 1), 5), features(least), chosen)
+
+
+def test_halves_need_two_images_each():
+    small = settings(neighbours=1, coverage_neighbours=1, kernel_subset_size=2, prd_clusters=2)
+    assert np.isfinite(measure(Reference.of(features(4), 1), features(4, seed=1), small)["frechet_distance_half_sd"])
+    with pytest.raises(MetricError, match=r"^fake: features have shape \(3, 4\).* at least 4, which half_samples"):
+        measure(Reference.of(features(4), 1), features(3), small)
 
 
 @pytest.mark.parametrize("version", ["0.3.0", "0.40.1", "1.0"])

@@ -123,12 +123,6 @@ def test_the_nearest_distance_is_the_same_however_many_are_looked_at_at_once(mon
         np.testing.assert_allclose(pairs.nearest_distances(fakes, training), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("n", "m"), [(3, 50), (50, 3)])
-def test_no_more_images_than_neighbours_are_an_error(n, m):
-    with pytest.raises(MetricError, match="neighbours is 3, but a set has only 3 images"):
-        scores(normals(n), normals(m))
-
-
 def test_a_reference_that_keeps_too_few_neighbours_is_an_error():
     with pytest.raises(MetricError, match="the reference keeps 0 neighbours, 5 needed"):
         pairs.pair_metrics(Reference.of(normals(), 0), normals(), settings())

@@ -16,7 +16,7 @@ def test_moments_are_the_mean_and_the_unbiased_covariance_in_float64():
     reference = Reference.of(real, 0)
     exact = real.astype(np.float64)
     centred = exact - exact.mean(axis=0)
-    np.testing.assert_allclose(reference.mean, exact.sum(axis=0) / 50, rtol=1e-12)
+    np.testing.assert_allclose(reference.mean + reference.origin, exact.sum(axis=0) / 50, rtol=1e-12)
     np.testing.assert_allclose(reference.covariance, centred.T @ centred / 49, rtol=1e-9, atol=1e-12)
     assert reference.mean.dtype == reference.covariance.dtype == np.float64
 
@@ -41,19 +41,19 @@ def test_features_that_are_not_finite_are_an_error_naming_the_rows(bad):
     broken = features()
     broken[7, 1] = broken[7, 2] = broken[20, 0] = bad
     with pytest.raises(
-        MetricError, match="real features hold values that are not finite in 2 rows, the first is row 7"
+        MetricError, match="real: features hold values that are not finite in 2 rows, the first is row 7"
     ):
         Reference.of(broken, 0)
 
 
-@pytest.mark.parametrize("shape", [(50,), (1, 4), (0, 4), (5, 2, 2)])
+@pytest.mark.parametrize("shape", [(50,), (1, 4), (0, 4), (5, 2, 2), (50, 0)])
 def test_what_is_no_matrix_of_two_rows_is_an_error(shape):
-    with pytest.raises(MetricError, match=r"real features have shape \(.*\); expected \(n, d\) with n at least 2"):
+    with pytest.raises(MetricError, match=r"real: features have shape \(.*\); expected \(n, d\) with n at least 2"):
         Reference.of(np.zeros(shape), 0)
 
 
 def test_whole_numbers_are_no_features():
-    with pytest.raises(MetricError, match="real features are uint8; expected floating point"):
+    with pytest.raises(MetricError, match="real: features are uint8; expected floating point"):
         Reference.of(np.zeros((5, 3), dtype=np.uint8), 0)
 
 

@@ -4,6 +4,8 @@
 copying?), `attributes` (images whose factors are known).
 """
 
+import logging
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,36 +16,87 @@ from rae_bench.metrics.kernel import kernel_distance
 from rae_bench.metrics.memorisation import Training
 from rae_bench.metrics.pairs import pair_metrics
 from rae_bench.metrics.prd import prd
-from rae_bench.metrics.reference import Reference, check_features
+from rae_bench.metrics.reference import Reference, check_counts, usable
 
 __all__ = ["MetricError", "Reference", "Training", "measure"]
 
-Features = npt.NDArray[np.float32]
+ROUNDING = 1e-12
+"""Kernel distances below this share of the kernel's values have less than three digits that are not its rounding."""
+
+log = logging.getLogger(__name__)
 
 
 def measure(
-    real: Reference, fake: Features, settings: specs.MetricSettings, *, is_fid: bool, prd_real: Reference
+    real: Reference,
+    fake: npt.NDArray[np.floating],
+    settings: specs.MetricSettings,
+    *,
+    is_fid: bool,
+    prd_real: Reference,
+    name: str = "fake",
+    with_errors: bool = False,
 ) -> dict[str, float]:
     """Every metric of `fake` (m, d) against `real`, by name; `frechet_infinity` only where counts allow it.
 
     `is_fid`: the features are official Inception's, so that torch-fidelity's value is the one reported. `prd_real`:
-    what precision-recall curves are measured against, `real` itself but for a protocol that says otherwise.
+    what precision-recall curves are measured against, `real` itself but for a protocol that says otherwise. `name`: how
+    messages call `fake`. `with_errors`: with `frechet_infinity_se`, for people, which results do not keep. Kernel
+    distances that float64 cannot hold are left out, and what is left out is logged.
 
     Raises:
-        MetricError: features that are not finite, of another dimension, or too few for a metric.
+        MetricError: features that cannot be used, of another dimension, or too few for a metric.
     """
-    check_features("fake", fake)
+    fake = usable(name, fake, settings.least_images)
+    for reference in (real, prd_real):
+        check_counts(reference.name, reference.features.shape, settings.least_images)
     if fake.shape[1] != real.features.shape[1]:
         raise MetricError(
-            f"fake features have dimension {fake.shape[1]}, real ones {real.features.shape[1]};"
+            f"{name}: features have dimension {fake.shape[1]}, those of {real.name} {real.features.shape[1]};"
             " both must come from the same extractor"
         )
-    infinity = frechet_infinity(real.features, fake, settings.infinity_sizes, settings.seed)
     return {
         "frechet_distance": fid(real, fake) if is_fid else frechet_distance(real, fake),
         "frechet_distance_half_sd": half_sample_sd(real, fake, settings.half_samples, settings.seed),
-        **({} if infinity is None else {"frechet_infinity": infinity}),
-        **kernel_distance(real, fake, settings),
-        **pair_metrics(real, fake, settings),
+        **_infinity(real, fake, settings, with_errors),
+        **_kernels(real, kernel_distance(real, fake, settings)),
+        **_kernels(real, pair_metrics(real, fake, settings)),
         **prd(prd_real, fake, settings),
     }
+
+
+def _infinity(
+    real: Reference, fake: npt.NDArray[np.floating], settings: specs.MetricSettings, with_error: bool
+) -> dict[str, float]:
+    found = frechet_infinity(real.features, real.counted_alike(fake), settings.infinity_sizes, settings.seed)
+    if found is None:
+        least = 2 * specs.IMAGES_PER_FEATURE * fake.shape[1]
+        log.info("frechet_infinity is left out: it needs n at least %d, for %d features", least, fake.shape[1])
+        return {}
+    if found.value < -3 * found.standard_error:
+        log.warning(
+            "frechet_infinity is below 0 by more than its error, %.3g ± %.2g: the sets share images, or one repeats"
+            " its own",
+            *(found.value, found.standard_error),
+        )
+    error = {"frechet_infinity_se": found.standard_error} if with_error else {}
+    return {"frechet_infinity": found.value, **error}
+
+
+def _kernels(real: Reference, values: dict[str, float]) -> dict[str, float]:
+    """The values that float64 can hold; says which it cannot, and which are mostly rounding."""
+    lost = [name for name, value in values.items() if not np.isfinite(value)]
+    if lost:
+        log.warning(
+            "%s left out: float64 holds the kernel (x·y/d + 1)³ up to ‖x‖²/d of about 1e102, its SD up to 1e51;"
+            " scale both sets alike",
+            ", ".join(lost),
+        )
+    size = abs(real.pairs.kernel_mean)
+    for name in ("kernel_distance", "kernel_mmd2"):
+        if name in values and name not in lost and abs(values[name]) < ROUNDING * size:
+            log.warning(
+                "%s is mostly rounding: %.2g, a difference of kernels (x·y/d + 1)³ of about %.2g, which float64 keeps"
+                " 16 digits of; it depends on scale and origin by definition: scale both sets alike, or centre them",
+                *(name, values[name], size),
+            )
+    return {name: value for name, value in values.items() if name not in lost}

@@ -8,24 +8,24 @@ tr (Σ₁Σ₂)^½ is the sum of the singular values of F₁ᵀF₂ for any fact
 product, and no error from empty directions where there are fewer images than features.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from rae_bench import specs
 from rae_bench.metrics import fidelity
 from rae_bench.metrics.errors import MetricError
-from rae_bench.metrics.reference import Float64, Reference, factor_of, moments
+from rae_bench.metrics.reference import Features, Float64, Reference, exponent, factor_of, moments
 from rae_bench.rng import numpy_generator
 
 AGREEMENT = 1e-3
 """How near torch-fidelity's FID must come to ours, relative above 1: it takes eigenvalues of a general matrix."""
 
-Features = npt.NDArray[np.floating]
-
 
 def frechet_distance(real: Reference, fake: Features) -> float:
     """The distance of `fake` (m, d) from `real`; 0 for equal moments, no upper bound."""
-    return _distance(real.mean, real.covariance, real.factor, fake)
+    return _distance(real.mean, real.covariance, real.factor, real.counted_alike(fake))
 
 
 def fid(real: Reference, fake: Features) -> float:
@@ -34,7 +34,7 @@ def fid(real: Reference, fake: Features) -> float:
     Raises:
         MetricError: it differs from ours by more than AGREEMENT.
     """
-    mean, covariance = moments(fake)
+    mean, covariance = moments(real.counted_alike(fake))
     result = fidelity.call("metric_fid", "fid_statistics_to_metric")(
         {"mu": mean, "sigma": covariance}, {"mu": real.mean, "sigma": real.covariance}, False
     )
@@ -53,15 +53,29 @@ def half_sample_sd(real: Reference, fake: Features, repeats: int, seed: int) -> 
     """
     rng = numpy_generator(seed, "half samples")
     halves = (rng.permutation(len(fake))[: len(fake) // 2] for _ in range(repeats))
-    return float(np.std([frechet_distance(real, fake[np.sort(half)]) for half in halves], ddof=1))
+    distances = np.array([frechet_distance(real, fake[np.sort(half)]) for half in halves])
+    unit = exponent(distances)  # their squares might leave float64
+    return float(np.ldexp(np.std(np.ldexp(distances, -unit), ddof=1), unit))
 
 
-def frechet_infinity(real: Features, fake: Features, sizes: int, seed: int) -> float | None:
+@dataclass(frozen=True)
+class Extrapolated:
+    """A distance at infinitely many images, and the standard error of the line it lies on (NaN of two counts).
+
+    The error is that of cutting the sets at random. That of drawing them comes on top: all cuts share it.
+    """
+
+    value: float
+    standard_error: float
+
+
+def frechet_infinity(real: Features, fake: Features, sizes: int, seed: int) -> Extrapolated | None:
     """The distance extrapolated to infinitely many images on both sides; None where there are too few images for it.
 
     Both sets are cut, at random, to each of `sizes` equal counts, evenly spaced in 1/n between the smallest that
     carries a covariance (specs.IMAGES_PER_FEATURE, and at least a tenth) and all; disjoint cuts of one count
-    are averaged. The intercept at 1/n = 0 of the least-squares line through them is the value.
+    are averaged. The intercept at 1/n = 0 of the least-squares line through them is the value. It supposes that the
+    sets were drawn apart: of sets that share images, the distance of all lies below the line, and the value below 0.
     """
     n = min(len(real), len(fake))
     counts = infinity_counts(n, real.shape[1], sizes)
@@ -73,7 +87,12 @@ def frechet_infinity(real: Features, fake: Features, sizes: int, seed: int) -> f
         order = rng.permutation(len(real)), rng.permutation(len(fake))
         cuts = [[part[i * count : (i + 1) * count] for part in order] for i in range(n // count)]
         values.append(np.mean([between(real[np.sort(one)], fake[np.sort(two)]) for one, two in cuts]))
-    return float(np.polyfit(1 / counts, values, 1)[1])
+    unit = exponent(np.array(values))  # as above
+    scaled = np.ldexp(values, -unit)
+    if sizes == 2:
+        return Extrapolated(float(np.ldexp(np.polyfit(1 / counts, scaled, 1)[1], unit)), float("nan"))
+    line, covariance = np.polyfit(1 / counts, scaled, 1, cov=True)
+    return Extrapolated(*(float(np.ldexp(value, unit)) for value in (line[1], np.sqrt(covariance[1, 1]))))
 
 
 def infinity_counts(n: int, d: int, sizes: int) -> npt.NDArray[np.int64] | None:
@@ -97,8 +116,11 @@ def _distance(mean: Float64, covariance: Float64, factor: Float64, fake: Feature
     else:
         fake_mean, fake_covariance = moments(fake)
         fake_trace = float(np.trace(fake_covariance))
-        values = np.linalg.eigvalsh(factor @ fake_covariance @ factor)
-        cross = float(np.sqrt(np.clip(values, 0, None)).sum())
+        # in units in which entries are about 1: the product of four features might leave float64
+        one, two = exponent(factor), exponent(fake_covariance) // 2
+        unit = np.ldexp(factor, -one)
+        values = np.linalg.eigvalsh(unit @ np.ldexp(fake_covariance, -2 * two) @ unit)
+        cross = float(np.ldexp(np.sqrt(np.clip(values, 0, None)).sum(), one + two))
     shift = mean - fake_mean
     return float(shift @ shift + np.trace(covariance) + fake_trace - 2 * cross)
 

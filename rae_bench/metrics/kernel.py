@@ -5,31 +5,25 @@ import numpy.typing as npt
 
 from rae_bench import specs
 from rae_bench.metrics import fidelity
-from rae_bench.metrics.errors import MetricError
-from rae_bench.metrics.reference import Reference
+from rae_bench.metrics.reference import Features, Reference
 
 Float64 = npt.NDArray[np.float64]
-Features = npt.NDArray[np.float32]
 BLOCK = 250
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def kernel_distance(real: Reference, fake: Features, settings: specs.MetricSettings) -> dict[str, float]:
     """`kernel_distance` and `kernel_distance_subset_sd`, the SD over subsets (not a standard error). May be negative.
 
     By torch-fidelity; where subsets overlap, as it would but for float64's rounding, in half to a third of the time.
-
-    Raises:
-        MetricError: fewer images than a subset.
     """
-    least = min(len(real.features), len(fake))
-    if least < settings.kernel_subset_size:
-        raise MetricError(f"kernel_subset_size is {settings.kernel_subset_size}, but a set has only {least} images")
-    if settings.has_overlapping_subsets(len(real.features), len(fake)):
-        values = subset_distances(real.features, fake, settings)
+    features = real.raw
+    if settings.has_overlapping_subsets(len(features), len(fake)):
+        values = subset_distances(features, fake, settings)
         return {"kernel_distance": float(values.mean()), "kernel_distance_subset_sd": float(values.std())}
     result = fidelity.call("metric_kid", "kid_features_to_metric")(
         fidelity.tensor(fake),
-        fidelity.tensor(real.features),
+        fidelity.tensor(features),
         kid_subsets=settings.kernel_subsets,
         kid_subset_size=settings.kernel_subset_size,
         rng_seed=settings.seed,

@@ -17,11 +17,11 @@ from rae_bench.metrics.pairs import nearest_distances
 class Training:
     """Training features (n, d), and how far a reference image lies from the nearest of them, in the median."""
 
-    features: npt.NDArray[np.float32] = field(repr=False)
+    features: npt.NDArray[np.floating] = field(repr=False)
     typical: float
 
     @classmethod
-    def of(cls, training: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> "Training":
+    def of(cls, training: npt.NDArray[np.floating], reference: npt.NDArray[np.floating]) -> "Training":
         """Build it once for a reference.
 
         Raises:
@@ -32,6 +32,6 @@ class Training:
             raise MetricError("most reference images are training images: their distance to training cannot be a scale")
         return cls(training, typical)
 
-    def ratio(self, fake: npt.NDArray[np.float32]) -> float:
+    def ratio(self, fake: npt.NDArray[np.floating]) -> float:
         """The ratio of `fake` (m, d), at least 0."""
         return float(np.median(nearest_distances(fake, self.features))) / self.typical

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rae_bench import specs
-from rae_bench.metrics.errors import MetricError
-from rae_bench.metrics.reference import Reference
+from rae_bench.metrics.reference import Reference, exponent
 from rae_bench.rng import derive, numpy_generator
 
 Float64 = npt.NDArray[np.float64]
@@ -23,22 +22,20 @@ EDGE = 1e-10
 def prd(real: Reference, fake: npt.NDArray[np.floating], settings: specs.MetricSettings) -> dict[str, float]:
     """`prd_f8`, `prd_f1_8` in [0, 1], and their SDs over runs (the clustering's noise, not the samples').
 
-    The larger set is cut to the smaller one's count by a seeded choice.
-
-    Raises:
-        MetricError: fewer images than clusters.
+    The larger set is cut to the smaller one's count by a seeded choice. Clustering is in float32, of features counted
+    in a unit (a power of two: no digit changes) in which the largest is about 1.
     """
     from sklearn.cluster import MiniBatchKMeans
 
+    fake = real.counted_alike(fake)
     n = min(len(real.features), len(fake))
-    if 2 * n < settings.prd_clusters:
-        raise MetricError(f"prd_clusters is {settings.prd_clusters}, but there are only {2 * n} images; use fewer")
     rng = numpy_generator(settings.seed, "prd")
     chosen = [
         features if len(features) == n else features[np.sort(rng.permutation(len(features))[:n])]
         for features in (real.features, fake)
     ]
-    union = np.concatenate(chosen).astype(np.float32)
+    union = np.concatenate(chosen)
+    union = np.ldexp(union, -exponent(union)).astype(np.float32, copy=False)
     curves = []
     for run in range(settings.prd_runs):
         means = MiniBatchKMeans(
