@@ -9,9 +9,9 @@ codes (principal components of photos) in 16 dimensions, K 10. Image sets: digit
 Times are medians of repeats, of epochs without the first; with all axes it takes five minutes.
 
 An exponent is the slope of log time over log x, least squares with its standard error, and between the last two points.
-"Counted" is the same slope of the FLOPs that `python -m rae_bench cost` counts for the very same work (rae_bench.work,
-rae_bench.counting), and of the memory by its formulas (rae_bench.demands). Of mixtures the iterations that EM took are
-put into the counts.
+"Counted" is the same slope of the FLOPs of the very same work: of training as torch counts a step (rae_bench.cost), of
+mixtures and metrics their leading terms, with the iterations that EM took; and of the memory by the sizes of what is
+held.
 """
 
 import json
@@ -42,7 +42,7 @@ from rae_bench.process import configure, configure_torch
 FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "scaling.png"
 MODELS = ("rae", "rae_l2", "vae", "wae", "rae_sn", "rae_gp", "cv_vae", "ae_l2")
 PRELOADED = (
-    *("rae_bench.evaluation", "rae_bench.training", "rae_bench.densities", "rae_bench.rehearsal"),
+    *("rae_bench.evaluation", "rae_bench.training", "rae_bench.densities", "torch.utils.flop_counter"),
     *("torch_fidelity.metric_kid", "sklearn.cluster", "sklearn.mixture", "torch._inductor.config"),
 )
 VALIDATED = 100
@@ -107,25 +107,22 @@ def epoch(axis: str, x: int, folder: Path, model: str = "rae_l2", n: int = 500, 
     return Point(axis, "epoch", x, float(np.median(np.diff(ends))), flops, peak, held)
 
 
-def epoch_counts(spec: specs.TrainingSpec, n: int) -> tuple[float, int]:
-    """FLOPs of an epoch of n images, and the bytes that `demands` adds up for training."""
-    from rae_bench.rehearsal import count, parameter_bytes
-    from rae_bench.work import Pass
+def epoch_counts(spec: specs.TrainingSpec, n: int) -> tuple[float, float]:
+    """FLOPs of an epoch of n images, and the bytes of images, weights, Adam's moments, the best weights and a batch."""
+    from rae_bench.cost import step_flops
+    from rae_bench.resources import network_size
 
-    update = count(Pass("update", spec.network, spec.objective, 100, "float32"))
-    loss = count(Pass("loss", spec.network, spec.objective, VALIDATED, "float32"))
+    size = network_size(spec.network)
     images = 2 * (n + VALIDATED) * spec.network.channels * spec.network.size**2  # as they are read, and channels-last
-    weights = parameter_bytes(spec.network, spec.objective)  # held four times: with Adam's moments, and the best
-    held = images + 4 * weights + max(update.peak_bytes, loss.peak_bytes)
-    return n // 100 * update.flops + loss.flops, held
+    held = images + 4 * 4 * size.parameters + 4 * size.floats * spec.optimisation.batch_size
+    return n // 100 * 100 * step_flops(spec) + VALIDATED * size.arithmetic, held
 
 
 def mixture(axis: str, x: int, folder: Path, k: int = 10, d: int = 16, n: int = 4000) -> list[Point]:
     """A mixture fitted to n codes: principal components of photos."""
     before = _begun()
-    from rae_bench import densities, work
+    from rae_bench import densities
     from rae_bench.densities.codes import Posteriors
-    from rae_bench.rehearsal import count
 
     stated = load_study("densities").fit("digits", "rae_l2", "gmm10").density
     codes = np.load(folder / "codes.npy", mmap_mode="r")
@@ -140,9 +137,7 @@ def mixture(axis: str, x: int, folder: Path, k: int = 10, d: int = 16, n: int = 
     fit(300, 2)  # to load what is loaded at first use
     seconds = _median(lambda: fit(n, k))
     peak = _status("VmHWM") - before
-    start = count(work.Density("fit", replace(stated, n_components=k), d, n, n)).flops
-    four = count(work.Iterations("mixture", k, d, n)).flops
-    flops = start + told.iterations / work.EM_AT_ONCE * four
+    flops = (told.iterations + 1) * 4.0 * n * k * d**2
     memory = (peak, 32 * n * (2 * d + k))
     return [
         Point(axis, "fit", x, seconds, flops, *memory),
@@ -163,10 +158,9 @@ class _Iterations(logging.Handler):
 def scores(axis: str, n: int, folder: Path) -> list[Point]:
     """One image set of n images against as many: features, every metric, and the nearest of 3,000 training images."""
     before = _begun()
-    from rae_bench import features, work
+    from rae_bench import features, resources
     from rae_bench.metrics import Reference, Training, measure
     from rae_bench.metrics.pairs import BLOCK, pair_metrics
-    from rae_bench.rehearsal import count
 
     settings = load_study("embedded").metrics
     extractor = features.load_extractor("digit_classifier")
@@ -189,16 +183,13 @@ def scores(axis: str, n: int, folder: Path) -> list[Point]:
     extractor(np.array(fake[:500]))
     reading, measuring, pairs = scored(n)
     peak = _status("VmHWM") - before
-    piece = work.Reading("digit_classifier", 1, 32, features.BATCH)
-    read = n / piece.batch * count(piece).flops
-    names: tuple[work.MetricName, ...] = ("frechet", "half_samples", "infinity", "kernel", "pairs", "prd")
-    flops = {name: count(work.Metric(name, n, n, 128, settings)).flops for name in names}
-    nearest = count(work.Metric("nearest", len(training), n, 128, settings)).flops
+    read = n * resources.EXTRACTION["digit_classifier"]
+    scored_flops = resources.scoring("digit_classifier", settings, n, len(training))
     held = 2 * n * 32**2 + 4 * 128 * (len(training) + 3 * n) + 8 * n * (128 + 3 * BLOCK)
-    memory = (peak, held + count(piece).peak_bytes)
+    memory = (peak, held)
     return [
-        Point(axis, "image set", n, reading + measuring, read + sum(flops.values()) + nearest, *memory),
-        Point(axis, "pairs", n, pairs, flops["pairs"], *memory),
+        Point(axis, "image set", n, reading + measuring, read + scored_flops, *memory),
+        Point(axis, "pairs", n, pairs, 4.0 * n * n * 128, *memory),
         Point(axis, "features", n, reading, read, *memory),
     ]
 
@@ -276,12 +267,11 @@ def command(stage: str, **options: str | int | Path) -> int:
     return 1024 * usage.ru_maxrss
 
 
-def command_counts(spec: specs.TrainingSpec) -> tuple[float, int, int]:
+def command_counts(spec: specs.TrainingSpec) -> tuple[float, float, float]:
     """As `epoch_counts` of 500 images, and the memory of a process that has imported what `train` does."""
-    from rae_bench import loads
-    from rae_bench.rehearsal import resident_bytes
+    from rae_bench.resources import LIBRARIES
 
-    return *epoch_counts(spec, 500), resident_bytes(loads.STAGES["train"])
+    return *epoch_counts(spec, 500), LIBRARIES["train"]
 
 
 def points(axis: str, folder: Path) -> Iterable[Point]:

@@ -90,28 +90,21 @@ def status(options: argparse.Namespace) -> None:
 
 def cost(options: argparse.Namespace) -> None:
     """What a study will cost, before it runs: jobs, FLOPs, memory, disk and, on a device, hours."""
+    from rae_bench import cost as costs
     from rae_bench.config import load_study
-    from rae_bench.process import configure, configure_torch
 
     study = load_study(options.study)
     if options.at_once is not None and options.at_once < 1:
         raise ConfigError(f"--at-once: {options.at_once} must be at least 1")
-    configure(study.file.compute)
-    from rae_bench import calibration, forecast
-
-    results, compute = _results(), calibration.here(study.file.compute)
-    configure_torch(compute)
-    for name in ("densities", "training"):  # what rehearsals say of random data means nothing
-        logging.getLogger(f"rae_bench.{name}").setLevel(logging.ERROR)
-    device, seconds = calibration.choose(
-        forecast.distinct(study, results),
-        compute,
-        results,
-        calibration.Choice(options.calibrate, options.device, options.from_peak, options.utilisation),
-    )
-    at_once = options.at_once or (1 if study.gpus else max((os.cpu_count() or 1) // compute.threads, 1))
-    found = forecast.summary(study, forecast.job_frame(study, results, seconds), device, at_once)
-    print(json.dumps(found, indent=1, sort_keys=True) if options.json else forecast.describe(found))
+    results = _results()
+    if options.from_peak is None and options.utilisation is None:
+        study, device, seconds = costs.on_device(study, results, options.calibrate, options.device)
+    else:
+        device, seconds = costs.from_peak(options.from_peak, options.utilisation)
+    threads = study.file.compute.threads
+    at_once = options.at_once or (1 if study.gpus else max((os.cpu_count() or 1) // threads, 1))
+    found = costs.summary(study, costs.job_frame(study, results, seconds), device, at_once)
+    print(json.dumps(found, indent=1, sort_keys=True) if options.json else costs.describe(found))
 
 
 def spent(options: argparse.Namespace) -> None:
@@ -356,7 +349,9 @@ def _parser() -> argparse.ArgumentParser:
     costing = command(cost)
     costing.add_argument("study")
     where = costing.add_mutually_exclusive_group()
-    where.add_argument("--calibrate", action="store_true", help="time every piece of work on this machine, minutes")
+    where.add_argument(
+        "--calibrate", action="store_true", help="time a short run of each data set on this machine, minutes"
+    )
     where.add_argument("--device", help="a device timed before, by its name in results/calibrations/")
     where.add_argument("--from-peak", type=float, metavar="TFLOPS", help="a stated peak; an estimate, not measured")
     costing.add_argument("--utilisation", type=float, help="the share of --from-peak that is reached, 0 to 1")

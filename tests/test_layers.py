@@ -15,15 +15,26 @@ ORDER = [
     *["datasets", "backbones", "results", "comparisons", "claims"],
     *["autoencoder", "objectives", "training"],
     *["densities", "generation", "likelihood", "pca", "evaluation"],
-    *["rendering", "tables", "plots", "status", "report"],
-    *["counting", "work", "rehearsal", "demands", "forecast", "calibration"],
+    *["rendering", "tables", "plots", "status", "report", "cost"],
     *["process", "stages", "verification", "archive", "cli", "__main__"],
 ]
 WITHOUT_TORCH = [
     *["plain", "published", "yaml_files", "specs", "official", "conversion", "protocols", "devices", "study", "config"],
     *["resources", "storage", "cluster", "checkpoints", "locks", "memory", "records", "jobs", "datasets", "results"],
     *["settling", "loads", "comparisons", "claims"],
-    *["rendering", "tables", "plots", "status", "report", "process", "stages", "verification", "archive", "cli"],
+    *[
+        "rendering",
+        "tables",
+        "plots",
+        "status",
+        "report",
+        "cost",
+        "process",
+        "stages",
+        "verification",
+        "archive",
+        "cli",
+    ],
 ]
 
 PACKAGE = ROOT / "rae_bench"

@@ -9,7 +9,7 @@ import torch
 from checkout import put
 from torch.utils.flop_counter import FlopCounterMode
 
-from rae_bench import evaluation, pca, resources, specs
+from rae_bench import evaluation, generation, pca, resources, specs
 from rae_bench.autoencoder import build
 from rae_bench.backbones import weighted_layers
 from rae_bench.config import load_study
@@ -49,7 +49,7 @@ def test_a_networks_arithmetic_and_parameters_are_those_that_torch_counts(size, 
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model.decode(model.encode(torch.zeros(1, channels, size, size)).mean)
-    counted = resources._size(network)
+    counted = resources.network_size(network)
     one_head = network.latent_dim * 8 * network.width * (size // 16) ** 2  # of two; a VAE has both
     layers = [layer.weight.numel() for layer in weighted_layers(model)]
     assert counted.parameters == sum(layers) + one_head
@@ -209,6 +209,9 @@ def test_other_asks_rerun_nothing(smoke):
 def test_what_is_held_at_a_time_is_what_the_stages_hold():
     assert (resources.COMPARED, resources.PCA_VALUES) == (evaluation.COMPARED, pca.BLOCK)
     assert (resources.MOMENT_VALUES, resources.NEAREST) == (reference.BLOCK, pairs.AMONG)
+    assert resources.DECODED == generation.BATCH
+    assert (resources.SHOWN, resources.PLOTTED) == (evaluation.SHOWN, evaluation.PLOTTED)
+    assert resources.STRIP_IMAGES == evaluation.STRIPS * evaluation.STEPS
 
 
 def test_every_extractor_has_its_figures():
