@@ -6,7 +6,7 @@ CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 ENVIRONMENT := .venv/.complete
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: results environment test test-slow check bench
+.PHONY: results environment test test-workflow test-slow check bench
 
 results: $(ENVIRONMENT)
 	snakemake --cores $(CORES) --config study=$(STUDY)
@@ -28,7 +28,10 @@ check: $(ENVIRONMENT)
 	mypy --strict -p rae_bench
 
 test: check
-	python -m pytest -m "not slow and not gpu"
+	python -m pytest -m "not workflow and not slow and not gpu"
+
+test-workflow: $(ENVIRONMENT)
+	python -m pytest -m "workflow and not slow and not gpu"
 
 test-slow: $(ENVIRONMENT)
 	python -m pytest -m "slow and not gpu"
