@@ -4,7 +4,9 @@
 
 Each case is made from its number and run by the real entry points, in a forked process. It must succeed, or be refused
 in one line of at most LONGEST characters: a traceback, anything on stderr beside the log, a hang, a crash, or a wrong
-result (what is wrong for each kind, its module says) is a finding, a folder with the case's files and `finding.json`.
+result (of each kind, its module says which) is a finding: a folder with the case's files and `finding.json`.
+
+It needs Linux.
 """
 
 import argparse
@@ -16,7 +18,9 @@ import os
 import random
 import re
 import resource
+import select
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -63,19 +67,49 @@ def findings(run, place, limit=LIMIT):
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _be_the_child(run, place, limit)
+        _be_the_child(run, place)
+    hangs = _end_if_it_hangs(child, limit)
     _, status = os.waitpid(child, 0)
     said = (place / "stderr").read_text(errors="replace")
+    if hangs:
+        return [Finding(f"hang of more than {limit:g} s, {_place_in(said)}", said[-2000:])]
     if os.WIFSIGNALED(status):
         return [Finding(f"crash by signal {os.WTERMSIG(status)}, {_place_in(said)}", said[-2000:])]
     if not (place / "ended.json").exists():
-        kind = f"hang of more than {limit:g} s" if "Timeout (" in said else f"exit {os.WEXITSTATUS(status)} on the spot"
-        return [Finding(f"{kind}, {_place_in(said)}", said[-2000:])]
+        return [Finding(f"exit {os.WEXITSTATUS(status)} on the spot, {_place_in(said)}", said[-2000:])]
     ended = json.loads((place / "ended.json").read_text())
     return [*_of_traceback(ended), *_of_refusal(ended["refusal"]), *_of_complaints(ended), *_of_stderr(said)]
 
 
-def _be_the_child(run, place, limit):
+def _end_if_it_hangs(child, limit):
+    """Wait for a process; one that waits for something, or computes, for more than `limit` seconds is ended.
+
+    One that waits for a core of a busy machine does not hang.
+    """
+    watch = os.pidfd_open(child)
+    try:
+        while not select.select([watch], [], [], limit)[0]:
+            if _hangs(child, limit):
+                os.kill(child, signal.SIGUSR1)  # it says where it is
+                time.sleep(0.5)
+                os.kill(child, signal.SIGKILL)
+                return True
+    finally:
+        os.close(watch)
+    return False
+
+
+def _hangs(child, limit):
+    seen = []
+    for _ in range(10):
+        fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+        seen.append(fields[0])
+        time.sleep(0.05)
+    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds > limit or set(seen) == {"S"}
+
+
+def _be_the_child(run, place):
     """Run, write what came of it, and end this process, whatever happens."""
     with (place / "stdout").open("wb") as out, (place / "stderr").open("wb") as err:
         os.dup2(out.fileno(), 1)
@@ -84,7 +118,7 @@ def _be_the_child(run, place, limit):
     resource.setrlimit(resource.RLIMIT_DATA, (_held() + MOST_BYTES,) * 2)
     sys.stdout, sys.stderr = (open(fd, "w", closefd=False, errors="backslashreplace") for fd in (1, 2))  # noqa: SIM115
     faulthandler.enable(2)
-    faulthandler.dump_traceback_later(limit, exit=True, file=2)
+    faulthandler.register(signal.SIGUSR1, 2, all_threads=False)
     ended, raised, site = Ended(None), None, ""
     try:
         ended = run()
@@ -111,8 +145,8 @@ def _site(error):
 
 
 def _place_in(said):
-    """The innermost function of the suite's own that faulthandler names, innermost first, main thread last."""
-    thread = said.partition("Current thread")[2].partition("\n\n")[0] or said.rpartition("\n\n")[2]
+    """The innermost function of the suite's own in a stack that faulthandler wrote, the innermost first."""
+    thread = said.partition("Current thread")[2].partition("\n\n")[0] or said
     own = re.search(r'/rae_bench/([\w/]+\.py)", line \d+ in (\w+)', thread)
     return f"in {own[1]}, {own[2]}" if own else "in no function of the suite"
 

@@ -226,7 +226,8 @@ def _of_any_kind(chance, rng, height, width):
             data = _saved(images[0], kind, **options)
         except Exception:  # modes that a format cannot hold
             return None
-    must_not = mode in DEEP or ("save_all" in options and kind != "MPO")
+    is_deep = mode in DEEP and kind in ("TIFF", "PNG", "PPM")  # others reduce it when they are written
+    must_not = is_deep or ("save_all" in options and kind != "MPO")
     how = f"{kind}, mode {mode}, {len(images) if 'save_all' in options else 1} frames"
     return Picture(data, SUFFIX.get(kind, chance.choice(SUFFIXES)), how, must_not=must_not)
 
@@ -245,7 +246,9 @@ def _jpeg(chance, rng, height, width):
 
 
 def _by_tifffile(chance, rng, height, width):
-    kind = np.dtype(chance.choice(("u1", "u1", "u1", "u1", "u2", "i1", "i2", "u4", "i4", "f2", "f4", "f8", "?", "c8")))
+    kind = np.dtype(
+        chance.choice(("u1", "u1", "u1", "u2", "u2", "u2", "i1", "i2", "u4", "i4", "f2", "f4", "f8", "?", "c8"))
+    )
     samples, pages = chance.choice((1, 3, 3, 4)), chance.choice((1, 1, 1, 2))
     planar = chance.choice(("contig", "separate"))
     photometric = chance.choice(("minisblack", "miniswhite")) if samples == 1 else "rgb"
@@ -338,7 +341,7 @@ def _pnm(chance, rng, height, width):
         else values.astype("u1" if most < 256 else ">u2").tobytes()
     )
     seen = _three(np.round(values * (255 / most)).astype(np.uint8)) if most < 256 else None
-    how = f"PNM {magic.decode()} up to {most}"
+    how = f"{'PGM' if samples == 1 else 'PPM'} {'as text' if is_text else 'binary'}, greatest value {most}"
     return Picture(header + body, ".ppm" if samples == 3 else ".pgm", how, seen, 1, most < 256, most > 255)
 
 
