@@ -152,10 +152,13 @@ def _parse_union(kinds: tuple[Any, ...], data: Plain, where: str) -> Any:
 
 
 def unknown(where: str, noun: str, name: str, known: Sequence[str]) -> str:
-    """The message for a name that does not exist, with the nearest that does."""
+    """The message for a name that does not exist, with the nearest that does and all that fit in a line."""
     near = difflib.get_close_matches(name[:LONGEST], known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"{where}: unknown {noun} {shown(name)}{hint} Known: {', '.join(sorted(known))}"
+    listed = ", ".join(sorted(known))
+    if len(listed) > LONGEST:
+        listed = f"{listed[:LONGEST].rpartition(', ')[0]} ... ({len(known)} in all)"
+    return f"{where}: unknown {noun} {shown(name)}{hint} Known: {listed}"
 
 
 def to_plain(value: Any) -> Plain:

@@ -37,6 +37,8 @@ def read_yaml(folder: Path, name: str) -> dict[str, Plain]:
         ConfigError: no such file, not a mapping, or not the YAML of the module's opening; one line.
     """
     path = folder / name
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ConfigError(f"{path}: is no regular file; expected a YAML file")
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)

@@ -138,7 +138,7 @@ def core_number(text):
 def misread(file):
     """Where the suite's reader holds a number that YAML 1.2 does not, in a file that it accepts."""
     node = yaml.compose(file.read_text("utf-8"), Loader=yaml.BaseLoader)
-    yield from _misread(node, read_yaml(file), set())
+    yield from _misread(node, read_yaml(file.parent, file.name), set())
 
 
 def _misread(node, value, seen):

@@ -1,6 +1,7 @@
 """Studies: every one loads; a mistake in a file is one line that names the file, the key and what would be right."""
 
 import csv
+import os
 import re
 import shutil
 
@@ -545,6 +546,13 @@ def test_a_study_that_is_no_mapping_is_refused(folder, content, expected):
     with pytest.raises(ConfigError, match="^" + re.escape(f"{SMOKE}: {expected}")) as error:
         load_study("smoke")
     assert "\n" not in str(error.value)
+
+
+def test_a_pipe_in_place_of_a_study_is_refused_and_not_waited_for(folder):
+    (folder / SMOKE).unlink()
+    os.mkfifo(folder / SMOKE)
+    with pytest.raises(ConfigError, match=r"smoke\.yaml: is no regular file; expected a YAML file$"):
+        load_study("smoke")
 
 
 def test_the_mark_some_editors_put_first_changes_nothing(folder):

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from rae_bench.plain import ConfigError, fingerprint, parse, to_json, to_plain
+from rae_bench.plain import ConfigError, fingerprint, parse, to_json, to_plain, unknown
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,14 @@ def test_a_number_written_as_text_is_told_how_to_write_it():
 def test_an_unknown_key_is_told_the_known_ones():
     with pytest.raises(ConfigError, match=r"Known: kind, radius$"):
         parse(Circle, {"kind": "circle", "radius": 1.0, "zzz": 1}, "d")
+
+
+def test_of_many_known_names_a_message_lists_what_fits_a_line():
+    known = [f"name_{i:03}" for i in range(100)]
+    message = unknown("x", "name", "name_0500", known)
+    assert "did you mean 'name_050'?" in message
+    assert message.endswith("name_019 ... (100 in all)")
+    assert len(message) < 300
 
 
 def test_json_is_canonical():
