@@ -171,6 +171,8 @@ def _check_key(key: yaml.Node | None, line: int, lines: dict[str, int]) -> None:
     if key is None or not key.tag.endswith((":str", ":merge")):
         found = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a list or a mapping"
         raise ConfigError(f"line {line}: a key must be text, found {found[:LONGEST]}; quote it")
+    if not key.value.isprintable():
+        raise ConfigError(f"line {line}: the key {key.value[:LONGEST]!r} holds what cannot be printed; no name does")
     if key.value in lines:
         hint = "; write one, <<: [*a, *b], of which the first counts" if key.tag.endswith(":merge") else ""
         raise ConfigError(

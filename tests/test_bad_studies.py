@@ -154,6 +154,7 @@ BEFORE = {
     "a number without digits": b"x: 0x_\n",
     "a number of two readings": b"x: 010\n",
     "a word of two readings": b"x: [a, {b: yes}]\n",
+    "a key that is not printable": b'"a\\x1b[31m": 1\n',
     "two merges": b"x: {<<: {a: 1}, <<: {b: 1}}\n",
     "a merge as a value": b"x: <<\n",
     "a list as a key": b"? [a]\n: 1\n",
