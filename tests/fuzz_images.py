@@ -206,7 +206,9 @@ def _by_pillow(chance, rng, height, width):
         options |= {"optimize": chance.random() < 0.5, "compress_level": chance.randrange(10)}
     if kind in ("PNG", "WEBP", "TIFF") and chance.random() < 0.3:
         exif, is_turned = Image.Exif(), True
-        exif[0x0112] = turn = chance.choice((*TURNED, 0, 9))
+        exif[0x0112] = turn = chance.choice(
+            (*TURNED, 0, 9) if kind != "TIFF" else (*TURNED,)
+        )  # libtiff writes no others
         options["exif"] = exif
         pixels = TURNED.get(turn, TURNED[1])(pixels)
     how = f"{kind}, mode {image.mode}{', turned' if is_turned else ''} {options.get('compression') or ''}".strip()
@@ -227,9 +229,17 @@ def _of_any_kind(chance, rng, height, width):
         except Exception:  # modes that a format cannot hold
             return None
     is_deep = mode in DEEP and kind in ("TIFF", "PNG", "PPM")  # others reduce it when they are written
-    must_not = is_deep or ("save_all" in options and kind != "MPO")
-    how = f"{kind}, mode {mode}, {len(images) if 'save_all' in options else 1} frames"
-    return Picture(data, SUFFIX.get(kind, chance.choice(SUFFIXES)), how, must_not=must_not)
+    frames = _frames(data) if "save_all" in options else 1
+    how = f"{kind}, mode {mode}, {frames} frames"
+    return Picture(
+        data, SUFFIX.get(kind, chance.choice(SUFFIXES)), how, must_not=is_deep or (frames > 1 and kind != "MPO")
+    )
+
+
+def _frames(data):
+    """How many frames were written: equal ones become one."""
+    with Image.open(io.BytesIO(data)) as image:
+        return getattr(image, "n_frames", 1)
 
 
 def _jpeg(chance, rng, height, width):
