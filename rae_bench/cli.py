@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it has against a file it also raises
     logging.raiseExceptions = False  # a line that a full disk does not take is lost, without a traceback
     try:
         if "seed" in options:
@@ -50,7 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if not _is_expected(error):
             raise
-        sys.exit(f"rae_bench {options.command}: {' '.join(str(error).split())}")
+        told = " ".join(str(error).split()) or "the memory is full"  # Python's MemoryError says nothing
+        sys.exit(f"rae_bench {options.command}: {told}")
 
 
 def _print_any_text() -> None:

@@ -7,6 +7,7 @@ neither to delete a file nor to trust it. Nothing in a file is executed: arrays 
 import lzma
 import math
 import stat
+import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -149,7 +150,9 @@ def _array(where: str, file: IO[bytes], size: int) -> Array:
     try:
         version = np.lib.format.read_magic(file)
         headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, is_fortran, dtype = headers[version](file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a header that Python 2 wrote: it is read all the same
+            shape, is_fortran, dtype = headers[version](file)
         count = math.prod(shape)
         if min(shape, default=0) < 0:
             raise ValueError

@@ -244,7 +244,7 @@ def _instead(chance, value, others):
     if isinstance(value, bool):
         choices += [not value] * 8
     elif isinstance(value, int):
-        choices += [chance.choice(INTEGERS), value + 1, value - 1, -value, value * 1000, float(value)] * 3
+        choices += [chance.choice(INTEGERS), value + 1, value - 1, -value, value * 1000, float(min(value, 2**60))] * 3
     elif isinstance(value, float):
         choices += [chance.choice(FLOATS), -value, value * 1e6, value * 1e-6, 0, 1] * 3
     elif isinstance(value, list):

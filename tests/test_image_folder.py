@@ -526,6 +526,18 @@ def test_a_png_with_a_bit_that_flipped_is_refused(share, mine, tmp_path):
         one_of(mine, tmp_path, bytes(content))
 
 
+def test_a_png_of_which_a_byte_changed_anywhere_among_its_pixels_is_refused(mine, tmp_path):
+    """A plain picture decodes to other pixels without an error of the decoder, which stops once it has all rows."""
+    image = Image.fromarray(np.full((100, 100, 3), 7, np.uint8))
+    content = saved(image, "PNG", compress_level=0)
+    start, end = content.index(b"IDAT") + 4, content.index(b"IEND") - 8
+    for place in range(start, end, 997):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x55
+        with pytest.raises(DataError, match=r"028\.png: [\d,]+ bytes, cannot be decoded"):
+            one_of(mine, tmp_path, bytes(damaged))
+
+
 def with_middle(content, middle):
     """A file of which 500 bytes in the middle are replaced."""
     half = len(content) // 2

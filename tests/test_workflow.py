@@ -70,7 +70,12 @@ def test_a_command_that_cannot_be_meant_is_one_line_and_starts_nothing(fresh, co
     [
         ("studies/smoke.yaml", ["n_imags"], 3, "rae_bench: studies/smoke.yaml.n_imags: unknown key 'n_imags'; did you"),
         ("models.yaml", ["rae", "latent", "kind"], "kl", "rae_bench: models.yaml.rae.latent: 'kl' needs a posterior"),
-        ("weights.yaml", ["digits_mini", "vae", "latent"], 0, "rae_bench: models.yaml.vae.latent.weight: 0.0 must be"),
+        (
+            "weights.yaml",
+            ["digits_mini", "vae", "latent"],
+            0,
+            "rae_bench: weights.yaml.digits_mini.vae.latent: 0.0 must",
+        ),
     ],
 )
 def test_a_bad_file_is_one_line_and_starts_nothing(fresh, file, keys, value, expected):

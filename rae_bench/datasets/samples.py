@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import zlib
 
 from PIL import Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PREFIXES, SAMPLEFORMAT, ImageFileDirectory_v2
@@ -26,6 +27,7 @@ def check(data: bytes) -> None:
     """
     bits = 8
     if data.startswith(_PNG):
+        _check_png(data)
         bits = int.from_bytes(data[24:25])
     elif data.startswith(b"\xff\xd8"):
         bits = _jpeg_bits(data)
@@ -42,6 +44,21 @@ def scale_key(image: Image.Image, data: bytes) -> None:
     key = image.info.get("transparency")
     if image.format == "PNG" and image.mode == "L" and data[24] < 8 and isinstance(key, int):
         image.info["transparency"] = key * 255 // (2 ** data[24] - 1)
+
+
+def _check_png(data: bytes) -> None:
+    """Raise a DataError at a chunk of pixels, say, whose CRC-32 is not that of its bytes: Pillow skips that check.
+
+    A chunk that is cut off is left to the decoder.
+    """
+    place = len(_PNG)
+    while place + 12 <= len(data):
+        length = int.from_bytes(data[place : place + 4])
+        chunk, end = data[place + 4 : place + 8 + length], place + 12 + length
+        is_needed = chunk[:1].isupper()  # by the format: others are metadata
+        if end <= len(data) and is_needed and zlib.crc32(chunk) != int.from_bytes(data[end - 4 : end]):
+            raise DataError(f"{len(data):,} bytes, cannot be decoded: the checksum of a chunk is wrong")
+        place = end
 
 
 def _jpeg_bits(data: bytes) -> int:

@@ -5,6 +5,7 @@ copying?), `attributes` (images whose factors are known).
 """
 
 import logging
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +79,8 @@ def _infinity(
             " its own",
             *(found.value, found.standard_error),
         )
-    error = {"frechet_infinity_se": found.standard_error} if with_error else {}
+    is_known = math.isfinite(found.standard_error)  # two sizes leave nothing to tell it from
+    error = {"frechet_infinity_se": found.standard_error} if with_error and is_known else {}
     return {"frechet_infinity": found.value, **error}
 
 
