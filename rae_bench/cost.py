@@ -305,7 +305,7 @@ def calibrate(study: Study, results: Path) -> dict[str, Any]:
 
 
 def _time(study: Study, dataset: str, folder: Path) -> dict[str, dict[str, float]]:
-    """By key, `fixed` and `rate` of the jobs of `dataset`: of the model that has most to do, and of its siblings."""
+    """The `fixed` and `rate` of jobs of `dataset`, by key: of the model that has most to do, and of its siblings."""
     once, twice = (_with_epochs(study, epochs) for epochs in (1, 2))
     model = max(study.models, key=lambda name: resources.evaluate(once, dataset, name).seconds)
     run = f"{dataset}/{model}/seed{study.train_seeds[0]}"

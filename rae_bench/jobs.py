@@ -32,7 +32,7 @@ DRIVER = "RAE_BENCH_DRIVER"
 """Environment variable: process id of the Snakemake that started a stage, on this machine (in a cluster job: the job's
 own, which the Snakefile names when it is read there)."""
 DRIVER_LOCK = ".driver.lock"
-"""In the results folder: who is at work there."""
+"""The lock in the results folder that says who is at work there."""
 GRACE = 10.0
 """Seconds a stage has to save its state after its driver has ended."""
 LOCK_WAIT = 20.0

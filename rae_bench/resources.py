@@ -58,7 +58,7 @@ DECODED = 250
 SHOWN, STRIP_IMAGES, PLOTTED = 36, 6 * 8, 500
 """Images of each set, images of interpolations and codes that an evaluation keeps for figures."""
 ITERATIONS, MOST_ITERATIONS = 30, 500
-"""Of EM: about the median in the study `smoke` (20, 24, 34, 35), which is counted, and what time is asked for."""
+"""Iterations of EM that are counted (in the study `smoke` a fit took 20, 24, 34, 35), and that time is asked for."""
 
 LIBRARIES: dict[str, float] = {
     **{"prepare": 85e6, "reference": 543e6, "floor": 701e6, "train": 767e6, "evaluate": 707e6, "protocols": 613e6},
@@ -131,7 +131,7 @@ class Size:
 
     @property
     def arithmetic(self) -> float:
-        """That of a pass forward."""
+        """The arithmetic of a pass forward."""
         return self.encoder + self.decoder
 
 
@@ -217,7 +217,7 @@ def train(study: Study, dataset: str, model: str) -> Need:
 
 
 def fit(study: Study, dataset: str, model: str, density: str) -> Need:
-    """By the kind of density; on the CPU."""
+    """The need of a fit, which the kind of density decides; on the CPU."""
     data, dim = study.preparation(dataset), study.budgets[dataset].latent_dim
     n, validated = data.n_train, data.n_validation
     codes, pairs = 8 * 4 * n * dim, 2.0 * (n + validated) * n * dim

@@ -21,7 +21,7 @@ SUMMARY_VERSION = 5
 
 
 MOST = 2**31 - 1
-"""Of anything counted: the libraries below hold many a count in 32 bits."""
+"""The largest count of anything: the libraries below hold many a count in 32 bits."""
 
 
 def _positive(spec: object, *names: str) -> None:

@@ -16,9 +16,9 @@ from rae_bench.plain import ConfigError, Plain, written
 MOST_BYTES = 2**18
 """A study's file has a thousand bytes, the longest of the vocabulary some ten thousand."""
 MOST_LEVELS = 32
-"""Of lists and mappings inside each other, once every alias is followed."""
+"""Levels of lists and mappings inside each other, once every alias is followed."""
 MOST_NODES = 100_000
-"""Of keys and values once every alias is followed."""
+"""Keys and values, once every alias is followed."""
 LONGEST = 60
 """Characters of what was found that a message repeats."""
 

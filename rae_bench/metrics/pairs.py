@@ -141,7 +141,7 @@ def _edges(squared_radii: Float64, features: npt.NDArray[np.floating]) -> Float6
 def _blocks(
     one: npt.NDArray[np.floating], two: npt.NDArray[np.floating], origin: Float64 | None
 ) -> Iterator[tuple[slice, Float64, Float64]]:
-    """For each block of rows of `one`: where it is, its Gram matrix with `two`, and the squared distances.
+    """Each block of rows of `one`: where it is, its Gram matrix with `two`, and the squared distances.
 
     Both are counted from `origin`, the Gram matrix is not.
     """
