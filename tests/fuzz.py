@@ -48,6 +48,8 @@ KINDS = {"studies": fuzz_studies, "images": fuzz_images, "features": fuzz_featur
 """Each has `make` and names in `LOADS` what its commands load: before the first fork, so that every case has it."""
 LONGEST = 400
 """Characters of a message. A person reads no more."""
+ENOUGH = 100
+"""Cases of which some succeed."""
 LIMIT = 20.0
 """Seconds after which a case hangs."""
 MOST_BYTES = 3 * 2**30
@@ -225,6 +227,8 @@ def fuzz(kind, seed, seconds, out):
         for one in found:
             distinct.setdefault(one.what, []).append((cases, one.detail))
         cases, refused = cases + 1, refused + was_refused
+    if cases > ENOUGH and refused == cases:
+        distinct["every case is refused: something beside what was spoilt"] = [(0, "")]
     return cases, refused, distinct
 
 

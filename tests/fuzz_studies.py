@@ -69,6 +69,7 @@ TOKEN = re.compile(r"[\w.+-]+|[^\w\s]|\n *")
 def make(chance, folder):
     """A study and the vocabulary with one of their files spoilt, and the study loaded, sliced and costed."""
     shutil.copytree(ORIGINALS, folder / "config")
+    (folder / "results").mkdir()  # else commands of results are refused whatever the study
     name = chance.choice(STUDIES)
     file = folder / "config" / chance.choice((f"studies/{name}.yaml",) * len(VOCABULARY) + (*VOCABULARY,))
     data = file.read_bytes()
