@@ -21,7 +21,7 @@ from rae_bench.densities import learning
 from rae_bench.densities.codes import Posteriors
 from rae_bench.plain import parse, to_json
 
-STEP, WORST, ENTRIES = 3e-7, 1e-5, 3
+STEP, WORST, ENTRIES = 3e-7, 1e-5, 2
 """Of a central difference; the largest relative error of a gradient; entries of each parameter that are moved."""
 FLOOR = 1e-3
 """Of a loss's value: gradients below it are held against it. The gradient of a bias before batch norm is zero, and its
