@@ -12,14 +12,14 @@ from pathlib import Path
 from snakemake.utils import min_version
 from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
-from rae_bench import resources as need
-from rae_bench.cluster import announce
-from rae_bench.config import load_study
-from rae_bench.devices import DEVICE
-from rae_bench.jobs import DRIVER, JobError, claim
-from rae_bench.plain import ConfigError, to_json
-from rae_bench.settling import settle
-from rae_bench.storage import StorageError
+from rae_bench.base.cluster import announce
+from rae_bench.base.devices import DEVICE
+from rae_bench.base.plain import ConfigError, to_json
+from rae_bench.base.storage import StorageError
+from rae_bench.run.jobs import DRIVER, JobError, claim
+from rae_bench.run.settling import settle
+from rae_bench.study import resources as need
+from rae_bench.study.config import load_study
 
 min_version("9.0")
 # A full disk loses lines of Snakemake's log, without a traceback for each.

@@ -16,9 +16,10 @@ from typing import Any
 
 THREADS, STEPS = 2, 10
 
-from rae_bench import process, specs  # noqa: E402
+from rae_bench.base.specs import Compute  # noqa: E402
+from rae_bench.run import process  # noqa: E402
 
-COMPUTE = specs.Compute(device="cpu", threads=THREADS, tf32=False, precision="float32")
+COMPUTE = Compute(device="cpu", threads=THREADS, tf32=False, precision="float32")
 process.configure(COMPUTE)
 
 import records  # noqa: E402  threads come first

@@ -23,11 +23,15 @@ from typing import Any
 import numpy as np
 import records
 
-from rae_bench import datasets, faces, jobs, specs
-from rae_bench.config import load_study
-from rae_bench.datasets.prepared import ImageFiles, Prepared
-from rae_bench.plain import fingerprint, to_json
-from rae_bench.rng import numpy_generator
+from rae_bench.base.plain import fingerprint, to_json
+from rae_bench.base.rng import numpy_generator
+from rae_bench.base.specs import Compute
+from rae_bench.data import faces, store
+from rae_bench.data.prepared import ImageFiles, Prepared
+from rae_bench.data.specs import DatasetSpec
+from rae_bench.models.specs import TrainingSpec
+from rae_bench.run import jobs
+from rae_bench.study.config import load_study
 
 LIMIT = 4096.0
 """MiB, of a training."""
@@ -36,7 +40,7 @@ EVERY = 0.02
 UPDATES_FOR = 22.0
 """Seconds of full-width updates before the process is asked to end."""
 DRAWN, BLOCK = 1000, 2000
-CPU = specs.Compute("cpu", len(os.sched_getaffinity(0)), tf32=False, precision="float32")
+CPU = Compute("cpu", len(os.sched_getaffinity(0)), tf32=False, precision="float32")
 STUDY = load_study("paper_clean")
 
 
@@ -92,7 +96,7 @@ def main(n_train: int) -> None:
     )
 
 
-def _training(**network: int) -> specs.TrainingSpec:
+def _training(**network: int) -> TrainingSpec:
     spec = STUDY.training("celeba", "rae_l2")
     return replace(
         spec,
@@ -102,7 +106,7 @@ def _training(**network: int) -> specs.TrainingSpec:
     )
 
 
-def _train(what: str, spec: specs.TrainingSpec, folder: Path, stop_after: float | None = None) -> Peak:
+def _train(what: str, spec: TrainingSpec, folder: Path, stop_after: float | None = None) -> Peak:
     out = folder.parent / what.replace(" ", "_")
     files = {"model": "model.safetensors", "codes": "codes.safetensors", "history": "history.parquet"}
     options = [part for key, file in files.items() for part in (f"--{key}", str(out / file))]
@@ -110,7 +114,7 @@ def _train(what: str, spec: specs.TrainingSpec, folder: Path, stop_after: float 
     return _watched(what, command, stop_after)
 
 
-def _features(data: specs.DatasetSpec, folder: Path) -> Iterator[Peak]:
+def _features(data: DatasetSpec, folder: Path) -> Iterator[Peak]:
     """References of test, validation and training images, through an extractor without weights; then the floor."""
     made = {}
     settings = {}
@@ -195,7 +199,7 @@ def _own_pages(pid: int) -> float:
     return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith("RssAnon")), 0.0)
 
 
-def _save(data: specs.DatasetSpec, folder: Path) -> None:
+def _save(data: DatasetSpec, folder: Path) -> None:
     """A prepared data set as `prepare` leaves it, of turned and shifted faces; in the order of CelebA's partition."""
     random = numpy_generator(0, "benchmark")
     drawn = faces.render(faces.draw_factors(DRAWN, random), data.size)
@@ -214,7 +218,7 @@ def _save(data: specs.DatasetSpec, folder: Path) -> None:
     images = ImageFiles(tuple(f"{i:06}.jpg" for i in range(n)), (n, data.channels, data.size, data.size), blocks)
     writes = {"manifest": folder / "manifest.json"}
     with jobs.running("prepare", data, {}, writes, {"dataset": "celeba"}) as progress:
-        writes |= datasets.save(Prepared(images, splits, {}, (), "for a measurement"), data, folder, progress)
+        writes |= store.save(Prepared(images, splits, {}, (), "for a measurement"), data, folder, progress)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 
-from rae_bench import process, specs
+from rae_bench.base.specs import Compute
+from rae_bench.models.specs import Objective
+from rae_bench.run import process
 
-COMPUTE = specs.Compute(device="cpu", threads=2, tf32=False, precision="float32")
+COMPUTE = Compute(device="cpu", threads=2, tf32=False, precision="float32")
 process.configure(COMPUTE)
 
 import records  # noqa: E402  threads come first
@@ -21,8 +23,8 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.autograd import forward_ad  # noqa: E402
 
-from rae_bench import objectives  # noqa: E402
-from rae_bench.autoencoder import Autoencoder  # noqa: E402
+from rae_bench.models import objectives  # noqa: E402
+from rae_bench.models.autoencoder import Autoencoder  # noqa: E402
 
 WIDTH, STEPS, DRAWS, CODES = 16, 10, 200, 20
 Estimate = Callable[[nn.Module, Tensor, torch.Generator], tuple[Tensor, Tensor]]
@@ -54,7 +56,7 @@ ESTIMATES: dict[str, Estimate] = {
 def penalised(estimate: Estimate) -> steps.Loss:
     """The loss of RAE-GP on digits with another estimate of its penalty."""
 
-    def loss(network: Autoencoder, x: Tensor, _: specs.Objective, generator: torch.Generator) -> Tensor:
+    def loss(network: Autoencoder, x: Tensor, _: Objective, generator: torch.Generator) -> Tensor:
         z = network.encode(x).mean
         x_hat, penalty = estimate(network.decoder, z, generator)
         return objectives.half_squared_error(x, x_hat) + 0.5e-2 * z.square().sum(dim=1).mean() + 1e-6 * penalty

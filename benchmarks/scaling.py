@@ -9,8 +9,8 @@ codes (principal components of photos) in 16 dimensions, K 10. Image sets: digit
 Times are medians of repeats, of epochs without the first; with all axes it takes five minutes.
 
 An exponent is the slope of log time over log x, least squares with its standard error, and between the last two points.
-"Counted" is the same slope of the FLOPs of the very same work: of training as torch counts a step (rae_bench.cost), of
-mixtures and metrics their leading terms, with the iterations that EM took; and of the memory by the sizes of what is
+"Counted" is the same slope of the FLOPs of the very same work: of training as torch counts a step (rae_bench.run.cost),
+of mixtures and metrics their leading terms, with the iterations that EM took; and of the memory by the sizes of what is
 held.
 """
 
@@ -34,15 +34,20 @@ import numpy as np
 import records
 from scaling_curves import AXES, Point, draw, from_row, summary, to_row
 
-from rae_bench import specs
-from rae_bench.config import load_study
-from rae_bench.plain import to_json
-from rae_bench.process import configure, configure_torch
+from rae_bench.base.plain import to_json
+from rae_bench.models.specs import TrainingSpec
+from rae_bench.run.process import configure, configure_torch
+from rae_bench.study.config import load_study
 
 FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "scaling.png"
 MODELS = ("rae", "rae_l2", "vae", "wae", "rae_sn", "rae_gp", "cv_vae", "ae_l2")
 PRELOADED = (
-    *("rae_bench.evaluation", "rae_bench.training", "rae_bench.densities", "torch.utils.flop_counter"),
+    *(
+        "rae_bench.scoring.evaluation",
+        "rae_bench.models.training",
+        "rae_bench.densities.catalogue",
+        "torch.utils.flop_counter",
+    ),
     *("torch_fidelity.metric_kid", "sklearn.cluster", "sklearn.mixture", "torch._inductor.config"),
 )
 VALIDATED = 100
@@ -77,7 +82,7 @@ def _median(run: Callable[[], object]) -> float:
     return statistics.median(taken)
 
 
-def training_spec(model: str, width: int = 16, latent: int = 16, epochs: int = 1) -> specs.TrainingSpec:
+def training_spec(model: str, width: int = 16, latent: int = 16, epochs: int = 1) -> TrainingSpec:
     """The base point but for what is given."""
     spec = load_study("embedded").training("photos", model)
     network = replace(spec.network, width=width, start_width=8 * width, latent_dim=latent)
@@ -87,7 +92,7 @@ def training_spec(model: str, width: int = 16, latent: int = 16, epochs: int = 1
 def epoch(axis: str, x: int, folder: Path, model: str = "rae_l2", n: int = 500, **settings: int) -> Point:
     """An epoch of n images."""
     before = _begun()
-    from rae_bench import training
+    from rae_bench.models import training
 
     spec = training_spec(model, epochs=1 + max(1, 2000 // n), **settings)
     photos = np.load(folder / "photos.npy", mmap_mode="c")  # as writable as torch wants it, without a copy
@@ -107,10 +112,10 @@ def epoch(axis: str, x: int, folder: Path, model: str = "rae_l2", n: int = 500, 
     return Point(axis, "epoch", x, float(np.median(np.diff(ends))), flops, peak, held)
 
 
-def epoch_counts(spec: specs.TrainingSpec, n: int) -> tuple[float, float]:
+def epoch_counts(spec: TrainingSpec, n: int) -> tuple[float, float]:
     """FLOPs of an epoch of n images, and the bytes of images, weights, Adam's moments, the best weights and a batch."""
-    from rae_bench.cost import step_flops
-    from rae_bench.resources import network_size
+    from rae_bench.run.cost import step_flops
+    from rae_bench.study.resources import network_size
 
     size = network_size(spec.network)
     images = 2 * (n + VALIDATED) * spec.network.channels * spec.network.size**2  # as they are read, and channels-last
@@ -121,7 +126,7 @@ def epoch_counts(spec: specs.TrainingSpec, n: int) -> tuple[float, float]:
 def mixture(axis: str, x: int, folder: Path, k: int = 10, d: int = 16, n: int = 4000) -> list[Point]:
     """A mixture fitted to n codes: principal components of photos."""
     before = _begun()
-    from rae_bench import densities
+    from rae_bench.densities import catalogue as densities
     from rae_bench.densities.codes import Posteriors
 
     stated = load_study("densities").fit("digits", "rae_l2", "gmm10").density
@@ -158,9 +163,13 @@ class _Iterations(logging.Handler):
 def scores(axis: str, n: int, folder: Path) -> list[Point]:
     """One image set of n images against as many: features, every metric, and the nearest of 3,000 training images."""
     before = _begun()
-    from rae_bench import features, resources
-    from rae_bench.metrics import Reference, Training, measure
-    from rae_bench.metrics.pairs import BLOCK, pair_metrics
+    from rae_bench.scoring import features
+    from rae_bench.scoring.metrics.manifold import pair_metrics
+    from rae_bench.scoring.metrics.measure import measure
+    from rae_bench.scoring.metrics.memorisation import Training
+    from rae_bench.scoring.metrics.pairs import BLOCK
+    from rae_bench.scoring.metrics.reference import Reference
+    from rae_bench.study import resources
 
     settings = load_study("embedded").metrics
     extractor = features.load_extractor("digit_classifier")
@@ -196,17 +205,17 @@ def scores(axis: str, n: int, folder: Path) -> list[Point]:
 
 def prepared(folder: Path) -> None:
     """Write the images and codes that the points are measured on, all of them real."""
-    from rae_bench import datasets
+    from rae_bench.data import catalogue as sources
 
     study = load_study("embedded")
-    found = datasets.prepare(study.preparation("photos"))
+    found = sources.prepare(study.preparation("photos"))
     photos = found.images[found.splits["train"]][: 8000 + VALIDATED]
     np.save(folder / "photos.npy", photos)
     grey = photos[:8000].mean(axis=1).reshape(8000, -1)
     grey -= grey.mean(axis=0)
     axes = np.linalg.eigh(grey.T @ grey)[1][:, ::-1]
     np.save(folder / "codes.npy", (grey @ axes[:, :64]).astype(np.float32))
-    digits = datasets.prepare(study.preparation("digits"))
+    digits = sources.prepare(study.preparation("digits"))
     np.save(folder / "training.npy", digits.images[digits.splits["train"]])
     # there are 5,000 digits: beyond them the same ones moved by a pixel within their margin
     np.save(folder / "real.npy", np.concatenate([np.roll(digits.images, by, axis=3) for by in (0, 1)])[:8000])
@@ -267,9 +276,9 @@ def command(stage: str, **options: str | int | Path) -> int:
     return 1024 * usage.ru_maxrss
 
 
-def command_counts(spec: specs.TrainingSpec) -> tuple[float, float, float]:
+def command_counts(spec: TrainingSpec) -> tuple[float, float, float]:
     """As `epoch_counts` of 500 images, and the memory of a process that has imported what `train` does."""
-    from rae_bench.resources import LIBRARIES
+    from rae_bench.study.resources import LIBRARIES
 
     return *epoch_counts(spec, 500), LIBRARIES["train"]
 

@@ -149,7 +149,7 @@ def draw(points: Iterable[Point], path: Path) -> None:
     import seaborn as sns
     from matplotlib.lines import Line2D
 
-    from rae_bench.plots import STYLE
+    from rae_bench.report.plots.catalogue import STYLE
 
     every = curves(points)
     with plt.rc_context({**STYLE, "axes.titlesize": 7.5}):

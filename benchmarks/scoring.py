@@ -120,17 +120,21 @@ def prepare(name: str, folder: Path) -> None:
     import numpy as np
     from PIL import Image
 
-    from rae_bench import datasets, densities, generation, storage, training
-    from rae_bench.config import load_study
+    from rae_bench.base import storage
+    from rae_bench.base.plain import to_json
+    from rae_bench.base.rng import numpy_generator
+    from rae_bench.data import catalogue as sources
+    from rae_bench.densities import catalogue as densities
     from rae_bench.densities.codes import Posteriors
-    from rae_bench.features import load_extractor
-    from rae_bench.metrics import Reference
-    from rae_bench.plain import to_json
-    from rae_bench.process import configure_torch
-    from rae_bench.rng import numpy_generator
+    from rae_bench.models import training
+    from rae_bench.run.process import configure_torch
+    from rae_bench.scoring import generation
+    from rae_bench.scoring.features import load_extractor
+    from rae_bench.scoring.metrics.reference import Reference
+    from rae_bench.study.config import load_study
 
     study, vocabulary = load_study("embedded"), load_study("densities")
-    data = datasets.prepare(study.datasets[name].data)
+    data = sources.prepare(study.datasets[name].data)
     splits = {split: data.images[indices] for split, indices in data.splits.items()}
     spec, evaluation = study.training(name, "vae"), study.evaluation(name, "vae")
     configure_torch(with_threads(spec.compute))
@@ -167,10 +171,10 @@ def with_threads(compute: Any) -> Any:
 
 
 def settings_of(folder: Path) -> Any:
-    from rae_bench import specs
-    from rae_bench.plain import parse
+    from rae_bench.base.plain import parse
+    from rae_bench.scoring.specs import EvaluationSpec
 
-    return parse(specs.EvaluationSpec, json.loads((folder / "spec.json").read_text()), "spec")
+    return parse(EvaluationSpec, json.loads((folder / "spec.json").read_text()), "spec")
 
 
 def save_pngs(images: Any, folder: Path) -> None:
@@ -187,18 +191,21 @@ def save_pngs(images: Any, folder: Path) -> None:
 
 def ours(folder: Path, variant: str) -> None:
     """Every set decoded once, its features taken once, every metric from them, by what `evaluate` calls."""
-    from rae_bench.process import configure, configure_torch
+    from rae_bench.run.process import configure, configure_torch
 
     spec = settings_of(folder)
     configure(with_threads(spec.compute))
     import numpy as np
 
-    from rae_bench import generation, stages, storage
-    from rae_bench.features import load_extractor
-    from rae_bench.metrics import Reference, measure
-    from rae_bench.metrics.frechet import frechet_distance
-    from rae_bench.metrics.kernel import kernel_distance
-    from rae_bench.metrics.pairs import pair_metrics
+    from rae_bench.base import storage
+    from rae_bench.run import stages
+    from rae_bench.scoring import generation
+    from rae_bench.scoring.features import load_extractor
+    from rae_bench.scoring.metrics.frechet import frechet_distance
+    from rae_bench.scoring.metrics.kernel import kernel_distance
+    from rae_bench.scoring.metrics.manifold import pair_metrics
+    from rae_bench.scoring.metrics.measure import measure
+    from rae_bench.scoring.metrics.reference import Reference
 
     configure_torch(with_threads(spec.compute))
     settings = spec.metrics if variant in ("study", "all") else replace(spec.metrics, **FIDELITY)
@@ -228,8 +235,9 @@ def other(folder: Path, variant: str) -> None:
     import torch
     import torch_fidelity
 
-    from rae_bench import generation, stages
-    from rae_bench.features import load_extractor
+    from rae_bench.run import stages
+    from rae_bench.scoring import generation
+    from rae_bench.scoring.features import load_extractor
 
     spec = settings_of(folder)
     torch.set_num_threads(with_threads(spec.compute).threads)

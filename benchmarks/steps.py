@@ -6,15 +6,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from rae_bench import datasets, objectives, specs, training
-from rae_bench.autoencoder import Autoencoder, build
-from rae_bench.config import load_study
+from rae_bench.data import catalogue as sources
+from rae_bench.models import objectives, training
+from rae_bench.models.autoencoder import Autoencoder, build
+from rae_bench.models.specs import Objective
+from rae_bench.study.config import load_study
 
 BATCH = 100
-Loss = Callable[[Autoencoder, Tensor, specs.Objective, torch.Generator], Tensor]
+Loss = Callable[[Autoencoder, Tensor, Objective, torch.Generator], Tensor]
 
 
-def objective(network: Autoencoder, x: Tensor, spec: specs.Objective, generator: torch.Generator) -> Tensor:
+def objective(network: Autoencoder, x: Tensor, spec: Objective, generator: torch.Generator) -> Tensor:
     """What `training.train` minimises."""
     return objectives.loss(network, x, spec, generator).total
 
@@ -22,7 +24,7 @@ def objective(network: Autoencoder, x: Tensor, spec: specs.Objective, generator:
 def updates(model: str, width: int, loss: Loss = objective) -> tuple[Callable[[], None], Autoencoder]:
     """A function that makes one update of `model`, in the paper's 32x32 layout of `width`; and the model."""
     study = load_study("digits")
-    data = datasets.prepare(study.datasets["digits"].data)
+    data = sources.prepare(study.datasets["digits"].data)
     spec = study.training("digits", model)
     images = training.to_device(data.images[data.splits["train"]], "cpu")
     network = build(replace(spec.network, width=width, start_width=8 * width), spec.objective, 0)

@@ -31,11 +31,11 @@ HERE = Path(__file__).parent
 
 def data_and_specs(model: str, width: int) -> tuple[Any, Any, Any, Any]:
     """Digits (n, 1, 32, 32) uint8 for training and validation, and the digits' specs of `model` at `width`."""
-    from rae_bench import datasets
-    from rae_bench.config import load_study
+    from rae_bench.data import catalogue as sources
+    from rae_bench.study.config import load_study
 
     study = load_study("digits")
-    data = datasets.prepare(study.datasets["digits"].data)
+    data = sources.prepare(study.datasets["digits"].data)
     spec = study.training("digits", model)
     network = replace(spec.network, width=width, start_width=8 * width)
     optimisation = replace(spec.optimisation, epochs=EPOCHS, batch_size=BATCH)
@@ -50,11 +50,12 @@ def rates(seconds: list[float]) -> list[float]:
 
 def ours(model: str, width: int, precision: str) -> dict[str, Any]:
     """`training.train` in a process set up as every stage's is."""
-    from rae_bench import process, specs
+    from rae_bench.base.specs import Compute
+    from rae_bench.run import process
 
-    compute = specs.Compute(device="cpu", threads=THREADS, tf32=False, precision=precision)  # type: ignore[arg-type]
+    compute = Compute(device="cpu", threads=THREADS, tf32=False, precision=precision)  # type: ignore[arg-type]
     process.configure(compute)
-    from rae_bench import training
+    from rae_bench.models import training
 
     process.configure_torch(compute)
     train, validation, spec, optimisation = data_and_specs(model, width)
@@ -86,14 +87,15 @@ def ours(model: str, width: int, precision: str) -> dict[str, Any]:
 
 def bare(model: str, width: int, precision: str) -> dict[str, Any]:
     """The loop a careful user writes around the same modules and loss, in a process set up the same way."""
-    from rae_bench import process, specs
+    from rae_bench.base.specs import Compute
+    from rae_bench.run import process
 
-    compute = specs.Compute(device="cpu", threads=THREADS, tf32=False, precision=precision)  # type: ignore[arg-type]
+    compute = Compute(device="cpu", threads=THREADS, tf32=False, precision=precision)  # type: ignore[arg-type]
     process.configure(compute)
     import torch
 
-    from rae_bench import objectives, training
-    from rae_bench.autoencoder import build
+    from rae_bench.models import objectives, training
+    from rae_bench.models.autoencoder import build
 
     process.configure_torch(compute)
     train, _, spec, optimisation = data_and_specs(model, width)
@@ -129,14 +131,14 @@ def pythae(model: str, width: int, _: str, *, own_layers: bool = True) -> dict[s
     from pythae.trainers import BaseTrainerConfig, CoupledOptimizerTrainerConfig
     from pythae.trainers.training_callbacks import TrainingCallback
 
-    from rae_bench import backbones
+    from rae_bench.models import networks
 
     train, validation, spec, optimisation = data_and_specs(model, width)
 
     class Encoder(BaseEncoder):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.features, length = backbones.features(spec.network)
+            self.features, length = networks.features(spec.network)
             self.mean = torch.nn.Linear(length, spec.network.latent_dim)
             self.log_variance = torch.nn.Linear(length, spec.network.latent_dim) if model == "vae" else None
 
@@ -150,7 +152,7 @@ def pythae(model: str, width: int, _: str, *, own_layers: bool = True) -> dict[s
     class Decoder(BaseDecoder):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.layers = backbones.decoder(spec.network)
+            self.layers = networks.decoder(spec.network)
             for layer in self.layers if not own_layers else ():
                 if isinstance(layer, torch.nn.ConvTranspose2d):
                     layer.forward = functools.partial(torch.nn.ConvTranspose2d.forward, layer)

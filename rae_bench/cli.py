@@ -1,4 +1,4 @@
-"""The command line: a subcommand per stage of the workflow (`rae_bench.stages`), and the commands for people."""
+"""The command line: a subcommand per stage of the workflow (`rae_bench.run.stages`), and the commands for people."""
 
 import argparse
 import errno
@@ -11,13 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rae_bench import specs, stages
-from rae_bench.checkpoints import STOPPED, FinishedError, StoppedError
-from rae_bench.plain import ConfigError, unknown
+from rae_bench.base.checkpoints import STOPPED, FinishedError, StoppedError
+from rae_bench.base.plain import ConfigError, unknown
+from rae_bench.base.specs import check_seed
+from rae_bench.run import stages
+from rae_bench.scoring.specs import MetricSettings
 
 if TYPE_CHECKING:
-    from rae_bench.feature_files import Moments
-    from rae_bench.metrics.reference import Features
+    from rae_bench.scoring.feature_files import Moments
+    from rae_bench.scoring.metrics.reference import Features
 
 RESULTS = Path("results")
 
@@ -33,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.raiseExceptions = False  # a line that a full disk does not take is lost, without a traceback
     try:
         if "seed" in options:
-            specs.check_seed("--seed", options.seed)
+            check_seed("--seed", options.seed)
         options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -75,7 +77,7 @@ def _results() -> Path:
     Raises:
         ConfigError: the command was given in another folder.
     """
-    from rae_bench.config import CONFIG
+    from rae_bench.study.config import CONFIG
 
     if RESULTS.is_dir() or Path("Snakefile").is_file():
         return RESULTS
@@ -84,16 +86,16 @@ def _results() -> Path:
 
 def status(options: argparse.Namespace) -> None:
     """What is done, running, failed, and how long is left."""
-    from rae_bench.config import load_study
-    from rae_bench.status import describe
+    from rae_bench.run.status import describe
+    from rae_bench.study.config import load_study
 
     print(describe(load_study(options.study), _results()))
 
 
 def cost(options: argparse.Namespace) -> None:
     """What a study will cost, before it runs: jobs, FLOPs, memory, disk and, on a device, hours."""
-    from rae_bench import cost as costs
-    from rae_bench.config import load_study
+    from rae_bench.run import cost as costs
+    from rae_bench.study.config import load_study
 
     study = load_study(options.study)
     if options.at_once is not None and options.at_once < 1:
@@ -111,16 +113,16 @@ def cost(options: argparse.Namespace) -> None:
 
 def spent(options: argparse.Namespace) -> None:
     """What a study has cost: every job's time and memory to costs.csv, and how the wall time divides."""
-    from rae_bench.config import load_study
-    from rae_bench.status import write_costs
+    from rae_bench.run.status import write_costs
+    from rae_bench.study.config import load_study
 
     print(write_costs(load_study(options.study), _results(), options.cores, options.since))
 
 
 def settings(options: argparse.Namespace) -> None:  # noqa: ARG001  every command takes options
     """Every named setting of the protocols as a markdown table: what, where, source, expected effect."""
-    from rae_bench.config import protocol_vocabulary
-    from rae_bench.protocols import described
+    from rae_bench.study.config import protocol_vocabulary
+    from rae_bench.study.protocols import described
 
     header = ["setting", "what it does", "on", "source", "in protocol", "expected effect"]
     for row in (header, ["---"] * len(header), *described(*protocol_vocabulary())):
@@ -131,10 +133,11 @@ def published(options: argparse.Namespace) -> None:
     """What the paper published beside what has finished of a study; needs no results."""
     from dataclasses import replace
 
-    from rae_bench import plots, tables
-    from rae_bench.config import load_study
-    from rae_bench.published import PublishedError
-    from rae_bench.status import finished_metrics
+    from rae_bench.report.plots import catalogue as plots
+    from rae_bench.report.published.numbers import PublishedError
+    from rae_bench.report.tables import catalogue as tables
+    from rae_bench.run.status import finished_metrics
+    from rae_bench.study.config import load_study
 
     study = load_study(options.study)
     spec = replace(study.summary(), tables=("published",))
@@ -150,7 +153,7 @@ def published(options: argparse.Namespace) -> None:
 
 def convert(options: argparse.Namespace) -> None:
     """Loss weights of the paper, the official code or Pythae on our scale, step by step."""
-    from rae_bench import conversion
+    from rae_bench.study import conversion
 
     if options.table:
         print(conversion.table())
@@ -172,13 +175,13 @@ def convert(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """Hold a finished study against its records, or recompute one cell."""
-    from rae_bench.config import load_study
-    from rae_bench.process import configure
+    from rae_bench.run.process import configure
+    from rae_bench.study.config import load_study
 
     study = load_study(options.study)
     configure(study.file.compute)
     logging.getLogger("rae_bench").setLevel(logging.WARNING)
-    from rae_bench import verification
+    from rae_bench.run import verification
 
     if options.cell is None:
         verdict = verification.verify(study, _results())
@@ -199,8 +202,8 @@ def verify(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Pack a finished study into one file."""
-    from rae_bench import archive
-    from rae_bench.config import load_study
+    from rae_bench.run import archive
+    from rae_bench.study.config import load_study
 
     index = archive.pack(load_study(options.study), _results(), options.out, options.weights, options.codes)
     size = options.out.stat().st_size / 1e6
@@ -209,10 +212,10 @@ def export(options: argparse.Namespace) -> None:
 
 def import_(options: argparse.Namespace) -> None:
     """Check an archive and restore its study below results/."""
-    from rae_bench import archive
-    from rae_bench.config import load_study, study_names
-    from rae_bench.jobs import claim
-    from rae_bench.verification import verify
+    from rae_bench.run import archive
+    from rae_bench.run.jobs import claim
+    from rae_bench.run.verification import verify
+    from rae_bench.study.config import load_study, study_names
 
     with claim(_results()):
         index = archive.unpack(options.file, RESULTS)
@@ -225,9 +228,9 @@ def import_(options: argparse.Namespace) -> None:
 
 def rebuild(options: argparse.Namespace) -> None:
     """Collect, tables, figures and report again from every run's metrics; trains nothing."""
-    from rae_bench.config import load_study
-    from rae_bench.jobs import claim, study_jobs
-    from rae_bench.plain import to_json
+    from rae_bench.base.plain import to_json
+    from rae_bench.run.jobs import claim, study_jobs
+    from rae_bench.study.config import load_study
 
     study = load_study(options.study)
     outputs: dict[str, list[Path]] = {}
@@ -242,10 +245,10 @@ def rebuild(options: argparse.Namespace) -> None:
 
 def score(options: argparse.Namespace) -> None:
     """The metrics of two feature matrices; of moments, the Fréchet distance alone."""
-    from rae_bench import feature_files
-    from rae_bench.feature_files import Moments
-    from rae_bench.metrics import Reference, measure
-    from rae_bench.metrics.reference import check_counts, usable
+    from rae_bench.scoring import feature_files
+    from rae_bench.scoring.feature_files import Moments
+    from rae_bench.scoring.metrics.measure import measure
+    from rae_bench.scoring.metrics.reference import Reference, check_counts, usable
 
     given = {"real": (options.real, options.real_array), "fake": (options.fake, options.fake_array)}
     found = [(path, feature_files.read(path, name, f"--{side}-array")) for side, (path, name) in given.items()]
@@ -253,7 +256,7 @@ def score(options: argparse.Namespace) -> None:
     if isinstance(real, Moments) or isinstance(fake, Moments):
         _score_moments(real, fake, options)
         return
-    settings = specs.MetricSettings(
+    settings = MetricSettings(
         kernel_subsets=options.kernel_subsets,
         kernel_subset_size=min(options.kernel_subset_size, len(real), len(fake)),
         neighbours=options.neighbours,
@@ -282,7 +285,7 @@ def score(options: argparse.Namespace) -> None:
 
 def _score_moments(real: "Features | Moments", fake: "Features | Moments", options: argparse.Namespace) -> None:
     """Print the one metric there is where one side or both are moments."""
-    from rae_bench.feature_files import Moments
+    from rae_bench.scoring.feature_files import Moments
 
     one, other = (side if isinstance(side, Moments) else Moments.of(side) for side in (real, fake))
     value = one.frechet_distance(other)

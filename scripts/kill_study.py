@@ -25,9 +25,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # beside this script, not an in
 
 from checkout import Checkout, differing  # noqa: E402
 
-from rae_bench.checkpoints import INTERVAL  # noqa: E402
-from rae_bench.config import load_study  # noqa: E402
-from rae_bench.jobs import study_jobs  # noqa: E402
+from rae_bench.base.checkpoints import INTERVAL  # noqa: E402
+from rae_bench.run.jobs import study_jobs  # noqa: E402
+from rae_bench.study.config import load_study  # noqa: E402
 
 KINDS = ("driver", "stage", "group")
 LONGEST_WAIT = 8.0

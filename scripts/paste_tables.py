@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from rae_bench.storage import write_text
+from rae_bench.base.storage import write_text
 
 BLOCK = re.compile(r"(<!-- paste (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

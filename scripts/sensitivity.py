@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rae_bench import datasets, storage
-from rae_bench.config import load_study
-from rae_bench.features import load_extractor
-from rae_bench.metrics import Reference
-from rae_bench.metrics.frechet import frechet_distance
-from rae_bench.rng import numpy_generator
+from rae_bench.base import storage
+from rae_bench.base.rng import numpy_generator
+from rae_bench.data import catalogue as sources
+from rae_bench.scoring.features import load_extractor
+from rae_bench.scoring.metrics.frechet import frechet_distance
+from rae_bench.scoring.metrics.reference import Reference
+from rae_bench.study.config import load_study
 
 Images = npt.NDArray[np.uint8]
 Groups = npt.NDArray[np.int64]
@@ -61,7 +62,7 @@ def damaged(
 def measure(name: str) -> pd.DataFrame:
     """One row per damage and strength, and the floor: damage none, strength 0."""
     study = load_study("embedded")
-    prepared = datasets.prepare(study.datasets[name].data)
+    prepared = sources.prepare(study.datasets[name].data)
     groups = prepared.extras["labels"] if "labels" in prepared.extras else prepared.extras["origins"][:, 0]
     extractor = load_extractor(study.datasets[name].extractor)
     # all digits, but of the photographs one band: the other bands show other things
@@ -70,7 +71,7 @@ def measure(name: str) -> pd.DataFrame:
     reference = Reference.of(extractor(prepared.images[order[:N_REFERENCE]]), 0)
     rest, kinds = prepared.images[order[N_REFERENCE:]], groups[order[N_REFERENCE:]]
     (other,) = set(DATASETS) - {name}
-    foreign = datasets.prepare(study.datasets[other].data).images[:N_DAMAGED]
+    foreign = sources.prepare(study.datasets[other].data).images[:N_DAMAGED]
     if prepared.images.shape[1] == 1:
         foreign = np.rint(foreign.mean(axis=1, keepdims=True)).astype(np.uint8)
     rows = []

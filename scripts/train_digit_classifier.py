@@ -1,7 +1,8 @@
-"""Train the digits' feature network again and write its weights (rae_bench/weights/digit_classifier.safetensors).
+"""Train the digits' feature network again: rae_bench/scoring/weights/digit_classifier.safetensors.
 
 The committed file is the ruler of every digits result: to replace it is to make all earlier distances incomparable.
-The new SHA-256 is printed; it goes into rae_bench/features.py. `tests/test_features.py` checks that retraining agrees.
+The new SHA-256 is printed; it goes into rae_bench/scoring/features.py. `tests/scoring/test_features.py` checks that
+retraining agrees.
 """
 
 import hashlib
@@ -12,10 +13,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from rae_bench import datasets
-from rae_bench.config import load_study
-from rae_bench.digit_classifier import accuracy, train_digit_classifier
-from rae_bench.storage import read_npy, write_bytes
+from rae_bench.base.storage import read_npy, write_bytes
+from rae_bench.data import catalogue as sources
+from rae_bench.data import store
+from rae_bench.scoring.digit_classifier import accuracy, train_digit_classifier
+from rae_bench.study.config import load_study
 
 SEED = 0
 
@@ -27,8 +29,8 @@ def main(target: Path) -> None:
     spec = load_study("digits").preparation("digits")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        datasets.save(datasets.prepare(spec), spec, folder)
-        images = {split: datasets.load_split(folder, split) for split in ("train", "validation")}
+        store.save(sources.prepare(spec), spec, folder)
+        images = {split: store.load_split(folder, split) for split in ("train", "validation")}
         labels = {split: read_npy(folder / "labels.npy")[read_npy(folder / f"{split}.npy")] for split in images}
     model = train_digit_classifier(images["train"], labels["train"], SEED)
     print(f"validation accuracy {accuracy(model, images['validation'], labels['validation']):.4f}")

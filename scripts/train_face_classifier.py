@@ -1,7 +1,8 @@
-"""Train the reader of the faces' factors again and write its weights (rae_bench/weights/face_classifier.safetensors).
+"""Train the reader of the faces' factors again: rae_bench/scoring/weights/face_classifier.safetensors.
 
 The committed file reads the attributes of every faces result: to replace it is to make earlier ones incomparable.
-The new SHA-256 is printed; it goes into rae_bench/features.py. No face of the data set is among those drawn here.
+The new SHA-256 is printed; it goes into rae_bench/scoring/features.py. No face of the data set is among those
+drawn here.
 """
 
 import hashlib
@@ -12,10 +13,10 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from rae_bench import faces
-from rae_bench.face_classifier import SIZE, accuracies, blurred, draw_means, train_face_classifier
-from rae_bench.rng import numpy_generator
-from rae_bench.storage import write_bytes
+from rae_bench.base.rng import numpy_generator
+from rae_bench.base.storage import write_bytes
+from rae_bench.data import faces
+from rae_bench.scoring.face_classifier import SIZE, accuracies, blurred, draw_means, train_face_classifier
 
 SEED = 0
 COUNTS = {1: 10_000, 3: 5_000, 8: 5_000}

@@ -9,8 +9,9 @@ import pytest
 import torch
 from checkout import Checkout
 
-from rae_bench import datasets, storage
-from rae_bench.config import load_study
+from rae_bench.base import storage
+from rae_bench.data import catalogue as sources
+from rae_bench.study.config import load_study
 
 torch.set_num_threads(1)
 
@@ -26,7 +27,7 @@ def logging_levels():
 
 @pytest.fixture(scope="session")
 def digits():
-    return datasets.prepare(load_study("digits").preparation("digits"))
+    return sources.prepare(load_study("digits").preparation("digits"))
 
 
 @pytest.fixture(scope="session")

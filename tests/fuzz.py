@@ -38,7 +38,7 @@ import fuzz_images
 import fuzz_studies
 from fuzz_cases import Ended
 
-from rae_bench import loads
+from rae_bench.study import loads
 
 LIBTIFFS = re.compile(r"_?[A-Z]\w*: .*|tempfile\.tif: .*")
 """libtiff says on the process's stderr, from C, what it thinks of a damaged file, before Pillow raises."""

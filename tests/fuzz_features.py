@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 from fuzz_cases import Case, Ended, damaged, refusal
 
-from rae_bench import loads
+from rae_bench.study import loads
 
 LOADS = (*loads.READING, *loads.FIDELITY, "sklearn.cluster", "scipy.linalg")
 

@@ -20,7 +20,7 @@ from fuzz_cases import Case, Ended, damaged, refusal
 from PIL import Image
 
 Image.init()
-LOADS = ("rae_bench.datasets",)
+LOADS = ("rae_bench.data.catalogue",)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 MODES = (*("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"), *DEEP)

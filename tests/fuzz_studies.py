@@ -11,10 +11,10 @@ import yaml
 from checkout import put
 from fuzz_cases import Case, Ended, damaged, refusal
 
-from rae_bench import config, resources
-from rae_bench.yaml_files import read_yaml
+from rae_bench.study import config, resources
+from rae_bench.study.yaml_files import read_yaml
 
-LOADS = ("rae_bench.status",)
+LOADS = ("rae_bench.run.status",)
 
 ORIGINALS = config.CONFIG
 STUDIES = sorted(path.stem for path in (ORIGINALS / "studies").glob("*.yaml"))

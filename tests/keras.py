@@ -7,7 +7,7 @@ training mode. `Keras` takes a model's weights as they are now; a pass iterates 
 import numpy as np
 from torch import nn
 
-from rae_bench import backbones
+from rae_bench.models import networks
 
 
 def times(x, matrix):
@@ -59,7 +59,7 @@ class Keras:
 
     def __init__(self, model, size):
         self.size = size
-        self.encoder = [self._layer(layer) for layer in backbones.weighted_layers(model.features)]
+        self.encoder = [self._layer(layer) for layer in networks.weighted_layers(model.features)]
         self.encoder_norms = self._norms(model.features)
         side = size // 16
         self.heads = {}
@@ -69,7 +69,7 @@ class Keras:
                 kernel, bias, u = self._layer(head)  # (C·H·W, Z): Keras flattens (H, W, C)
                 kernel = kernel.reshape(-1, side, side, kernel.shape[1]).transpose(1, 2, 0, 3)
                 self.heads[name] = [kernel.reshape(-1, kernel.shape[3]), bias, u]
-        dense, *transposed = backbones.weighted_layers(model.decoder)
+        dense, *transposed = networks.weighted_layers(model.decoder)
         kernel, bias, u = self._layer(dense)
 
         def as_keras(vector):  # (..., C·H·W) to (..., H·W·C)

@@ -1,6 +1,6 @@
 """Settings of the metrics for tests: small, each changed by name."""
 
-from rae_bench import specs
+from rae_bench.scoring.specs import MetricSettings
 
 
 def settings(**changes):
@@ -16,4 +16,4 @@ def settings(**changes):
         "half_samples": 3,
         "seed": 0,
     }
-    return specs.MetricSettings(**{**made, **changes})
+    return MetricSettings(**{**made, **changes})

@@ -6,8 +6,8 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from rae_bench.config import CONFIG, load_study, resolve_study
 from rae_bench.densities.codes import Posteriors
+from rae_bench.study.config import CONFIG, load_study, resolve_study
 
 
 def points(codes):

@@ -14,11 +14,15 @@ from checkout import ROOT, environment
 from scipy import stats
 from scipy.spatial import distance
 
-from rae_bench import cli, jobs, results, specs
-from rae_bench.config import load_study
+from rae_bench import cli
+from rae_bench.base.plain import to_json
+from rae_bench.base.specs import Compute
+from rae_bench.base.storage import read_arrays, read_frame, write_arrays, write_frame
 from rae_bench.densities.codes import Posteriors
-from rae_bench.plain import to_json
-from rae_bench.storage import read_arrays, read_frame, write_arrays, write_frame
+from rae_bench.densities.specs import FIT_VERSION, FitSpec, SingleGaussian
+from rae_bench.run import jobs
+from rae_bench.study import results
+from rae_bench.study.config import load_study
 
 STAGES = {
     "prepare": ["--manifest", "m.json"],
@@ -455,7 +459,7 @@ def test_codes_that_are_missing_or_something_else_are_one_line(folder, content):
         codes.write_bytes(content)
     ended = _command(*FIT, "--codes", codes, "--density", folder / "d.safetensors")
     assert ended.returncode == 1
-    errors = [line for line in ended.stderr.splitlines() if "rae_bench.jobs: fit: started" not in line]
+    errors = [line for line in ended.stderr.splitlines() if "rae_bench.run.jobs: fit: started" not in line]
     assert len(errors) == 1
     assert errors[0].startswith("rae_bench fit: ")
     assert "codes" in errors[0]
@@ -469,11 +473,11 @@ def test_a_fit_records_what_it_was_fitted_to_and_how_likely_it_is(folder, leave_
     arrays |= {f"{split}.log_sigma": np.full((n, 3), -0.5, dtype=np.float32) for split, n in SPLITS}
     with jobs.running("train", {}, {}, {"codes": folder / "codes.safetensors"}, {"seed": 4}):
         write_arrays(folder / "codes.safetensors", arrays, {"fingerprint": "0"})
-    spec = specs.FitSpec(
-        specs.FIT_VERSION,
-        specs.SingleGaussian("gaussian", "sample", "full"),
+    spec = FitSpec(
+        FIT_VERSION,
+        SingleGaussian("gaussian", "sample", "full"),
         leave_out_last,
-        specs.Compute("cpu", 1, False, "float32"),
+        Compute("cpu", 1, False, "float32"),
     )
     density = folder / "d.safetensors"
     ended = _command(

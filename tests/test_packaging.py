@@ -108,4 +108,7 @@ def test_a_wheel_holds_every_file_of_the_package(tmp_path):
     (wheel,) = tmp_path.iterdir()
     files = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("rae_bench/")}
     assert files >= set(listed.stdout.split())
-    assert {"rae_bench/published/table1_fid.csv", "rae_bench/published/third_party_reproductions.csv"} <= files
+    assert {
+        "rae_bench/report/published/table1_fid.csv",
+        "rae_bench/report/published/third_party_reproductions.csv",
+    } <= files

@@ -6,9 +6,9 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
-from rae_bench import specs
+from rae_bench.base.rng import numpy_generator
 from rae_bench.densities.errors import DensityError
-from rae_bench.rng import numpy_generator
+from rae_bench.densities.specs import CodeKind
 
 CodeArray = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ class Posteriors:
         kept = len(self.mean) - n
         return Posteriors(self.mean[:kept], None if self.log_sigma is None else self.log_sigma[:kept])
 
-    def codes(self, kind: specs.CodeKind, seed: int, split: str) -> CodeArray:
+    def codes(self, kind: CodeKind, seed: int, split: str) -> CodeArray:
         """One code per image, float32 (n, d): its mean, or a draw that `seed` and `split` alone decide."""
         if self.log_sigma is None:
             return self.mean

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rae_bench import specs
-from rae_bench.autoencoder import Codes
-from rae_bench.backbones import initialise
+from rae_bench.base.rng import derive
 from rae_bench.densities import learning
 from rae_bench.densities.codes import CodeArray, State, check_samples
 from rae_bench.densities.gaussian import FittedGaussian
-from rae_bench.objectives import kl_to_standard_normal
-from rae_bench.rng import derive
+from rae_bench.densities.specs import DaiWipfSecondStage
+from rae_bench.models.autoencoder import Codes
+from rae_bench.models.networks import initialise
+from rae_bench.models.objectives import kl_to_standard_normal
 
 BLOCK = 1000
 """Codes decoded at once; it bounds memory."""
@@ -62,7 +62,7 @@ class _SecondStage(nn.Module):
         return mean
 
 
-def _build(spec: specs.DaiWipfSecondStage, d: int, seed: int) -> _SecondStage:
+def _build(spec: DaiWipfSecondStage, d: int, seed: int) -> _SecondStage:
     with learning.initialising(seed):
         model = _SecondStage(d, spec.width, spec.depth)
         initialise(model)
@@ -86,7 +86,7 @@ class FittedDaiWipf:
     decoder_noise: bool
 
     @classmethod
-    def fit(cls, spec: specs.DaiWipfSecondStage, codes: CodeArray, validation: CodeArray, seed: int) -> "FittedDaiWipf":
+    def fit(cls, spec: DaiWipfSecondStage, codes: CodeArray, validation: CodeArray, seed: int) -> "FittedDaiWipf":
         """Train on codes (n, d); `validation` codes choose the best epoch.
 
         Raises:
@@ -131,7 +131,7 @@ class FittedDaiWipf:
         return {**self.scale_.white_state(), **learning.weights(self.model_)}
 
     @classmethod
-    def restore(cls, spec: specs.DaiWipfSecondStage, state: State) -> "FittedDaiWipf":
+    def restore(cls, spec: DaiWipfSecondStage, state: State) -> "FittedDaiWipf":
         """The inverse of `state`."""
         scale = FittedGaussian.restore_white(state)
         model = _build(spec, len(scale.mean_), seed=0)

@@ -15,17 +15,17 @@ import torch
 import zuko
 from torch import Tensor, nn
 
-from rae_bench import specs
+from rae_bench.base.rng import derive
 from rae_bench.densities import learning
 from rae_bench.densities.codes import CodeArray, Float64, State, check_samples, mean_log_density
 from rae_bench.densities.gaussian import FittedGaussian
-from rae_bench.rng import derive
+from rae_bench.densities.specs import SplineFlow
 
 BLOCK = 1000
 """Codes passed through the flow at once; it bounds memory."""
 
 
-def _build(spec: specs.SplineFlow, d: int, seed: int) -> nn.Module:
+def _build(spec: SplineFlow, d: int, seed: int) -> nn.Module:
     """The transformation f alone: zuko's base distribution has nothing to learn."""
     with learning.initialising(seed):
         flow = zuko.flows.NSF(
@@ -54,7 +54,7 @@ class FittedFlow:
     model_: nn.Module
 
     @classmethod
-    def fit(cls, spec: specs.SplineFlow, codes: CodeArray, validation: CodeArray, seed: int) -> "FittedFlow":
+    def fit(cls, spec: SplineFlow, codes: CodeArray, validation: CodeArray, seed: int) -> "FittedFlow":
         """Train on codes (n, d); `validation` codes choose the best epoch.
 
         Raises:
@@ -99,7 +99,7 @@ class FittedFlow:
         return {**self.white_.white_state(), **learning.weights(self.model_)}
 
     @classmethod
-    def restore(cls, spec: specs.SplineFlow, state: State) -> "FittedFlow":
+    def restore(cls, spec: SplineFlow, state: State) -> "FittedFlow":
         """The inverse of `state`."""
         white = FittedGaussian.restore_white(state)
         model = _build(spec, len(white.mean_), seed=0)

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rae_bench import specs
+from rae_bench.base.rng import derive
 from rae_bench.densities import learning
 from rae_bench.densities.codes import CodeArray, Float64, State, check_samples, mean_log_density
 from rae_bench.densities.gaussian import FittedGaussian
-from rae_bench.rng import derive
+from rae_bench.densities.specs import FlowMatching
 
 BLOCK = 500
 """Codes solved for at once; it bounds memory."""
@@ -33,7 +33,7 @@ class _Velocity(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, spec: specs.FlowMatching, d: int) -> None:
+    def __init__(self, spec: FlowMatching, d: int) -> None:
         super().__init__()
         angular = math.pi * torch.arange(1, spec.frequencies + 1)
         self.register_buffer("frequencies", angular, persistent=False)
@@ -50,7 +50,7 @@ class _Velocity(nn.Module):
         return velocity
 
 
-def _build(spec: specs.FlowMatching, d: int, seed: int) -> _Velocity:
+def _build(spec: FlowMatching, d: int, seed: int) -> _Velocity:
     with learning.initialising(seed):
         return _Velocity(spec, d)
 
@@ -108,7 +108,7 @@ class FittedFlowMatching:
     steps: int
 
     @classmethod
-    def fit(cls, spec: specs.FlowMatching, codes: CodeArray, validation: CodeArray, seed: int) -> "FittedFlowMatching":
+    def fit(cls, spec: FlowMatching, codes: CodeArray, validation: CodeArray, seed: int) -> "FittedFlowMatching":
         """Train on codes (n, d); `validation` codes choose the best epoch.
 
         Raises:
@@ -158,7 +158,7 @@ class FittedFlowMatching:
         return {**self.white_.white_state(), **learning.weights(self.model_)}
 
     @classmethod
-    def restore(cls, spec: specs.FlowMatching, state: State) -> "FittedFlowMatching":
+    def restore(cls, spec: FlowMatching, state: State) -> "FittedFlowMatching":
         """The inverse of `state`."""
         white = FittedGaussian.restore_white(state)
         model = _build(spec, len(white.mean_), seed=0)

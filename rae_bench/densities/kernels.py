@@ -15,11 +15,11 @@ from typing import assert_never
 
 import numpy as np
 
-from rae_bench import specs
+from rae_bench.base.rng import numpy_generator
 from rae_bench.densities.codes import CodeArray, Float64, Posteriors, State, mean_log_density
 from rae_bench.densities.errors import DensityError
 from rae_bench.densities.gaussian import FittedGaussian
-from rae_bench.rng import numpy_generator
+from rae_bench.densities.specs import AggregatePosterior, AllImages, ImageSubset, KernelDensity
 
 BLOCK = 256
 """Codes whose densities are computed at once: memory is bounded by BLOCK x components float64."""
@@ -54,7 +54,7 @@ class FittedKernelDensity:
     bandwidth_: Float64
 
     @classmethod
-    def fit(cls, spec: specs.KernelDensity, codes: CodeArray, validation: CodeArray) -> "FittedKernelDensity":
+    def fit(cls, spec: KernelDensity, codes: CodeArray, validation: CodeArray) -> "FittedKernelDensity":
         """Keep codes (n, d); of the bandwidths take the one with the best likelihood of `validation` codes.
 
         Validation codes only choose: their own likelihood is then that of the best of a few.
@@ -105,7 +105,7 @@ class FittedAggregatePosterior:
     sigmas_: Float64
 
     @classmethod
-    def fit(cls, spec: specs.AggregatePosterior, train: Posteriors, seed: int) -> "FittedAggregatePosterior":
+    def fit(cls, spec: AggregatePosterior, train: Posteriors, seed: int) -> "FittedAggregatePosterior":
         """The posteriors of all training images, or of a subset that `seed` draws.
 
         Raises:
@@ -115,9 +115,9 @@ class FittedAggregatePosterior:
             raise DensityError("a deterministic encoder has no posterior to aggregate; the codes hold no log_sigma")
         n = len(train.mean)
         match spec.components:
-            case specs.AllImages():
+            case AllImages():
                 chosen = np.arange(n)
-            case specs.ImageSubset(n_components=n_components):
+            case ImageSubset(n_components=n_components):
                 if n < n_components:
                     raise DensityError(f"{n} codes are too few for {n_components} components")
                 chosen = numpy_generator(seed, "aggregate_posterior").choice(n, size=n_components, replace=False)

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from rae_bench import rng, specs
+from rae_bench.base import rng
 from rae_bench.densities.codes import State
 from rae_bench.densities.errors import DensityError
-from rae_bench.training import VALIDATION_BATCH, epoch_order, scheduler_of
+from rae_bench.models.specs import Optimisation
+from rae_bench.models.training import VALIDATION_BATCH, epoch_order, scheduler_of
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def optimise(
     loss: BatchLoss,
     data: Tensor,
     validation: Tensor,
-    optimisation: specs.Optimisation,
+    optimisation: Optimisation,
     seed: int,
 ) -> None:
     """Train `model` on codes `data` (n, d) in place; it ends in evaluation mode with its best epoch's weights.

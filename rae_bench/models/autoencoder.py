@@ -1,0 +1,115 @@
+"""Autoencoder = encoder + posterior + decoder.
+
+The posterior q(z|x) is data: a point (deterministic), a diagonal Gaussian with a learned or a constant variance, or the
+code of a noisy image. `encode` gives its parameters, `draw` a code from it (reparametrised, Kingma and Welling 2014),
+`decode` x_hat.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+import torch
+from torch import Tensor, nn
+
+from rae_bench.base import rng
+from rae_bench.models import networks
+from rae_bench.models.specs import (
+    Deterministic,
+    FixedGaussian,
+    Gaussian,
+    Network,
+    NoisyInput,
+    Objective,
+    Posterior,
+    SpectralNorm,
+)
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Parameters of q(z|x): `mean` (B, d), and `log_sigma` (B, d), or None where z given x is a point."""
+
+    mean: Tensor
+    log_sigma: Tensor | None
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """One code per image, (B, d): the mean, or mean + sigma · noise."""
+        if self.log_sigma is None:
+            return self.mean
+        return self.at(rng.normal(self.mean.shape, generator, self.mean.device))
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The code, (B, d), that standard normal `noise` (B, d) stands for: mean + sigma · noise."""
+        assert self.log_sigma is not None
+        return self.mean + self.log_sigma.exp() * noise
+
+
+class Autoencoder(nn.Module):
+    """The network of one model; use `build` to get one with its layers initialised and normalised."""
+
+    def __init__(self, network: Network, posterior: Posterior) -> None:
+        super().__init__()
+        self.posterior = posterior
+        self.features, length = networks.features(network)
+        self.mean = nn.Linear(length, network.latent_dim)
+        self.log_sigma = nn.Linear(length, network.latent_dim) if isinstance(posterior, Gaussian) else None
+        self.decoder = networks.decoder(network)
+
+    def encode(self, x: Tensor) -> Codes:
+        """X (B, C, H, W) in [0, 1], or (B, D) vectors, to the posterior's parameters."""
+        features = self.features(x)
+        mean = networks.widened(self.mean(features))
+        match self.posterior:
+            case Deterministic() | NoisyInput():
+                return Codes(mean, None)
+            case Gaussian(log_sigma_bound=bound):
+                assert self.log_sigma is not None
+                return Codes(mean, bound * torch.tanh(networks.widened(self.log_sigma(features))))
+            case FixedGaussian(sigma=sigma):
+                return Codes(mean, torch.full_like(mean, sigma).log())
+            case _:
+                assert_never(self.posterior)
+
+    def noise(self, shape: torch.Size, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
+        """What `draw_with` needs for images x of `shape` (B, ...) on `device`, standard normal, drawn in this order.
+
+        "image" (B, ...) of a noisy input, "code" (B, d) of a posterior with a variance.
+        """
+        drawn = {}
+        if isinstance(self.posterior, NoisyInput):
+            drawn["image"] = rng.normal(shape, generator, device)
+        if isinstance(self.posterior, Gaussian | FixedGaussian):
+            drawn["code"] = rng.normal(torch.Size((shape[0], self.mean.out_features)), generator, device)
+        return drawn
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Codes, Tensor]:
+        """The posterior of each image and one code drawn from it (B, d): the way through the full model.
+
+        Of `NoisyInput` the posterior is that of the noisy images.
+        """
+        return self.draw_with(x, self.noise(x.shape, generator, x.device))
+
+    def draw_with(self, x: Tensor, noise: Mapping[str, Tensor]) -> tuple[Codes, Tensor]:
+        """`draw`, with the standard normal numbers that `noise` gives."""
+        if isinstance(self.posterior, NoisyInput):
+            bound = self.posterior.bound
+            x = x + (self.posterior.sd * noise["image"]).clamp(-bound, bound)
+        codes = self.encode(x)
+        return codes, codes.at(noise["code"]) if "code" in noise else codes.mean
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes (B, d) to x_hat, images in [0, 1] or vectors."""
+        return networks.widened(self.decoder(z))
+
+
+def build(network: Network, objective: Objective, seed: int) -> Autoencoder:
+    """A new autoencoder; layer initialisation depends on `seed` alone and leaves torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.derive(seed, "initialise"))
+        model = Autoencoder(network, objective.posterior)
+        networks.initialise(model)
+        if isinstance(objective.regulariser, SpectralNorm):
+            part = model.decoder if objective.regulariser.scope == "decoder" else model
+            networks.normalise_spectrally(part, objective.regulariser)
+    return model.to(memory_format=torch.channels_last)

@@ -1,0 +1,226 @@
+"""Encoder and decoder networks: the paper's convolutional layout, and dense ones for vectors.
+
+Layout (official code, models/rae): four stride-2 convolutions of `width`, 2, 4, 8 times `width` filters, each
+with batch norm and ReLU, flattened; a dense layer from the code to `start_width` x 8 x 8, linear; stride-2 transposed
+convolutions that halve the filters, each with batch norm and ReLU, up to the image's size; a stride-1
+transposed convolution and a sigmoid. Keras' conventions: "same" padding, Glorot-uniform weights, zero biases,
+batch norm with epsilon 1e-3.
+"""
+
+import itertools
+from typing import assert_never
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn import functional
+from torch.nn.utils import parametrizations, parametrize
+
+from rae_bench.models.specs import ConvolutionalNetwork, DenseNetwork, Network, SpectralNorm
+
+_START = 8
+"""Side of the decoder's first feature map."""
+
+
+class _SamePadding(nn.Module):
+    """Keras' padding of a 5x5 stride-2 convolution: one row and column more at the far side."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pad(x, (1, 2, 1, 2))
+
+
+class _CropLast(nn.Module):
+    """Keras' "same" transposed convolution drops the last row and column of these shapes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, :-1, :-1]
+
+
+class _Up(nn.ConvTranspose2d):
+    """Adds its bias after the convolution: oneDNN takes long over its gradient, a sum does not (docs/speed.md)."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: ARG002  torch's signature
+        up = functional.conv_transpose2d(x, self.weight, stride=self.stride, padding=self.padding)  # type: ignore[arg-type]
+        bias = self.bias.to(up.dtype)[:, None, None]  # type: ignore[union-attr]
+        # in place it needs no second tensor, but a forward derivative would lose its layout
+        return up + bias if _derives_forward() else up.add_(bias)
+
+
+class _Norm(nn.BatchNorm2d):
+    """Batch norm. Of bfloat16 images what comes in and goes out is bfloat16, statistics and arithmetic are float32.
+
+    While a forward derivative is taken it is computed in elementary operations: torch's own rule for the forward
+    derivative of batch norm holds the batch's moments constant where that derivative is differentiated once more, so
+    that the gradient of ‖J u‖² comes out wrong for every layer up to the norm (docs/methods.md).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._elementary(widened(x)) if _derives_forward() else super().forward(x)
+
+    def _elementary(self, x: Tensor) -> Tensor:
+        if self.training:
+            variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+            self._follow(mean, variance, x.numel() // x.shape[1])
+        else:
+            mean, variance = self.running_mean, self.running_var  # type: ignore[assignment]
+        scale = self.weight * (variance + self.eps).rsqrt()
+        # centred first: x * scale + (bias - mean * scale) would cancel where a mean is large beside its SD
+        return (x - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor, n: int) -> None:
+        """Move the running moments as `nn.BatchNorm2d` does: the variance is that of a sample of `n`."""
+        with forward_ad._set_fwd_grad_enabled(False):
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+            self.running_mean.lerp_(mean, self.momentum)  # type: ignore[union-attr, arg-type]
+            self.running_var.lerp_(variance * (n / (n - 1)), self.momentum)  # type: ignore[union-attr, arg-type]
+
+
+class _Sigmoid(nn.Sigmoid):
+    """In float32: a bfloat16 near 1 is up to half a grey level off."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(widened(x))
+
+
+class _Scale(nn.Module):
+    """[0, 1] to [-1, 1], as the official 32x32 encoder does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x - 1
+
+
+def _derives_forward() -> bool:
+    """Whether a forward derivative is being taken; `unpack_dual` would tell of one tensor, but not in a vmap."""
+    return forward_ad._current_level >= 0
+
+
+def widened(x: Tensor) -> Tensor:
+    """A bfloat16 tensor in float32; any other as it is."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
+def _norm(filters: int, momentum: float) -> list[nn.Module]:
+    return [_Norm(filters, eps=1e-3, momentum=momentum), nn.ReLU()]
+
+
+def _up(kernel: int, inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    """A Keras "same" transposed convolution."""
+    layer = _Up(inputs, outputs, kernel, stride, padding=2 if (kernel, stride) == (5, 1) else 1)
+    exact = (kernel, stride) in ((4, 2), (5, 1))
+    return [layer] if exact else [layer, _CropLast()]
+
+
+def features(spec: Network) -> tuple[nn.Sequential, int]:
+    """The encoder without its heads, and the length of the feature vectors it ends in."""
+    match spec:
+        case ConvolutionalNetwork():
+            filters = [spec.channels, *(spec.width * 2**i for i in range(4))]
+            layers: list[nn.Module] = [_Scale()] if spec.size == 32 else []
+            for inputs, outputs in itertools.pairwise(filters):
+                if spec.kernel == 4:
+                    layers.append(nn.Conv2d(inputs, outputs, 4, 2, padding=1))
+                else:
+                    layers += [_SamePadding(), nn.Conv2d(inputs, outputs, 5, 2)]
+                layers += _norm(outputs, spec.norm_momentum)
+            side = spec.size // 16
+            return nn.Sequential(*layers, nn.Flatten()), filters[-1] * side * side
+        case DenseNetwork():
+            return nn.Sequential(*_dense(spec.input_dim, spec)), spec.width
+        case _:
+            assert_never(spec)
+
+
+def decoder(spec: Network) -> nn.Sequential:
+    """Code (B, latent_dim) to x_hat: images in [0, 1], or unbounded vectors."""
+    match spec:
+        case ConvolutionalNetwork():
+            n_up = (spec.size // _START).bit_length() - 1
+            filters = [spec.start_width, *(spec.width * 4 // 2**i for i in range(n_up))]
+            layers: list[nn.Module] = [
+                nn.Linear(spec.latent_dim, _START * _START * filters[0]),
+                nn.Unflatten(1, (filters[0], _START, _START)),
+            ]
+            for inputs, outputs in itertools.pairwise(filters):
+                layers += [*_up(spec.kernel, inputs, outputs, stride=2), *_norm(outputs, spec.norm_momentum)]
+            return nn.Sequential(*layers, *_up(spec.kernel, filters[-1], spec.channels, stride=1), _Sigmoid())
+        case DenseNetwork():
+            return nn.Sequential(*_dense(spec.latent_dim, spec), nn.Linear(spec.width, spec.input_dim))
+        case _:
+            assert_never(spec)
+
+
+def _dense(inputs: int, spec: DenseNetwork) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for _ in range(spec.depth):
+        layers += [nn.Linear(inputs, spec.width), nn.ReLU()]
+        inputs = spec.width
+    return layers
+
+
+def initialise(module: nn.Module) -> None:
+    """Keras' defaults: Glorot-uniform weights and zero biases."""
+    for layer in weighted_layers(module):
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def weighted_layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d | nn.ConvTranspose2d]:
+    """The dense, convolutional and transposed convolutional layers of `module`, in order."""
+    kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+    return [layer for layer in module.modules() if isinstance(layer, kinds)]
+
+
+def normalise_spectrally(module: nn.Module, spec: SpectralNorm) -> None:
+    """Divide the weight of each layer of `module` by its largest singular value, estimated by power iteration."""
+    for layer in weighted_layers(module):
+        if spec.is_pytorchs:
+            parametrizations.spectral_norm(layer, n_power_iterations=spec.power_iterations)
+        else:
+            # unchecked: the check is a forward pass, and that an iteration
+            parametrize.register_parametrization(layer, "weight", _SpectralNorm(layer, spec), unsafe=True)
+
+
+class _SpectralNorm(nn.Module):
+    """W to W / sigma with sigma = uᵀ M v; an iteration is u = M v / ‖M v‖, then v = Mᵀ u / ‖Mᵀ u‖.
+
+    PyTorch's parametrization, but for what `specs.SpectralNorm` names. The vectors are buffers, part of the model's
+    state. Where evaluation iterates, what a model gives depends on the passes before: the same passes in the same
+    order give the same bytes.
+    """
+
+    u: Tensor
+    v: Tensor
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, spec: SpectralNorm) -> None:
+        super().__init__()
+        self.spec = spec
+        self.is_transposed = isinstance(layer, nn.ConvTranspose2d)
+        matrix = self._matrix(layer.weight.detach())
+        self.register_buffer("u", functional.normalize(torch.randn(matrix.shape[0]), dim=0))
+        self.register_buffer("v", functional.normalize(torch.randn(matrix.shape[1]), dim=0))
+        self.u, self.v = self._iterate(matrix, spec.initial_iterations)
+
+    def _matrix(self, weight: Tensor) -> Tensor:
+        # weights are (out, in, ...), of transposed convolutions (in, out, k, k); Keras' last axis is their first
+        if self.spec.matrix == "keras":
+            return weight.flatten(1).T
+        return (weight.transpose(0, 1) if self.is_transposed else weight).flatten(1)
+
+    def _iterate(self, matrix: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        u, v = self.u.clone(), self.v.clone()
+        for _ in range(n):
+            u = functional.normalize(matrix @ v, dim=0, eps=1e-12)
+            v = functional.normalize(matrix.T @ u, dim=0, eps=1e-12)
+        return u, v
+
+    def forward(self, weight: Tensor) -> Tensor:
+        iterates = self.training or self.spec.evaluation == "iterates"
+        matrix = self._matrix(weight)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.spec.vectors == "differentiated"):
+            u, v = self._iterate(matrix, self.spec.power_iterations if iterates else 0)
+        with torch.no_grad():
+            self.u.copy_(u)
+            self.v.copy_(v)
+        return weight / torch.dot(u, matrix @ v)

@@ -1,0 +1,314 @@
+"""The settings of models and of their training: what `train` reads."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rae_bench.base.plain import ConfigError
+from rae_bench.base.specs import Compute, _positive
+
+TRAIN_VERSION = 1
+
+NETWORK_SIZES = (32, 64)
+"""Sides of the images that the convolutional network takes, in pixels."""
+
+
+@dataclass(frozen=True)
+class ConvolutionalNetwork:
+    """The paper's layout: four stride-2 convolutions to the code; dense to 8x8, stride-2 transposed back.
+
+    `width` is the number of filters of the first convolution (the paper: 128), doubled at each of the next three;
+    the transposed ones have 4, 2 (at 64x64 pixels also 1) times `width`. `start_width`: channels of the 8x8 map the
+    decoder starts from (official code: 1024, at half the width, too).
+    `norm_momentum` is the weight of the newest batch in batch norm's running moments (PyTorch's sense; Keras: 0.01).
+    """
+
+    kind: Literal["convolutional"]
+    channels: int
+    size: int
+    kernel: int
+    width: int
+    start_width: int
+    latent_dim: int
+    norm_momentum: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "width", "start_width", "latent_dim", "norm_momentum")
+        if self.norm_momentum > 1:
+            raise ConfigError(f"norm_momentum: {self.norm_momentum} must be at most 1: it is the newest batch's share")
+        if self.size not in NETWORK_SIZES:
+            raise ConfigError(f"size: {self.size} is not one of {list(NETWORK_SIZES)}, the paper's image sizes")
+        if self.kernel not in (4, 5):
+            raise ConfigError(f"kernel: {self.kernel} is not one of [4, 5], the paper's kernels")
+
+
+@dataclass(frozen=True)
+class DenseNetwork:
+    """`depth` hidden ReLU layers of `width` units each way, linear output: vectors, not images."""
+
+    kind: Literal["dense"]
+    input_dim: int
+    width: int
+    depth: int
+    latent_dim: int
+
+    def __post_init__(self) -> None:
+        _positive(self, "input_dim", "width", "depth", "latent_dim")
+
+
+Network = ConvolutionalNetwork | DenseNetwork
+
+
+@dataclass(frozen=True)
+class Deterministic:
+    """z = E(x)."""
+
+    kind: Literal["deterministic"]
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """z ~ N(mean(x), sigma(x)²) with log sigma = bound · tanh(head): official code, `bound` 5."""
+
+    kind: Literal["gaussian"]
+    log_sigma_bound: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "log_sigma_bound")
+
+
+@dataclass(frozen=True)
+class FixedGaussian:
+    """z ~ N(mean(x), sigma²) with a constant sigma (CV-VAE; official code 0.7)."""
+
+    kind: Literal["fixed_gaussian"]
+    sigma: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "sigma")
+
+
+@dataclass(frozen=True)
+class NoisyInput:
+    """z = E(x + e), e ~ N(0, sd²) clipped to ±bound: a draw; its mean is taken as E(x).
+
+    The official WAE on CelebA, both 0.01: noise in every pass through the full model, none where codes are collected.
+    """
+
+    kind: Literal["noisy_input"]
+    sd: float
+    bound: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "sd", "bound")
+
+
+Posterior = Deterministic | Gaussian | FixedGaussian | NoisyInput
+
+WITHOUT_DENSITY = (Deterministic, NoisyInput)
+"""Posteriors whose log q(z|x) is not known."""
+
+
+@dataclass(frozen=True)
+class NoLatentTerm:
+    """Nothing is asked of the codes."""
+
+    kind: Literal["none"]
+
+
+@dataclass(frozen=True)
+class GaussianKL:
+    """KL(q(z|x) ‖ N(0, I))."""
+
+    kind: Literal["kl"]
+    weight: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "weight")
+
+
+@dataclass(frozen=True)
+class SquaredNorm:
+    """½‖z‖²."""
+
+    kind: Literal["squared_norm"]
+    weight: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "weight")
+
+
+@dataclass(frozen=True)
+class MMD:
+    """Unbiased MMD² to N(0, I), inverse multiquadratic kernel summed over `scales`."""
+
+    kind: Literal["mmd"]
+    weight: float
+    scales: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _positive(self, "weight")
+        if not self.scales or min(self.scales) <= 0:
+            raise ConfigError(f"scales: {list(self.scales)} must be positive numbers, at least one")
+
+
+Latent = NoLatentTerm | GaussianKL | SquaredNorm | MMD
+
+
+@dataclass(frozen=True)
+class NoRegulariser:
+    """The decoder is left alone."""
+
+    kind: Literal["none"]
+
+
+@dataclass(frozen=True)
+class WeightL2:
+    """Σ w² over weights of the decoder: of its dense and transposed convolutional layers, or of the latter alone.
+
+    "all": the paper's θ, and the official CelebA code. "convolutions": the official 32x32 code, which leaves out the
+    dense layer. Never a bias or a parameter of batch norm.
+    """
+
+    kind: Literal["weight_l2"]
+    weight: float
+    scope: Literal["all", "convolutions"]
+
+    def __post_init__(self) -> None:
+        _positive(self, "weight")
+
+
+@dataclass(frozen=True)
+class GradientPenalty:
+    """‖∂D(z)/∂z‖²_F, the squared Frobenius norm of the decoder's Jacobian at the code.
+
+    `version` 1 trained on a wrong gradient (docs/methods.md). It stands here, so that a change of this term trains the
+    models that have it again and no others; nobody writes it down.
+    """
+
+    kind: Literal["gradient_penalty"]
+    weight: float
+    version: Literal[2] = 2
+
+    def __post_init__(self) -> None:
+        _positive(self, "weight")
+
+
+@dataclass(frozen=True)
+class OutputGradient:
+    """‖∂/∂z Σ x̂²‖², x̂² summed over the batch and its pixels: the official code's RAE-GP, not the paper's."""
+
+    kind: Literal["output_gradient"]
+    weight: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "weight")
+
+
+@dataclass(frozen=True)
+class SpectralNorm:
+    """Weight matrices divided by their largest singular value, by power iteration: a property of layers, no loss.
+
+    Each setting but `power_iterations` has two values in use: PyTorch's, and the official code's in brackets.
+    `scope`: whose dense, convolutional and transposed convolutional layers ("autoencoder").
+    `matrix`: a kernel's rows are its output channels, its columns all else; or ("keras") the rows are all but the last
+    axis of Keras' kernel and the columns that axis, the input channel of a transposed convolution and else the output.
+    Iterations start from the vector over the columns.
+    `initial_iterations`: of the power method, from N(0, I), when the model is built (0; PyTorch: 15).
+    `vectors`: whether the singular vectors are constants to the gradient ("differentiated").
+    `evaluation`: whether forward passes in evaluation mode iterate and so change the model ("iterates").
+    """
+
+    kind: Literal["spectral_norm"]
+    power_iterations: int
+    scope: Literal["decoder", "autoencoder"]
+    matrix: Literal["output_channels", "keras"]
+    initial_iterations: int
+    vectors: Literal["constant", "differentiated"]
+    evaluation: Literal["fixed", "iterates"]
+
+    def __post_init__(self) -> None:
+        _positive(self, "power_iterations")
+        if self.initial_iterations < 0:
+            raise ConfigError(f"initial_iterations: {self.initial_iterations} must not be negative")
+
+    @property
+    def is_pytorchs(self) -> bool:
+        """Whether PyTorch's own parametrization does all of this."""
+        own = self.matrix == "output_channels" and self.vectors == "constant" and self.evaluation == "fixed"
+        return own and self.initial_iterations == 15
+
+
+Regulariser = NoRegulariser | WeightL2 | GradientPenalty | OutputGradient | SpectralNorm
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An objective is data: a posterior, a latent term and a decoder regulariser, on one loss scale."""
+
+    posterior: Posterior
+    latent: Latent
+    regulariser: Regulariser
+
+    def __post_init__(self) -> None:
+        if isinstance(self.latent, GaussianKL) and isinstance(self.posterior, WITHOUT_DENSITY):
+            raise ConfigError(f"latent: 'kl' needs a posterior with a density; posterior is {self.posterior.kind!r}")
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Multiply the learning rate by `factor` after `patience` epochs without improvement by `threshold`, as Keras does.
+
+    `threshold` is a difference of validation losses, all their terms included, in this suite's scale.
+    """
+
+    kind: Literal["plateau"]
+    factor: float
+    patience: int
+    threshold: float
+
+    def __post_init__(self) -> None:
+        _positive(self, "patience")
+        if not 0 < self.factor < 1:
+            raise ConfigError(f"factor: {self.factor} must lie between 0 and 1")
+        if self.threshold < 0:
+            raise ConfigError(f"threshold: {self.threshold} must not be negative")
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Learning rate from its start to 0 along half a cosine, stepped every update."""
+
+    kind: Literal["cosine"]
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """Adam, its schedule and its length.
+
+    `order`: an epoch's batches are drawn anew, or ("file") cut from the training split as it lies in its index, the
+    same in every epoch (official code, MNIST and CIFAR-10). Either way what does not fill a batch is left out.
+    """
+
+    epochs: int
+    batch_size: int
+    order: Literal["shuffled", "file"]
+    learning_rate: float
+    adam_epsilon: float
+    schedule: Plateau | Cosine
+
+    def __post_init__(self) -> None:
+        _positive(self, "epochs", "learning_rate", "adam_epsilon")
+        if self.batch_size < 2:
+            raise ConfigError(f"batch_size: {self.batch_size} must be at least 2: batch norm and MMD need pairs")
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """Exactly what `train` reads, beside images and seed. Weights are chosen on `validation_split`."""
+
+    version: int
+    network: Network
+    objective: Objective
+    optimisation: Optimisation
+    validation_split: Literal["validation", "overlapping"]
+    compute: Compute

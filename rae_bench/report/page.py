@@ -1,0 +1,118 @@
+"""Tables, figures, settings, provenance and costs in one self-contained HTML file, readable on a phone."""
+
+import base64
+import importlib.metadata
+import platform
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader
+
+from rae_bench import __version__
+from rae_bench.base import storage
+from rae_bench.base.plain import fingerprint, to_plain
+from rae_bench.data.store import load_manifest
+from rae_bench.models.specs import Objective
+from rae_bench.study.specs import SummarySpec
+
+PACKAGES = ("torch", "torchvision", "torch-fidelity", "numpy", "scikit-learn", "pandas", "snakemake")
+
+
+def write(spec: SummarySpec, frame: pd.DataFrame, costs: pd.DataFrame, root: Path, path: Path) -> None:
+    """Write the report of the study whose results stand in `root`; `costs` has a row for each of its finished jobs."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    figures = [
+        figure if "missing" in figure else {**figure, "png": _inline(root / "figures" / f"{figure['name']}.png")}
+        for figure in _listed(root / "figures" / "index.json", "name", "caption")
+    ]
+    html = environment.get_template("page.html.jinja").render(
+        spec=spec,
+        n_values=len(frame),
+        tables=_listed(root / "tables" / "index.json", "title", "header", "rows", "bold", "notes"),
+        figures=figures,
+        datasets=[_dataset(name, spec, root) for name in spec.datasets],
+        models=_models(spec),
+        densities=_densities(spec),
+        stages=_stage_costs(costs),
+        costs=costs[costs["stage"].isin(["train", "fit", "evaluate"])].to_dict("records"),
+        packages={"rae_bench": __version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
+        machine=f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+    )
+    storage.write_text(path, html)
+
+
+def _inline(path: Path) -> str:
+    with storage.reading(path, "png"):
+        return base64.b64encode(path.read_bytes()).decode()
+
+
+def _listed(index: Path, *needed: str) -> list[dict[str, Any]]:
+    """The entries of an index, each with the keys of `needed`."""
+    entries: list[dict[str, Any]] = storage.read_json(index)
+    with storage.reading(index, "index"):
+        return [{**entry, **{key: entry[key] for key in needed}} for entry in entries]
+
+
+def _dataset(name: str, spec: SummarySpec, root: Path) -> dict[str, Any]:
+    manifest = load_manifest(root.parent / "datasets" / name)
+    return {
+        "name": name,
+        "label": spec.datasets[name].label,
+        "synthetic": manifest.synthetic,
+        "counts": ", ".join(f"{count:,} {split}" for split, count in manifest.counts.items()),
+        "shape": " x ".join(map(str, manifest.shape[1:])),
+        "sha256": manifest.sha256["images"],
+        "note": manifest.note,
+        "sources": [f"{source['distribution']}: {source['path']} ({source['licence']})" for source in manifest.sources],
+        "extractor": spec.extractors[name],
+    }
+
+
+def _terms(objective: Objective) -> str:
+    plain = to_plain(objective)
+    texts = []
+    for part in ("posterior", "latent", "regulariser"):
+        numbers = ", ".join(f"{key} {value}" for key, value in plain[part].items() if key != "kind")
+        texts.append(f"{part} {plain[part]['kind']}" + (f" ({numbers})" if numbers else ""))
+    return "; ".join(texts)
+
+
+def _models(spec: SummarySpec) -> list[dict[str, str]]:
+    return [
+        {
+            "dataset": dataset,
+            "model": model,
+            "terms": _terms(training.objective),
+            "fingerprint": fingerprint(training),
+            "settings": " ".join(str(to_plain(x)) for x in (training.network, training.optimisation, training.compute)),
+        }
+        for dataset, trainings in spec.trainings.items()
+        for model, training in trainings.items()
+    ]
+
+
+def _densities(spec: SummarySpec) -> list[dict[str, str]]:
+    return [
+        {"dataset": dataset, "density": name, "settings": str(to_plain(density))}
+        for dataset, fits in spec.fits.items()
+        for name, density in fits.items()
+    ] + [
+        {"dataset": dataset, "density": f"{name} of {model}", "settings": str(to_plain(density))}
+        for dataset, models in spec.changed_fits.items()
+        for model, fits in models.items()
+        for name, density in fits.items()
+    ]
+
+
+def _stage_costs(costs: pd.DataFrame) -> list[dict[str, Any]]:
+    grouped = costs.groupby("stage", sort=False).agg(
+        jobs=("job", "size"),
+        seconds=("seconds", "sum"),
+        cpu_seconds=("cpu_seconds", "sum"),
+        import_seconds=("import_seconds", "sum"),
+        peak_mib=("peak_mib", "max"),
+    )
+    return [{str(key): value for key, value in record.items()} for record in grouped.reset_index().to_dict("records")]

@@ -1,0 +1,57 @@
+"""Codes against the densities fitted to them, in two dimensions."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from rae_bench.report.plots.images import Sheets
+from rae_bench.report.tables.densities import density_order
+from rae_bench.report.tables.wording import density_label, model_labels
+from rae_bench.study.specs import SummarySpec
+
+
+def shown_densities(spec: SummarySpec, dataset: str) -> list[str]:
+    """One density of each kind, in the study's order: those that table rows show, else the last listed of the kind."""
+    in_rows = {density for row in spec.rows.values() for density in (row.n, row.gmm)}
+    chosen: dict[type, list[str]] = {}
+    for name in density_order(spec, dataset):
+        of_kind = chosen.setdefault(type(spec.fits[dataset][name]), [])
+        if not in_rows.intersection(of_kind):
+            of_kind.clear()
+        if name in in_rows or not of_kind:
+            of_kind.append(name)
+    return [name for name in density_order(spec, dataset) if any(name in names for names in chosen.values())]
+
+
+def code_views(spec: SummarySpec, sheets: dict[str, Sheets], dataset: str) -> Figure:
+    """A panel per model and kind of density: codes in grey, samples in colour, along the codes' two principal axes."""
+    models = model_labels(spec)
+    densities = shown_densities(spec, dataset)
+    figure, axes = plt.subplots(
+        len(densities),
+        len(models),
+        figsize=(7.2, 0.9 * len(densities) + 0.2),
+        squeeze=False,
+        layout="constrained",
+    )
+    colours = sns.color_palette("husl", len(densities))
+    grey = (0.6, 0.6, 0.6)
+    for j, (model, label) in enumerate(models.items()):
+        codes = sheets[model]["codes"]
+        centre = codes.mean(axis=0)
+        axes2 = np.linalg.svd(codes - centre, full_matrices=False)[2][:2].T
+        flat = (codes - centre) @ axes2
+        reach = 1.3 * np.abs(flat).max(axis=0)
+        for i, density in enumerate(densities):
+            axis = axes[i, j]
+            drawn = (sheets[model].get(f"codes.{density}", codes[:0]) - centre) @ axes2
+            # one collection a panel: each is rasterised in a picture of the whole figure's size
+            points, tints = np.concatenate([flat, drawn]), [grey] * len(flat) + [colours[i]] * len(drawn)
+            axis.scatter(*points.T, s=0.8, c=tints, linewidths=0, alpha=0.8, rasterized=True)
+            axis.set(xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]), xticks=[], yticks=[])
+            if i == 0:
+                axis.set_title(label)
+            if j == 0:
+                axis.set_ylabel(density_label(density), rotation=0, ha="right", va="center")
+    return figure

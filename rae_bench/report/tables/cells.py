@@ -1,0 +1,114 @@
+"""What a cell holds: the values of a row in a column, their mean and spread over seeds, and who leads."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rae_bench.report.tables.wording import METRICS, SCALE
+from rae_bench.study.specs import Row, SummarySpec
+
+COLUMNS = {
+    "reconstruction": "Rec.",
+    "n": "N",
+    "standard_normal": "N(0,I)",
+    "gaussian": "Gaussian",
+    "gmm": "GMM",
+    "interpolation": "Interp.",
+}
+LEAD = 2.0
+"""A value leads if it is better by more than this many pooled SDs; else it is a tie with the best."""
+
+
+def cell_values(
+    frame: pd.DataFrame, dataset: str, row: Row, column: str, metric: str = "frechet_distance"
+) -> pd.Series:
+    """A cell's value for each training seed (index), averaged over sample seeds; empty if there is no such cell."""
+    values: pd.Series = _cell(frame, dataset, row, column, metric).groupby("train_seed")["value"].mean()
+    return values
+
+
+def first_draws(frame: pd.DataFrame, dataset: str, row: Row, column: str) -> pd.Series:
+    """A cell's Fréchet distance for each training seed (index), of the first sample seed alone: single runs."""
+    mine = _cell(frame, dataset, row, column, "frechet_distance").sort_values("sample_seed")
+    values: pd.Series = mine.groupby("train_seed")["value"].first().astype(float)
+    return values
+
+
+def has_cell(row: Row, column: str) -> bool:
+    """Whether the row has the column: 2sVAE has no GMM."""
+    return column != "gmm" or bool(row.gmm)
+
+
+def sampler_values(frame: pd.DataFrame, dataset: str, row: Row) -> pd.Series:
+    """The Fréchet distance of the row's GMM, or of its N where it has none, by train and sample seed."""
+    chosen = _chosen(frame, dataset, row.model, "sample", row.gmm or row.n, "frechet_distance")
+    values: pd.Series = chosen.set_index(["train_seed", "sample_seed"])["value"]
+    return values
+
+
+def _cell(frame: pd.DataFrame, dataset: str, row: Row, column: str, metric: str) -> pd.DataFrame:
+    if not has_cell(row, column):
+        return frame.iloc[:0]
+    if column in ("reconstruction", "interpolation"):
+        return _chosen(frame, dataset, row.model, column, row.through, metric)
+    density = {"n": row.n, "gmm": row.gmm}.get(column, column)
+    return _chosen(frame, dataset, row.model, "sample", density, metric)
+
+
+def _chosen(frame: pd.DataFrame, dataset: str, model: str, image_set: str, density: str, metric: str) -> pd.DataFrame:
+    return frame[
+        (frame["dataset"] == dataset)
+        & (frame["model"] == model)
+        & (frame["image_set"] == image_set)
+        & (frame["density"] == density)
+        & (frame["metric"] == metric)
+    ]
+
+
+def cells(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> pd.DataFrame:
+    """One row per cell: row, label, column, density, mean and sd over training seeds, n_seeds, whether it leads."""
+    found = []
+    for name, row in spec.ordered_rows.items():
+        for column in COLUMNS:
+            values = cell_values(frame, dataset, row, column, metric) * SCALE.get(metric, 1.0)
+            if len(values):
+                found.append(
+                    {
+                        "dataset": dataset,
+                        "row": name,
+                        "label": row.label,
+                        "column": column,
+                        "density": {"n": row.n, "gmm": row.gmm}.get(column, row.through),
+                        "metric": metric,
+                        "mean": values.mean(),
+                        "sd": values.std(ddof=1) if len(values) > 1 else np.nan,
+                        "n_seeds": len(values),
+                    }
+                )
+    data = pd.DataFrame(found)
+    data["leads"] = False
+    for _, group in data.groupby("column"):
+        data.loc[leaders(group["mean"], group["sd"], METRICS[metric][2]).index, "leads"] = True
+    return data
+
+
+def leaders(mean: pd.Series, sd: pd.Series, better: str) -> pd.Series:
+    """The best and its ties: all within LEAD pooled SDs of the best mean. None where an SD is unknown."""
+    if sd.isna().any():
+        return mean.iloc[:0]
+    worse = mean - mean.min() if better == "lower" else mean.max() - mean
+    best = worse.idxmin()
+    pooled = np.sqrt((sd**2 + sd[best] ** 2) / 2)
+    tied: pd.Series = mean[worse <= LEAD * pooled]
+    return tied
+
+
+def extractor_label(frame: pd.DataFrame, dataset: str) -> str:
+    """The short name of the network whose features the data set's distances are measured in."""
+    return str(frame.loc[frame["dataset"] == dataset, "extractor_label"].iloc[0])
+
+
+def as_records(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """A dictionary for each row of `data`."""
+    return [{str(key): value for key, value in record.items()} for record in data.to_dict("records")]

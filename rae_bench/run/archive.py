@@ -1,0 +1,291 @@
+"""A finished study in one file, and back.
+
+The file is a zip whose members are stored as they are: any desktop opens it and any member alone can be read, the same
+results give the same bytes whatever the compression library, and nothing can grow when it is read. Its first member,
+`index.json`, lists size, SHA-256 and meaning of all others, and what was left out. Members are named by their path
+below the results.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import stat
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from rae_bench import __version__
+from rae_bench.base import storage
+from rae_bench.base.plain import ConfigError, parse, to_plain
+from rae_bench.report.page import PACKAGES
+from rae_bench.run import records
+from rae_bench.run.jobs import study_jobs
+from rae_bench.run.verification import LEFT_OUT, verify
+from rae_bench.study.config import CONFIG
+from rae_bench.study.study import Study
+
+FORMAT = 1
+INDEX = "index.json"
+MOST_INDEX = 64 * 2**20
+"""Bytes an index may have: that of a study of a thousand runs has fewer than ten million."""
+SHARED = ("datasets", "references")
+EPOCH = (1980, 1, 1, 0, 0, 0)
+CHUNK = 2**20
+_NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)+", re.ASCII)
+_STUDY = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class ArchiveError(RuntimeError):
+    """An archive that cannot be made, is not whole, or would overwrite something else."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of an archive."""
+
+    sha256: str
+    size: int
+    what: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """What an archive holds, and which files of the study it does not (`left_out`), all by path below the results."""
+
+    format: int
+    study: str
+    package: str
+    packages: dict[str, str]
+    members: dict[str, Member]
+    left_out: tuple[str, ...]
+
+
+# --- export -----------------------------------------------------------------------------------------------
+
+
+def pack(study: Study, results: Path, path: Path, weights: bool, codes: bool) -> Index:
+    """Write the archive of a finished study to `path`, whole or not at all; the same results give the same bytes.
+
+    `weights`: models and densities, too; `codes`: codes, too. Images and their features are left out: `prepare` and
+    `reference` make them again.
+
+    Raises:
+        ArchiveError: the study is not finished, or not what its jobs wrote.
+        StorageError: the archive cannot be written.
+    """
+    verdict = verify(study, results)
+    if verdict.problems:
+        raise ArchiveError(f"{verdict.problems[0]} ({len(verdict.problems)} in all: verify {study.name} lists them)")
+    packed, left_out = _files(study, results, {"weights": weights, "codes": codes, "features": False})
+    texts = _settings(study)
+    members = {
+        **{name: Member(storage.sha256(file), file.stat().st_size, what) for name, (file, what) in packed.items()},
+        **{name: Member(hashlib.sha256(text).hexdigest(), len(text), "settings") for name, text in texts.items()},
+    }
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    index = Index(FORMAT, study.name, __version__, packages, dict(sorted(members.items())), tuple(sorted(left_out)))
+
+    with storage.writing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        _add(archive, INDEX, json.dumps(to_plain(index), sort_keys=True, indent=1).encode())
+        for name, member in index.members.items():
+            _add(archive, name, texts[name] if name in texts else packed[name][0], member)
+    return index
+
+
+def _files(study: Study, results: Path, wanted: dict[str, bool]) -> tuple[dict[str, tuple[Path, str]], list[str]]:
+    """By name: the files to pack and what they are; and the names of those left out."""
+    packed: dict[str, tuple[Path, str]] = {}
+    left_out = []
+    for job in study_jobs(study, results):
+        record = records.beside(job.output)
+        for name in records.load(record).wrote:
+            file = record.parent / name
+            what = _what(job.stage, file)
+            if wanted.get(what, True) and file.exists():
+                packed[_below(file, results)] = (file, what)
+            else:
+                left_out.append(_below(file, results))
+        packed[_below(record, results)] = (record, "record")
+        state = job.output.with_suffix(".job.json")
+        if state.exists():
+            packed[_below(state, results)] = (state, "cost")
+    for file in ((results / study.name / name) for name in ("costs.csv", "costs.txt")):
+        if file.exists():
+            packed[_below(file, results)] = (file, "cost")
+    return packed, left_out
+
+
+def _below(file: Path, results: Path) -> str:
+    return Path(os.path.relpath(file, results)).as_posix()
+
+
+def _what(stage: str, file: Path) -> str:
+    """What a file is, as the index calls it; a few kinds are packed only when asked for."""
+    match stage, file.name:
+        case "prepare", "manifest.json":
+            return "manifest of a data set"
+        case ("prepare", _) | ("reference", _):
+            return "features"
+        case ("train", "model.safetensors") | ("fit", _):
+            return "weights"
+        case "train", "codes.safetensors":
+            return "codes"
+        case "train", _:
+            return "losses by epoch"
+        case "evaluate", "sheets.safetensors":
+            return "images to look at"
+        case (("evaluate" | "protocols" | "collect" | "floor"), _):
+            return "metrics"
+        case _:
+            return {"tables": "table", "figures": "figure"}.get(stage, stage)
+
+
+def _settings(study: Study) -> dict[str, bytes]:
+    """The study's YAML and vocabulary, every job's settings as the jobs read them, and the lock of all packages."""
+    jobs = {f"{job.stage} {job.name}": to_plain(job.settings) for job in study_jobs(study, Path())}
+    resolved = {"study": to_plain(study.file), "summary": to_plain(study.summary()), "jobs": jobs}
+    files = {"resolved.json": json.dumps(resolved, sort_keys=True, indent=1).encode()}
+    lock = CONFIG.parent.parent / "requirements.lock"
+    for file in (*sorted(CONFIG.glob("*.yaml")), CONFIG / "studies" / f"{study.name}.yaml", lock):
+        if file.exists():
+            files[f"studies/{file.name}" if file.parent.name == "studies" else file.name] = file.read_bytes()
+    return {f"{study.name}/settings/{name}": text for name, text in files.items()}
+
+
+def _add(archive: zipfile.ZipFile, name: str, source: bytes | Path, member: Member | None = None) -> None:
+    """Add a member, the same bytes every time; refuse a file that has changed since it was hashed."""
+    info = zipfile.ZipInfo(name, EPOCH)
+    info.create_system, info.external_attr = 3, (stat.S_IFREG | 0o644) << 16
+    info.file_size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    digest = hashlib.sha256()
+    with archive.open(info, "w") as target, contextlib.ExitStack() as stack:
+        chunks = [source] if isinstance(source, bytes) else _chunks(stack.enter_context(source.open("rb")))
+        for chunk in chunks:
+            digest.update(chunk)
+            target.write(chunk)
+    if member is not None and digest.hexdigest() != member.sha256:
+        raise ArchiveError(f"{name}: has changed while it was packed; wait until the study is finished")
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK):
+        yield chunk
+
+
+# --- import -----------------------------------------------------------------------------------------------
+
+
+def unpack(path: Path, results: Path) -> Index:
+    """Check the archive `path` and restore its study below `results`; files that are there already stay as they are.
+
+    Nothing appears in its place before all of it has been read and found right.
+
+    Raises:
+        ArchiveError: one line: not a whole archive of a study, a member that is not what the index says or has no place
+            below the results, or a file in its place that differs.
+    """
+    staging = results / f".import.{os.getpid()}"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            index = _index(path, archive)
+            missing = [name for name in index.members if not _is_there(results / name, index.members[name])]
+            for name in missing:
+                _restore(path, archive, name, index.members[name], staging / name)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(error, OSError) and error.filename is not None:
+            raise ArchiveError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ArchiveError(f"{path}: not a whole archive: {error}; expected a file that export has written") from None
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    for name in missing:
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (staging / name).replace(results / name)
+    shutil.rmtree(staging, ignore_errors=True)
+    absent = tuple(name for name in index.left_out if not (results / name).exists())
+    storage.write_json(results / index.study / LEFT_OUT, asdict(replace(index, left_out=absent)))
+    # Snakemake goes by times: whatever belongs to the study is as old as everything else of it, and older than nothing.
+    now = time.time_ns()
+    for name in index.members:
+        if name in missing or not name.startswith(SHARED):
+            os.utime(results / name, ns=(now, now))
+    return index
+
+
+def _index(path: Path, archive: zipfile.ZipFile) -> Index:
+    """The index, if the archive's members are those it lists, each a plain file with a place below the results."""
+    infos = archive.infolist()
+    by_name = {info.filename: info for info in infos}
+    for info in infos:
+        mode = stat.S_IFMT(info.external_attr >> 16)
+        if info.orig_filename != info.filename or not (info.filename == INDEX or _NAME.fullmatch(info.filename)):
+            raise ArchiveError(f"{path}: member {info.orig_filename!r}: not a path below the results")
+        if mode not in (0, stat.S_IFREG) or info.is_dir():
+            raise ArchiveError(f"{path}: member {info.filename!r}: not a plain file")
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
+            raise ArchiveError(
+                f"{path}: member {info.filename!r}: compressed or encrypted; members are stored as they are"
+            )
+        if by_name[info.filename] is not info:
+            raise ArchiveError(f"{path}: member {info.filename!r}: stands twice")
+    if sum(info.file_size for info in infos) > path.stat().st_size:
+        raise ArchiveError(f"{path}: its members are larger than the file itself")
+    if INDEX not in by_name:
+        raise ArchiveError(f"{path}: holds no {INDEX}; not an archive of a study")
+    if by_name[INDEX].file_size > MOST_INDEX:
+        raise ArchiveError(f"{path}: {INDEX} has {by_name[INDEX].file_size} bytes, more than {MOST_INDEX}")
+    try:
+        index: Index = parse(Index, json.loads(archive.read(INDEX)), INDEX)
+    except (ConfigError, ValueError, RecursionError) as error:
+        raise ArchiveError(f"{path}: {INDEX} cannot be read: {error}") from None
+    if index.format != FORMAT:
+        raise ArchiveError(f"{path}: of format {index.format}; this version reads {FORMAT}")
+    if not _STUDY.fullmatch(index.study) or index.study in SHARED:
+        raise ArchiveError(f"{path}: {INDEX} names the study {index.study!r}, which is no name of one")
+    for name in sorted((set(by_name) - {INDEX}) ^ set(index.members)):
+        missing = "the index lists it, the archive lacks it" if name in index.members else "the index does not list it"
+        raise ArchiveError(f"{path}: member {name!r}: {missing}")
+    for name, member in index.members.items():
+        if name.split("/")[0] not in (index.study, *SHARED) or name == f"{index.study}/{LEFT_OUT}":
+            raise ArchiveError(f"{path}: member {name!r}: does not belong to the study {index.study!r}")
+        if by_name[name].file_size != member.size:
+            raise ArchiveError(
+                f"{path}: member {name!r}: {by_name[name].file_size} bytes, the index says {member.size}"
+            )
+    return index
+
+
+def _is_there(target: Path, member: Member) -> bool:
+    """Whether the very file lies in its place already.
+
+    Raises:
+        ArchiveError: another file lies there.
+    """
+    if not os.path.lexists(target):
+        return False
+    is_cost = target.name.endswith(".job.json")  # what a job cost here; it says nothing about its files
+    if is_cost or (target.is_file() and storage.sha256(target) == member.sha256):
+        return True
+    raise ArchiveError(
+        f"{target}: is there already and differs from the archive's; move the study's results away first"
+    )
+
+
+def _restore(path: Path, archive: zipfile.ZipFile, name: str, member: Member, target: Path) -> None:
+    """Stream a member to `target`, and refuse bytes that are not those on the index."""
+    digest = hashlib.sha256()
+    with storage.writing(target) as temporary:
+        with archive.open(name) as source, temporary.open("wb") as file:
+            for chunk in _chunks(source):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != member.sha256:
+            raise ArchiveError(f"{path}: member {name!r}: its bytes are not those the index says")

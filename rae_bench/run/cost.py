@@ -1,0 +1,397 @@
+"""What a study will cost, told before it runs: jobs, images, FLOPs, memory, disk and, on a device, hours.
+
+All but the hours are sums of formulas (`rae_bench.study.resources`). Hours need a device: `calibrate` runs one run of
+each of the study's data sets on this machine, networks for one epoch and for two. A job's seconds are then `fixed`
+(imports; of a network all but its epochs) and `rate` times the formula's. One model stands for all: evaluations go by
+the formula, trainings by the FLOPs that torch counts in a step. Kept in `results/calibrations/` by the device's name,
+outside the promise of equal bytes.
+"""
+
+import logging
+import math
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from rae_bench.base import devices, storage
+from rae_bench.base.plain import ConfigError, parse, to_json, to_plain, unknown
+from rae_bench.base.specs import Compute
+from rae_bench.models.specs import ConvolutionalNetwork, TrainingSpec
+from rae_bench.run.jobs import STAGES, Job, read_state, study_jobs
+from rae_bench.study import resources
+from rae_bench.study.resources import Need
+from rae_bench.study.study import Study
+
+FOLDER = "calibrations"
+SUMS = ("images", "network_flops", "other_flops", "disk_bytes", "seconds")
+PEAKS = ("host_bytes", "device_bytes")
+RUNS = ("train", "fit", "evaluate", "protocols")
+OPTIONS = {
+    "prepare": "manifest",
+    "reference": "manifest reference",
+    "floor": "manifest reference other training floor",
+    "train": "manifest model codes history seed",
+    "fit": "codes density seed",
+    "evaluate": "manifest model densities reference prd-reference training floor metrics sheets"
+    " seed study dataset model-name",
+    "protocols": "model densities references panel seed dataset model-name",
+}
+"""What each stage's command is told beside its settings."""
+NOTES = (
+    "FLOPs: products of matrices and convolutions, two a multiply-add. Networks: the autoencoders'."
+    " Other: feature networks, densities and metrics, by their leading terms;"
+    f" mixtures take {resources.ITERATIONS} iterations a fit, as in a small study.",
+    "Memory: of the largest job. Hours without collecting, tables, figures, Snakemake's and a cluster's own time.",
+)
+log = logging.getLogger(__name__)
+Seconds = Callable[[Job, Need], float]
+"""How long a job of some need takes on a device."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration's file holds: the device's name and kind, and the `fixed` and `rate` of jobs, by `key`."""
+
+    device: str
+    kind: Literal["cpu", "cuda"]
+    jobs: dict[str, dict[str, float]]
+
+
+def about(job: Job) -> list[str]:
+    """Data set, model and density, or data set and reference, of a job, as far as it has them."""
+    parts = job.name.split("/") if job.stage in OPTIONS else []
+    return parts[:2] + parts[3:] if job.stage in RUNS else parts  # every seed needs the same
+
+
+def job_frame(study: Study, results: Path, seconds: Seconds | None) -> pd.DataFrame:
+    """One row per job: stage, dataset, run, job, is_done, and the columns SUMS and PEAKS; seconds NaN if not known."""
+    rows = []
+    for job in study_jobs(study, results):
+        need = resources.of_job(study, job.stage, about(job))
+        rows.append(
+            {
+                "stage": job.stage,
+                "dataset": job.name.split("/")[0],
+                "run": "/".join(job.name.split("/")[:3]),
+                "job": job.name,
+                "is_done": read_state(job)["status"] == "done",
+                "images": need.images,
+                "network_flops": need.networks,
+                "other_flops": need.features + need.other,
+                "host_bytes": need.libraries + need.bytes,
+                "device_bytes": need.gpu,
+                "disk_bytes": need.disk,
+                "seconds": seconds(job, need) if seconds else math.nan,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def wall_seconds(frame: pd.DataFrame, at_once: int) -> float:
+    """How long the jobs take with so many at once: an equal share of all, but no less than the longest run needs.
+
+    A run: training, the longest of its fits, evaluation, one after the other.
+    """
+    runs = frame[frame["stage"].isin(RUNS)]
+    chains = runs.groupby(["run", "stage"])["seconds"].max().groupby("run").sum(min_count=1)
+    shared = float(frame["seconds"].sum(skipna=False)) / at_once
+    return max(shared, float(chains.max())) if len(chains) else shared
+
+
+def summary(study: Study, frame: pd.DataFrame, device: str, at_once: int) -> dict[str, Any]:
+    """The forecast as plain data: `stages` and `datasets`, each by name, and `total`; bytes, FLOPs, hours.
+
+    Hours are null where no device is known; `left` are the jobs that are not done, and what of the total they need.
+    """
+    left = frame[~frame["is_done"]]
+    return {
+        "study": study.name,
+        "title": study.file.title,
+        "device": device,
+        "at_once": at_once,
+        "stages": {stage: _totals(frame[frame["stage"] == stage]) for stage in STAGES if stage in set(frame["stage"])},
+        "datasets": {name: _totals(frame[frame["dataset"] == name]) for name in study.datasets},
+        "total": _totals(frame),
+        "left": _totals(left),
+        "wall_hours": _hours(wall_seconds(left, at_once)),
+        "notes": list(NOTES),
+    }
+
+
+def _totals(frame: pd.DataFrame) -> dict[str, Any]:
+    sums = {name: float(frame[name].sum(skipna=False)) for name in SUMS}
+    return {
+        "jobs": len(frame),
+        "left": int((~frame["is_done"]).sum()),
+        **{name: int(sums[name]) for name in SUMS if name != "seconds"},
+        **{name: int(frame[name].max()) if len(frame) else 0 for name in PEAKS},
+        "hours": _hours(sums["seconds"]),
+    }
+
+
+def _hours(seconds: float) -> float | None:
+    return None if math.isnan(seconds) else seconds / 3600
+
+
+def describe(found: dict[str, Any]) -> str:
+    """`summary` as a table to read."""
+    header = f"{'':10}{'jobs':>6}{'left':>6}{'images':>9}{'FLOPs networks':>16}"
+    header += "".join(f"{name:>10}" for name in ("other", "memory", "GPU", "disk", "hours"))
+    groups = {**found["stages"], **(found["datasets"] if len(found["datasets"]) > 1 else {}), "total": found["total"]}
+    lines = [f"{found['study']}: {found['title']}", header, *(_line(name, group) for name, group in groups.items())]
+    left = found["left"]
+    lines.append(f"left to do: {left['jobs']} of {found['total']['jobs']} jobs")
+    if left["hours"] is None:
+        lines.append(f"hours: {found['device']}")
+    else:
+        lines.append(f"hours on {found['device']}")
+        lines.append(f"left: {left['hours']:.3g}; with {found['at_once']} at once {found['wall_hours']:.3g}")
+    return "\n".join([*lines, *(part for note in found["notes"] for part in textwrap.wrap(note, 110))])
+
+
+def _line(name: str, group: dict[str, Any]) -> str:
+    values = [_short(group["other_flops"]), *(_short(group[key], "B") for key in (*PEAKS, "disk_bytes"))]
+    values.append("-" if group["hours"] is None else f"{group['hours']:.3g}")
+    counts = f"{group['jobs']:6}{group['left']:6}{_short(group['images']):>9}{_short(group['network_flops']):>16}"
+    return f"{name:10}{counts}" + "".join(f"{value:>10}" for value in values)
+
+
+def _short(value: float, unit: str = "") -> str:
+    """Three digits and an SI prefix, 12.3 G."""
+    steps = min(max(int(math.log10(value) // 3), 0), 6) if value else 0
+    return f"{value / 1000**steps:.3g} {('', 'k', 'M', 'G', 'T', 'P', 'E')[steps]}{unit}".rstrip()
+
+
+# --- hours of a device --------------------------------------------------------------------------------------
+
+
+def from_peak(teraflops: float | None, utilisation: float | None) -> tuple[str, Seconds]:
+    """Seconds of autoencoders and feature networks by their FLOPs, at a share of a stated peak; nothing else has any.
+
+    Raises:
+        ConfigError: one without the other, a peak not above 0, or a utilisation outside (0, 1].
+    """
+    if teraflops is None or utilisation is None:
+        raise ConfigError("--from-peak and --utilisation need each other: --from-peak 19.5 --utilisation 0.3")
+    if not 0 < teraflops < math.inf:
+        raise ConfigError(f"--from-peak: {teraflops} must be above 0, in TFLOP/s")
+    if not 0 < utilisation <= 1:
+        raise ConfigError(f"--utilisation: {utilisation} must lie above 0 and be at most 1, a share of the peak")
+    rate = teraflops * 1e12 * utilisation
+    name = f"a stated peak of {teraflops:g} TFLOP/s at {utilisation:.0%}: from a stated peak, not measured;"
+    return f"{name} autoencoders and feature networks alone", lambda _, need: (need.networks + need.features) / rate
+
+
+def device_name(compute: Compute) -> str:
+    """What this machine's device is called, with the settings that change its speed."""
+    threads = f"{compute.threads} thread{'s' if compute.threads > 1 else ''}"
+    if compute.device == "cuda":
+        import torch
+
+        return f"{torch.cuda.get_device_name()}{', TF32' if compute.tf32 else ''}, {threads}"
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{named[0] if named else platform.processor() or platform.machine()}, {threads}"
+
+
+def stored(results: Path) -> dict[str, dict[str, Any]]:
+    """Calibrations that are kept, by the device's name.
+
+    Raises:
+        ConfigError: a file there, copied from another machine perhaps, holds none.
+    """
+    found = [_read(path) for path in sorted((results / FOLDER).glob("*.json"))]
+    return {calibration["device"]: calibration for calibration in found}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = storage.read_json(path)
+    except storage.StorageError:
+        raise ConfigError(f"{path}: cannot be read as JSON; expected what cost STUDY --calibrate writes") from None
+    checked: dict[str, Any] = to_plain(parse(Calibration, found, str(path)))
+    return checked
+
+
+def key(job: Job) -> str:
+    """A job's name in a calibration: seeds take the same time, and fits of the same density."""
+    dataset, *rest = about(job)
+    return "/".join([job.stage, dataset, *rest[-1:]])
+
+
+def seconds_on(calibration: dict[str, Any]) -> Seconds:
+    """Seconds of a job on a calibrated device; of one not timed there, by those of its stage that were.
+
+    Raises:
+        ConfigError: none of its stage was timed there.
+    """
+    jobs: dict[str, dict[str, float]] = calibration["jobs"]
+
+    def seconds(job: Job, need: Need) -> float:
+        if job.stage not in OPTIONS:
+            return 0.0
+        if (found := jobs.get(key(job))) is None:
+            alike = [timed for name, timed in jobs.items() if name.startswith(f"{job.stage}/")]
+            if not alike:
+                stage, device = job.stage, calibration["device"]
+                raise ConfigError(f"--device: no {stage} was timed on {device}; there: cost STUDY --calibrate")
+            found = {part: statistics.median(timed[part] for timed in alike) for part in ("fixed", "rate")}
+        return found["fixed"] + found["rate"] * need.seconds
+
+    return seconds
+
+
+def on_device(study: Study, results: Path, is_timed: bool, device: str | None) -> tuple[Study, str, Seconds | None]:
+    """The study as the device runs it, what to call the device, and a job's seconds there, if they are known.
+
+    Without a name it is this machine: its GPU, else its CPU; timed now, if so asked.
+
+    Raises:
+        ConfigError: an unknown device, or a stage that failed.
+    """
+    here = study if not study.gpus or devices.n_gpus() else _on_cpu(study)
+    known = stored(results)
+    named = device or device_name(here.file.compute)
+    if is_timed:
+        found = calibrate(here, results)
+    elif named in known:
+        found = known[named]
+    elif device is None:
+        return study, "unknown; time this machine with --calibrate, or name another with --device or --from-peak", None
+    elif not known:
+        raise ConfigError(f"--device: {device!r}: no device was timed yet; there, run cost STUDY --calibrate")
+    else:
+        raise ConfigError(unknown("--device", "device", device, list(known)))
+    placed = _on_cpu(study) if found["kind"] == "cpu" else study
+    return placed, f"{found['device']}, measured", seconds_on(found)
+
+
+def _on_cpu(study: Study) -> Study:
+    def placed(compute: Compute) -> Compute:
+        return replace(compute, device="cpu", tf32=False)
+
+    trainings = {name: replace(spec, compute=placed(spec.compute)) for name, spec in study.trainings.items()}
+    return replace(study, file=replace(study.file, compute=placed(study.file.compute)), trainings=trainings)
+
+
+# --- timing this machine ------------------------------------------------------------------------------------
+
+
+def calibrate(study: Study, results: Path) -> dict[str, Any]:
+    """Time one run of each data set of `study` here, and keep it beside what was timed of this device before.
+
+    Raises:
+        ConfigError: a stage failed; the message says why.
+    """
+    device, jobs = device_name(study.file.compute), dict[str, dict[str, float]]()
+    for dataset in study.datasets:
+        with tempfile.TemporaryDirectory(prefix="rae_bench-cost-") as folder:
+            jobs |= _time(study, dataset, Path(folder))
+    kept = stored(results).get(device, {"jobs": {}})
+    made = {"device": device, "kind": study.file.compute.device, "jobs": {**kept["jobs"], **jobs}}
+    slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+    storage.write_json(results / FOLDER / f"{slug}.json", made)
+    return made
+
+
+def _time(study: Study, dataset: str, folder: Path) -> dict[str, dict[str, float]]:
+    """The `fixed` and `rate` of jobs of `dataset`, by key: of the model that has most to do, and of its siblings."""
+    once, twice = (_with_epochs(study, epochs) for epochs in (1, 2))
+    model = max(study.models, key=lambda name: resources.evaluate(once, dataset, name).seconds)
+    run = f"{dataset}/{model}/seed{study.train_seeds[0]}"
+    found = {}
+    for job, longer in zip(study_jobs(once, folder), study_jobs(twice, folder), strict=True):
+        if about(job)[:1] != [dataset] or (job.stage in RUNS and not f"{job.name}/".startswith(f"{run}/")):
+            continue
+        base = resources.of_job(once, job.stage, about(job)).seconds
+        more = resources.of_job(twice, job.stage, about(job)).seconds - base
+        again = _run(study, folder, longer)[1] if more else 0.0  # first: what follows belongs to the other's outputs
+        imports, work = _run(study, folder, job)
+        epoch = max(again - work, 0.0) if more else work
+        found[key(job)] = {"fixed": imports + work - epoch, "rate": epoch / (more or base)}
+        log.info("%s %s: %.3g s, of it imports %.3g s", job.stage, job.name, imports + work, imports)
+    timed, formula = found[f"train/{dataset}/{model}"], resources.train(once, dataset, model).seconds
+    flops = {name: step_flops(study.training(dataset, name)) for name in study.models}
+    for name in study.models:  # as many more seconds as torch counts operations
+        slower = flops[name] / flops[model] * formula / resources.train(once, dataset, name).seconds
+        found[f"train/{dataset}/{name}"] = {"fixed": timed["fixed"], "rate": timed["rate"] * slower}
+    return found
+
+
+def _with_epochs(study: Study, epochs: int) -> Study:
+    """The study with that many epochs of every network."""
+
+    def cut(spec: Any) -> Any:
+        return replace(spec, optimisation=replace(spec.optimisation, epochs=epochs))
+
+    fits = {
+        name: replace(spec, density=cut(spec.density)) if hasattr(spec.density, "optimisation") else spec
+        for name, spec in study.fits.items()
+    }
+    return replace(study, trainings={name: cut(spec) for name, spec in study.trainings.items()}, fits=fits)
+
+
+def _run(study: Study, results: Path, job: Job) -> tuple[float, float]:
+    """Seconds that the job's own command takes in `results`: for its imports, and for its work.
+
+    Of one thread on a CPU, those it had that CPU: as of an idle core, whatever else runs here.
+    """
+    dataset, model = (*about(job), "", "")[:2]
+    seed, shared, references = study.train_seeds[0], results / study.name / dataset, results / "references" / dataset
+    run = shared / model / f"seed{seed}"
+    specs_of = {"reference": study.reference, "other": study.floor_reference}
+    specs_of |= {"prd-reference": study.prd_reference, "training": study.training_reference}
+    made: dict[str, object] = {
+        "manifest": results / "datasets" / dataset / "manifest.json",
+        "references": references,
+        **{name: references / f"{spec(dataset).name}.safetensors" for name, spec in specs_of.items()},
+        "floor": shared / "floor.json",
+        **{name: run / f"{name}.safetensors" for name in ("model", "codes", "sheets")},
+        **{name: run / f"{name}.parquet" for name in ("history", "metrics")},
+        "densities": run / "densities",
+        **{"seed": seed, "study": study.name, "dataset": dataset, "model-name": model},
+        {"fit": "density", "protocols": "panel"}.get(job.stage, job.stage): job.output,
+    }
+    options = [part for name in OPTIONS[job.stage].split() for part in (f"--{name}", str(made[name]))]
+    command = [sys.executable, "-W", "ignore", "-m", "rae_bench", job.stage, "--spec", to_json(job.settings), *options]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if ended.returncode:
+        raise ConfigError(f"--calibrate: {ended.stderr.strip().rpartition(chr(10))[2]}")
+    state = read_state(job)
+    clock = "cpu_seconds" if study.file.compute.device == "cpu" and study.file.compute.threads == 1 else "seconds"
+    return state["import_seconds"], state[clock] - state["import_seconds"]
+
+
+def step_flops(spec: TrainingSpec) -> float:
+    """The FLOPs of a training step per image, as torch counts them: loss and gradients of a batch, nothing computed."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from rae_bench.base.rng import torch_generator
+    from rae_bench.models import objectives
+    from rae_bench.models.autoencoder import build
+
+    network, batch = spec.network, spec.optimisation.batch_size
+    if isinstance(network, ConvolutionalNetwork):
+        shape: tuple[int, ...] = (batch, network.channels, network.size, network.size)
+    else:
+        shape = (batch, network.input_dim)
+    with torch.device("meta"):
+        model, x = build(network, spec.objective, seed=0), torch.rand(shape)
+    with FlopCounterMode(display=False) as counter:
+        loss = objectives.loss(model, x, spec.objective, torch_generator(0, "cost"))
+        loss.total.backward()  # type: ignore[no-untyped-call]
+    return float(counter.get_total_flops()) / batch

@@ -1,0 +1,352 @@
+"""The processes of a study: one writer at a time, none outliving its driver, each leaving what it cost.
+
+A stage process locks `<first output>.lock` (`rae_bench.base.locks`), so that a run has one writer, whatever started a
+second. It watches the Snakemake that started it and ends when that ends, so a killed driver leaves no orphans; in a
+cluster job that is the job's own Snakemake, on the same node. What it is doing and what it cost stands in
+`<first output>.job.json`, what it read and wrote in `<first output>.record.json` (`rae_bench.run.records`).
+"""
+
+import contextlib
+import logging
+import math
+import os
+import resource
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rae_bench import __version__
+from rae_bench.base import devices, storage
+from rae_bench.base.checkpoints import STOPPED, FinishedError, StoppedError
+from rae_bench.base.cluster import stop_at
+from rae_bench.base.locks import HeldError, holder, locked
+from rae_bench.base.plain import fingerprint, to_plain
+from rae_bench.run import records
+from rae_bench.run.records import Record, RecordError, Run
+from rae_bench.study.specs import SummarySpec
+from rae_bench.study.study import Study
+
+DRIVER = "RAE_BENCH_DRIVER"
+"""Environment variable: process id of the Snakemake that started a stage, on this machine (in a cluster job: the job's
+own, which the Snakefile names when it is read there)."""
+DRIVER_LOCK = ".driver.lock"
+"""The lock in the results folder that says who is at work there."""
+GRACE = 10.0
+"""Seconds a stage has to save its state after its driver has ended."""
+LOCK_WAIT = 20.0
+"""Seconds to wait for another writer: an orphan of a killed driver ends within one. In a cluster job, as long as that
+may run: a driver that was killed and started again submits a second job beside the first, which goes on."""
+
+STAGES = (
+    *("prepare", "reference", "floor", "train", "fit", "evaluate", "protocols"),
+    *("collect", "tables", "figures", "report"),
+)
+NOTHING: Mapping[str, str] = {}
+
+log = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]
+
+
+class JobError(RuntimeError):
+    """A stage that cannot start; the message says why."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process of a study: its stage, what tells it from its siblings, its first output, its settings, its run.
+
+    `settings`: None where they are not known; then nothing is held against them.
+    """
+
+    stage: str
+    name: str
+    output: Path
+    settings: Any = None
+    run: Run = field(default_factory=dict)
+
+    def file(self, name: str) -> Path:
+        """The file that the job's record calls `name`, by path from its own folder."""
+        return Path(os.path.normpath(self.output.parent / name))
+
+
+def study_jobs(study: Study, results: Path) -> list[Job]:
+    """Every job of `study`, in the order of its stages; the same as Snakemake's."""
+    root = results / study.name
+    jobs = []
+    for d in study.datasets:
+        run: Run = {"dataset": d}
+        jobs.append(Job("prepare", d, results / "datasets" / d / "manifest.json", study.preparation(d), run))
+        for name, spec in study.references(d).items():
+            file = results / "references" / d / f"{name}.safetensors"
+            jobs.append(Job("reference", f"{d}/{name}", file, spec, run))
+        jobs.append(Job("floor", d, root / d / "floor.json", study.floor(d), run))
+    for d, m, s in [(d, m, s) for d in study.datasets for m in study.models for s in study.train_seeds]:
+        name, folder, run = f"{d}/{m}/seed{s}", root / d / m / f"seed{s}", {"dataset": d, "seed": s}
+        jobs.append(Job("train", name, folder / "model.safetensors", study.training(d, m), run))
+        for p in study.densities_of(m):
+            density = folder / "densities" / f"{p}.safetensors"
+            jobs.append(Job("fit", f"{name}/{p}", density, study.fit(d, m, p), run))
+        run = {**run, "model": m}
+        scored = {**run, "study": study.name}
+        jobs.append(Job("evaluate", name, folder / "metrics.parquet", study.evaluation(d, m), scored))
+        if study.file.protocols:
+            jobs.append(Job("protocols", name, folder / "protocols.parquet", study.protocol_panel(d, m), run))
+    summary = summary_settings(study.summary())
+    summaries = {"collect": "metrics.parquet", "tables": "tables/index.json", "figures": "figures/index.json"}
+    for stage, file_name in {**summaries, "report": "report.html"}.items():
+        jobs.append(Job(stage, study.name, root / file_name, summary))
+    return sorted(jobs, key=lambda job: STAGES.index(job.stage))
+
+
+def summary_settings(spec: SummarySpec) -> dict[str, str]:
+    """What stands for the settings of a whole study in records."""
+    return {"fingerprint": fingerprint(spec)}
+
+
+def recorded(job: Job) -> Record:
+    """The record of `job`.
+
+    Raises:
+        StorageError, RecordError: missing, not whole, altered, or another job's.
+    """
+    path = records.beside(job.output)
+    record = records.load(path)
+    if record.stage != job.stage or job.output.name not in record.wrote:
+        raise RecordError(
+            f"{path}: foreign: of {record.stage}, it does not hold {job.output.name}; run {job.stage} again"
+        )
+    if record.run != job.run:
+        raise RecordError(
+            f"{path}: foreign: of {_listed(record.run)}, expected {_listed(job.run)}; run {job.stage} again"
+        )
+    return record
+
+
+def _listed(run: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(run.items()))
+
+
+@contextlib.contextmanager
+def running(
+    stage: str,
+    settings: Any,
+    reads: Mapping[str, Path],
+    writes: dict[str, Path],
+    run: Run | None = None,
+    made_by: Mapping[str, str] = NOTHING,
+) -> Iterator[Progress]:
+    """Run the body of a stage: locked, watched, timed, its inputs checked. Yields a function to report progress with.
+
+    `run` and `made_by`: see `records.check`. The first of `writes` names lock, state and record; the body may add more.
+
+    Raises:
+        JobError: another process is writing the same outputs.
+        FinishedError: another process has just written them.
+        StorageError, RecordError: a file to be read is missing, damaged, or not one that belongs here.
+    """
+    first = next(iter(writes.values()))
+    with storage.explained(first):
+        first.parent.mkdir(parents=True, exist_ok=True)
+    state_path = first.with_suffix(".job.json")
+    started = time.time()
+    before = _clock()
+    state: dict[str, Any] = {"stage": stage, "status": "running", "pid": os.getpid(), "started": started}
+    _watch_driver()
+    with _only_writer(first) as waited:
+        hashes = storage.hashes(reads)
+        asked = fingerprint([stage, settings, __version__, hashes])
+        if waited and _is_finished(state_path, asked, writes):
+            raise FinishedError(f"{first}: written by another process meanwhile, from the same settings and inputs")
+        log.info("%s: started, rae_bench %s, writes %s", stage, __version__, first)
+
+        def progress(done: int, of: int) -> None:
+            _write_state(state_path, {**state, "done": done, "of": of})
+
+        try:
+            run = records.check(reads, hashes, made_by, run)
+            _write_state(state_path, state)
+            yield progress
+        except StoppedError:
+            raise  # its state is read as that of a running job whose process has ended: interrupted
+        except BaseException as error:
+            if not isinstance(error, RecordError) or not first.exists():  # else what was made before stays as it was
+                reason = " ".join(str(error).split()) or type(error).__name__
+                _write_state(state_path, {**state, "status": "failed", "error": reason})
+            raise
+        read = {path: hashes[name] for name, path in reads.items()}
+        records.write(stage, to_plain(settings), run, read, writes.values())
+        costs = _costs(started, before)
+        _write_state(state_path, {**state, "status": "done", "asked": asked, **costs})
+        log.info("%s: done in %.1f s", stage, costs["seconds"])
+
+
+def _write_state(path: Path, state: dict[str, Any]) -> None:
+    """Say what a job does; nobody's result depends on it, so a disk that is full stops nothing here."""
+    try:
+        storage.write_json(path, state)
+    except storage.StorageError as error:
+        log.warning("%s", error)
+
+
+@contextlib.contextmanager
+def _only_writer(first: Path) -> Iterator[bool]:
+    """Hold the lock of a stage's outputs; yields whether another process had it."""
+    limit = stop_at()
+    patience = LOCK_WAIT if math.isinf(limit) else max(limit - time.time(), 0.0)
+    with contextlib.ExitStack() as stack:
+        try:
+            waited = stack.enter_context(locked(first.with_suffix(".lock"), patience))
+        except HeldError as error:
+            raise JobError(f"{first}: {error} is writing this run; wait for it or end it") from None
+        yield waited
+
+
+def _is_finished(state_path: Path, asked: str, writes: dict[str, Path]) -> bool:
+    state = _said(state_path) if state_path.exists() else None
+    if state is None or not all(path.exists() for path in writes.values()):
+        return False
+    return bool(state["status"] == "done" and state.get("asked") == asked)
+
+
+def read_state(job: Job) -> dict[str, Any]:
+    """What is known of a job: its state file, with `status` done, running, failed, interrupted or waiting.
+
+    A state file that is missing, or none, says no more than whether the output is there. It tells of the last process;
+    what that one left untouched is done if it holds, and what was made with other settings than the study's now waits.
+    """
+    path = job.output.with_suffix(".job.json")
+    state = _said(path) if path.exists() else None
+    if state is None:
+        state = {"stage": job.stage, "status": "done"}
+    if state["status"] == "running" and holder(job.output.with_suffix(".lock")) is None:
+        state["status"] = "interrupted"
+    if state["status"] in ("failed", "interrupted") and _holds(job):
+        state = {"stage": job.stage, "status": "done"}
+    if state["status"] == "done" and (not job.output.exists() or _is_stale(job)):
+        state["status"] = "waiting"
+    return state
+
+
+def _holds(job: Job) -> bool:
+    """Whether all that the job's record names is there as it was written, under the settings of the study now."""
+    if not job.output.exists() or _is_stale(job):
+        return False
+    try:
+        return all(storage.sha256(job.file(name)) == digest for name, digest in recorded(job).wrote.items())
+    except (storage.StorageError, RecordError):
+        return False
+
+
+def _is_stale(job: Job) -> bool:
+    """Whether its record says that the job ran with other settings than the study has now."""
+    try:
+        return job.settings is not None and fingerprint(recorded(job).settings) != fingerprint(job.settings)
+    except (storage.StorageError, RecordError):
+        return False
+
+
+def _said(path: Path) -> dict[str, Any] | None:
+    """What a state file holds, or None if it is not one."""
+    try:
+        state = storage.read_json(path)
+    except storage.StorageError as error:
+        log.warning("%s", error)
+        return None
+    needed = {"status", "started", *(["error"] if isinstance(state, dict) and state.get("status") == "failed" else [])}
+    if not isinstance(state, dict) or needed - set(state) or not all(map(_is_of_type, state.items())):
+        log.warning("%s: not the state of a job", path)
+        return None
+    return state
+
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    **{"stage": str, "status": str, "error": str, "done": int, "of": int},
+    **dict.fromkeys(("started", "seconds", "cpu_seconds", "import_seconds", "peak_mib"), (int, float)),
+}
+
+
+def _is_of_type(item: tuple[str, Any]) -> bool:
+    return isinstance(item[1], _TYPES.get(item[0], object))
+
+
+def _clock() -> dict[str, float]:
+    """What the process has used so far: since it was started, imports included."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {"cpu": usage.ru_utime + usage.ru_stime, "age": _age()}
+
+
+def _age() -> float:
+    """Seconds since this process was started (Linux; elsewhere its CPU time, a lower bound)."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        return uptime - ticks / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return time.process_time()
+
+
+def _costs(started: float, before: dict[str, float]) -> dict[str, float]:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "seconds": round(time.time() - started + before["age"], 3),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+        "import_seconds": round(before["cpu"], 3),
+        "peak_mib": round(usage.ru_maxrss / 1024, 1),
+        **devices.used(),
+    }
+
+
+def _watch_driver() -> None:
+    """End this process when the driver named in the environment ends; a stage run by hand has none."""
+    driver = os.environ.get(DRIVER)
+    if driver is None:
+        return
+    threading.Thread(target=_wait_for_end, args=(int(driver),), daemon=True).start()
+
+
+def _wait_for_end(driver: int) -> None:
+    try:
+        handle = os.pidfd_open(driver)
+    except (AttributeError, OSError):  # not Linux, or the driver is gone already
+        while _is_alive(driver):
+            time.sleep(0.5)
+    else:
+        select.select([handle], [], [])
+    log.error("the driver, process %d, has ended: so does this stage; the same command carries on", driver)
+    os.kill(os.getpid(), signal.SIGTERM)  # training saves its state first
+    time.sleep(GRACE)
+    os._exit(STOPPED)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def claim(results: Path) -> contextlib.ExitStack:
+    """Hold the results folder for this driver until the returned stack is closed, or the process ends.
+
+    Raises:
+        JobError: another driver is at work, or the folder cannot be written.
+    """
+    stack = contextlib.ExitStack()
+    path = results / DRIVER_LOCK
+    try:
+        with storage.explained(path):
+            results.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(locked(path, patience=0))
+    except HeldError as error:
+        raise JobError(f"{results}/ is in use by another command, {error}; wait for it or end it") from None
+    except storage.StorageError as error:
+        raise JobError(str(error)) from None
+    return stack

@@ -1,0 +1,141 @@
+"""What made a file: the record a stage leaves beside its outputs, and the check of everything a stage reads.
+
+A record names the stage, its settings, the run it belongs to, and the SHA-256 of every file read and written, by the
+path from the record's own folder. A file is traced from record to record, back to the images. Before a stage reads
+files, `check` sees that their bytes are those on record, that they were made by the settings and for the run the stage
+expects, and that whatever they were made from is still what it was.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rae_bench import __version__
+from rae_bench.base import storage
+from rae_bench.base.plain import ConfigError, fingerprint, parse
+
+SUFFIX = ".record.json"
+AGAIN = "delete it and run again"
+Run = dict[str, Any]
+"""What tells a run from others, as far as a stage knows it: study, dataset, model, seed."""
+
+
+class RecordError(RuntimeError):
+    """A file that is not what its record, or the stage that reads it, says; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """`read` and `wrote`: SHA-256 by path from the record's folder. `seal`: the fingerprint of all else here."""
+
+    stage: str
+    settings: Any
+    run: Run
+    package: str
+    read: dict[str, str]
+    wrote: dict[str, str]
+    seal: str
+
+    def sealed(self) -> str:
+        """What `seal` should be."""
+        return fingerprint({name: value for name, value in asdict(self).items() if name != "seal"})
+
+
+def beside(output: Path) -> Path:
+    """Where the record of the stage whose first output (in a folder) is `output` lies."""
+    return output.with_suffix(SUFFIX)
+
+
+def write(stage: str, settings: Any, run: Run, read: Mapping[Path, str], wrote: Iterable[Path]) -> None:
+    """Leave a record in every folder the stage wrote to; `read`: the hashes found when it began."""
+    files = {path: storage.sha256(path) for path in wrote}
+    firsts = {path.parent: path for path in reversed(files)}
+    for folder, first in firsts.items():
+        named_read, named_wrote = (
+            {_relative(path, folder): found for path, found in hashes.items()} for hashes in (read, files)
+        )
+        record = Record(stage, settings, run, __version__, named_read, named_wrote, seal="")
+        storage.write_json(beside(first), {**asdict(record), "seal": record.sealed()})
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def load(path: Path) -> Record:
+    """The record in the file `path`.
+
+    Raises:
+        StorageError, RecordError: missing, not whole, or altered.
+    """
+    try:
+        record: Record = parse(Record, storage.read_json(path), str(path))
+    except ConfigError as error:
+        raise RecordError(f"{error}; not a record of this version; {AGAIN}") from None
+    if record.seal != record.sealed():
+        raise RecordError(f"{path}: altered since it was written; {AGAIN}")
+    return record
+
+
+def find(path: Path) -> tuple[Path, Record] | None:
+    """The folder of the record that says what wrote `path`, and the record; None if there is none.
+
+    Raises:
+        StorageError, RecordError: a record that is not whole, or altered.
+    """
+    for candidate in dict.fromkeys([beside(path), *sorted(path.parent.glob(f"*{SUFFIX}"))]):
+        if candidate.exists():
+            record = load(candidate)
+            if path.name in record.wrote:
+                return candidate.parent, record
+    return None
+
+
+def check(reads: Mapping[str, Path], hashes: Mapping[str, str], made_by: Mapping[str, str], run: Run | None) -> Run:
+    """The run of a stage, with what the files it is about to read tell of it, if these are what they should be.
+
+    `hashes`: of each of `reads`, the SHA-256 found now. `made_by`: the fingerprint of the settings a file must have
+    been made with. `run` is what the stage knows of its run, which its files must agree with; None for a stage that
+    reads many runs.
+
+    Raises:
+        StorageError, RecordError: one line that names the first file that is truncated, altered or foreign, or older
+            than what it was made from.
+    """
+    merged: Run = {} if run is None else dict(run)
+    known: dict[Path, tuple[Path, Record] | None] = {}
+    for name, path in reads.items():
+        known[path] = found = find(path)
+        if found is None:
+            raise RecordError(f"{path}: no record beside it says what wrote it; {AGAIN}")
+        _, record = found
+        if hashes[name] != record.wrote[path.name]:
+            raise RecordError(f"{path}: differs from what {record.stage} wrote; {AGAIN}")
+        if name in made_by and fingerprint(record.settings) != made_by[name]:
+            raise RecordError(f"{path}: {record.stage} made it with other settings than are expected here; {AGAIN}")
+        if run is not None:
+            for key, value in record.run.items():
+                if merged.setdefault(key, value) != value:
+                    raise RecordError(f"{path}: of {key} {value!r}, expected {merged[key]!r}; {AGAIN}")
+        _check_ancestors(path, known)
+    return merged
+
+
+def _check_ancestors(path: Path, known: dict[Path, tuple[Path, Record] | None]) -> None:
+    """See that what the maker of `path` read is what lies there on record; files without a record are passed over."""
+    found = known[path]
+    if found is None:
+        return
+    folder, record = found
+    for relative, read in record.read.items():
+        ancestor = Path(os.path.normpath(folder / relative))
+        is_new = ancestor not in known
+        if is_new:
+            known[ancestor] = find(ancestor)
+        origin = known[ancestor]
+        if origin is not None and origin[1].wrote[ancestor.name] != read:
+            raise RecordError(f"{path}: made from another {ancestor} than the one there now; {AGAIN}")
+        if is_new:
+            _check_ancestors(ancestor, known)

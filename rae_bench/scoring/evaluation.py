@@ -1,0 +1,294 @@
+"""One trained model to numbers: every image set decoded once, its features taken once, every metric from them.
+
+Image sets: `reconstruction` of the reference images, `interpolation` between them, `sample` of every density; and
+`reference`, the images themselves, whose likelihood is estimated. What a table calls a row is put together later.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rae_bench.base.rng import numpy_generator, torch_generator
+from rae_bench.base.storage import MappedRows
+from rae_bench.data.faces import LAW
+from rae_bench.data.specs import Split
+from rae_bench.densities.catalogue import FittedDensity
+from rae_bench.densities.codes import Posteriors
+from rae_bench.densities.second_stage import FittedSecondStage
+from rae_bench.models.autoencoder import Autoencoder
+from rae_bench.models.specs import GaussianKL
+from rae_bench.models.training import draw_codes, encode, to_device
+from rae_bench.scoring import generation, pca
+from rae_bench.scoring.face_classifier import read_classes
+from rae_bench.scoring.features import FrozenExtractor, load_digit_classifier, load_face_classifier
+from rae_bench.scoring.likelihood import image_likelihoods
+from rae_bench.scoring.metrics.attributes import attribute_marginal_error, mode_coverage
+from rae_bench.scoring.metrics.frechet import frechet_distance
+from rae_bench.scoring.metrics.measure import measure
+from rae_bench.scoring.metrics.memorisation import Training
+from rae_bench.scoring.metrics.reference import Reference
+from rae_bench.scoring.specs import EvaluationSpec, Extractor, ProtocolSpec, is_fid
+
+SHOWN = 36
+"""Images kept of each set, for people to look at."""
+STRIPS, STEPS = 6, 8
+COMPARED = 500
+"""Images compared with their reconstructions at a time."""
+PLOTTED = 500
+"""Codes kept of each density, for the two-dimensional view."""
+
+Row = dict[str, Any]
+Images = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One row per value (image_set, density, sample_seed, metric, value), and arrays to look at."""
+
+    rows: list[Row]
+    sheets: dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and its densities, what they are held against, and by which settings.
+
+    `reference` holds the features of the reference images, `prd_reference` of those for precision-recall curves (most
+    often the same), `training` of the training images. `images` has n images (n, C, H, W) of every split that an image
+    set or the likelihood is made of; `labels` (n,) are those of the images to reconstruct, where digits have them.
+    `seed` is the training seed, from which samples derive.
+    """
+
+    spec: EvaluationSpec
+    model: Autoencoder
+    densities: Mapping[str, FittedDensity]
+    reference: Reference
+    prd_reference: Reference
+    training: Training
+    images: Mapping[Split, Images]
+    labels: npt.NDArray[np.int64] | None
+    extractor: FrozenExtractor
+    seed: int
+
+    @cached_property
+    def posteriors(self) -> dict[Split, Posteriors]:
+        """Of all `images`."""
+        encoded = {
+            split: encode(self.model, to_device(images, self.spec.compute.device))
+            for split, images in self.images.items()
+        }
+        return {split: Posteriors(codes["mean"], codes.get("log_sigma")) for split, codes in encoded.items()}
+
+
+def evaluate(subject: Subject) -> Evaluated:
+    """Score every image set of `subject`."""
+    spec = subject.spec
+    original = subject.images[spec.image_sets.reconstructed][:SHOWN]
+    parts = [Evaluated([], {"original": original, "codes": subject.posteriors[spec.reference_split].mean[:PLOTTED]})]
+    for name in ("", *spec.through):
+        parts += [reconstruction(subject, name), interpolation(subject, name)]
+    parts += [sample(subject, name) for name in spec.densities]
+    parts.append(Evaluated(likelihood(subject, spec.priors), {}))
+    sheets = {key: sheet for part in parts for key, sheet in part.sheets.items()}
+    return Evaluated([row for part in parts for row in part.rows], sheets)
+
+
+def reconstruction(subject: Subject, through: str) -> Evaluated:
+    """Images through the model; `through` names a second stage their codes pass, or is empty."""
+    stage, sets = _second_stage(subject, through), subject.spec.image_sets
+    codes = subject.posteriors[sets.reconstructed].mean
+    if sets.reconstruction_codes == "sample":
+        images = to_device(subject.images[sets.reconstructed], subject.spec.compute.device)
+        codes = draw_codes(subject.model, images, torch_generator(subject.seed, "reconstruction"))
+    if stage is not None:
+        codes = stage.through(codes)
+    rebuilt, rows = _score(subject, "reconstruction", through, 0, codes)
+    for metric, value in reconstruction_metrics(subject.images[sets.reconstructed], rebuilt, subject.labels).items():
+        rows.append(row("reconstruction", through, 0, metric, value))
+    return Evaluated(rows, {_key("reconstruction", through): rebuilt[:SHOWN]})
+
+
+def interpolation(subject: Subject, through: str) -> Evaluated:
+    """Mid-points between the codes of random pairs of images, or between those inside a second stage."""
+    stage, sets = _second_stage(subject, through), subject.spec.image_sets
+    codes = subject.posteriors[sets.interpolated].mean
+    pairs = generation.interpolation_pairs(len(codes), seed=0)
+    inner = codes if stage is None else stage.to_inner(codes)
+    middle, path = generation.midpoints(inner, pairs, sets.midpoints), generation.strip(inner, pairs[:STRIPS], STEPS)
+    if stage is not None:
+        middle, path = stage.from_inner(middle), stage.from_inner(path)
+    _, rows = _score(subject, "interpolation", through, 0, middle)
+    return Evaluated(rows, {_key("interpolation", through): generation.decode(subject.model, path)})
+
+
+def sample(subject: Subject, density: str) -> Evaluated:
+    """Images of codes drawn from `density`, once for every sample seed; the first draw is shown."""
+    rows: list[Row] = []
+    sheets: dict[str, npt.NDArray[Any]] = {}
+    for sample_seed in subject.spec.sample_seeds:
+        rng = numpy_generator(subject.seed, "sample", density, sample_seed)
+        drawn = subject.densities[density].sample(subject.spec.n_images, rng)
+        made, scored = _score(subject, "sample", density, sample_seed, drawn)
+        rows += scored
+        if not sheets:
+            sheets = {_key("sample", density): made[:SHOWN], _key("codes", density): drawn[:PLOTTED]}
+    return Evaluated(rows, sheets)
+
+
+def likelihood(subject: Subject, priors: Sequence[str]) -> list[Row]:
+    """The evidence bound of the reference images and their likelihood under each of `priors`; of models with a KL term.
+
+    No rows for other models, or where no importance samples are asked for.
+    """
+    samples, latent = subject.spec.importance_samples, subject.spec.training.objective.latent
+    if not samples or not isinstance(latent, GaussianKL):
+        return []
+    log_densities = {name: subject.densities[name].log_density for name in priors}
+    images = subject.images[subject.spec.reference_split]
+    found = image_likelihoods(subject.model, latent.weight, images, log_densities, samples, subject.seed)
+    return [
+        row("reference", name, 0, "log_likelihood_images" if name else "evidence_bound", value)
+        for name, value in found.items()
+    ]
+
+
+def _second_stage(subject: Subject, name: str) -> FittedSecondStage | None:
+    if not name:
+        return None
+    stage = subject.densities[name]
+    assert isinstance(stage, FittedSecondStage)
+    return stage
+
+
+def _score(
+    subject: Subject, image_set: str, density: str, sample_seed: int, codes: npt.NDArray[np.float32]
+) -> tuple[Images, list[Row]]:
+    """The images of codes (n, d), and every feature-level metric of them."""
+    spec = subject.spec
+    made = generation.decode(subject.model, codes, spec.image_sets.rounding)
+    features = subject.extractor(made)
+    values = measure(
+        *(subject.reference, features, spec.metrics),
+        is_fid=is_fid(spec.extractor),
+        prd_real=subject.prd_reference,
+        name=" ".join([image_set, density]).strip(),
+    )
+    values["nearest_training_ratio"] = subject.training.ratio(features)
+    if spec.has_factors:
+        values |= attribute_metrics(made)
+    return made, [row(image_set, density, sample_seed, metric, value) for metric, value in values.items()]
+
+
+def score_protocols(
+    spec: ProtocolSpec,
+    model: Autoencoder,
+    densities: dict[str, FittedDensity],
+    references: dict[str, Reference],
+    extractors: Mapping[Extractor, FrozenExtractor],
+    seed: int,
+) -> list[Row]:
+    """The Fréchet distance of the same samples under every protocol of the panel; `references` by protocol."""
+    rows: list[Row] = []
+    for name in spec.densities:
+        for sample_seed in spec.sample_seeds:
+            most = max(protocol.n_images for protocol in spec.protocols.values())
+            drawn = densities[name].sample(most, numpy_generator(seed, "sample", name, sample_seed))
+            made: dict[str, Images] = {}
+            features: dict[tuple[str, str], npt.NDArray[np.float32]] = {}
+            for key, protocol in spec.protocols.items():
+                way = (protocol.rounding, protocol.extractor)
+                if protocol.rounding not in made:
+                    made[protocol.rounding] = generation.decode(model, drawn, protocol.rounding)
+                if way not in features:
+                    features[way] = extractors[protocol.extractor](made[protocol.rounding])
+                distance = frechet_distance(references[key], features[way][: protocol.n_images])
+                rows.append({**row("sample", name, sample_seed, "frechet_distance", distance), "protocol": key})
+    return rows
+
+
+def attribute_metrics(images: Images) -> dict[str, float]:
+    """How far the faces' attributes lie from the law of the renderer, and how many of their combinations occur."""
+    read = read_classes(load_face_classifier(), images)
+    return {**attribute_marginal_error(read, LAW), "mode_coverage": mode_coverage(read, LAW)}
+
+
+def reconstruction_metrics(images: Images, rebuilt: Images, labels: npt.NDArray[np.int64] | None) -> dict[str, float]:
+    """Pixel errors, means over images (n, C, H, W); for digits `label_agreement` too.
+
+    `squared_error`: ‖x − x̂‖² summed over pixels, x in [0, 1]. `psnr`: 10 log₁₀ (1 / mean squared error), in dB, an
+    image with no error counted as one with an error of half a grey level in one pixel. `ssim`: structural similarity
+    with the Gaussian window of 1.5 pixels of Wang et al. (2004).
+    """
+    metrics = {
+        "squared_error": squared_error(images, rebuilt),
+        "psnr": psnr(images, rebuilt),
+        "ssim": ssim(images, rebuilt),
+    }
+    if labels is not None:
+        from rae_bench.scoring.digit_classifier import accuracy
+
+        metrics["label_agreement"] = accuracy(load_digit_classifier(), rebuilt, labels)
+    return metrics
+
+
+def squared_error(images: Images, rebuilt: Images | npt.NDArray[np.float64]) -> float:
+    """‖x − x̂‖² summed over pixels, averaged over images, both (n, ...) on the scale 0 to 255, as if in [0, 1]."""
+    return float(_pixel_errors(images, rebuilt).mean())
+
+
+def psnr(images: Images, rebuilt: Images) -> float:
+    """Peak signal-to-noise ratio, the mean over images (n, C, H, W), in dB."""
+    pixels = images[0].size
+    errors = _pixel_errors(images, rebuilt) / pixels
+    least = (0.5 / 255) ** 2 / pixels
+    return float(-10 * np.log10(np.maximum(errors, least)).mean())
+
+
+def _pixel_errors(images: Images, rebuilt: Images | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """‖x − x̂‖² of each image, (n,), x in [0, 1]; a few in double precision at a time: of 10,000 faces, 1 GB each."""
+    errors = np.empty(len(images))
+    for start in range(0, len(images), COMPARED):
+        some = slice(start, start + COMPARED)
+        difference = (images[some].astype(np.float64) - rebuilt[some]) / 255
+        errors[some] = (difference.reshape(len(difference), -1) ** 2).sum(axis=1)
+    return errors
+
+
+def ssim(images: Images, rebuilt: Images) -> float:
+    """Structural similarity, at most 1, the mean over images (n, C, H, W)."""
+    from skimage.metrics import structural_similarity
+
+    values = [
+        structural_similarity(  # type: ignore[no-untyped-call]
+            one, two, channel_axis=0, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+        for one, two in zip(images, rebuilt, strict=True)
+    ]
+    return float(np.mean(values))
+
+
+def pca_squared_error(train: Images | MappedRows, images: Images, components: int, seed: int) -> float:
+    """The squared error of `images` after PCA fitted on `train` with as many components as a code has dimensions."""
+    fitted, rows = pca.fit(train, components, seed), pca.rows_of_a_block(images)
+    blocks = [images[start : start + rows] for start in range(0, len(images), rows)]
+    errors = [_pixel_errors(block, fitted.rebuilt(block).astype(np.float64)) for block in blocks]
+    return float(np.concatenate(errors).mean())
+
+
+def row(image_set: str, density: str, sample_seed: int, metric: str, value: float) -> Row:
+    """One value, and what tells it from others of its run."""
+    return {
+        "image_set": image_set,
+        "density": density,
+        "sample_seed": sample_seed,
+        "metric": metric,
+        "value": float(value),
+    }
+
+
+def _key(image_set: str, density: str) -> str:
+    return f"{image_set}.{density}" if density else image_set

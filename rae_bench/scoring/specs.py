@@ -1,0 +1,194 @@
+"""The settings of scoring: what `reference`, `floor`, `evaluate` and `protocols` read."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rae_bench.base.plain import ConfigError, fingerprint
+from rae_bench.base.specs import Compute, _positive, check_most, check_seed
+from rae_bench.data.specs import DatasetSpec, Split
+from rae_bench.densities.specs import CodeKind
+from rae_bench.models.specs import TrainingSpec
+
+REFERENCE_VERSION = 2
+
+FLOOR_VERSION = 2
+
+EVALUATE_VERSION = 2
+
+PROTOCOL_VERSION = 1
+
+Extractor = Literal[
+    "digit_classifier",
+    "efficientnet_lite0",
+    "efficientnet_lite0_bicubic",
+    "efficientnet_lite0_nearest",
+    "efficientnet_lite0_128",
+    "pixels",
+    "inception_v3_compat",
+    "dinov2_vit_l_14",
+]
+
+INCEPTION_LABEL = "Inception"
+"""Of the official Inception network with verified weights: the only features whose distances are FID and KID."""
+
+IMAGES_PER_FEATURE = 2
+"""With fewer, a covariance is too poor to extrapolate from, and Fréchet distances are mostly bias."""
+
+
+def is_fid(extractor: Extractor) -> bool:
+    """Whether distances are computed as FID is, by torch-fidelity; named so only with the official weights."""
+    return extractor == "inception_v3_compat"
+
+
+@dataclass(frozen=True)
+class MetricSettings:
+    """Settings of the feature-level metrics; `seed` is that of their own random choices, the same for all sets."""
+
+    kernel_subsets: int
+    kernel_subset_size: int
+    neighbours: int
+    coverage_neighbours: int
+    prd_clusters: int
+    prd_angles: int
+    prd_runs: int
+    infinity_sizes: int
+    half_samples: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        _positive(self, "kernel_subsets", "neighbours", "coverage_neighbours", "prd_clusters", "prd_runs")
+        for name in ("kernel_subset_size", "prd_angles", "infinity_sizes", "half_samples"):
+            if getattr(self, name) < 2:
+                raise ConfigError(f"{name}: {getattr(self, name)} must be at least 2")
+            check_most(name, getattr(self, name))
+        check_seed("seed", self.seed, 2**32)  # of numpy's RandomState, as torch-fidelity takes it
+
+    @property
+    def least_images(self) -> dict[str, int]:
+        """How many images each set needs at least, by the setting that needs them."""
+        return {
+            "neighbours": self.neighbours + 1,
+            "coverage_neighbours": self.coverage_neighbours + 1,
+            "kernel_subset_size": self.kernel_subset_size,
+            "prd_clusters": -(-self.prd_clusters // 2),  # of both sets together
+            "half_samples": 4,  # two in each half
+        }
+
+    def has_overlapping_subsets(self, n_real: int, n_fake: int) -> bool:
+        """Whether the kernel's subsets hold each pair of images more than once, on average.
+
+        Then the kernel of all pairs, found once, costs less (`metrics.kernel`).
+        """
+        return self.kernel_subsets * self.kernel_subset_size**2 > n_real * n_fake
+
+
+@dataclass(frozen=True)
+class ImageSets:
+    """What the image sets of a table's columns are made of; each is the first n_images of its split.
+
+    rounding               decoded floats to 8 bits: to the nearest level, or downwards
+    reconstructed          split whose images are reconstructed
+    reconstruction_codes   from the posterior's mean, or one draw from it
+    interpolated           split between whose codes mid-points lie
+    midpoints              (a + b)/2; the same, rescaled to the mean of both norms; or half-way on the great circle
+    prd_reference          split that the precision-recall curve is measured against; all else: the reference split
+    """
+
+    rounding: Literal["round", "truncate"]
+    reconstructed: Split
+    reconstruction_codes: CodeKind
+    interpolated: Split
+    midpoints: Literal["linear", "rescaled", "spherical"]
+    prd_reference: Split
+
+
+@dataclass(frozen=True)
+class ReferenceSpec:
+    """Exactly what `reference` reads, beside images: the first `n_images` of a split, through one extractor.
+
+    `neighbours`: to how many nearest neighbours distances are kept; 0 for a set that balls are not drawn around.
+    """
+
+    version: int
+    dataset: DatasetSpec
+    split: Split
+    n_images: int
+    extractor: Extractor
+    neighbours: int
+    compute: Compute
+
+    @property
+    def name(self) -> str:
+        """What its file is called: readable, and different wherever its bytes can be."""
+        return f"{self.split}.{self.n_images}.{self.extractor}.{fingerprint(self)}"
+
+
+@dataclass(frozen=True)
+class FloorSpec:
+    """Exactly what `floor` reads, beside references and images; `pca_components`: the models' latent size.
+
+    `made_by`, here and below: the fingerprints of the settings that made the files a stage reads.
+    """
+
+    version: int
+    metrics: MetricSettings
+    reference_split: Split
+    floor_split: Split
+    n_images: int
+    has_factors: bool
+    extractor: Extractor
+    pca_components: int
+    made_by: dict[str, str]
+    compute: Compute
+
+
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """Exactly what `evaluate` reads, beside model, codes, densities, references, images and seed.
+
+    `importance_samples` codes an image estimate its likelihood, of models with a KL term, under each of `priors`;
+    `has_factors`: the images' factors are known, and samples are held against their law.
+    """
+
+    version: int
+    training: TrainingSpec
+    extractor: Extractor
+    metrics: MetricSettings
+    reference_split: Split
+    image_sets: ImageSets
+    n_images: int
+    sample_seeds: tuple[int, ...]
+    densities: tuple[str, ...]
+    through: tuple[str, ...]
+    priors: tuple[str, ...]
+    importance_samples: int
+    has_factors: bool
+    made_by: dict[str, str]
+    compute: Compute
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How samples are scored: the study's own way, or one changed for the protocol-sensitivity panel."""
+
+    reference_split: Split
+    rounding: Literal["round", "truncate"]
+    extractor: Extractor
+    n_images: int
+
+    def __post_init__(self) -> None:
+        _positive(self, "n_images")
+
+
+@dataclass(frozen=True)
+class ProtocolSpec:
+    """Exactly what `protocols` reads, beside model, densities and references: the same samples scored in many ways."""
+
+    version: int
+    training: TrainingSpec
+    protocols: dict[str, Protocol]
+    references: dict[str, str]
+    densities: tuple[str, ...]
+    sample_seeds: tuple[int, ...]
+    made_by: dict[str, str]
+    compute: Compute

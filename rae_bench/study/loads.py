@@ -1,0 +1,81 @@
+"""What the process of each stage imports for its work, and how: before it, so that it counts as imports in the costs.
+
+Only what that stage needs: torch takes a second of a core, scikit-learn another, torch's compiler half a second. Who
+needs one of them in one function only imports it there.
+"""
+
+import gc
+import importlib
+
+from rae_bench.densities.specs import (
+    DaiWipfSecondStage,
+    Density,
+    DirichletMixture,
+    FlowMatching,
+    GaussianMixture,
+    SecondStage,
+    SplineFlow,
+)
+from rae_bench.scoring.specs import EvaluationSpec, FloorSpec, is_fid
+
+Modules = tuple[str, ...]
+
+# torch's optimisers load the compiler, which nobody here asks for, at their first step
+LEARNING: Modules = ("rae_bench.models.training", "torch._dynamo")
+FRAMES: Modules = ("pandas", "pyarrow.parquet")
+READING: Modules = ("rae_bench.scoring.features", "rae_bench.scoring.metrics.measure")
+SCORING: Modules = ("rae_bench.scoring.evaluation", "sklearn.cluster")
+# brings torchvision and torch's compiler along, three quarters of a second
+FIDELITY: Modules = ("torch_fidelity.metric_kid",)
+
+STAGES: dict[str, Modules] = {
+    "prepare": ("rae_bench.data.catalogue",),
+    "reference": ("rae_bench.data.catalogue", *READING),
+    "floor": ("rae_bench.data.catalogue", *SCORING, "scipy.linalg"),
+    "train": ("rae_bench.data.catalogue", *LEARNING, *FRAMES),
+    "evaluate": ("rae_bench.data.catalogue", "rae_bench.study.results", *SCORING, "skimage.metrics", *FRAMES),
+    "protocols": ("rae_bench.scoring.evaluation", *FRAMES),
+    "collect": ("rae_bench.study.results", *FRAMES),
+    "tables": ("rae_bench.report.tables.catalogue", "scipy.stats", *FRAMES),
+    "figures": ("rae_bench.report.plots.catalogue", "matplotlib.backends.backend_pdf", *FRAMES),
+    "report": ("rae_bench.report.page", *FRAMES),
+}
+"""By stage; of `fit` it is a question of the density, of what is scored also one of the metrics."""
+
+
+def of_scoring(stage: str, spec: EvaluationSpec | FloorSpec) -> Modules:
+    """What `evaluate` and `floor` import: torch-fidelity only where it is asked."""
+    overlap = spec.metrics.has_overlapping_subsets(spec.n_images, spec.n_images)
+    return STAGES[stage] if overlap and not is_fid(spec.extractor) else (*STAGES[stage], *FIDELITY)
+
+
+def of_density(spec: Density) -> Modules:
+    """What `fit` imports."""
+    match spec:
+        case GaussianMixture() | DirichletMixture():
+            return ("rae_bench.densities.catalogue", "sklearn.mixture")
+        case SplineFlow():
+            return ("rae_bench.densities.flow", "zuko", *LEARNING)
+        case FlowMatching():
+            return ("rae_bench.densities.flow_matching", *LEARNING)
+        case SecondStage():
+            return ("rae_bench.densities.second_stage", *LEARNING)
+        case DaiWipfSecondStage():
+            return ("rae_bench.densities.dai_wipf", *LEARNING)
+        case _:
+            return ("rae_bench.densities.catalogue",)
+
+
+def load(modules: Modules) -> None:
+    """Import `modules`, after the number of threads has been set.
+
+    Thousands of modules make millions of objects, all there to stay: looking among them for garbage meanwhile, and at
+    each collection afterwards, took a fifth of the time.
+    """
+    gc.disable()
+    try:
+        for name in modules:
+            importlib.import_module(name)
+    finally:
+        gc.enable()
+    gc.freeze()

@@ -1,0 +1,482 @@
+"""What each stage needs, by formulas of the study's sizes: memory, disk, operations, and minutes of a slow core.
+
+The rules ask a scheduler for memory and minutes, more at each attempt. It kills what passes them, so they are bounds
+with room, not predictions: bytes and arithmetic counted from the shapes, at the rate of one slow core, times ROOM. They
+change no result and rerun nothing. GPUs are asked for by the rules (`Study.gpus`); cores are the study's threads, which
+change bytes. `cost` adds the same needs up (`rae_bench.run.cost`).
+
+Operations (FLOPs) are those of matrix products and convolutions, two a multiply-add; elementwise work is not counted.
+Metrics and densities count by their leading terms: distances n m d, covariances n d², eigenvalues d³.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import assert_never
+
+from rae_bench.data.specs import DatasetSpec
+from rae_bench.densities.specs import (
+    AggregatePosterior,
+    DaiWipfSecondStage,
+    DirichletMixture,
+    FlowMatching,
+    GaussianMixture,
+    KernelDensity,
+    SecondStage,
+    SingleGaussian,
+    SplineFlow,
+    StandardNormal,
+)
+from rae_bench.models.specs import (
+    ConvolutionalNetwork,
+    DenseNetwork,
+    Deterministic,
+    GaussianKL,
+    GradientPenalty,
+    Network,
+    NoRegulariser,
+    Objective,
+    Optimisation,
+    OutputGradient,
+    SpectralNorm,
+    TrainingSpec,
+    WeightL2,
+)
+from rae_bench.scoring.specs import EvaluationSpec, Extractor, FloorSpec, MetricSettings
+from rae_bench.study import loads
+from rae_bench.study.study import Study
+
+BASE_MB = 3000
+"""Megabytes of any process here, data aside. Measured: `reference` of 3,000 faces through EfficientNet-Lite0, the
+largest, 1,932 MiB; `evaluate` of digits 1,137; beside it in a Slurm job up to three Snakemakes of 135 MiB."""
+CUDA_MB = 4000
+"""Megabytes of main memory that a process which loads CUDA's libraries takes besides. Not measured: there is no GPU
+here."""
+START_SECONDS = 300.0
+"""Before the work: Snakemakes and imports. Measured: 12 s of a quiet core, 60 s with five processes a core."""
+ROOM = 4.0
+"""By how much longer than counted a stage may take: other machines, busy nodes. Measured, an epoch of each data set and
+each kind of density took a tenth to nearly all of the count."""
+MEMORY_ROOM = 1.5
+"""By how much more memory than counted: allocators. Measured of the same, beyond libraries: 0.6 to 1.4 of the count."""
+MOST_MINUTES = 24 * 60
+"""What a training asks for at most: partitions have limits, and it goes on from its state in the next attempt."""
+MOST = 3
+"""Attempts up to which an ask grows; later ones, after many pre-emptions, ask for no more than a node has."""
+NETWORK_RATE = 4e10
+"""Arithmetic a second of one core in convolutions and dense layers. Measured (torch 2.14, AVX-512), training on digits:
+9e10 with 8 filters, 1.6e11 with 32."""
+MATRIX_RATE = 5e9
+"""The same of double-precision linear algebra, mostly eigenvalues."""
+GPU_SPEEDUP = 10.0
+"""How many times one core's rate a GPU has at least, of ten years ago or later. Not measured: there is no GPU here."""
+SAMPLE_SECONDS = 1.2e-4
+"""A core's overhead for each sample of a batch. Measured: spline flow of 5 x 64 x 2, 1.1e-4; other networks, less."""
+
+COMPARED = 500
+"""Images whose pixels are compared in double precision at a time."""
+PCA_VALUES = 2**26
+"""Values of images that PCA holds as float32 at a time."""
+MOMENT_VALUES, NEAREST = 2**25, 2**14
+"""Features, and training images, that are held in double precision at a time."""
+IMAGE_FILE = 1500.0
+"""Bytes in memory of a file whose image is decoded while it is written: names, hash, place in its archive."""
+DECODED = 250
+"""Codes that are decoded at a time."""
+SHOWN, STRIP_IMAGES, PLOTTED = 36, 6 * 8, 500
+"""Images of each set, images of interpolations and codes that an evaluation keeps for figures."""
+ITERATIONS, MOST_ITERATIONS = 30, 500
+"""Iterations of EM that are counted (in the study `smoke` a fit took 20, 24, 34, 35), and that time is asked for."""
+
+LIBRARIES: dict[str, float] = {
+    **{"prepare": 85e6, "reference": 543e6, "floor": 701e6, "train": 767e6, "evaluate": 707e6, "protocols": 613e6},
+    **{"collect": 116e6, "tables": 181e6, "figures": 226e6, "report": 124e6},
+    **{"fit": 36e6, "fit by scikit-learn": 204e6, "fit of a network": 694e6, "torch-fidelity": 165e6},
+}
+"""Bytes of a process that has imported what its stage does (`loads`), and done nothing. Measured: torch 2.14, CPU."""
+
+EXTRACTION: dict[Extractor, float] = {
+    "digit_classifier": 5.3e6,
+    "efficientnet_lite0": 1.5e8,
+    "efficientnet_lite0_bicubic": 1.5e8,
+    "efficientnet_lite0_nearest": 1.5e8,
+    "efficientnet_lite0_128": 2.7e8,
+    "pixels": 1e5,
+    "inception_v3_compat": 1.2e10,
+    "dinov2_vit_l_14": 1.7e11,
+}
+"""Arithmetic an image through each extractor: twice the multiplications that their authors state (lite0: 4.1e8 at 224
+pixels, scaled by area); torch counts 5 to 6 % less. Ours: as torch counts."""
+FEATURES: dict[Extractor, int] = {
+    **dict.fromkeys(EXTRACTION, 1280),
+    "digit_classifier": 128,
+    "pixels": 768,
+    "inception_v3_compat": 2048,
+    "dinov2_vit_l_14": 1024,
+}
+"""Length of each extractor's features; of pixels, the most (64x64 in colour)."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Beyond what any process needs: bytes of main memory, and seconds. `resumes`: it goes on where it was stopped.
+
+    `images`: how many are made, read or trained on, each time counted. `networks`, `features` and `other`: operations
+    of autoencoders, of feature networks, and of the rest. `disk` and `gpu`: bytes kept, and held on the GPU.
+    """
+
+    bytes: float
+    seconds: float
+    on_gpu: bool = False
+    resumes: bool = False
+    libraries: float = 0.0
+    images: float = 0.0
+    networks: float = 0.0
+    features: float = 0.0
+    other: float = 0.0
+    disk: float = 0.0
+    gpu: float = 0.0
+
+    def mem_mb(self, attempt: int) -> int:
+        """Megabytes to ask for, in steps of 500."""
+        base = BASE_MB + (CUDA_MB if self.on_gpu else 0)
+        return 500 * math.ceil((base + MEMORY_ROOM * self.bytes / 1e6) / 500) * min(attempt, MOST)
+
+    def minutes(self, attempt: int) -> int:
+        """Minutes to ask for, in steps of 5."""
+        asked = 5 * math.ceil((START_SECONDS + ROOM * self.seconds) / 300) * min(attempt, MOST)
+        return min(asked, MOST_MINUTES) if self.resumes else asked
+
+
+@dataclass(frozen=True)
+class Size:
+    """A network's arithmetic of encoding and of decoding a sample, the floats that both leave, and its parameters."""
+
+    encoder: float
+    decoder: float
+    floats: float
+    parameters: float
+
+    @property
+    def arithmetic(self) -> float:
+        """The arithmetic of a pass forward."""
+        return self.encoder + self.decoder
+
+
+def prepare(study: Study, dataset: str) -> Need:
+    """Images drawn, cut or read, held several times over; but for those that are decoded while they are written."""
+    data = study.preparation(dataset)
+    held = IMAGE_FILE * _count(data) if data.is_streamed else 4 * _images(data)
+    # measured: 5,000 faces of 64x64 pixels, 4.6 s, the slowest source: 1e-3 s an image
+    return Need(
+        bytes=held,
+        seconds=1e-3 * _count(data) * (data.size / 64) ** 2,
+        libraries=LIBRARIES["prepare"],
+        images=_count(data),
+        disk=_images(data) + 8 * _count(data),
+    )
+
+
+def reference(study: Study, dataset: str, name: str) -> Need:
+    """Features of real images, a matrix root, and neighbours among them."""
+    spec = study.references(dataset)[name]
+    n, dim = spec.n_images, FEATURES[spec.extractor]
+    seconds = _extraction(study, spec.extractor, n) + _distances(n, n, dim) / MATRIX_RATE
+    # features, and the bytes that are written of them
+    held = 8.0 * n * dim + _feature_bytes(n, dim, spec.neighbours > 0)
+    held += 3 * spec.dataset.held_bytes(spec.split)
+    return Need(
+        held,
+        seconds + _roots(n, dim, 1) / MATRIX_RATE,
+        study.gpus > 0,
+        libraries=LIBRARIES["reference"],
+        images=n,
+        features=n * EXTRACTION[spec.extractor],
+        other=2 * n * dim**2 + _roots(n, dim, 1) + (_distances(n, n, dim) if spec.neighbours else 0),
+        disk=4 * n * dim + 8 * dim * (dim + min(n, dim)) + 8 * n * spec.neighbours,
+    )
+
+
+def floor(study: Study, dataset: str) -> Need:
+    """One image set scored, and the training images' principal components."""
+    spec, data = study.floor(dataset), study.preparation(dataset)
+    pixels = data.channels * data.size**2
+    operations = scoring(spec.extractor, spec.metrics, spec.n_images, data.n_train)
+    # PCA: images as float32, twice, and as they are; seven power iterations, whose basis has a row an image
+    pca = 40 * data.n_train * pixels * spec.pca_components
+    block = min(data.n_train * pixels, PCA_VALUES)
+    held = 3 * 4 * block + 16 * data.n_train * spec.pca_components + 8 * spec.n_images * pixels
+    return Need(
+        _scoring_bytes(spec.extractor, spec.n_images, data.n_train) + held,
+        operations / MATRIX_RATE + pca / NETWORK_RATE,
+        libraries=_scoring_libraries("floor", spec),
+        images=2 * spec.n_images,
+        other=operations + pca,
+    )
+
+
+def train(study: Study, dataset: str, model: str) -> Need:
+    """All epochs over the images, the smaller splits held; weights, best weights, moments and what is being saved."""
+    spec, data = study.training(dataset, model), study.preparation(dataset)
+    size = network_size(spec.network)
+    passes = 3 * data.n_train + data.n_validation  # backwards costs twice forwards
+    seconds = (
+        spec.optimisation.epochs * passes * _pass_seconds(study, size.arithmetic) * _differentiations(spec.objective)
+    )
+    # measured at 8 filters: 855 MiB in all for 4,000 images of 32x32, 1,062 for faces of 64x64
+    activations = 4 * size.floats * max(spec.optimisation.batch_size * 3 * _differentiations(spec.objective), 500)
+    images = sum(data.held_bytes(split) for split in dict.fromkeys(("train", "validation", spec.validation_split)))
+    held = 3 * images + 4 * 10 * size.parameters + (0 if study.gpus else activations)
+    validated, encoded = data.count(spec.validation_split), data.n_train + data.n_validation
+    trained = spec.optimisation.epochs * (data.n_train - data.n_train % spec.optimisation.batch_size)
+    checked = spec.optimisation.epochs * validated
+    codes = encoded * spec.network.latent_dim * (1 if isinstance(spec.objective.posterior, Deterministic) else 2)
+    return Need(
+        held,
+        seconds,
+        study.gpus > 0,
+        resumes=True,
+        libraries=LIBRARIES["train"],
+        images=trained + checked + encoded,
+        networks=trained * update_operations(spec) + checked * size.arithmetic + encoded * size.encoder,
+        disk=4 * (size.parameters + codes),
+        gpu=images + 20 * size.parameters + activations / 2 if study.gpus else 0,
+    )
+
+
+def fit(study: Study, dataset: str, model: str, density: str) -> Need:
+    """The need of a fit, which the kind of density decides; on the CPU."""
+    data, dim = study.preparation(dataset), study.budgets[dataset].latent_dim
+    n, validated = data.n_train, data.n_validation
+    codes, pairs = 8 * 4 * n * dim, 2.0 * (n + validated) * n * dim
+    match study.fit(dataset, model, density).density:
+        case StandardNormal() | SingleGaussian():
+            square = 8 * dim**2
+            return Need(codes, 1e-5 * n * dim, libraries=LIBRARIES["fit"], other=4 * n * dim**2, disk=square)
+        case AggregatePosterior():
+            return Need(codes, 1e-5 * n * dim, libraries=LIBRARIES["fit"], other=2 * pairs, disk=16 * n * dim)
+        case KernelDensity(bandwidths=bandwidths):
+            # every validation code against every training code, once a bandwidth
+            chosen = n * validated * len(bandwidths)
+            held, seconds = codes + 8 * 3 * 256 * n, chosen * (dim + 20) / MATRIX_RATE
+            operations = 2 * pairs + 4 * chosen * dim
+            return Need(held, seconds, libraries=LIBRARIES["fit"], other=operations, disk=8 * n * dim)
+        case GaussianMixture(n_components=k, n_init=starts) | DirichletMixture(n_components=k, n_init=starts):
+            # measured: 100 components of 3,000 codes in 16 dimensions, 0.7 s, by a Dirichlet process 3.1 s, in 8
+            # dimensions 5.8 s; each iteration a product of codes and of outer products for each component
+            seconds = MOST_ITERATIONS * starts * n * k * (4 * dim**2 + 50) / MATRIX_RATE
+            return Need(
+                codes + 8 * 4 * n * k + 8 * 6 * k * dim**2,
+                seconds,
+                libraries=LIBRARIES["fit by scikit-learn"],
+                other=ITERATIONS * starts * n * k * 4 * dim**2,
+                disk=8 * k * (dim**2 + dim + 1),
+            )
+        case SplineFlow(width=width, depth=depth, transforms=transforms, optimisation=optimisation):
+            return _learnt(n, optimisation, transforms * (depth * width**2 + 40 * dim * width))
+        case FlowMatching(width=width, depth=depth, optimisation=optimisation):
+            return _learnt(n, optimisation, 2 * (depth * width**2 + 4 * dim * width))
+        case (
+            SecondStage(width=width, depth=depth, optimisation=optimisation)
+            | DaiWipfSecondStage(width=width, depth=depth, optimisation=optimisation)
+        ):
+            return _learnt(n, optimisation, 2 * (depth - 1) * width**2 + 5 * dim * width)
+        case other:
+            assert_never(other)
+
+
+def evaluate(study: Study, dataset: str, model: str) -> Need:
+    """Every image set decoded, its features taken and scored; importance samples of every image's likelihood."""
+    spec, data = study.evaluation(dataset, model), study.preparation(dataset)
+    rebuilt, n = 1 + len(spec.through), spec.n_images
+    sets = 2 * rebuilt + len(spec.densities) * len(spec.sample_seeds)
+    samples = spec.importance_samples if isinstance(spec.training.objective.latent, GaussianKL) else 0
+    decoded = n * (sets + samples)
+    size = network_size(spec.training.network)
+    scored = scoring(spec.extractor, spec.metrics, n, data.n_train)
+    seconds = decoded * _pass_seconds(study, size.arithmetic) + sets * (
+        scored / MATRIX_RATE + _extraction(study, spec.extractor, n)
+    )
+    # a prior with a component for each training code, at every importance sample
+    seconds += samples * n * data.n_train * len(spec.priors) * 50 / MATRIX_RATE
+    # measured: digits with 10 samples an image, 340 MiB beyond libraries
+    pixels = data.channels * data.size**2
+    held = 8.0 * (n + 6 * min(n, COMPARED)) * pixels
+    passes = 4 * size.floats * max(DECODED, 20 * spec.importance_samples)
+    encoded = n * len({spec.reference_split, spec.image_sets.reconstructed, spec.image_sets.interpolated})
+    return Need(
+        _scoring_bytes(spec.extractor, n, data.n_train) + held + (0 if study.gpus else passes),
+        seconds,
+        study.gpus > 0,
+        libraries=_scoring_libraries("evaluate", spec),
+        images=sets * n,
+        networks=decoded * size.decoder + encoded * size.encoder,
+        features=sets * n * EXTRACTION[spec.extractor],
+        other=sets * scored,
+        disk=pixels * ((sets + 1) * SHOWN + rebuilt * STRIP_IMAGES)
+        + 4 * spec.training.network.latent_dim * PLOTTED * (1 + len(spec.densities)),
+        gpu=4 * size.parameters + passes / 2 if study.gpus else 0,
+    )
+
+
+def protocols(study: Study, dataset: str, model: str) -> Need:
+    """The samples of the shown densities, decoded and taken the features of in every way."""
+    spec = study.protocol_panel(dataset, model)
+    sets, size = len(spec.densities) * len(spec.sample_seeds), network_size(spec.training.network)
+    n = max((protocol.n_images for protocol in spec.protocols.values()), default=0)
+    seconds = 2 * sets * n * _pass_seconds(study, size.arithmetic)
+    held, other = 4.0 * size.floats * DECODED, 0.0
+    for protocol in spec.protocols.values():
+        dim = FEATURES[protocol.extractor]
+        seconds += sets * (_extraction(study, protocol.extractor, n) + _roots(n, dim, 1) / MATRIX_RATE)
+        held += _feature_bytes(study.preparation(dataset).count(protocol.reference_split), dim)
+        other += sets * (2 * protocol.n_images * dim**2 + _roots(n, dim, 1))
+    ways = {(protocol.rounding, protocol.extractor) for protocol in spec.protocols.values()}
+    return Need(
+        held,
+        seconds,
+        study.gpus > 0,
+        libraries=LIBRARIES["protocols"],
+        images=sets * n,
+        networks=sets * n * len({rounding for rounding, _ in ways}) * size.decoder,
+        features=sets * n * sum(EXTRACTION[extractor] for _, extractor in ways),
+        other=other,
+        gpu=4 * size.parameters + 4 * size.floats * DECODED / 2 if study.gpus else 0,
+    )
+
+
+def of_job(study: Study, stage: str, about: Sequence[str]) -> Need:
+    """What a job needs; `about`: its data set, then model and density, or the reference, as far as it has them."""
+    stages: dict[str, Callable[..., Need]] = {
+        **{"prepare": prepare, "reference": reference, "floor": floor, "train": train, "fit": fit},
+        **{"evaluate": evaluate, "protocols": protocols},
+    }
+    return stages[stage](study, *about) if stage in stages else Need(0, 0, libraries=LIBRARIES[stage])
+
+
+def _count(data: DatasetSpec) -> int:
+    return data.n_train + data.n_validation + data.n_test
+
+
+def _images(data: DatasetSpec) -> float:
+    """Bytes of a data set."""
+    return float(_count(data) * data.channels * data.size**2)
+
+
+def _extraction(study: Study, extractor: Extractor, n: int) -> float:
+    return n * _pass_seconds(study, EXTRACTION[extractor])
+
+
+def _feature_bytes(n: int, dim: int, are_compared: bool = True) -> float:
+    """Of n features in double precision: some thrice for moments, a few square matrices, blocks of distances."""
+    block = 3 * min(n * dim, MOMENT_VALUES) + 8 * dim**2
+    return 8.0 * (block + (n * dim + 4 * 512 * n if are_compared else 0))
+
+
+def _distances(one: int, two: int, dim: int) -> float:
+    return float(one * two * (2 * dim + 50))
+
+
+def _roots(n: int, dim: int, count: int) -> float:
+    """Operations of `count` square roots of matrices of n features, through eigenvalues.
+
+    Measured: the 31 of a floor of 1,000 x 1,280, less than 7 s in all.
+    """
+    return 4.0 * count * min(n, dim) ** 3
+
+
+def scoring(extractor: Extractor, metrics: MetricSettings, n: int, n_train: int) -> float:
+    """Operations of every metric of one image set."""
+    dim = FEATURES[extractor]
+    operations = 4 * _distances(n, n, dim) + _distances(n, n_train, dim)
+    operations += _roots(n, dim, 1 + metrics.infinity_sizes + metrics.half_samples)
+    return operations + metrics.prd_runs * 100 * 2 * n * metrics.prd_clusters * dim
+
+
+def _scoring_bytes(extractor: Extractor, n: int, n_train: int) -> float:
+    dim = FEATURES[extractor]
+    return _feature_bytes(2 * n + min(n_train, NEAREST), dim) + 4.0 * n_train * dim
+
+
+def _scoring_libraries(stage: str, spec: EvaluationSpec | FloorSpec) -> float:
+    loads_fidelity = set(loads.FIDELITY) <= set(loads.of_scoring(stage, spec))
+    return LIBRARIES[stage] + (LIBRARIES["torch-fidelity"] if loads_fidelity else 0)
+
+
+def _differentiations(objective: Objective) -> int:
+    """How many plain steps one of this objective takes; of a derivative differentiated again, 4 measured."""
+    match objective.regulariser:
+        case GradientPenalty() | OutputGradient():
+            return 5
+        case NoRegulariser() | WeightL2() | SpectralNorm():
+            return 1
+        case other:
+            assert_never(other)
+
+
+def update_operations(spec: TrainingSpec) -> float:
+    """Operations of a training step, per image: backwards twice forwards.
+
+    Of penalties on a derivative of the decoder, as many more as torch was seen to count: 5.7, and 3.1 to 4.
+    """
+    size = network_size(spec.network)
+    match spec.objective.regulariser:
+        case GradientPenalty():
+            return 3 * size.arithmetic + 5.5 * size.decoder
+        case OutputGradient():
+            return 3 * size.arithmetic + 3.5 * size.decoder
+        case NoRegulariser() | WeightL2() | SpectralNorm():
+            return 3 * size.arithmetic
+        case other:
+            assert_never(other)
+
+
+def _pass_seconds(study: Study, arithmetic: float) -> float:
+    """One sample once forwards, on the study's device."""
+    seconds = arithmetic / NETWORK_RATE + SAMPLE_SECONDS
+    return seconds / GPU_SPEEDUP if study.gpus else seconds
+
+
+def _learnt(n: int, optimisation: Optimisation, parameters: float) -> Need:
+    """A network on codes: each epoch forwards and backwards over all."""
+    seconds = optimisation.epochs * n * (6 * parameters / NETWORK_RATE + SAMPLE_SECONDS)
+    return Need(
+        4 * 10 * parameters + 4e3 * math.sqrt(parameters) * 50,
+        seconds,
+        libraries=LIBRARIES["fit of a network"],
+        other=optimisation.epochs * n * 6 * parameters,
+        disk=4 * parameters,
+    )
+
+
+def network_size(network: Network) -> Size:
+    """The size of an autoencoder."""
+    match network:
+        case DenseNetwork(input_dim=inputs, width=width, depth=depth, latent_dim=latent):
+            half = float(depth * width**2 + width * (inputs + latent))
+            return Size(2 * half, 2 * half, 2.0 * depth * width + inputs, 2 * half)
+        case ConvolutionalNetwork():
+            return _convolutional(network)
+        case _:
+            assert_never(network)
+
+
+def _convolutional(network: ConvolutionalNetwork) -> Size:
+    """Layer by layer, as `backbones` builds them: inputs, outputs, side of the result, places of the kernel."""
+    size, width, start = network.size, network.width, network.start_width
+    filters = [network.channels, *(width * 2**i for i in range(4))]
+    down = [(a, b, size // 2**i, (size // 2**i) ** 2) for i, (a, b) in enumerate(pairwise(filters), 1)]
+    n_up = (size // 8).bit_length() - 1
+    filters = [start, *(width * 4 // 2**i for i in range(n_up))]
+    up = [(a, b, 8 * 2**i, (8 * 2**i) ** 2 // 4) for i, (a, b) in enumerate(pairwise(filters), 1)]
+    up.append((filters[-1], network.channels, size, size**2))
+    heads, first = 2 * network.latent_dim * 8 * width * (size // 16) ** 2, network.latent_dim * 64 * start
+
+    def products(layers: list[tuple[int, int, int, int]]) -> float:
+        return float(sum(network.kernel**2 * a * b * places for a, b, _, places in layers))
+
+    weights = sum(network.kernel**2 * a * b for a, b, *_ in (*down, *up))
+    # before and after batch norm, and after the ReLU
+    floats = 64 * start + sum(3 * outputs * side**2 for _, outputs, side, _ in (*down, *up))
+    return Size(2 * (products(down) + heads), 2 * (products(up) + first), float(floats), weights + heads + first)

@@ -1,0 +1,237 @@
+"""Metric files to one tidy frame: one value per row, with everything needed to interpret it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from rae_bench import __version__
+from rae_bench.scoring.specs import IMAGES_PER_FEATURE
+from rae_bench.study.specs import SummarySpec
+
+KEYS = ["study", "dataset", "model", "train_seed", "image_set", "density", "sample_seed", "metric"]
+"""What tells one row from another."""
+COLUMNS = [
+    "study",
+    "dataset",
+    "is_synthetic",
+    "model",
+    "train_seed",
+    "image_set",
+    "density",
+    "sample_seed",
+    "n_generated",
+    "n_reference",
+    "n_features",
+    "reference_split",
+    "extractor",
+    "extractor_label",
+    "metric",
+    "value",
+    "floor",
+    "floor_sd",
+    "train_fingerprint",
+    "fit_fingerprint",
+    "evaluate_fingerprint",
+    "device",
+    "tf32",
+    "precision",
+    "package_version",
+]
+
+
+HALF_SD = {"frechet_distance": "frechet_distance_half_sd"}
+"""Which metric holds another one's sampling SD."""
+FLOOR_SDS = 3.0
+"""A distance so many SDs below the floor is better than real images: a leak, or images paired with the reference."""
+
+
+PANEL_COLUMNS = ["dataset", "model", "train_seed", "density", "sample_seed", "protocol", "value"]
+"""Of a run's `protocols.parquet`."""
+
+
+class ResultError(RuntimeError):
+    """Metric files that do not belong together."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all rows of one evaluation share."""
+
+    study: str
+    dataset: str
+    is_synthetic: bool
+    model: str
+    train_seed: int
+    n_generated: int
+    n_reference: int
+    n_features: int
+    reference_split: str
+    extractor: str
+    extractor_label: str
+    train_fingerprint: str
+    evaluate_fingerprint: str
+    device: str
+    tf32: bool
+    precision: str
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What `floor.json` holds: every metric of real against real images, PCA's error, and of whose features."""
+
+    values: dict[str, float]
+    pca_squared_error: float
+    training_distance: float
+    extractor: str
+    label: str
+    fingerprint: str
+
+
+def run_frame(
+    context: Context, rows: list[dict[str, Any]], fits: dict[str, dict[str, Any]], floor: dict[str, Any]
+) -> pd.DataFrame:
+    """The rows of one run as a frame of `COLUMNS`; `floor` is the real-against-real value of the same metric, or NaN.
+
+    `floor_sd` is that value's sampling SD, where it is estimated. `fits` is what the density files say of themselves,
+    `floor` what the floor's file holds.
+    """
+    all_rows = [dict(row) for row in rows]
+    for density, fit in fits.items():
+        for split, value in fit["log_likelihood"].items():
+            if value is not None:
+                all_rows.append(
+                    {"density": density, "metric": f"log_likelihood_{split}", "value": value, "image_set": "codes"}
+                )
+    pca = {"image_set": "reconstruction", "metric": "pca_squared_error", "value": floor["pca_squared_error"]}
+    all_rows.append(pca)
+    for row in all_rows:
+        row.setdefault("density", "")
+        row.setdefault("sample_seed", 0)
+        row |= asdict(context)
+        row["floor"] = floor["values"].get(row["metric"], float("nan"))
+        row["floor_sd"] = floor["values"].get(HALF_SD.get(row["metric"], ""), float("nan"))
+        row["fit_fingerprint"] = fits[row["density"]]["fingerprint"] if row["density"] in fits else ""
+        row["package_version"] = __version__
+    return pd.DataFrame(all_rows)[COLUMNS]
+
+
+def collect(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """All runs in one frame, sorted by what tells rows apart.
+
+    Raises:
+        ResultError: a value that stands twice, or runs of one data set measured by different rulers.
+    """
+    frame = pd.concat(frames, ignore_index=True)
+    twice = frame[frame.duplicated(KEYS)]
+    if len(twice):
+        raise ResultError(f"metrics hold a value twice: {twice.iloc[0][KEYS].to_dict()}")
+    for column in (
+        *("extractor", "n_generated", "n_reference", "n_features", "reference_split", "package_version"),
+        *("device", "tf32", "precision"),
+    ):
+        found = frame.groupby("dataset")[column].nunique()
+        if (found > 1).any():
+            dataset = str(found.idxmax())
+            values = sorted(frame.loc[frame["dataset"] == dataset, column].astype(str).unique())
+            raise ResultError(
+                f"runs of {dataset!r} differ in {column}: {values}; they cannot share a table, run them again"
+            )
+    return frame.sort_values(KEYS, ignore_index=True)
+
+
+def collect_panels(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Every run's distances under every protocol, in one frame, sorted.
+
+    Raises:
+        ResultError: a value that stands twice, or runs that were scored by different protocols.
+    """
+    frame = pd.concat(frames, ignore_index=True)
+    keys = PANEL_COLUMNS[:-1]
+    if frame.duplicated(keys).any():
+        twice = frame[frame.duplicated(keys)].iloc[0]
+        raise ResultError(f"the panel holds a value twice: {twice[keys].to_dict()}")
+    protocols = {
+        tuple(sorted(run["protocol"].unique())) for _, run in frame.groupby(["dataset", "model", "train_seed"])
+    }
+    if len(protocols) > 1:
+        raise ResultError(f"runs were scored by different protocols: {sorted(protocols)}; run them again")
+    return frame.sort_values(keys, ignore_index=True)
+
+
+def check_runs(spec: SummarySpec, metrics: Mapping[str, pd.DataFrame], panels: Mapping[str, pd.DataFrame]) -> None:
+    """See that metrics and panels of protocols, by the names of their files, are those of the study's runs.
+
+    Raises:
+        ResultError: a file that is no run of the study, or was scored with other settings; a run that is missing or
+            stands twice.
+    """
+    for name, frame in metrics.items():
+        studies = sorted(map(str, frame["study"].unique())) if "study" in frame else []
+        if studies != [spec.study]:
+            raise ResultError(f"{name}: of the study {', '.join(studies) or '?'}, not {spec.study!r}")
+    _check_runs(spec, metrics, spec.evaluations, "evaluate_fingerprint")
+    _check_runs(spec, panels, spec.panels, "protocol_fingerprint")
+
+
+def _check_runs(
+    spec: SummarySpec, frames: Mapping[str, pd.DataFrame], expected: Mapping[str, Mapping[str, str]], column: str
+) -> None:
+    runs = {
+        (dataset, model, seed): made_with
+        for dataset, models in expected.items()
+        for model, made_with in models.items()
+        for seed in spec.train_seeds
+    }
+    names: dict[tuple[str, str, int], str] = {}
+    for name, frame in frames.items():
+        needed = ["dataset", "model", "train_seed", column]
+        missing = [key for key in needed if key not in frame]
+        if missing:
+            raise ResultError(f"{name}: holds no column {missing[0]!r}; delete it and run again")
+        found = frame[needed].drop_duplicates()
+        if len(found) != 1:
+            raise ResultError(f"{name}: holds {len(found)} runs or settings, expected one; delete it and run again")
+        dataset, model, seed, made_with = found.iloc[0]
+        run, label = (str(dataset), str(model), int(seed)), f"{dataset}/{model}, seed {seed}"
+        if run not in runs:
+            raise ResultError(f"{name}: of {label}, which is no run of the study {spec.study!r}")
+        if made_with != runs[run]:
+            raise ResultError(
+                f"{name}: scored with other settings ({column} {made_with}) than the study's ({runs[run]});"
+                " delete it and run again"
+            )
+        if run in names:
+            raise ResultError(f"{name}: of {label}, as {names[run]} is; each run once")
+        names[run] = name
+    for dataset, model, seed in sorted(runs.keys() - names.keys()):
+        raise ResultError(f"no file is of {dataset}/{model}, seed {seed}; the study asks for it")
+
+
+def warnings(frame: pd.DataFrame) -> list[str]:
+    """What a reader of these numbers must know, a line each: too few images, distances below the floor, saturation."""
+    found = []
+    for dataset, mine in frame.groupby("dataset", sort=False):
+        first = mine.iloc[0]
+        if first["n_generated"] < IMAGES_PER_FEATURE * first["n_features"]:
+            found.append(
+                f"{dataset}: {first['n_generated']} images for {first['n_features']} features, fewer than"
+                f" {IMAGES_PER_FEATURE} a feature: Fréchet distances are biased, alike only at equal counts"
+            )
+        unpaired = mine["image_set"].isin(["sample", "interpolation"])
+        low = unpaired & (mine["value"] < mine["floor"] - FLOOR_SDS * mine["floor_sd"])
+        for row in mine[low].itertuples():
+            found.append(
+                f"{dataset}: {_place(row)}: {row.metric} {row.value:.4g} is more than {FLOOR_SDS:g} SDs below the"
+                f" floor, {row.floor:.4g} ± {row.floor_sd:.2g}: copies of the reference, or a leak"
+            )
+        extreme = mine["metric"].isin(["precision", "recall"]) & mine["value"].isin([0.0, 1.0])
+        for row in mine[extreme].itertuples():
+            found.append(f"{dataset}: {_place(row)}: {row.metric} is saturated at {row.value:g}")
+    return found
+
+
+def _place(row: Any) -> str:
+    density = f" of {row.density}" if row.density else ""
+    return f"{row.model} seed {row.train_seed}, {row.image_set}{density}"

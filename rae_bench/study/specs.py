@@ -1,0 +1,73 @@
+"""The settings of a study's summary: what `collect`, `tables`, `figures` and `report` read."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rae_bench.data.specs import DatasetSpec, Split
+from rae_bench.densities.specs import Density
+from rae_bench.models.specs import TrainingSpec
+from rae_bench.scoring.specs import Extractor, ImageSets, Protocol
+
+SUMMARY_VERSION = 5
+PAPER_DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "celeba": "CelebA"}
+"""The paper's data sets, as the suite names them and as the published files do; every other is like one of them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A table row: a trained model and which density stands in each column; not a trained model of its own.
+
+    `through` names a density whose own reconstruction of codes stands between encoder and decoder
+    (the second stage of 2sVAE), or is empty. `gmm` is empty where the paper has no such cell.
+    """
+
+    label: str
+    family: Literal["variational", "regularized", "plain"]
+    model: str
+    n: str
+    gmm: str
+    through: str
+
+
+@dataclass(frozen=True)
+class SummarySpec:
+    """What tables, figures and report read, beside the metrics. `order` lists the rows as the study does.
+
+    `fits` has each density as the study states it, `changed_fits` those that settings change for some models.
+    `published` is what the paper calls each data set, or empty. `protocol` is the label of the protocol in force,
+    `notes` what it means for each data set's tables. `evaluations` and `panels`: by data set and model, the
+    fingerprints of the settings that runs were scored with.
+    """
+
+    version: int
+    study: str
+    title: str
+    order: tuple[str, ...]
+    rows: dict[str, Row]
+    datasets: dict[str, DatasetSpec]
+    trainings: dict[str, dict[str, TrainingSpec]]
+    fits: dict[str, dict[str, Density]]
+    changed_fits: dict[str, dict[str, dict[str, Density]]]
+    image_sets: dict[str, ImageSets]
+    extractors: dict[str, Extractor]
+    published: dict[str, str]
+    train_seeds: tuple[int, ...]
+    densities: tuple[str, ...]
+    reference_split: Split
+    floor_split: Split
+    n_images: int
+    tables: tuple[str, ...]
+    protocols: dict[str, dict[str, Protocol]]
+    protocol: str
+    notes: dict[str, tuple[str, ...]]
+    evaluations: dict[str, dict[str, str]]
+    panels: dict[str, dict[str, str]]
+
+    @property
+    def ordered_rows(self) -> dict[str, Row]:
+        """The rows in the study's order, which JSON does not keep."""
+        return {name: self.rows[name] for name in self.order}
+
+    def density(self, dataset: str, model: str, name: str) -> Density:
+        """The density `name` as it is fitted to the codes of `model`."""
+        return self.changed_fits[dataset].get(model, {}).get(name) or self.fits[dataset][name]

@@ -1,0 +1,369 @@
+"""A study, resolved: which data sets, rows, densities, seeds and budget; and each stage's slice of it.
+
+`Study.training(dataset, model)` and its siblings give each stage exactly what it reads. `rae_bench.study.config` makes
+studies from YAML.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from rae_bench.base.plain import ConfigError, Plain, fingerprint
+from rae_bench.base.specs import Compute
+from rae_bench.data.specs import DatasetSpec
+from rae_bench.densities.specs import DIRECT, Density, FitSpec
+from rae_bench.models.specs import Optimisation, TrainingSpec
+from rae_bench.scoring.specs import (
+    EVALUATE_VERSION,
+    FLOOR_VERSION,
+    PROTOCOL_VERSION,
+    REFERENCE_VERSION,
+    EvaluationSpec,
+    Extractor,
+    FloorSpec,
+    ImageSets,
+    MetricSettings,
+    Protocol,
+    ProtocolSpec,
+    ReferenceSpec,
+)
+from rae_bench.study.specs import PAPER_DATASETS, SUMMARY_VERSION, Row, SummarySpec
+
+OWN = "own"
+"""The study's own protocol in the protocol-sensitivity panel."""
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """An entry of `datasets.yaml`: the images, and the network their features are taken from.
+
+    `follows`: the paper's data set whose settings this one takes under a protocol. `is_the_papers`: it is exactly that
+    one, and its distances may be held against published ones.
+    """
+
+    data: DatasetSpec
+    extractor: Extractor
+    follows: Literal["mnist", "cifar10", "celeba"]
+    is_the_papers: bool
+
+    @property
+    def published(self) -> str:
+        """What the paper calls exactly this data set; empty where it has none."""
+        return PAPER_DATASETS[self.follows] if self.is_the_papers else ""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An entry of `budgets.yaml`: how large a network, how long and on what trained, the same for all models."""
+
+    kernel: int
+    width: int
+    start_width: int
+    latent_dim: int
+    norm_momentum: float
+    optimisation: Optimisation
+    validation_split: Literal["validation", "overlapping"]
+    leave_out_last: int
+
+    def __post_init__(self) -> None:
+        if self.leave_out_last < 0:
+            raise ConfigError(f"leave_out_last: {self.leave_out_last} must not be negative")
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """A study as its file states it.
+
+    `protocol` names a list of settings, `switches` turns single ones on or off. `search` lists, for each row, the
+    weights to try; else it is empty. `protocols` lists other ways of scoring the same samples, each by what it changes
+    of the study's own. `importance_samples` 0: no likelihood of images.
+    """
+
+    title: str
+    protocol: str
+    switches: dict[str, bool]
+    datasets: dict[str, str]
+    rows: tuple[str, ...]
+    densities: tuple[str, ...]
+    train_seeds: tuple[int, ...]
+    sample_seeds: tuple[int, ...]
+    reference_split: Literal["test", "validation"]
+    floor_split: Literal["train", "validation"]
+    n_images: int
+    metrics: str
+    image_sets: str
+    importance_samples: int
+    protocols: dict[str, dict[str, Plain]]
+    tables: tuple[
+        Literal["table1", "published", "claims", "comparisons", "densities", "protocols", "details", "search"], ...
+    ]
+    compute: Compute
+    search: dict[str, tuple[dict[str, float], ...]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A resolved study; every path and every stage's settings follow from it.
+
+    `densities_as_stated` holds each density by data set before settings change it for some models; `fits`, by data
+    set, model and density, is what is fitted. `protocol` says which settings are in force, `notes` what they mean for
+    each data set's tables. `deterministic` names the models whose posterior has no density, `posterior_only` the
+    densities that need one.
+    """
+
+    name: str
+    file: StudyFile
+    datasets: dict[str, DatasetEntry]
+    budgets: dict[str, Budget]
+    rows: dict[str, Row]
+    trainings: dict[tuple[str, str], TrainingSpec]
+    densities_as_stated: dict[tuple[str, str], Density]
+    fits: dict[tuple[str, str, str], FitSpec]
+    image_sets: dict[str, ImageSets]
+    protocol: str
+    notes: dict[str, tuple[str, ...]]
+    protocols: dict[str, dict[str, Protocol]]
+    metrics: MetricSettings
+    deterministic: tuple[str, ...]
+    posterior_only: tuple[str, ...]
+
+    @property
+    def models(self) -> list[str]:
+        """The models to train: what the rows need, each once."""
+        return list(dict.fromkeys(row.model for row in self.rows.values()))
+
+    @property
+    def densities(self) -> list[str]:
+        """Every density of the study."""
+        return list(dict.fromkeys(density for model in self.models for density in self.densities_of(model)))
+
+    def densities_of(self, model: str) -> list[str]:
+        """Densities fitted for `model`: the study's own, and the second stage where a row of it uses one.
+
+        A density made of posteriors is left out for a deterministic model, which has none.
+        """
+        own = [row.n for row in self.rows.values() if row.model == model and row.n not in self.file.densities]
+        every = [*self.file.densities, *dict.fromkeys(own)]
+        return [name for name in every if model not in self.deterministic or name not in self.posterior_only]
+
+    def through_of(self, model: str) -> tuple[str, ...]:
+        """Densities whose own reconstruction of codes stands in a row of `model`."""
+        return tuple(dict.fromkeys(row.through for row in self.rows.values() if row.model == model and row.through))
+
+    def shown_densities(self, model: str) -> tuple[str, ...]:
+        """Densities in columns N and GMM of the rows of `model`: those whose rankings the protocol panel holds."""
+        rows = [row for row in self.rows.values() if row.model == model]
+        return tuple(dict.fromkeys(density for row in rows for density in (row.n, row.gmm) if density))
+
+    @property
+    def train_seeds(self) -> tuple[int, ...]:
+        """One independent training run each."""
+        return self.file.train_seeds
+
+    @property
+    def compute(self) -> Compute:
+        """How every stage but training computes: in float32, whatever training's precision."""
+        return replace(self.file.compute, precision="float32")
+
+    @property
+    def on_cpu(self) -> Compute:
+        """How `floor` and `fit` compute, which ask for no GPU; but for the mixture that torch fits."""
+        return replace(self.compute, device="cpu", tf32=False)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs a stage with a network asks for: none on a CPU study, or its jobs would take turns."""
+        return 1 if self.file.compute.device == "cuda" else 0
+
+    def preparation(self, dataset: str) -> DatasetSpec:
+        """What `prepare` reads."""
+        return self.datasets[dataset].data
+
+    def reference(self, dataset: str) -> ReferenceSpec:
+        """The features everything of `dataset` is held against."""
+        metrics = self.metrics
+        return self._reference(
+            dataset, self.own_protocol(dataset), neighbours=max(metrics.neighbours, metrics.coverage_neighbours)
+        )
+
+    def floor_reference(self, dataset: str) -> ReferenceSpec:
+        """The real images whose distance from the reference is the floor."""
+        return self._reference(dataset, replace(self.own_protocol(dataset), reference_split=self.file.floor_split))
+
+    def prd_reference(self, dataset: str) -> ReferenceSpec:
+        """The features precision-recall curves are measured against; most often the reference's own."""
+        split = self.image_sets[dataset].prd_reference
+        if split == self.file.reference_split:
+            return self.reference(dataset)
+        return self._reference(dataset, replace(self.own_protocol(dataset), reference_split=split))
+
+    def training_reference(self, dataset: str) -> ReferenceSpec:
+        """All training images, among which copies are looked for."""
+        everything = self.datasets[dataset].data.n_train
+        protocol = replace(self.own_protocol(dataset), reference_split="train", n_images=everything)
+        return self._reference(dataset, protocol)
+
+    def protocol_references(self, dataset: str) -> dict[str, ReferenceSpec]:
+        """For each protocol of the panel, what its samples are held against."""
+        own = self.reference(dataset)
+        found = {}
+        for name, protocol in self.protocols[dataset].items():
+            spec = self._reference(dataset, protocol)
+            found[name] = own if replace(own, neighbours=spec.neighbours) == spec else spec  # one file serves both
+        return found
+
+    def references(self, dataset: str) -> dict[str, ReferenceSpec]:
+        """Every set of real features that the study needs of `dataset`, by file name."""
+        needed = [
+            self.reference(dataset),
+            self.floor_reference(dataset),
+            self.prd_reference(dataset),
+            self.training_reference(dataset),
+            *self.protocol_references(dataset).values(),
+        ]
+        return {spec.name: spec for spec in needed}
+
+    def _reference(self, dataset: str, protocol: Protocol, neighbours: int = 0) -> ReferenceSpec:
+        return ReferenceSpec(
+            version=REFERENCE_VERSION,
+            dataset=self.datasets[dataset].data,
+            split=protocol.reference_split,
+            n_images=protocol.n_images,
+            extractor=protocol.extractor,
+            neighbours=neighbours,
+            compute=self.compute,
+        )
+
+    def own_protocol(self, dataset: str) -> Protocol:
+        """How the study itself scores samples of `dataset`."""
+        return Protocol(
+            reference_split=self.file.reference_split,
+            rounding=self.image_sets[dataset].rounding,
+            extractor=self.datasets[dataset].extractor,
+            n_images=self.file.n_images,
+        )
+
+    def floor(self, dataset: str) -> FloorSpec:
+        """What `floor` reads."""
+        return FloorSpec(
+            version=FLOOR_VERSION,
+            metrics=self.metrics,
+            reference_split=self.file.reference_split,
+            floor_split=self.file.floor_split,
+            n_images=self.file.n_images,
+            has_factors=self.datasets[dataset].data.is_synthetic,
+            extractor=self.datasets[dataset].extractor,
+            pca_components=self.budgets[dataset].latent_dim,
+            made_by={
+                "manifest": fingerprint(self.preparation(dataset)),
+                "reference": fingerprint(self.reference(dataset)),
+                "other": fingerprint(self.floor_reference(dataset)),
+                "training": fingerprint(self.training_reference(dataset)),
+            },
+            compute=self.on_cpu,
+        )
+
+    def training(self, dataset: str, model: str) -> TrainingSpec:
+        """What `train` reads."""
+        return self.trainings[dataset, model]
+
+    def fit(self, dataset: str, model: str, density: str) -> FitSpec:
+        """What `fit` reads."""
+        return self.fits[dataset, model, density]
+
+    def evaluation(self, dataset: str, model: str) -> EvaluationSpec:
+        """What `evaluate` reads."""
+        return EvaluationSpec(
+            version=EVALUATE_VERSION,
+            training=self.trainings[dataset, model],
+            extractor=self.datasets[dataset].extractor,
+            metrics=self.metrics,
+            reference_split=self.file.reference_split,
+            image_sets=self.image_sets[dataset],
+            n_images=self.file.n_images,
+            sample_seeds=self.file.sample_seeds,
+            densities=tuple(self.densities_of(model)),
+            through=self.through_of(model),
+            priors=tuple(
+                name for name in self.densities_of(model) if isinstance(self.fits[dataset, model, name].density, DIRECT)
+            ),
+            importance_samples=self.file.importance_samples,
+            has_factors=self.datasets[dataset].data.is_synthetic,
+            made_by={
+                "manifest": fingerprint(self.preparation(dataset)),
+                "reference": fingerprint(self.reference(dataset)),
+                "prd_reference": fingerprint(self.prd_reference(dataset)),
+                "training": fingerprint(self.training_reference(dataset)),
+                "floor": fingerprint(self.floor(dataset)),
+                **self._made_model(dataset, model, self.densities_of(model)),
+            },
+            compute=self.compute,
+        )
+
+    def _made_model(self, dataset: str, model: str, densities: Sequence[str]) -> dict[str, str]:
+        fits = {f"densities/{name}": fingerprint(self.fits[dataset, model, name]) for name in densities}
+        return {"model": fingerprint(self.trainings[dataset, model]), **fits}
+
+    def protocol_panel(self, dataset: str, model: str) -> ProtocolSpec:
+        """What `protocols` reads."""
+        references = self.protocol_references(dataset)
+        shown = self.shown_densities(model)
+        return ProtocolSpec(
+            version=PROTOCOL_VERSION,
+            training=self.trainings[dataset, model],
+            protocols=self.protocols[dataset],
+            references={name: spec.name for name, spec in references.items()},
+            densities=shown,
+            sample_seeds=self.file.sample_seeds,
+            made_by={
+                **{f"references/{name}": fingerprint(spec) for name, spec in references.items()},
+                **self._made_model(dataset, model, shown),
+            },
+            compute=self.compute,
+        )
+
+    def _changed_fits(self, dataset: str) -> dict[str, dict[str, Density]]:
+        """By model and name, the densities that are not fitted as they are stated."""
+        changed: dict[str, dict[str, Density]] = {}
+        for (of, model, density), fit in self.fits.items():
+            if of == dataset and fit.density != self.densities_as_stated[dataset, density]:
+                changed.setdefault(model, {})[density] = fit.density
+        return changed
+
+    def summary(self) -> SummarySpec:
+        """What `collect`, `tables`, `figures` and `report` read."""
+        return SummarySpec(
+            version=SUMMARY_VERSION,
+            study=self.name,
+            title=self.file.title,
+            order=tuple(self.rows),
+            rows=self.rows,
+            datasets={name: entry.data for name, entry in self.datasets.items()},
+            trainings={name: {model: self.trainings[name, model] for model in self.models} for name in self.datasets},
+            fits={
+                name: {density: self.densities_as_stated[name, density] for density in self.densities}
+                for name in self.datasets
+            },
+            changed_fits={name: self._changed_fits(name) for name in self.datasets},
+            image_sets=self.image_sets,
+            extractors={name: entry.extractor for name, entry in self.datasets.items()},
+            published={name: entry.published for name, entry in self.datasets.items()},
+            train_seeds=self.file.train_seeds,
+            densities=self.file.densities,
+            reference_split=self.file.reference_split,
+            floor_split=self.file.floor_split,
+            n_images=self.file.n_images,
+            tables=self.file.tables,
+            protocols=self.protocols,
+            protocol=self.protocol,
+            notes=self.notes,
+            evaluations={
+                name: {model: fingerprint(self.evaluation(name, model)) for model in self.models}
+                for name in self.datasets
+            },
+            panels={
+                name: {model: fingerprint(self.protocol_panel(name, model)) for model in self.models}
+                for name in self.datasets
+                if self.protocols[name]
+            },
+        )

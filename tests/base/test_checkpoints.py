@@ -1,0 +1,354 @@
+"""A run stopped anywhere goes on to the same bytes; a state that is not this run's, or not whole, is not used."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from checkout import ROOT, environment
+
+from rae_bench.base import storage
+from rae_bench.base.checkpoints import STOPPED, Checkpoint, CheckpointError, StoppedError
+from rae_bench.base.cluster import STOP_AT
+from rae_bench.base.plain import to_json
+from rae_bench.models import training
+from rae_bench.models.autoencoder import build
+from rae_bench.models.specs import Cosine, NoisyInput, Optimisation, OutputGradient, Plateau, SpectralNorm
+from rae_bench.study.config import load_study
+
+STUDY = load_study("smoke")
+PLATEAU = Plateau("plateau", 0.5, 1, 1e9)  # never enough: halves the rate every epoch
+MODELS = [*load_study("digits").models]
+UPDATES = 2 * 4
+"""Two epochs of four batches."""
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Checkpoints take over two signals; the tests' own come back."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+class StopAfter:
+    """A checkpoint of a process that is asked to end at its n-th update."""
+
+    def __init__(self, checkpoint, updates):
+        self.checkpoint, self.left = checkpoint, updates
+
+    def is_due(self):
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(signal.SIGTERM)
+        return self.checkpoint.is_due()
+
+    def __getattr__(self, name):
+        return getattr(self.checkpoint, name)
+
+
+def checkpoint(path, fingerprint="one"):
+    return Checkpoint.beside(path / "model.safetensors", fingerprint)
+
+
+def images(n, seed=0):
+    made = np.random.default_rng(seed).integers(0, 256, (n, 1, 32, 32)).astype(np.uint8)
+    return training.to_device(made, "cpu")
+
+
+def run(objective, schedule=None, checkpoint=None, seed=0, order="shuffled", precision="float32"):
+    network = dataclasses.replace(load_study("digits").training("digits", "ae").network, width=2, latent_dim=3)
+    optimisation = Optimisation(2, 8, order, 5e-3, 1e-7, schedule or Cosine("cosine"))
+    return training.train(
+        network, objective, optimisation, images(35), images(10, 1), seed, checkpoint=checkpoint, precision=precision
+    )
+
+
+def result(trained):
+    weights = {name: value.numpy().tobytes() for name, value in trained.model.state_dict().items()}
+    return weights, [list(row.items()) for row in trained.history], trained.best_epoch
+
+
+# --- in one process: every place ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_stopped_in_the_second_epoch_ends_with_the_same_bytes(model, precision, tmp_path):
+    objective = load_study("digits").training("digits", model).objective
+    whole = run(objective, precision=precision)
+    with pytest.raises(
+        StoppedError, match=r"asked to end; 6 updates .*; state saved in .*model\.safetensors; the same command"
+    ):
+        run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 6), precision=precision)
+    assert result(run(objective, checkpoint=checkpoint(tmp_path), precision=precision)) == result(whole)
+
+
+@pytest.mark.parametrize("schedule", [Cosine("cosine"), PLATEAU], ids=["cosine", "plateau"])
+@pytest.mark.parametrize("updates", range(1, UPDATES + 1))
+def test_stopped_at_any_update_the_run_is_the_same(updates, schedule, tmp_path):
+    objective = load_study("digits").training("digits", "vae").objective
+    with pytest.raises(StoppedError):
+        run(objective, schedule, StopAfter(checkpoint(tmp_path), updates))
+    assert result(run(objective, schedule, checkpoint(tmp_path))) == result(run(objective, schedule))
+
+
+def test_stopped_at_every_update_the_run_is_the_same(tmp_path):
+    objective = load_study("digits").training("digits", "rae_sn").objective
+    for _ in range(UPDATES):
+        with pytest.raises(StoppedError):
+            run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 1))
+    assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(run(objective))
+
+
+OFFICIAL = {
+    "noisy_input": {"posterior": NoisyInput("noisy_input", 0.01, 0.01)},
+    "output_gradient": {"regulariser": OutputGradient("output_gradient", 0.1)},
+    "spectral_norm": {
+        "regulariser": SpectralNorm("spectral_norm", 1, "autoencoder", "keras", 0, "differentiated", "iterates")
+    },
+}
+
+
+@pytest.mark.parametrize("setting", OFFICIAL)
+def test_under_the_official_codes_settings_a_stopped_run_ends_with_the_same_bytes(setting, tmp_path):
+    objective = dataclasses.replace(load_study("digits").training("digits", "rae").objective, **OFFICIAL[setting])
+    for updates in (3, 4):  # within the first epoch, and then within the second
+        with pytest.raises(StoppedError):
+            run(objective, checkpoint=StopAfter(checkpoint(tmp_path), updates), order="file")
+    assert result(run(objective, checkpoint=checkpoint(tmp_path), order="file")) == result(run(objective, order="file"))
+
+
+def test_a_limit_too_short_for_anything_still_lets_every_attempt_make_one_update(tmp_path, monkeypatch):
+    """No attempt is in vain, so a retried job cannot stand still; and the run ends with the same bytes."""
+    monkeypatch.setenv(STOP_AT, "0")
+    objective = load_study("digits").training("digits", "vae").objective
+    for _ in range(UPDATES):
+        with pytest.raises(StoppedError, match=r"^the job's time limit is near; 1 update in .*; runtime of train sets"):
+            run(objective, checkpoint=checkpoint(tmp_path))
+    assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(run(objective))
+
+
+def test_saving_at_every_update_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAE_BENCH_CHECKPOINT_SECONDS", "0")
+    objective = load_study("digits").training("digits", "vae").objective
+    assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(run(objective))
+    _, about = storage.read_arrays(tmp_path / "state" / "model.safetensors")
+    assert (about["epoch"], about["batch"]) == (1, 4)
+
+
+def test_the_state_holds_all_that_training_carries(tmp_path):
+    """Weights, best weights, both of Adam's moments and its count, both generators, the epoch's order and losses."""
+    objective = load_study("digits").training("digits", "rae_l2").objective
+    with pytest.raises(StoppedError):
+        run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 6))
+    arrays, about = storage.read_arrays(tmp_path / "state" / "model.safetensors")
+    network = dataclasses.replace(load_study("digits").training("digits", "ae").network, width=2, latent_dim=3)
+    model = build(network, objective, 0)
+    expected = {f"{kind}.{name}" for kind in ("model", "best") for name in model.state_dict()}
+    count = len(list(model.parameters()))
+    expected |= {f"optimiser.{i}.{name}" for i in range(count) for name in ("exp_avg", "exp_avg_sq", "step")}
+    assert set(arrays) == expected | {"order", "noise", "permutation", "terms"}
+    assert arrays["terms"].shape == (2, 4)
+    assert arrays["optimiser.0.step"] == 6
+    assert (about["epoch"], about["batch"], len(about["history"])) == (1, 2, 1)
+
+
+# --- states that are not used -------------------------------------------------------------------------------
+
+
+def test_no_state_is_no_state(tmp_path):
+    assert checkpoint(tmp_path).load() is None
+
+
+def test_a_state_of_other_settings_is_not_used(tmp_path, caplog):
+    made = checkpoint(tmp_path)
+    made.save({"x": np.zeros(2)}, {"epoch": 3})
+    assert made.load()[1]["epoch"] == 3
+    assert checkpoint(tmp_path, "two").load() is None
+    assert "of other settings, data or versions; starting afresh" in caplog.text
+
+
+def _folder(path):
+    path.unlink()
+    path.mkdir()
+    (path / "x").write_text("")
+
+
+def _link(path):
+    path.unlink()
+    path.symlink_to(path.with_name("nothing"))
+
+
+def _altered(path):
+    """Other numbers, which no format tells apart."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+
+
+SPOIL = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "empty": lambda path: path.write_bytes(b""),
+    "not safetensors": lambda path: path.write_bytes(b"x" + path.read_bytes()),
+    "of other contents": lambda path: storage.write_arrays(path, {"x": np.zeros(2)}, {"fingerprint": "one"}),
+    "saying a list": lambda path: storage.write_arrays(path, {"x": np.zeros(2)}, []),
+    "altered": _altered,
+    "a folder": _folder,
+    "a link to nothing": _link,
+}
+
+
+@pytest.mark.parametrize("spoil", SPOIL)
+def test_a_spoilt_state_stops_nothing_and_changes_nothing(tmp_path, monkeypatch, spoil):
+    """It only saves time. It is not used, not even where it would be written again, and gone in the end."""
+    objective = load_study("digits").training("digits", "rae_l2").objective
+    with pytest.raises(StoppedError):
+        run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 3))
+    made = checkpoint(tmp_path)
+    SPOIL[spoil](made.path)
+    assert made.load() is None
+    monkeypatch.setenv("RAE_BENCH_CHECKPOINT_SECONDS", "0")
+    assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(run(objective))
+    made.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_that_is_removed_leaves_no_folder(tmp_path):
+    made = checkpoint(tmp_path)
+    made.save({"x": np.zeros(2)}, {})
+    made.path.with_name(f".{made.path.name}.1.tmp").write_bytes(b"a killed process left this")
+    made.remove()
+    made.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["often", "-1", "nan", ""])
+def test_an_interval_that_is_no_number_is_an_error(tmp_path, monkeypatch, text):
+    monkeypatch.setenv("RAE_BENCH_CHECKPOINT_SECONDS", text)
+    with pytest.raises(CheckpointError, match=f"CHECKPOINT_SECONDS: expected seconds, 0 or more, found '{text}'"):
+        checkpoint(tmp_path)
+
+
+# --- real processes, really killed --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A copy's data set, prepared by its own command."""
+    folder = tmp_path_factory.mktemp("data")
+    spec = to_json(STUDY.preparation("digits_mini"))
+    subprocess.run(
+        [sys.executable, "-m", "rae_bench", "prepare", "--spec", spec, "--manifest", str(folder / "manifest.json")],
+        cwd=ROOT, env=environment(ROOT), check=True, capture_output=True,
+    )  # fmt: skip
+    return folder / "manifest.json"
+
+
+def command(manifest, out, epochs=40):
+    spec = STUDY.training("digits_mini", "vae")
+    spec = dataclasses.replace(spec, optimisation=dataclasses.replace(spec.optimisation, epochs=epochs))
+    outputs = [f"--{name}={out / name}.{kind}" for name, kind in OUTPUTS]
+    return [
+        *(sys.executable, "-m", "rae_bench", "train", "--spec", to_json(spec), "--seed", "0"),
+        *("--manifest", str(manifest), *outputs),
+    ]
+
+
+OUTPUTS = (("model", "safetensors"), ("codes", "safetensors"), ("history", "parquet"))
+
+
+def start(manifest, out, **variables):
+    with (out / "log").open("a") as log:
+        return subprocess.Popen(command(manifest, out), cwd=ROOT, env={**environment(ROOT), **variables}, stderr=log)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert start(prepared, out).wait() == 0
+    assert not (out / "state").exists()
+    return [(out / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS]
+
+
+def wait_for(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def epochs_done(out):
+    path = out / "model.job.json"
+    return json.loads(path.read_text()).get("done", 0) if path.exists() else 0
+
+
+def test_a_run_asked_to_end_saves_and_ends_and_goes_on_to_the_same_bytes(prepared, undisturbed, tmp_path):
+    process = start(prepared, tmp_path)
+    wait_for(lambda: epochs_done(tmp_path) >= 3, process)
+    process.terminate()
+    assert process.wait(timeout=20) == STOPPED
+    assert (tmp_path / "state" / "model.safetensors").exists()
+    assert not (tmp_path / "model.safetensors").exists()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert start(prepared, tmp_path).wait() == 0
+    assert "carrying on at epoch" in (tmp_path / "log").read_text()
+    assert [(tmp_path / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_run_near_its_limit_saves_and_ends_and_goes_on_to_the_same_bytes(prepared, undisturbed, tmp_path):
+    process = start(prepared, tmp_path)
+    wait_for(lambda: epochs_done(tmp_path) >= 1, process)  # it knows its limit from its start: this one has none
+    process.kill()
+    process.wait()
+    assert start(prepared, tmp_path, **{STOP_AT: str(time.time() + 5)}).wait() == STOPPED  # some of it imports
+    (line,) = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("rae_bench")]
+    assert line.startswith("rae_bench train: the job's time limit is near; ")
+    assert not (tmp_path / "model.safetensors").exists()
+    assert start(prepared, tmp_path, **{STOP_AT: str(time.time() + 3600)}).wait() == 0
+    assert [(tmp_path / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_bytes(prepared, undisturbed, tmp_path):
+    state = tmp_path / "state" / "model.safetensors"
+    for _ in range(3):
+        process = start(prepared, tmp_path, RAE_BENCH_CHECKPOINT_SECONDS="0.05")
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        wait_for(lambda before=before: state.exists() and state.stat().st_mtime_ns > before, process)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (tmp_path / "model.safetensors").exists()
+    assert start(prepared, tmp_path).wait() == 0
+    assert (tmp_path / "log").read_text().count("carrying on at epoch") == 3
+    assert [(tmp_path / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
+
+
+# --- what states cost -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("taken", "pause"), [(4.0, 200.0), (0.1, 60.0)])
+def test_a_state_that_is_slow_to_save_is_saved_less_often(taken, pause, tmp_path, monkeypatch):
+    """On a disk that takes 4 s for a state, 2 % of the time are a state every 200 s, not every 60."""
+    now = 0.0
+    write = storage.write_arrays
+
+    def slow(*arguments):
+        nonlocal now
+        now += taken
+        write(*arguments)
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(storage, "write_arrays", slow)
+    made = Checkpoint(tmp_path / "state.safetensors", "one", interval=60.0, _last=0.0)
+    made.save({"x": np.zeros(3)}, {})
+    now += pause - 1
+    assert not made.is_due()
+    now += 1
+    assert made.is_due()

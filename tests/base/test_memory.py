@@ -1,0 +1,166 @@
+"""A full memory, really full: one line with the batch size, the memory and what would be right."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from checkout import ROOT, environment
+
+from rae_bench.base import memory
+from rae_bench.base.plain import to_json
+from rae_bench.study.config import load_study
+
+STUDY = load_study("smoke")
+TOO_MANY = 2**45
+"""Floats: 128 TiB, the whole address space."""
+SIZES = r"[\d,]+ MiB in all, [\d,]+ free"
+
+LIMITED = """
+import resource, sys
+import pandas, torch
+from rae_bench import cli, datasets, jobs, training
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + int(sys.argv[1]) * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+cli.main(sys.argv[2:])
+"""
+
+
+def _numpy():
+    return np.empty(TOO_MANY, dtype=np.float32)
+
+
+def _torch():
+    return torch.empty(TOO_MANY)
+
+
+@pytest.mark.parametrize("allocate", [_numpy, _torch])
+@pytest.mark.parametrize(
+    ("change", "remedy"), [("", "a machine with more memory"), ("less", "less or a machine with more memory")]
+)
+def test_what_cannot_be_allocated_is_one_line(allocate, change, remedy):
+    with (
+        pytest.raises(
+            memory.OutOfMemoryError, match=f"^out of memory on the CPU: batches of 9; {SIZES}; use {remedy}$"
+        ),
+        memory.explained("batches of 9", change),
+    ):
+        allocate()
+
+
+def test_the_memory_told_is_the_machines():
+    total = int(re.search(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text())[1]) / 1024
+    with pytest.raises(memory.OutOfMemoryError) as error, memory.explained("x"):
+        _torch()
+    told, free = (
+        float(text.replace(",", ""))
+        for text in re.search(r"([\d,]+) MiB in all, ([\d,]+) free", str(error.value)).groups()
+    )
+    assert told == pytest.approx(total, abs=1)
+    assert 0 < free < told
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("x")])
+def test_other_errors_are_left_as_they_are(error):
+    with pytest.raises(type(error)) as raised, memory.explained("x"):
+        raise error
+    assert raised.value is error
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    spec = to_json(STUDY.preparation("digits_mini"))
+    subprocess.run(
+        [sys.executable, "-m", "rae_bench", "prepare", "--spec", spec, "--manifest", str(folder / "manifest.json")],
+        cwd=ROOT, env=environment(ROOT), check=True, capture_output=True,
+    )  # fmt: skip
+    return folder / "manifest.json"
+
+
+def _train(manifest, out, spec, allowed):
+    paths = {"model": "model.safetensors", "codes": "codes.safetensors", "history": "history.parquet"}
+    outputs = [f"--{name}={out / file}" for name, file in paths.items()]
+    return subprocess.run(
+        [sys.executable, "-c", LIMITED, str(allowed), "train", "--spec", to_json(spec), "--seed", "0",
+         "--manifest", str(manifest), *outputs],
+        cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_training_that_fills_the_memory_it_may_have_says_so_and_ends(prepared, tmp_path):
+    spec = STUDY.training("digits_mini", "rae_l2")
+    wide = dataclasses.replace(
+        spec,
+        network=dataclasses.replace(spec.network, width=32),
+        optimisation=dataclasses.replace(spec.optimisation, batch_size=256),
+    )
+    ended = _train(prepared, tmp_path, wide, allowed=200)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    line = ended.stderr.splitlines()[-1]
+    assert re.fullmatch(
+        rf"rae_bench train: out of memory on the CPU: batch_size 256 \(validation: at most 500\); {SIZES}; use"
+        r" a smaller batch_size in budgets\.yaml, which changes the study, or a machine with more memory", line,
+    ), ended.stderr  # fmt: skip
+    state = json.loads((tmp_path / "model.job.json").read_text())
+    assert state["status"] == "failed"
+    assert f"rae_bench train: {state['error']}" == line
+    assert not (tmp_path / "model.safetensors").exists()
+    narrow = dataclasses.replace(spec, optimisation=dataclasses.replace(spec.optimisation, epochs=1))
+    assert _train(prepared, tmp_path, narrow, allowed=200).returncode == 0  # what is right is right
+
+
+@pytest.mark.gpu
+def test_a_full_gpu_is_one_line():
+    name = re.escape(torch.cuda.get_device_name())
+    sizes = rf"{SIZES}, [\d,]+ in use by this process"
+    with (
+        pytest.raises(memory.OutOfMemoryError, match=f"^out of memory on {name}: x; {sizes}; use less or another GPU$"),
+        memory.explained("x", "less"),
+    ):
+        torch.empty(TOO_MANY, device="cuda")
+
+
+GIVING_BACK = """
+import ctypes, sys
+from pathlib import Path
+from rae_bench import memory, process, specs
+process._keep_pages()
+def own():
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")]
+    return int(line.split()[1]) // 1024
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+before = own()
+places = [libc.malloc(16 * 2**20) for _ in range(int(sys.argv[1]))]
+for place in places:
+    ctypes.memset(place, 1, 16 * 2**20)
+last = libc.malloc(64)  # a heap gives back its end by itself
+for place in places:
+    libc.free(place)
+kept = own() - before
+memory.give_back()
+print(kept, own() - before)
+"""
+
+
+@pytest.mark.parametrize(("blocks", "is_much"), [(20, False), (70, True)])
+def test_much_freed_memory_goes_back_and_a_little_stays(blocks, is_much):
+    """The allocator is told to keep what is freed; of more than a gigabyte that would add to the next peak."""
+    ended = subprocess.run(
+        [sys.executable, "-c", GIVING_BACK, str(blocks)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(ROOT),
+    )
+    kept, left = map(int, ended.stdout.split())
+    assert kept >= 16 * blocks
+    assert (left < 32) if is_much else (left >= 16 * blocks)

@@ -1,0 +1,253 @@
+"""What every density of the vocabulary promises: shape, order, randomness, scale, likelihood, saving, errors.
+
+The densities are those of densities.yaml, made small: a new entry is tested on arrival.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from planted import every_density, points
+from scipy import stats
+
+from rae_bench.densities import catalogue as densities
+from rae_bench.densities.codes import Posteriors, check_samples, mean_log_density
+from rae_bench.densities.errors import DensityError
+from rae_bench.densities.specs import (
+    AggregatePosterior,
+    AllImages,
+    DaiWipfSecondStage,
+    FlowMatching,
+    SecondStage,
+    SingleGaussian,
+    StandardNormal,
+)
+
+TINY = {"n_components": 3, "transforms": 2, "width": 16, "depth": 1, "steps": 4, "epochs": 3, "batch_size": 50}
+
+
+def tiny(spec):
+    """The same settings, the costly ones lowered."""
+    changes = {}
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = tiny(value)
+        elif field.name in TINY:
+            changes[field.name] = min(value, TINY[field.name])
+    return dataclasses.replace(spec, **changes)
+
+
+ALL = {name: tiny(spec) for name, spec in every_density().items()}
+WITHOUT_LIKELIHOOD = (SecondStage, DaiWipfSecondStage)
+
+
+def codes(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal((n, 3)) @ [[1, 0.5, 0], [0, 2, 0], [0, 0, 0.1]] + [5, 0, -1]).astype(np.float32)
+
+
+def posteriors(n=400, seed=0, scale=1.0):
+    """Codes with posteriors about half as wide as the codes are spread."""
+    spread = np.log([0.5, 1.0, 0.05]) + 0.1 * np.random.default_rng(seed + 9).standard_normal((n, 3))
+    return Posteriors((scale * codes(n, seed)).astype(np.float32), (spread + np.log(scale)).astype(np.float32))
+
+
+def fit(spec, scale=1.0):
+    return densities.fit(spec, posteriors(scale=scale), posteriors(100, seed=1, scale=scale), seed=0)
+
+
+@pytest.fixture(scope="module", params=ALL)
+def fitted(request):
+    spec = ALL[request.param]
+    return spec, fit(spec)
+
+
+def test_samples_are_as_many_float32_codes_as_asked_for(fitted):
+    _, density = fitted
+    drawn = density.sample(17, np.random.default_rng(0))
+    assert drawn.shape == (17, 3)
+    assert drawn.dtype == np.float32
+    assert np.isfinite(drawn).all()
+
+
+def test_two_generators_share_no_sample_and_one_repeats_itself(fitted):
+    _, density = fitted
+    first, second, again = (density.sample(200, np.random.default_rng(seed)) for seed in (0, 1, 0))
+    np.testing.assert_array_equal(first, again)
+    assert len(np.unique(np.concatenate([first, second]), axis=0)) == 400
+
+
+def test_a_generator_goes_on_from_call_to_call(fitted):
+    _, density = fitted
+    rng = np.random.default_rng(0)
+    both = np.concatenate([density.sample(100, rng), density.sample(100, rng)])
+    assert len(np.unique(both, axis=0)) == 200
+
+
+def test_samples_come_in_random_order(fitted):
+    _, density = fitted
+    n = 2000
+    drawn = density.sample(n, np.random.default_rng(0))
+    for column in drawn.T:
+        assert abs(stats.spearmanr(np.arange(n), column).statistic) < 4.5 / np.sqrt(n)
+        assert abs(stats.spearmanr(column[1:], column[:-1]).statistic) < 4.5 / np.sqrt(n)
+
+
+def test_a_saved_density_is_restored(fitted):
+    spec, density = fitted
+    state = density.state()
+    assert all(isinstance(array, np.ndarray) and array.dtype.kind in "fib" for array in state.values())
+    restored = densities.restore(spec, {name: array.copy() for name, array in state.items()})
+    rng = np.random.default_rng(5), np.random.default_rng(5)
+    np.testing.assert_array_equal(density.sample(50, rng[0]), restored.sample(50, rng[1]))
+    assert restored.log_likelihood(codes()) == density.log_likelihood(codes())
+    assert restored.state().keys() == state.keys()
+
+
+def test_a_fit_repeats_itself_whatever_the_global_generators_hold(fitted):
+    spec, density = fitted
+    torch.manual_seed(77)
+    np.random.seed(77)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    again = fit(spec)
+    again.sample(10, np.random.default_rng(0))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])
+    for name, array in density.state().items():
+        assert again.state()[name].tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_the_scale_of_codes_passes_through(fitted, scale):
+    spec, density = fitted
+    if isinstance(spec, StandardNormal):
+        pytest.skip("fitted to nothing")
+    scaled = fit(spec, scale)
+    drawn = [one.sample(200, np.random.default_rng(0)) for one in (density, scaled)]
+    spread = codes().std(axis=0)
+    # training repeats itself but for the rounding of codes to float32
+    np.testing.assert_allclose(drawn[1] / scale / spread, drawn[0] / spread, atol=2e-3)
+    if not isinstance(spec, WITHOUT_LIKELIHOOD):
+        shifted = scaled.log_likelihood((scale * codes(100)).astype(np.float32)) + 3 * np.log(scale)
+        assert shifted == pytest.approx(density.log_likelihood(codes(100)), abs=2e-3)
+
+
+def test_closed_forms_have_likelihoods(fitted):
+    spec, density = fitted
+    each, mean = density.log_density(codes(50)), density.log_likelihood(codes(50))
+    if isinstance(spec, WITHOUT_LIKELIHOOD):
+        assert each is None
+        assert mean is None
+    else:
+        assert each.shape == (50,)
+        assert each.dtype == np.float64
+        assert isinstance(mean, float)
+        assert mean == pytest.approx(each.mean(), rel=1e-12)
+        # a code's density is its own, whatever else is asked for at once
+        np.testing.assert_allclose(density.log_density(codes(50)[::-1])[::-1], each, rtol=1e-4, atol=1e-4)
+
+
+def test_samples_have_the_density(fitted):
+    """E[q(z) / p(z)] = 1 for z ~ p and any density q inside p's support."""
+    spec, density = fitted
+    if isinstance(spec, WITHOUT_LIKELIHOOD):
+        pytest.skip("no likelihood")
+    if isinstance(spec, FlowMatching):
+        spec = dataclasses.replace(spec, steps=20)  # samples and likelihoods agree up to the solver's error
+        density = densities.restore(spec, density.state())
+    drawn = density.sample(4000, np.random.default_rng(0))
+    inside = stats.multivariate_normal(drawn.mean(axis=0), 0.3 * np.cov(drawn.T))
+    ratio = np.exp(inside.logpdf(drawn) - density.log_density(drawn))
+    error = ratio.std() / np.sqrt(len(ratio))
+    assert error < 0.1
+    assert ratio.mean() == pytest.approx(1, abs=4.5 * error)
+
+
+# --- which codes ------------------------------------------------------------------------------------------
+
+
+def test_means_or_draws_of_the_posterior_are_fitted():
+    spec = SingleGaussian("gaussian", "mean", "full")
+    of_means = fit(spec)
+    of_draws = fit(dataclasses.replace(spec, codes="sample"))
+    covariances = [one.factor_ @ one.factor_.T for one in (of_means, of_draws)]
+    sigmas = np.exp(posteriors().log_sigma.astype(np.float64))
+    added = np.diag((sigmas**2).mean(axis=0))
+    wide = np.sqrt(np.diag(covariances[0] + added))
+    # covariances of 400 draws, 4.5 standard errors
+    assert np.all(np.abs(covariances[1] - covariances[0] - added) < 4.5 * np.sqrt(2 / 400) * np.outer(wide, wide))
+    np.testing.assert_allclose(of_means.mean_, codes().mean(axis=0, dtype=np.float64), rtol=1e-6)
+
+
+def test_draws_are_from_each_images_posterior_and_repeat_themselves():
+    train = posteriors(5000)
+    drawn = train.codes("sample", 0, "train")
+    white = (drawn - train.mean) / np.exp(train.log_sigma)
+    assert stats.kstest(white.ravel(), "norm").pvalue > 1e-3
+    np.testing.assert_array_equal(train.codes("sample", 0, "train"), drawn)
+    for seed, split in ((1, "train"), (0, "validation")):
+        assert not np.isclose(train.codes("sample", seed, split), drawn).any(axis=1).all()
+    np.testing.assert_array_equal(train.codes("mean", 0, "train"), train.mean)
+
+
+def test_a_deterministic_encoders_codes_are_their_own_draws():
+    np.testing.assert_array_equal(points(codes()).codes("sample", 0, "train"), codes())
+
+
+# --- errors -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_codes_that_are_not_finite_are_an_error(bad):
+    broken = codes()
+    broken[3, 1] = bad
+    with pytest.raises(DensityError, match=r"codes of shape \(400, 3\) must be finite"):
+        points(broken)
+    with pytest.raises(DensityError, match=r"log_sigma of shape \(400, 3\) must be finite"):
+        Posteriors(codes(), broken)
+
+
+def test_codes_that_are_no_matrix_are_an_error():
+    with pytest.raises(DensityError, match="two-dimensional"):
+        points(codes().ravel())
+
+
+def test_spreads_of_another_shape_are_an_error():
+    with pytest.raises(DensityError, match=r"log_sigma of shape \(5, 3\) must be as the codes, \(400, 3\)"):
+        Posteriors(codes(), codes(5))
+
+
+def test_validation_codes_of_other_dimensions_are_an_error():
+    with pytest.raises(DensityError, match="validation codes of 2 dimensions, training codes of 3"):
+        densities.fit(ALL["gaussian"], points(codes()), points(codes()[:, :2]), seed=0)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_codes_in_fewer_dimensions_than_they_have_are_an_error(name):
+    if name == "standard_normal" or isinstance(ALL[name], AggregatePosterior):
+        pytest.skip("fits no spread")
+    flat = codes()
+    flat[:, 1] = 0.1
+    with pytest.raises(
+        DensityError, match=r"singular: they vary in only 2 of 3 dimensions|dimension 1 of the codes does not vary"
+    ):
+        densities.fit(ALL[name], points(flat), points(codes(100)), seed=0)
+
+
+def test_a_fit_that_ends_in_numbers_that_are_not_finite_is_an_error():
+    wide = Posteriors(codes(), np.full((400, 3), 800, dtype=np.float32))  # exp(800) is infinite
+    spec = AggregatePosterior("aggregate_posterior", "mean", AllImages("all"))
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(DensityError, match="the fit of 'aggregate_posterior' is degenerate: its array 'sigmas'"),
+    ):
+        densities.fit(spec, wide, wide, seed=0)
+
+
+def test_likelihoods_and_samples_that_are_not_finite_are_an_error():
+    with pytest.raises(DensityError, match=r"log density of code 1 is -inf, of 3 codes 2 are not finite"):
+        mean_log_density(np.array([0.0, -np.inf, np.nan]))
+    with pytest.raises(DensityError, match="1 of 2 samples are not finite"):
+        check_samples(np.array([[0, 1], [np.nan, 0]], dtype=np.float32))

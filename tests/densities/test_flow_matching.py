@@ -1,0 +1,132 @@
+"""Flow matching: the equation is solved, its likelihood is exact, and planted densities are recovered."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from planted import bananas, bananas_log_density, grid
+from scipy import linalg, stats
+from torch import nn
+
+from rae_bench.densities.errors import DensityError
+from rae_bench.densities.flow_matching import FittedFlowMatching
+from rae_bench.densities.gaussian import FittedGaussian
+from rae_bench.densities.specs import FlowMatching
+from rae_bench.models.specs import Cosine, Optimisation
+
+
+def spec(epochs=60, learning_rate=3e-3, batch_size=100):
+    optimisation = Optimisation(epochs, batch_size, "shuffled", learning_rate, 1e-8, Cosine("cosine"))
+    return FlowMatching("flow_matching", "mean", 64, 3, 3, 10, optimisation)
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["2d", "4d"])
+def pairs(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def fitted(pairs):
+    return FittedFlowMatching.fit(spec(), bananas(4000, pairs), bananas(1000, pairs, seed=1), seed=0)
+
+
+# --- equations whose solution is known --------------------------------------------------------------------
+
+MATRIX = np.array([[0.5, -1.0, 0.2], [0.8, 0.3, 0.0], [0.0, 0.4, -0.6]])
+
+
+class Linear(nn.Module):
+    """dw/dt = A w: w_1 = exp(A) w_0."""
+
+    def forward(self, w, _time):
+        return w @ torch.from_numpy(MATRIX).float().T
+
+
+class Shrinking(nn.Module):
+    """The field of straight paths from N(0, I) to N(0, s² I): w_1 = s · w_0."""
+
+    def forward(self, w, t):
+        s = 0.2
+        return (s**2 * t - (1 - t)) / ((1 - t) ** 2 + s**2 * t**2) * w
+
+
+def solved(model, d, steps=20):
+    white = FittedGaussian(np.arange(d, dtype=np.float64), np.diag(np.arange(1.0, d + 1)))
+    return FittedFlowMatching(white, model, steps)
+
+
+def test_the_likelihood_of_a_linear_field_is_that_of_a_gaussian():
+    fitted = solved(Linear(), 3)
+    root = fitted.white_.factor_ @ linalg.expm(MATRIX)
+    codes = (np.random.default_rng(0).standard_normal((1200, 3)) @ root.T + fitted.white_.mean_).astype(np.float32)
+    expected = stats.multivariate_normal(fitted.white_.mean_, root @ root.T).logpdf(codes)
+    np.testing.assert_allclose(fitted.log_density(codes), expected, atol=2e-4)
+
+
+def test_samples_of_a_linear_field_are_its_solution():
+    fitted = solved(Linear(), 3)
+    noise = np.random.default_rng(7).standard_normal((1200, 3))
+    expected = noise @ linalg.expm(MATRIX).T @ fitted.white_.factor_.T + fitted.white_.mean_
+    np.testing.assert_allclose(fitted.sample(1200, np.random.default_rng(7)), expected, atol=1e-4)
+
+
+def test_a_field_that_changes_with_time_is_followed_forwards_and_backwards():
+    fitted = solved(Shrinking(), 2, steps=40)
+    drawn = fitted.sample(500, np.random.default_rng(0))
+    noise = np.random.default_rng(0).standard_normal((500, 2))
+    np.testing.assert_allclose(drawn, 0.2 * noise * [1, 2] + [0, 1], atol=1e-3)
+    expected = stats.multivariate_normal([0, 1], np.diag([0.04, 0.16])).logpdf(drawn)
+    np.testing.assert_allclose(fitted.log_density(drawn), expected, atol=2e-2)
+
+
+def test_the_solver_is_of_fourth_order():
+    noise = np.random.default_rng(0).standard_normal((50, 2))
+    errors = [
+        np.abs(solved(Shrinking(), 2, steps).sample(50, np.random.default_rng(0)) - 0.2 * noise * [1, 2] - [0, 1]).max()
+        for steps in (5, 10)
+    ]
+    assert errors[0] / errors[1] > 2**3
+
+
+# --- what is learnt ---------------------------------------------------------------------------------------
+
+
+def test_a_planted_density_is_recovered(fitted, pairs):
+    held_out = bananas(4000, pairs, seed=2)
+    # matching is no maximum likelihood: it comes near more slowly than the flow
+    assert fitted.log_likelihood(held_out) == pytest.approx(bananas_log_density(held_out).mean(), rel=0.03)
+
+
+def test_more_steps_change_little(fitted, pairs):
+    held_out = bananas(300, pairs, seed=2)
+    finer = dataclasses.replace(fitted, steps=80)
+    assert fitted.log_likelihood(held_out) == pytest.approx(finer.log_likelihood(held_out), abs=0.02)
+
+
+def test_samples_have_the_planted_moments(fitted, pairs):
+    drawn = fitted.sample(10_000, np.random.default_rng(0)).astype(np.float64)
+    np.testing.assert_allclose(drawn.mean(axis=0), [0, 0.5] * pairs, atol=0.1)
+    np.testing.assert_allclose(drawn.var(axis=0), [1, 0.75] * pairs, rtol=0.15)  # trained on 4,000 codes
+    np.testing.assert_allclose((drawn[:, 0] ** 2 * drawn[:, 1]).mean(), 1.5, rtol=0.2)  # E a² b = E a⁴ / 2
+
+
+def test_the_density_integrates_to_one():
+    fitted = FittedFlowMatching.fit(spec(5), bananas(500, 1), bananas(100, 1, seed=1), seed=0)
+    points, volume = grid((-7, -6), (7, 9), 120)
+    assert np.exp(fitted.log_density(points)).sum() * volume == pytest.approx(1, abs=1e-2)
+
+
+def test_another_seed_learns_other_weights():
+    one, two = (FittedFlowMatching.fit(spec(1), bananas(200, 1), bananas(50, 1), seed=seed).state() for seed in (0, 1))
+    assert any(not np.array_equal(one[name], two[name]) for name in one if name.startswith("model."))
+
+
+def test_too_few_codes_are_an_error():
+    with pytest.raises(DensityError, match="99 codes are fewer than one batch of 100"):
+        FittedFlowMatching.fit(spec(1), bananas(99, 1), bananas(50, 1), seed=0)
+
+
+def test_a_loss_that_is_not_finite_is_an_error():
+    with pytest.raises(DensityError, match=r"epoch \d+: the loss is not finite: .*lower the learning rate"):
+        FittedFlowMatching.fit(spec(3, learning_rate=1e30), bananas(500, 1), bananas(50, 1), seed=0)

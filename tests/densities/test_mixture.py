@@ -1,0 +1,213 @@
+"""Mixtures, against scikit-learn, planted components and the three traps of its sampling."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import mixture as sklearn_mixture
+
+from rae_bench.base.rng import derive
+from rae_bench.densities.errors import DensityError
+from rae_bench.densities.gaussian import FittedGaussian
+from rae_bench.densities.mixture import FittedMixture
+from rae_bench.densities.specs import DirichletMixture, GaussianMixture
+
+WEIGHTS = np.array([0.5, 0.3, 0.2])
+MEANS = np.array([[0.0, 0.0], [12.0, 0.0], [0.0, 15.0]])
+COVARIANCES = np.array([[[1.0, 0.3], [0.3, 2.0]], [[0.5, 0.0], [0.0, 0.2]], [[2.0, -1.0], [-1.0, 1.5]]])
+
+
+def spec(n_components=3, max_iter=500, tolerance=1e-3):
+    return GaussianMixture("mixture", "mean", n_components, 1, max_iter, tolerance, reg_covar=1e-6)
+
+
+def planted(n, seed=0):
+    rng = np.random.default_rng(seed)
+    component = rng.choice(3, size=n, p=WEIGHTS)
+    drawn = [rng.multivariate_normal(MEANS[k], COVARIANCES[k]) for k in component]
+    return np.array(drawn, dtype=np.float32)
+
+
+def true_log_density(codes):
+    parts = [
+        w * stats.multivariate_normal(m, c).pdf(codes) for w, m, c in zip(WEIGHTS, MEANS, COVARIANCES, strict=True)
+    ]
+    return np.log(np.sum(parts, axis=0))
+
+
+def nearest_component(codes):
+    return np.argmin(np.linalg.norm(codes[:, None] - MEANS, axis=2), axis=1)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return FittedMixture.fit(spec(), planted(3000), seed=0)
+
+
+def test_planted_components_are_recovered(fitted):
+    held_out = planted(3000, seed=1)
+    assert fitted.log_likelihood(held_out) == pytest.approx(true_log_density(held_out).mean(), rel=0.02)
+    centres = fitted.white_.colour(fitted.means_)
+    order = np.argsort(nearest_component(centres))
+    # 4.5 standard errors of the smallest component's mean and weight
+    np.testing.assert_allclose(centres[order], MEANS, atol=4.5 * np.sqrt(2 / 600))
+    np.testing.assert_allclose(fitted.weights_[order], WEIGHTS, atol=4.5 * np.sqrt(0.25 / 3000))
+
+
+def test_the_log_likelihood_is_scikit_learns_on_whitened_codes_minus_the_log_determinant(fitted):
+    codes, held_out = planted(3000).astype(np.float64), planted(200, seed=1).astype(np.float64)
+    root = np.linalg.cholesky(np.cov(codes.T))
+    theirs = sklearn_mixture.GaussianMixture(3, tol=1e-8, max_iter=2000, random_state=1).fit(
+        np.linalg.solve(root, (codes - codes.mean(axis=0)).T).T
+    )
+    expected = theirs.score(np.linalg.solve(root, (held_out - codes.mean(axis=0)).T).T) - np.linalg.slogdet(root)[1]
+    # theirs is run to its end, ours to a tolerance of 1e-3 nats
+    assert fitted.log_likelihood(held_out.astype(np.float32)) == pytest.approx(expected, abs=2e-3)
+
+
+def test_the_log_likelihood_is_the_log_of_the_weighted_densities(fitted):
+    held_out = planted(200, seed=1)
+    factor = fitted.white_.factor_
+    total = np.zeros(200)
+    for weight, mean, root in zip(fitted.weights_, fitted.means_, fitted.factors_, strict=True):
+        root = factor @ root
+        total += weight * stats.multivariate_normal(fitted.white_.mean_ + factor @ mean, root @ root.T).pdf(held_out)
+    assert fitted.log_likelihood(held_out) == pytest.approx(np.log(total).mean(), rel=1e-9)
+    np.testing.assert_allclose(fitted.log_density(held_out), np.log(total), rtol=1e-9, atol=1e-9)
+
+
+def test_samples_have_the_planted_moments_and_frequencies(fitted):
+    n = 20_000
+    drawn = fitted.sample(n, np.random.default_rng(0))
+    counts = np.bincount(nearest_component(drawn), minlength=3)
+    order = np.argsort(nearest_component(fitted.white_.colour(fitted.means_)))
+    assert stats.chisquare(counts, n * fitted.weights_[order]).pvalue > 1e-3
+    for k in range(3):
+        own = drawn[nearest_component(drawn) == k].astype(np.float64)
+        # fitted to some 600 codes at least, hence their sampling error: 4.5·√(2/600)
+        error = 4.5 * np.sqrt(2 / 600) * np.sqrt(np.outer(np.diag(COVARIANCES[k]), np.diag(COVARIANCES[k])))
+        assert np.all(np.abs(np.cov(own.T) - COVARIANCES[k]) < error)
+
+
+def test_samples_have_the_moments_of_the_codes(fitted):
+    n, codes = 20_000, planted(3000).astype(np.float64)
+    drawn = fitted.sample(n, np.random.default_rng(0)).astype(np.float64)
+    sd = codes.std(axis=0)
+    # EM's maximum has the data's mean and covariance; kurtosis below 3 keeps √2 an upper bound
+    assert np.all(np.abs(drawn.mean(axis=0) - codes.mean(axis=0)) < 4.5 * sd / np.sqrt(n))
+    assert np.all(np.abs(np.cov(drawn.T) - np.cov(codes.T)) < 4.5 * np.sqrt(2) * np.outer(sd, sd) / np.sqrt(n))
+
+
+def test_samples_are_not_sorted_by_component(fitted):
+    n = 5000
+    component = nearest_component(fitted.sample(n, np.random.default_rng(0)))
+    stays = np.mean(component[1:] == component[:-1])
+    expected = (WEIGHTS**2).sum()  # sorted samples stay but twice
+    assert stays == pytest.approx(expected, abs=4.5 * np.sqrt(expected / n) + 0.02)
+    thirds = [np.bincount(part, minlength=3) for part in np.array_split(component, 3)]
+    assert stats.chi2_contingency(thirds).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_the_scale_of_codes_passes_through(scale, fitted):
+    scaled = FittedMixture.fit(spec(), (scale * planted(3000)).astype(np.float32), seed=0)
+    drawn = [density.sample(500, np.random.default_rng(0)) for density in (fitted, scaled)]
+    np.testing.assert_allclose(drawn[1] / scale, drawn[0], rtol=1e-4, atol=1e-3)
+    shifted = scaled.log_likelihood((scale * planted(100)).astype(np.float32)) + 2 * np.log(scale)
+    assert shifted == pytest.approx(fitted.log_likelihood(planted(100)), abs=1e-4)
+
+
+def test_one_component_is_the_full_gaussian():
+    codes = planted(500)
+    one = FittedMixture.fit(spec(n_components=1), codes, seed=0)
+    exact = codes.astype(np.float64)
+    expected = stats.multivariate_normal(exact.mean(axis=0), np.cov(exact.T, bias=True)).logpdf(exact).mean()
+    assert one.log_likelihood(codes) == pytest.approx(expected, abs=1e-5)  # reg_covar adds 1e-6
+
+
+def test_too_few_codes_are_an_error():
+    with pytest.raises(DensityError, match="29 codes are too few for 3 components; at least 30"):
+        FittedMixture.fit(spec(), planted(29), seed=0)
+
+
+def test_fewer_codes_than_a_covariance_needs_overfit_and_the_held_out_likelihood_shows_it():
+    """Ten codes a component in 16 dimensions: the official analysis goes as far."""
+    train, held_out = (np.random.default_rng(seed).standard_normal((400, 16)).astype(np.float32) for seed in (0, 1))
+    one, forty = (FittedMixture.fit(spec(n_components=k), train, seed=0) for k in (1, 40))
+    assert forty.log_likelihood(train) > one.log_likelihood(train) + 10
+    assert forty.log_likelihood(held_out) < one.log_likelihood(held_out) - 10
+
+
+def test_codes_of_one_direction_are_an_error():
+    flat = planted(100)
+    flat[:, 1] = 0
+    with pytest.raises(DensityError, match="singular: they vary in only 1 of 2 dimensions"):
+        FittedMixture.fit(spec(), flat, seed=0)
+
+
+def test_em_that_does_not_converge_is_an_error():
+    one_cloud = np.random.default_rng(0).standard_normal((300, 2)).astype(np.float32)
+    with pytest.raises(DensityError, match=r"the fit of 3 components in at most 2 iterations \(max_iter\) failed: "):
+        FittedMixture.fit(spec(max_iter=2), one_cloud, seed=0)
+
+
+# --- under a Dirichlet process ----------------------------------------------------------------------------
+
+
+def dirichlet(n_components=10, max_iter=2000):
+    return DirichletMixture(
+        "dirichlet_mixture", "mean", n_components, 1 / n_components, 1.0, 1, max_iter, 1e-3, reg_covar=1e-6
+    )
+
+
+@pytest.fixture(scope="module")
+def process():
+    return FittedMixture.fit_dirichlet(dirichlet(), planted(3000), seed=0)
+
+
+def test_a_process_finds_the_planted_components_and_leaves_the_others_empty(process):
+    assert process.weights_.sum() == pytest.approx(1)
+    largest = np.argsort(process.weights_)[-3:]
+    assert process.weights_[largest].sum() > 0.95
+    centres = process.white_.colour(process.means_[largest])
+    order = np.argsort(nearest_component(centres))
+    np.testing.assert_allclose(centres[order], MEANS, atol=4.5 * np.sqrt(2 / 600) + 0.1)  # some share strays
+    held_out = planted(3000, seed=1)
+    assert process.log_likelihood(held_out) == pytest.approx(true_log_density(held_out).mean(), rel=0.02)
+
+
+def test_a_process_is_scikit_learns_with_its_default_priors():
+    """Whitened codes have the identity as their covariance, zero as their mean: the defaults are ours."""
+    codes = planted(500).astype(np.float64)
+    root = np.linalg.cholesky(np.cov(codes.T))
+    white = np.linalg.solve(root, (codes - codes.mean(axis=0)).T).T
+    theirs = sklearn_mixture.BayesianGaussianMixture(
+        n_components=4, max_iter=2000, random_state=derive(0, "dirichlet_mixture") % 2**32
+    )
+    theirs.fit(white)
+    ours = FittedMixture.fit_dirichlet(dirichlet(4), planted(500), seed=0)
+    np.testing.assert_allclose(ours.weights_, theirs.weights_, rtol=1e-6)
+    np.testing.assert_allclose(ours.means_, theirs.means_, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(ours.factors_ @ ours.factors_.transpose(0, 2, 1), theirs.covariances_, atol=1e-9)
+
+
+def test_samples_of_a_process_have_the_planted_frequencies(process):
+    n = 20_000
+    counts = np.bincount(nearest_component(process.sample(n, np.random.default_rng(0))), minlength=3)
+    np.testing.assert_allclose(counts / n, WEIGHTS, atol=4.5 * np.sqrt(0.25 / 3000))
+
+
+def test_components_without_weight_are_left_out():
+    white = FittedGaussian.standard(2)
+    empty = FittedMixture(white, np.array([1.0, 0.0]), np.array([[0.0, 0], [9, 9]]), np.array([np.eye(2)] * 2))
+    codes = planted(20)
+    np.testing.assert_allclose(empty.log_density(codes), stats.multivariate_normal(np.zeros(2)).logpdf(codes))
+
+
+def test_inference_that_does_not_converge_is_an_error():
+    with pytest.raises(DensityError, match=r"the fit of 10 components in at most 2 iterations \(max_iter\) failed: "):
+        FittedMixture.fit_dirichlet(dirichlet(max_iter=2), planted(500), seed=0)
+
+
+def test_too_few_codes_for_a_process_are_an_error():
+    with pytest.raises(DensityError, match="99 codes are too few for 10 components; at least 100"):
+        FittedMixture.fit_dirichlet(dirichlet(), planted(99), seed=0)

@@ -1,0 +1,394 @@
+"""Every loss the suite can train on: autograd against central differences, float64, through the real networks.
+
+What is walked is read from the vocabulary: the objectives of every study's trainings, those that a setting of
+`settings.yaml` makes when it is switched on alone, those inside densities, and the losses that densities' networks are
+trained on. A term, setting or density that is added later is walked because it is there.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import typing
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from rae_bench.base import rng
+from rae_bench.base.plain import parse, to_json
+from rae_bench.densities import catalogue as densities
+from rae_bench.densities import learning
+from rae_bench.densities.codes import Posteriors
+from rae_bench.densities.specs import Density
+from rae_bench.models import autoencoder, networks, objectives, training
+from rae_bench.models.specs import (
+    ConvolutionalNetwork,
+    DenseNetwork,
+    GradientPenalty,
+    Latent,
+    NoRegulariser,
+    Posterior,
+    Regulariser,
+    SpectralNorm,
+)
+from rae_bench.study import config
+
+STEP, WORST, ENTRIES = 3e-7, 1e-5, 2
+"""Of a central difference; the largest relative error of a gradient; entries of each parameter that are moved."""
+FLOOR = 1e-3
+"""Of a loss's value: gradients below it are held against it. The gradient of a bias before batch norm is zero, and its
+difference nothing but the rounding of the loss, some 1e-16 of it, divided by the step."""
+BATCH, CODES = 4, 3
+TERMS = ("reconstruction", "latent", "regulariser", "total")
+
+IMAGES = {
+    f"{size}x{size}, kernel {kernel}": ConvolutionalNetwork(
+        "convolutional", channels, size, kernel, width=2, start_width=4, latent_dim=CODES, norm_momentum=0.1
+    )
+    for size, kernel, channels in ((32, 4, 1), (64, 5, 3))
+}
+VECTORS = DenseNetwork("dense", input_dim=7, width=9, depth=2, latent_dim=CODES)
+
+
+def unweighted(objective):
+    """The objective with weights of 1, in which no term hides behind another."""
+    terms = {
+        name: dataclasses.replace(term, weight=1.0) if hasattr(term, "weight") else term
+        for name, term in vars(objective).items()
+    }
+    return dataclasses.replace(objective, **terms)
+
+
+@functools.cache
+def walked():
+    """Every objective there is, by a name: of the studies, of each setting alone, of densities."""
+    found = [spec.objective for name in config.study_names() for spec in config.load_study(name).trainings.values()]
+    embedded = config.load_study("embedded")
+    settings = yaml.safe_load((config.CONFIG / "settings.yaml").read_text())
+    for name, setting in settings.items():
+        if any("objective" in patch["set"] for patch in setting["patches"]):
+            file = dataclasses.replace(embedded.file, protocol="clean", switches={name: True})
+            found += [spec.objective for spec in config.resolve_study("embedded", file).trainings.values()]
+    found += [fit.density.objective for fit in embedded.fits.values() if hasattr(fit.density, "objective")]
+    different = {to_json(objective): objective for objective in map(unweighted, found)}
+    return {
+        f"{number}-{objective.posterior.kind}-{objective.latent.kind}-{objective.regulariser.kind}": objective
+        for number, objective in enumerate(different.values())
+    }
+
+
+def is_walkable(objective, network):
+    """Only what a model can be: the official L2 of convolutions alone means nothing to a dense network."""
+    scope = getattr(objective.regulariser, "scope", "")
+    return isinstance(network, ConvolutionalNetwork) or scope != "convolutions"
+
+
+@contextlib.contextmanager
+def float64():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class Point:
+    """A model, a batch and its noise: `terms()` is a plain function of the codes' shift and of every parameter."""
+
+    def __init__(self, network, objective, is_training=True):
+        self.objective = objective
+        self.model = autoencoder.build(network, objective, seed=0).double()
+        generator = torch.Generator().manual_seed(1)
+        is_vector = isinstance(network, DenseNetwork)
+        shape = (BATCH, 7) if is_vector else (BATCH, network.channels, network.size, network.size)
+        self.x = torch.rand(shape, generator=generator)
+        for norm in self.model.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):  # anything but 1 and 0, which hide factors
+                torch.nn.init.uniform_(norm.weight, 0.5, 1.5, generator=generator)
+                torch.nn.init.normal_(norm.bias, 0, 0.2, generator=generator)
+                torch.nn.init.normal_(norm.running_mean, 0, 0.1, generator=generator)
+                torch.nn.init.uniform_(norm.running_var, 0.5, 1.5, generator=generator)
+        self.model.train(is_training)
+        self.shift = torch.zeros(BATCH, CODES, requires_grad=True)
+        self.model.mean.register_forward_hook(lambda _, __, mean: mean + self.shift)
+        self.state = {name: value.clone() for name, value in self.model.named_buffers()}
+
+    def terms(self):
+        """The four terms, from the buffers as they were: a pass in training mode moves some."""
+        with torch.no_grad():
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(self.state[name])
+        loss = objectives.loss(self.model, self.x, self.objective, torch.Generator().manual_seed(2))
+        return torch.stack([getattr(loss, term) for term in TERMS])
+
+    def hold_singular_vectors(self):
+        """From now on the vectors of spectral norms are those that this pass ends with, and do not move."""
+        self.terms()
+        self.state = {name: value.clone() for name, value in self.model.named_buffers()}
+        for module in self.model.modules():
+            if type(module).__name__ == "_SpectralNorm":  # PyTorch's and ours
+                module.eval()
+                if hasattr(module, "spec"):
+                    module.spec = dataclasses.replace(module.spec, evaluation="fixed")
+
+    def tensors(self):
+        return {"z": self.shift, **dict(self.model.named_parameters())}
+
+
+def central_difference(values, tensor, place, step):
+    """(f(w + step) − f(w − step)) / (2 step) of one entry of `tensor`, (k,)."""
+    kept, sides = tensor.data[place].item(), []
+    for sign in (1, -1):
+        tensor.data[place] = kept + sign * step
+        sides.append(values().detach())
+    tensor.data[place] = kept
+    return (sides[0] - sides[1]) / (2 * step)
+
+
+def error(values, tensor, gradients, floors, index):
+    """The relative error of the gradients (k,) at one entry of `tensor`; None where the loss has none there.
+
+    Where it is large two steps of the difference must agree: else a ReLU has its kink between them.
+    """
+    place = np.unravel_index(index, tensor.shape)
+
+    def relative(to, of):
+        return ((to - of).abs() / torch.maximum(of.abs(), floors)).max().item()
+
+    expected = central_difference(values, tensor, place, STEP)
+    found = relative(torch.stack([gradient[place] for gradient in gradients]), expected)
+    if found > WORST and relative(central_difference(values, tensor, place, STEP / 2), expected) > WORST:
+        return None
+    return found
+
+
+def errors(terms, tensors, before_differences=lambda: None):
+    """The largest relative error of the gradients of all terms, by tensor."""
+    values = terms()
+    floors = FLOOR * values.detach().abs().clamp_min(1)
+    gradients = [
+        torch.autograd.grad(value, list(tensors.values()), retain_graph=True, allow_unused=True, materialize_grads=True)
+        if value.requires_grad
+        else [torch.zeros_like(tensor) for tensor in tensors.values()]
+        for value in values
+    ]
+    before_differences()
+    generator, worst = np.random.default_rng(0), {}
+    for name, tensor, *ours in zip(tensors, tensors.values(), *gradients, strict=True):
+        entries = generator.permutation(tensor.numel())
+        found = (error(terms, tensor, ours, floors, index) for index in entries)
+        worst[name] = max(itertools.islice((one for one in found if one is not None), ENTRIES))
+    return worst
+
+
+def check(worst):
+    wrong = {place: f"{error:.1e}" for place, error in worst.items() if not error < WORST}
+    assert not wrong, wrong
+
+
+# --- autoencoders -----------------------------------------------------------------------------------------
+
+
+def test_every_term_that_a_spec_knows_is_walked():
+    for part, union in (("posterior", Posterior), ("latent", Latent), ("regulariser", Regulariser)):
+        known = set(typing.get_args(union))
+        assert {type(getattr(objective, part)) for objective in walked().values()} == known
+    norms = [one.regulariser for one in walked().values() if isinstance(one.regulariser, SpectralNorm)]
+    assert {norm.is_pytorchs for norm in norms} == {True, False}
+    assert {norm.vectors for norm in norms} == {"constant", "differentiated"}
+
+
+@pytest.mark.parametrize("name", walked())
+@pytest.mark.parametrize("network", [*IMAGES, "vectors"])
+def test_the_gradient_of_a_loss_in_training_mode_is_that_of_differences(name, network):
+    objective, layout = walked()[name], IMAGES.get(network, VECTORS)
+    if not is_walkable(objective, layout):
+        return
+    with float64():
+        point = Point(layout, objective)
+        # The singular vectors are held constant on purpose (Miyato et al. 2018): what is then expected is the gradient
+        # of W / (uᵀ W v) with the u and v that this pass ends with.
+        is_held = getattr(objective.regulariser, "vectors", "") == "constant"
+        check(errors(point.terms, point.tensors(), point.hold_singular_vectors if is_held else lambda: None))
+
+
+PENALISED = [name for name, one in walked().items() if one.regulariser.kind in ("gradient_penalty", "output_gradient")]
+
+
+@pytest.mark.parametrize("name", PENALISED)
+@pytest.mark.parametrize("network", IMAGES)
+def test_the_gradient_of_a_penalty_in_evaluation_mode_is_that_of_differences(name, network):
+    with float64():
+        point = Point(IMAGES[network], walked()[name], is_training=False)
+        check(errors(point.terms, point.tensors()))
+
+
+# --- RAE-GP at the widths of digits -----------------------------------------------------------------------
+
+
+def digits(kernel):
+    spec = config.load_study("digits").training("digits", "rae_gp")
+    return dataclasses.replace(spec.network, kernel=kernel), unweighted(spec.objective)
+
+
+@pytest.mark.parametrize("kernel", [4, 5])
+def test_the_penalty_follows_its_own_gradient_at_the_widths_of_digits(kernel):
+    """Every entry at once: the gradient along one random direction of all tensors, against a difference along it."""
+    network, objective = digits(kernel)
+    with float64():
+        decoder = networks.decoder(network).double().train()
+        torch.manual_seed(0)
+        networks.initialise(decoder)
+        z, u = torch.randn(20, 16, requires_grad=True), torch.randn(20, 16)
+        tensors = [z, *decoder.parameters()]
+
+        def penalty():
+            _, derivative = objectives.decode(decoder, z, objective.regulariser, {"direction": u})
+            return derivative.square().flatten(1).sum(dim=1).mean()
+
+        gradients = torch.autograd.grad(penalty(), tensors, allow_unused=True, materialize_grads=True)
+        for tensor, gradient in zip(tensors, gradients, strict=True):
+            along = torch.randn_like(tensor)
+            along /= along.norm()
+            sides = []
+            for sign in (1, -1):
+                tensor.data += sign * STEP * along
+                sides.append(penalty().item())
+                tensor.data -= sign * STEP * along
+            expected = (sides[0] - sides[1]) / (2 * STEP)
+            assert (gradient * along).sum().item() == pytest.approx(
+                expected, rel=WORST, abs=1e-5 * max(1, abs(sides[0]))
+            )
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 5e-3), ("bfloat16", 0.15)])
+@pytest.mark.parametrize("kernel", [4, 5])
+def test_the_gradient_of_rae_gp_in_a_lower_precision_is_that_of_float64(precision, tolerance, kernel):
+    """Of all parameters as one vector. Seen: up to 7e-4 and 0.066, most of it from ReLUs that rounding turns over."""
+    assert relative_error_of_gradient(*digits(kernel), precision, "cpu") < tolerance
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kernel", [4, 5])
+def test_the_gradient_of_rae_gp_in_tf32_is_that_of_float64(kernel):
+    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.fp32_precision = "tf32"
+    try:
+        assert relative_error_of_gradient(*digits(kernel), "float32", "cuda") < 2e-2
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.fp32_precision = "ieee"
+
+
+def relative_error_of_gradient(network, objective, precision, device):
+    x = torch.rand((50, 1, 32, 32), generator=torch.Generator().manual_seed(0))
+    normal, found = rng.normal, []
+    for dtype, name, where in ((torch.float64, "float32", "cpu"), (torch.float32, precision, device)):
+        model = autoencoder.build(network, objective, seed=0).to(where, dtype).train()
+        with pytest.MonkeyPatch.context() as patch, training.computing_in(name, model, where):
+            patch.setattr(
+                rng, "normal", lambda *drawn, dtype=dtype: normal(*drawn).to(dtype)
+            )  # the same noise for both
+            loss = objectives.loss(model, x.to(where, dtype), objective, torch.Generator().manual_seed(1))
+        loss.total.backward()
+        found.append(torch.cat([parameter.grad.double().cpu().flatten() for parameter in model.parameters()]))
+    return ((found[1] - found[0]).norm() / found[0].norm()).item()
+
+
+@pytest.mark.slow
+def test_rae_gp_lowers_its_penalty_below_that_of_rae_and_of_the_wrong_gradient(digits, monkeypatch):
+    """On real digits, at weights of the study before; the wrong gradient is that of torch's own rule for batch norm."""
+    spec = config.load_study("digits").training("digits", "rae_gp")
+    penalty = GradientPenalty("gradient_penalty", weight=1e-2)
+    penalised = dataclasses.replace(spec.objective, regulariser=penalty)
+    optimisation = dataclasses.replace(spec.optimisation, epochs=3)
+    images = {split: torch.from_numpy(digits.images[digits.splits[split]]) for split in ("train", "validation")}
+    unpenalised = dataclasses.replace(spec.objective, regulariser=NoRegulariser("none"))
+
+    def penalty_after_training(objective):
+        trained = training.train(spec.network, objective, optimisation, *images.values(), seed=0).model
+        z = torch.from_numpy(training.encode(trained, images["validation"])["mean"])
+        axes = torch.eye(z.shape[1])
+        derivatives = (torch.func.jvp(trained.decoder, (z,), (axis.expand_as(z),))[1] for axis in axes)
+        with torch.no_grad():
+            return sum(derivative.square().sum().item() for derivative in derivatives) / len(z)
+
+    without, right = penalty_after_training(unpenalised), penalty_after_training(penalised)
+    monkeypatch.setattr(networks._Norm, "forward", lambda norm, x: torch.nn.BatchNorm2d.forward(norm, x))
+    wrong = penalty_after_training(penalised)
+    assert right < 0.8 * wrong
+    assert wrong < without
+
+
+# --- batch norm while a forward derivative is taken ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_training", [True, False], ids=["training", "evaluation"])
+def test_batch_norm_gives_and_learns_the_same_with_a_forward_derivative(is_training):
+    """Images, running moments and the count of batches are torch's, and move once a pass."""
+    network = IMAGES["32x32, kernel 4"]
+    with float64():
+        decoders = [networks.decoder(network).double() for _ in range(2)]
+        decoders[1].load_state_dict(decoders[0].state_dict())
+        z = torch.randn(5, CODES)
+        for decoder in decoders:
+            decoder.train()(torch.randn(8, CODES, generator=torch.Generator().manual_seed(0)))
+            decoder.train(is_training)
+        plain = decoders[0](z)
+        x_hat, _ = objectives.decode(decoders[1], z, GradientPenalty("gradient_penalty", 1.0), {"direction": z})
+        torch.testing.assert_close(x_hat, plain, rtol=1e-12, atol=0)
+        for (name, with_it), without in zip(decoders[1].named_buffers(), decoders[0].buffers(), strict=True):
+            torch.testing.assert_close(with_it, without, rtol=1e-12, atol=1e-15, msg=name)
+            assert not with_it.requires_grad
+
+
+# --- densities --------------------------------------------------------------------------------------------
+
+
+class CapturedError(Exception):
+    """The loss that a density's network is trained on, caught as training begins."""
+
+
+def networks_of_densities():
+    entries = yaml.safe_load((config.CONFIG / "densities.yaml").read_text())
+    return {name: entry for name, entry in entries.items() if "optimisation" in entry and "objective" not in entry}
+
+
+@pytest.mark.parametrize("name", networks_of_densities())
+def test_the_gradient_of_a_densitys_loss_is_that_of_differences(name, monkeypatch):
+    """Flow, flow matching, Dai and Wipf's second stage; the simplified second stage is walked as an autoencoder."""
+    entry = {**networks_of_densities()[name], "width": 6}
+    spec = parse(Density, entry, name)
+    caught = []
+
+    def catch(model, loss, data, *_):
+        caught.extend((model, loss, data))
+        raise CapturedError
+
+    monkeypatch.setattr(learning, "optimise", catch)
+    codes = np.random.default_rng(0).standard_normal((spec.optimisation.batch_size, CODES)).astype(np.float32)
+    posteriors = Posteriors(codes, np.full_like(codes, -1))
+    with pytest.raises(CapturedError):
+        densities.fit(spec, posteriors, posteriors, 0)
+    model, loss, data = caught
+    with float64():
+        model.double().train()
+        for parameter in model.parameters():  # a network that starts as the identity has gradients of zero
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3))
+        batch = data[:BATCH].double().requires_grad_()
+
+        def terms():
+            return loss(batch, torch.Generator().manual_seed(1))[None]
+
+        check(errors(terms, {"z": batch, **dict(model.named_parameters())}))
+
+
+def test_every_density_whose_network_is_trained_is_walked():
+    fitted = {name: parse(Density, entry, name).kind for name, entry in networks_of_densities().items()}
+    trained = {
+        typing.get_args(typing.get_type_hints(kind)["kind"])[0]
+        for kind in typing.get_args(Density)
+        if "optimisation" in typing.get_type_hints(kind)
+    }
+    assert set(fitted.values()) | {"second_stage"} == trained

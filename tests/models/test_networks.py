@@ -1,0 +1,404 @@
+"""The paper's layout with Keras' conventions, against a numpy network written from Keras' definitions."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rae_bench.models import autoencoder, networks
+from rae_bench.models.specs import (
+    ConvolutionalNetwork,
+    DenseNetwork,
+    Deterministic,
+    NoLatentTerm,
+    NoRegulariser,
+    Objective,
+    SpectralNorm,
+)
+
+DETERMINISTIC = Deterministic("deterministic")
+PLAIN = Objective(DETERMINISTIC, NoLatentTerm("none"), NoRegulariser("none"))
+
+
+def network(channels, size, kernel, width, latent_dim, norm_momentum=0.01, start_width=None):
+    start = start_width or 8 * width
+    return ConvolutionalNetwork("convolutional", channels, size, kernel, width, start, latent_dim, norm_momentum)
+
+
+MNIST = network(channels=1, size=32, kernel=4, width=128, latent_dim=16)
+CIFAR10 = network(channels=3, size=32, kernel=4, width=128, latent_dim=128)
+CELEBA = network(channels=3, size=64, kernel=5, width=128, latent_dim=64)
+CELEBA_CV_VAE = network(channels=3, size=64, kernel=5, width=64, latent_dim=64, start_width=1024)
+
+
+# --- sizes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "in_encoder", "in_decoder"),
+    [
+        (MNIST, 11_087_248, 11_607_809),
+        (CIFAR10, 11_550_208, 18_956_035),
+        (CELEBA, 18_271_040, 21_477_123),
+        # convolutions and norms, then the code; dense, then transposed convolutions and norms
+        (
+            CELEBA_CV_VAE,
+            (75 * 64 + 5 * 64) + 5 * (128 + 256 + 512) + 25 * (64 * 128 + 128 * 256 + 256 * 512) + 64 * (16 * 512 + 1),
+            65 * 65_536 + 5 * (256 + 128 + 64) + 25 * (1024 * 256 + 256 * 128 + 128 * 64) + 25 * 64 * 3 + 3,
+        ),
+    ],
+    ids=["mnist", "cifar10", "celeba", "celeba_cv_vae"],
+)
+def test_numbers_of_parameters_at_the_papers_width_are_those_of_the_official_keras_models(spec, in_encoder, in_decoder):
+    with torch.device("meta"):
+        model = autoencoder.Autoencoder(spec, DETERMINISTIC)
+    assert n_keras_parameters(model.features) + n_keras_parameters(model.mean) == in_encoder
+    assert n_keras_parameters(model.decoder) == in_decoder
+
+
+def n_keras_parameters(module):
+    """As Keras counts: batch norm's moving mean and variance included, its step counter not."""
+    return sum(value.numel() for name, value in module.state_dict().items() if "num_batches" not in name)
+
+
+@pytest.mark.parametrize("spec", [network(1, 32, 4, 2, 5), network(3, 32, 5, 2, 5), network(3, 64, 5, 2, 5)])
+def test_images_go_to_codes_and_back(spec):
+    model = autoencoder.build(spec, PLAIN, seed=0).eval()
+    x = torch.rand(3, spec.channels, spec.size, spec.size)
+    features, length = networks.features(spec)
+    assert features(x).shape == (3, length)
+    z = model.encode(x).mean
+    assert z.shape == (3, 5)
+    x_hat = model.decode(z)
+    assert x_hat.shape == x.shape
+    assert 0 <= x_hat.min() < x_hat.max() <= 1
+
+
+def test_vectors_go_to_codes_and_back():
+    spec = DenseNetwork("dense", input_dim=7, width=11, depth=2, latent_dim=3)
+    model = autoencoder.build(spec, PLAIN, seed=0)
+    assert n_keras_parameters(model.features) == 7 * 11 + 11 + 11 * 11 + 11
+    assert n_keras_parameters(model.decoder) == 3 * 11 + 11 + 11 * 11 + 11 + 11 * 7 + 7
+    z = model.encode(torch.randn(4, 7)).mean
+    assert z.shape == (4, 3)
+    assert model.decode(z).shape == (4, 7)
+    assert model.decode(100 * torch.randn(50, 3)).abs().max() > 1  # unbounded
+
+
+# --- geometry ---------------------------------------------------------------------------------------------
+
+
+def keras_conv(x, weight, bias, stride):
+    """Keras' "same" convolution of x (B, in, H, W) by weight (out, in, k, k), H and W divisible by the stride."""
+    k, (height, width) = weight.shape[-1], x.shape[2:]
+    total = max(k - stride, 0)
+    edge = (total // 2, total - total // 2)
+    padded = np.pad(x, ((0, 0), (0, 0), edge, edge))
+    out = np.zeros((len(x), len(weight), height // stride, width // stride))
+    for i in range(out.shape[2]):
+        for j in range(out.shape[3]):
+            window = padded[:, :, i * stride : i * stride + k, j * stride : j * stride + k]
+            out[:, :, i, j] = np.einsum("bcyx,ocyx->bo", window, weight)
+    return out + bias[:, None, None]
+
+
+def keras_transposed_conv(x, weight, bias, stride):
+    """The gradient of that convolution: x (B, in, H, W), weight (in, out, k, k), result (B, out, H·s, W·s)."""
+    k, before = weight.shape[-1], max(weight.shape[-1] - stride, 0) // 2
+    height, width = x.shape[2] * stride, x.shape[3] * stride
+    padded = np.zeros((len(x), weight.shape[1], height + k, width + k))
+    for i in range(x.shape[2]):
+        for j in range(x.shape[3]):
+            spread = np.einsum("bc,coyx->boyx", x[:, :, i, j], weight)
+            padded[:, :, i * stride : i * stride + k, j * stride : j * stride + k] += spread
+    return padded[:, :, before : before + height, before : before + width] + bias[:, None, None]
+
+
+def keras_norm_relu(x):
+    return np.maximum(x, 0) / np.sqrt(1 + 1e-3)  # moving mean 0 and variance 1, epsilon 1e-3
+
+
+def weights_of(module):
+    return [(w.weight.detach().numpy(), w.bias.detach().numpy()) for w in networks.weighted_layers(module)]
+
+
+def model_with_biases(spec):
+    model = autoencoder.build(spec, PLAIN, seed=3).eval()
+    for layer in networks.weighted_layers(model):
+        nn.init.normal_(layer.bias, generator=torch.Generator().manual_seed(0))
+    return model
+
+
+GEOMETRIES = [network(1, 32, 4, 2, 5), network(3, 32, 5, 2, 5), network(3, 64, 5, 2, 5), network(3, 64, 4, 2, 5)]
+
+
+@pytest.mark.parametrize("spec", GEOMETRIES, ids=lambda spec: f"{spec.size}px_{spec.kernel}x{spec.kernel}")
+def test_the_encoder_is_kerass(spec):
+    model = model_with_biases(spec)
+    images = np.random.default_rng(0).uniform(size=(2, spec.channels, spec.size, spec.size)).astype(np.float32)
+    x = 2 * images - 1 if spec.size == 32 else images  # as the official 32x32 encoder does
+    *convolutions, (dense, dense_bias) = [*weights_of(model.features), *weights_of(model.mean)]
+    for weight, bias in convolutions:
+        x = keras_norm_relu(keras_conv(x, weight, bias, stride=2))
+    expected = x.reshape(2, -1) @ dense.T + dense_bias
+    found = model.encode(torch.from_numpy(images)).mean.detach().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)  # float32 against float64
+
+
+@pytest.mark.parametrize("spec", GEOMETRIES, ids=lambda spec: f"{spec.size}px_{spec.kernel}x{spec.kernel}")
+def test_the_decoder_is_kerass(spec):
+    model = model_with_biases(spec)
+    z = np.random.default_rng(0).standard_normal((2, 5)).astype(np.float32)
+    (dense, dense_bias), *transposed, (last, last_bias) = weights_of(model.decoder)
+    x = (z @ dense.T + dense_bias).reshape(2, -1, 8, 8)  # linear: no activation
+    for weight, bias in transposed:
+        x = keras_norm_relu(keras_transposed_conv(x, weight, bias, stride=2))
+    expected = 1 / (1 + np.exp(-keras_transposed_conv(x, last, last_bias, stride=1)))
+    np.testing.assert_allclose(model.decode(torch.from_numpy(z)).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(4, 2), (4, 1), (5, 2), (5, 1)])
+def test_a_bias_added_after_the_convolution_is_torchs_and_so_are_its_derivatives(kernel, stride):
+    ours = networks._up(kernel, 6, 3, stride)[0].double()
+    torchs = nn.ConvTranspose2d(6, 3, kernel, stride, ours.padding).double()
+    torchs.load_state_dict(ours.state_dict())
+    x, direction = torch.randn(2, 2, 6, 4, 4, dtype=torch.double)
+    for layer in (ours, torchs):
+        (layer(x) ** 3).sum().backward()
+    for mine, theirs in zip(ours.parameters(), torchs.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-12, atol=1e-12)
+    for mine, theirs in zip(*(torch.func.jvp(layer, (x,), (direction,)) for layer in (ours, torchs)), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "lit"),
+    # the rows an impulse in row 3 reaches: 3·stride − pad_before onwards, pad_before = (kernel − stride) // 2
+    [(4, 2, range(5, 9)), (5, 2, range(5, 10)), (4, 1, range(2, 6)), (5, 1, range(1, 6))],
+)
+def test_an_impulse_lands_where_keras_puts_it(kernel, stride, lit):
+    block = transposed_blocks(network(1, 32, kernel, 2, 5))[stride]
+    for parameter, value in ((block[0].weight, 1.0), (block[0].bias, 0.0)):
+        nn.init.constant_(parameter, value)
+    impulse = torch.zeros(1, block[0].in_channels, 8, 8)
+    impulse[0, 0, 3, 3] = 1
+    out = block(impulse)
+    assert out.shape[2:] == (8 * stride, 8 * stride)
+    assert torch.nonzero(out[0, 0].sum(dim=1)).flatten().tolist() == list(lit)
+    assert torch.nonzero(out[0, 0].sum(dim=0)).flatten().tolist() == list(lit)
+
+
+def transposed_blocks(spec):
+    """By stride, one transposed convolution of the decoder with what belongs to it, up to its norm or sigmoid."""
+    layers = list(networks.decoder(spec))
+    starts = [i for i, layer in enumerate(layers) if isinstance(layer, nn.ConvTranspose2d)]
+    ends = [i for i, layer in enumerate(layers) if isinstance(layer, (nn.BatchNorm2d, nn.Sigmoid))]
+    return {layers[i].stride[0]: nn.Sequential(*layers[i:j]) for i, j in zip(starts, ends, strict=True)}
+
+
+# --- initialisation and norms -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", [network(3, 64, 5, 8, 16), network(1, 32, 4, 8, 16)])
+def test_weights_are_glorot_uniform_and_biases_zero(spec):
+    model = autoencoder.build(spec, PLAIN, seed=0)
+    for layer in networks.weighted_layers(model):
+        field = 1 if isinstance(layer, nn.Linear) else spec.kernel**2
+        bound = np.sqrt(6 / (field * (layer.weight.shape[0] + layer.weight.shape[1])))
+        weight = layer.weight.detach().numpy()
+        assert np.abs(weight).max() <= bound * (1 + 1e-6)
+        # sd of a sample of n uniform numbers varies by about 0.45/√n of itself; 4.5 of those
+        np.testing.assert_allclose(weight.std(), bound / np.sqrt(3), rtol=4.5 * 0.45 / np.sqrt(weight.size))
+        assert abs(weight.mean()) < 4.5 * bound / np.sqrt(3 * weight.size)
+        assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("momentum", [0.01, 0.1])
+def test_norm_momentum_is_the_weight_of_the_newest_batch(momentum):
+    features, _ = networks.features(network(1, 32, 4, 2, 5, norm_momentum=momentum))
+    x = torch.rand(6, 1, 32, 32)
+    scale, convolution, norm = list(features)[:3]
+    before = convolution(scale(x))
+    features.train()(x)
+    torch.testing.assert_close(norm.running_mean, momentum * before.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(norm.running_var, 1 - momentum + momentum * before.var(dim=(0, 2, 3), correction=1))
+
+
+# --- spectral norm ----------------------------------------------------------------------------------------
+
+PYTORCH = SpectralNorm("spectral_norm", 1, "decoder", "output_channels", 15, "constant", "fixed")
+OFFICIAL = SpectralNorm("spectral_norm", 1, "autoencoder", "keras", 0, "differentiated", "iterates")
+
+
+def spectral(**changes):
+    return Objective(DETERMINISTIC, NoLatentTerm("none"), dataclasses.replace(PYTORCH, **changes))
+
+
+SPECTRAL = spectral()
+
+
+def largest_singular_value(layer):
+    """Of the weight as a matrix with the output channels as rows."""
+    weight = layer.weight.detach()
+    rows = weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight
+    return torch.linalg.svdvals(rows.flatten(1))[0].item()
+
+
+@pytest.mark.parametrize("spec", [network(1, 32, 4, 4, 6), network(3, 64, 5, 4, 6)])
+def test_spectral_norm_gives_every_decoder_weight_the_largest_singular_value_one(spec):
+    model = autoencoder.build(spec, SPECTRAL, seed=0).train()
+    plain = autoencoder.build(spec, PLAIN, seed=0)
+    for _ in range(100):
+        model.decode(torch.randn(2, 6))
+    # power iteration approaches from below, slowly where two singular values are close: 1 %
+    for layer, before in zip(
+        networks.weighted_layers(model.decoder), networks.weighted_layers(plain.decoder), strict=True
+    ):
+        assert largest_singular_value(layer) == pytest.approx(1, abs=0.01)
+        assert abs(largest_singular_value(before) - 1) > 0.05  # so that the line above says something
+    codes = torch.randn(2, 6)
+    torch.testing.assert_close(model.eval().decode(codes), model.decode(codes))
+
+
+def test_spectral_norm_leaves_the_encoder_alone():
+    spec = network(1, 32, 4, 4, 6)
+    model, plain = (autoencoder.build(spec, objective, seed=0) for objective in (SPECTRAL, PLAIN))
+    for part in ("features", "mean"):
+        ours, theirs = getattr(model, part).state_dict(), getattr(plain, part).state_dict()
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    x = torch.rand(3, 1, 32, 32)
+    torch.testing.assert_close(model.encode(x).mean, plain.encode(x).mean)
+
+
+SMALL = network(3, 64, 5, 4, 6)
+
+
+def normalised(layer, spec):
+    """A copy of `layer` under our parametrization, whether or not PyTorch's would do; vectors from seed 0."""
+    layer = copy.deepcopy(layer)
+    torch.manual_seed(0)
+    made = networks._SpectralNorm(layer, spec)
+    nn.utils.parametrize.register_parametrization(layer, "weight", made, unsafe=True)
+    return layer, made
+
+
+LAYERS = [nn.Linear(7, 5), nn.Conv2d(3, 4, 5), nn.ConvTranspose2d(4, 3, 4)]
+KINDS = ["dense", "convolution", "transposed"]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=KINDS)
+def test_told_to_do_as_pytorch_our_parametrization_gives_its_bytes(layer):
+    ours, _ = normalised(layer, PYTORCH)
+    theirs = copy.deepcopy(layer)
+    torch.manual_seed(0)
+    nn.utils.parametrizations.spectral_norm(theirs)
+    ours.weight  # noqa: B018  PyTorch's check is a pass, hence an iteration
+    for _ in range(3):
+        weights = ours.weight, theirs.weight
+        for part, weight in zip((ours, theirs), weights, strict=True):
+            weight.pow(3).sum().backward()
+            part.train(not part.training)
+        assert torch.equal(*(weight.detach() for weight in weights))
+        assert torch.equal(*(part.parametrizations.weight.original.grad for part in (ours, theirs)))
+
+
+def keras_kernel(layer, weight):
+    """A weight in Keras' layout: (in, out), (k, k, in, out), of transposed convolutions (k, k, out, in)."""
+    return weight.T if isinstance(layer, nn.Linear) else weight.transpose(2, 3, 1, 0)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=KINDS)
+def test_the_official_spectral_norm_is_the_power_method_on_keras_flattened_kernel(layer):
+    ours, made = normalised(layer, OFFICIAL)
+    kernel = keras_kernel(layer, layer.weight.detach().double().numpy())
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    last = made.v.numpy().astype(float)  # starts as a direction of N(0, I) over the last axis
+    assert last.shape == kernel.shape[-1:]
+    ours.eval()
+    for _ in range(3):  # one iteration a pass, in evaluation mode too
+        rest = matrix @ last
+        rest /= np.linalg.norm(rest)
+        last = rest @ matrix
+        last /= np.linalg.norm(last)
+        sigma = rest @ matrix @ last
+        found = keras_kernel(layer, ours.weight.detach().numpy())
+        np.testing.assert_allclose(found, kernel / sigma, rtol=1e-5)
+    assert sigma < np.linalg.svd(matrix)[1][0]
+
+
+@pytest.mark.parametrize("vectors", ["constant", "differentiated"])
+def test_the_gradient_knows_of_the_vectors_if_it_should(vectors):
+    spec = dataclasses.replace(PYTORCH, initial_iterations=0, vectors=vectors)
+    layer, made = normalised(LAYERS[1].double(), spec)
+    made.double()
+    start = made.u.clone(), made.v.clone()
+    original = layer.parametrizations.weight.original
+
+    def value():
+        for buffer, vector in zip((made.u, made.v), start, strict=True):
+            buffer.copy_(vector)
+        return layer.weight.pow(3).sum()
+
+    value().backward()
+    index = (1, 2, 3, 0)
+    with torch.no_grad():
+        original[index] += 1e-6
+        above = value().item()
+        original[index] -= 2e-6
+        below = value().item()
+    agrees = original.grad[index].item() == pytest.approx((above - below) / 2e-6, rel=1e-6)
+    assert agrees == (vectors == "differentiated")
+
+
+def states(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(("evaluation", "moves"), [("fixed", False), ("iterates", True)])
+def test_evaluation_iterates_only_where_it_should(evaluation, moves):
+    model = autoencoder.build(SMALL, spectral(evaluation=evaluation), seed=0).eval()
+    before, codes = states(model), torch.randn(2, 6)
+    with torch.no_grad():
+        first, second = model.decode(codes), model.decode(codes)
+    after = states(model)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if moves and name.endswith((".u", ".v"))}
+    assert bool(changed) == moves
+    assert torch.equal(first, second) != moves
+    again = autoencoder.build(SMALL, spectral(evaluation=evaluation), seed=0).eval()
+    with torch.no_grad():
+        assert torch.equal(again.decode(codes), first)  # the same passes, the same bytes
+        assert torch.equal(again.decode(codes), second)
+
+
+def test_without_initial_iterations_the_vectors_are_directions_of_a_normal_draw():
+    """Their largest singular value is then far off; after PyTorch's fifteen it is near."""
+    ratios = {}
+    for n in (0, 15):
+        model = autoencoder.build(SMALL, spectral(initial_iterations=n, evaluation="iterates"), seed=0)
+        layers = networks.weighted_layers(model.decoder)
+        parts = [layer.parametrizations.weight for layer in layers]
+        found = [torch.dot(part[0].u, part[0]._matrix(part.original) @ part[0].v).abs().item() for part in parts]
+        truth = [torch.linalg.svdvals(part[0]._matrix(part.original))[0].item() for part in parts]
+        ratios[n] = np.array(found) / truth
+        assert all(part[0].v.norm().item() == pytest.approx(1) for part in parts)
+    assert ratios[0].max() < 0.5
+    assert ratios[15].min() > 0.9
+
+
+@pytest.mark.parametrize("scope", ["decoder", "autoencoder"])
+def test_the_scope_of_spectral_norm_names_its_layers(scope):
+    model = autoencoder.build(SMALL, spectral(scope=scope, matrix="keras"), seed=0).train()
+    for _ in range(100):
+        model.decode(model.encode(torch.rand(2, 3, 64, 64)).mean)
+    decoder = set(networks.weighted_layers(model.decoder))
+    for layer in networks.weighted_layers(model):
+        if scope == "autoencoder" or layer in decoder:
+            largest = torch.linalg.svdvals(layer.weight.detach().flatten(1))[0].item()  # Keras' matrix, transposed
+            assert largest == pytest.approx(1, abs=0.01)
+        else:
+            assert not nn.utils.parametrize.is_parametrized(layer)

@@ -1,0 +1,364 @@
+"""Every figure drawn from the smoke study's results, and what it shows compared with them."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from rae_bench.base import storage
+from rae_bench.data.specs import FaceRenderer
+from rae_bench.densities.specs import AggregatePosterior, AllImages
+from rae_bench.report.plots import catalogue as plots
+from rae_bench.report.plots.codes import shown_densities
+from rae_bench.report.plots.images import sheet_keys
+from rae_bench.study.config import load_study, resolve_study
+
+KINDS = ["samples", "interpolations", "distances", "training", "codes", "components", "protocols"]
+DATASET = "digits_mini"
+SIZE = 32
+"""Pixels of an image's side; a white pixel stands between two images."""
+
+
+@pytest.fixture(scope="module")
+def root(smoke):
+    return smoke.results / "smoke"
+
+
+@pytest.fixture(scope="module")
+def sheets(root):
+    return {
+        model: storage.read_arrays(root / DATASET / model / "seed0" / "sheets.safetensors")[0]
+        for model in ("vae", "rae_l2")
+    }
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+def _shown(axis, number):
+    """The image at place `number` of a row of images."""
+    left = number * (SIZE + 1)
+    return axis.images[0].get_array()[:SIZE, left : left + SIZE]
+
+
+def _grey(image):
+    return np.repeat(image.transpose(1, 2, 0), 3, axis=2)
+
+
+@pytest.fixture(scope="module")
+def written(root, smoke_spec, smoke_frame, tmp_path_factory):
+    folders = [tmp_path_factory.mktemp("figures") for _ in range(2)]
+    for folder in folders:
+        plots.write(smoke_spec, smoke_frame, root, folder / "index.json")
+    return folders
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_figure_is_drawn_as_pdf_and_png(written, kind):
+    folder = written[0]
+    assert (folder / f"{kind}_{DATASET}.pdf").read_bytes().startswith(b"%PDF-")
+    picture = plt.imread(folder / f"{kind}_{DATASET}.png")
+    # at 200 dots an inch: 7.2 inches, or one inch a model and 0.6
+    assert picture.shape[1] > (400 if kind == "components" else 1000)
+    assert picture[:, :, :3].std() > 0.02  # not blank
+
+
+def test_the_index_lists_every_figure_with_a_caption(written):
+    listed = json.loads((written[0] / "index.json").read_text())
+    assert [figure["name"] for figure in listed] == [f"{kind}_{DATASET}" for kind in KINDS]
+    assert all(figure["caption"].startswith("Digits, a few: ") for figure in listed)
+
+
+def test_the_same_results_are_the_same_bytes(written):
+    first, second = written
+    names = sorted(path.name for path in first.iterdir())
+    assert names == sorted(path.name for path in second.iterdir())
+    assert len(names) == 2 * len(KINDS) + 1
+    for name in names:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    assert b"CreationDate" not in (first / f"distances_{DATASET}.pdf").read_bytes()
+
+
+def test_captions_of_drawn_images_say_so(root, smoke_spec, smoke_frame, tmp_path):
+    drawn = replace(smoke_spec.datasets[DATASET], source=FaceRenderer("face_renderer"))
+    plots.write(replace(smoke_spec, datasets={DATASET: drawn}), smoke_frame, root, tmp_path / "index.json")
+    listed = json.loads((tmp_path / "index.json").read_text())
+    assert all(figure["caption"].startswith("SYNTHETIC images. ") for figure in listed)
+
+
+def test_a_search_has_no_figures(root, smoke_spec, smoke_frame, tmp_path):
+    plots.write(replace(smoke_spec, tables=("search",)), smoke_frame, root, tmp_path / "index.json")
+    assert {path.name: path.read_text().strip() for path in tmp_path.iterdir()} == {"index.json": "[]"}
+
+
+def test_what_is_not_fid_is_not_drawn_beside_published_values(root, smoke_spec, smoke_frame, tmp_path):
+    """The rest is: the smoke study's real results, as if its digits were the paper's."""
+    papers = replace(smoke_spec, published={DATASET: "MNIST"}, tables=("table1", "published"))
+    plots.write(papers, smoke_frame, root, tmp_path / "index.json")
+    *others, last = json.loads((tmp_path / "index.json").read_text())
+    assert [figure["name"] for figure in others] == [f"{kind}_{DATASET}" for kind in KINDS[:5]]
+    assert (last["name"], last["missing"]) == ("published", "FD-DigitCNN is not FID; 300 images are not 10,000")
+    assert not (tmp_path / "published.png").exists()
+
+
+def test_the_sample_sheet_shows_each_rows_own_images(smoke_spec, sheets):
+    figure = plots.sample_sheet(smoke_spec, sheets)
+    axes = np.array(figure.axes).reshape(3, 5)  # vae, two_stage_vae, rae_l2 x original, Rec., N, N(0,I), GMM
+    assert [axis.get_title() for axis in axes[0]] == ["Original", "Rec.", "N", "N(0,I)", "GMM"]
+    vae, rae = sheets["vae"], sheets["rae_l2"]
+    expected = [
+        [vae["original"], vae["reconstruction"], vae["sample.standard_normal"], vae["sample.standard_normal"],
+         vae["sample.gmm10"]],
+        [vae["original"], vae["reconstruction.second_stage"], vae["sample.second_stage"],
+         vae["sample.standard_normal"], None],
+        [rae["original"], rae["reconstruction"], rae["sample.gaussian"], rae["sample.standard_normal"],
+         rae["sample.gmm10"]],
+    ]  # fmt: skip
+    for axis, images in zip(axes.ravel(), itertools.chain(*expected), strict=True):
+        assert len(axis.images) == (images is not None)
+        if images is not None:
+            for number in range(3):
+                np.testing.assert_array_equal(_shown(axis, number), _grey(images[number]))
+
+
+def test_an_interpolation_strip_runs_from_one_reconstruction_to_another(smoke_spec, sheets):
+    figure = plots.interpolation_strips(smoke_spec, sheets)
+    axes = np.array(figure.axes).reshape(3, 2)
+    for row, (model, key) in enumerate(
+        [("vae", "interpolation"), ("vae", "interpolation.second_stage"), ("rae_l2", "interpolation")]
+    ):
+        for strip in range(2):
+            for step in range(8):
+                image = sheets[model][key][8 * strip + step]
+                np.testing.assert_array_equal(_shown(axes[row, strip], step), _grey(image))
+
+
+def test_every_seed_of_every_cell_is_a_point_at_its_distance(smoke_spec, smoke_frame):
+    frechet = smoke_frame[smoke_frame["metric"] == "frechet_distance"].set_index(["model", "image_set", "density"])
+    cells = [
+        *[("vae", "reconstruction", ""), ("vae", "interpolation", ""), ("vae", "sample", "gmm10")],
+        *[("vae", image_set, "second_stage") for image_set in ("reconstruction", "interpolation", "sample")],
+        *[("vae", "sample", density) for density in ("standard_normal", "gaussian")] * 2,  # VAE's and 2sVAE's
+        *[("rae_l2", "reconstruction", ""), ("rae_l2", "interpolation", "")],
+        *[("rae_l2", "sample", density) for density in ("standard_normal", "gaussian", "gmm10")],
+    ]
+    expected = sorted(value for cell in cells for value in frechet.loc[[cell], "value"])
+    axis = plots.distances(smoke_spec, smoke_frame, DATASET).axes[0]
+    drawn = sorted(y for points in axis.collections for _, y in points.get_offsets() if np.isfinite(y))
+    assert len(drawn) == 30
+    np.testing.assert_allclose(drawn, expected)
+    assert axis.get_yscale() == "log"
+    (floor,) = {line.get_ydata()[0] for line in axis.lines if line.get_linestyle() == ":"}
+    assert floor == frechet["floor"].iloc[0]
+    assert axis.get_ylabel().startswith("FD-DigitCNN")
+
+
+def test_training_curves_are_the_histories(smoke_spec, root):
+    axes = plots.training_curves(smoke_spec, root, DATASET).axes
+    assert [len(axis.lines) for axis in axes] == [8, 8, 4]  # 2 models x 2 seeds x 2 splits; only RAE-L2 is regularised
+    history = pd.read_parquet(root / DATASET / "rae_l2" / "seed1" / "history.parquet")
+    for axis, term in zip(axes, ("reconstruction", "latent", "regulariser"), strict=True):
+        for split in ("train", "validation"):
+            assert any(np.array_equal(line.get_ydata(), history[f"{split}_{term}"]) for line in axis.lines)
+    assert list(axes[0].lines[0].get_xdata()) == list(range(1, 11))
+
+
+def test_codes_are_drawn_under_the_samples_of_each_density(smoke_spec, sheets):
+    axes = np.array(plots.code_views(smoke_spec, sheets, DATASET).axes).reshape(4, 2)
+    for axis in (*axes[:3].ravel(), axes[3, 0]):
+        (points,) = axis.collections
+        assert len(points.get_offsets()) == len(points.get_facecolors()) == 2 * 300
+        np.testing.assert_allclose(points.get_offsets()[:300].mean(axis=0), 0, atol=1e-4)
+        assert len(np.unique(points.get_facecolors()[:300], axis=0)) == 1
+        assert not np.array_equal(points.get_facecolors()[0], points.get_facecolors()[300])
+    first = axes[0, 0].collections[0].get_offsets()[:300]
+    # the first principal axis carries the largest share of the codes' variance, numpy's largest eigenvalue
+    largest = np.linalg.eigvalsh(np.cov(sheets["vae"]["codes"].T))[-2:][::-1]
+    np.testing.assert_allclose(np.var(first, axis=0, ddof=1), largest, rtol=1e-3)
+
+
+def test_a_model_without_a_density_shows_its_codes_alone(smoke_spec, sheets):
+    """Only VAE has a second stage; a density of no model at all leaves a row of codes."""
+    nobody = AggregatePosterior("aggregate_posterior", "sample", AllImages("all"))
+    fits = {DATASET: {**smoke_spec.fits[DATASET], "aggregate_posterior": nobody}}
+    spec = replace(smoke_spec, densities=(*smoke_spec.densities, "aggregate_posterior"), fits=fits)
+    axes = np.array(plots.code_views(spec, sheets, DATASET).axes).reshape(5, 2)
+    assert [axis.get_ylabel() for axis in axes[:, 0]] == [
+        *("N(0,I)", "Gaussian", "GMM-10", "aggregate posterior", "second stage")
+    ]
+    assert [axis.get_title() for axis in axes[0]] == ["VAE", "RAE-L2"]
+    counts = [[len(axis.collections[0].get_offsets()) for axis in row] for row in axes]
+    assert counts == [[600, 600], [600, 600], [600, 600], [300, 300], [600, 300]]
+
+
+def test_codes_are_shown_under_one_density_of_each_kind(smoke_spec):
+    """What rows show of the kind, else its last: of mixtures ten components, of Dirichlet mixtures the most."""
+    study = load_study("densities")
+    spec = study.summary()
+    assert shown_densities(spec, "digits") == [
+        *("standard_normal", "gaussian", "gmm10", "dp200", "kde", "aggregate_posterior", "flow", "flow_matching"),
+        *("second_stage_dai_wipf", "second_stage"),
+    ]
+    assert shown_densities(smoke_spec, DATASET) == ["standard_normal", "gaussian", "gmm10", "second_stage"]
+
+
+# --- components -------------------------------------------------------------------------------------------
+
+MIXTURES = {
+    # model: density: metric: a value for each of two training seeds
+    "vae": {
+        "gmm1": {
+            "frechet_distance": [8, 10],
+            "log_likelihood_train": [-14, -16],
+            "log_likelihood_validation": [-15, -17],
+        },
+        "gmm10": {
+            "frechet_distance": [4, 6],
+            "log_likelihood_train": [-9, -11],
+            "log_likelihood_validation": [-11, -13],
+        },
+        "gmm10_sampled": {"frechet_distance": [90], "log_likelihood_train": [90], "log_likelihood_validation": [90]},
+        "dp10": {"frechet_distance": [3, 4], "log_likelihood_train": [-8, -9], "log_likelihood_validation": [-10, -11]},
+    },
+    "rae_l2": {
+        "gmm1": {"frechet_distance": [20, 20], "log_likelihood_train": [1, 1], "log_likelihood_validation": [0, 0]},
+        "gmm10": {"frechet_distance": [2, 2], "log_likelihood_train": [5, 5], "log_likelihood_validation": [3, 3]},
+    },
+}
+
+
+@pytest.fixture
+def mixtures(smoke_spec):
+    """A study of mixtures, and its frame."""
+    names = ("gmm1", "gmm10", "gmm10_sampled", "dp10", "gaussian")
+    fits = {name: load_study("densities").fit("digits", "vae", name).density for name in names}
+    frame = pd.DataFrame(
+        {"dataset": DATASET, "model": model, "density": density, "metric": metric, "train_seed": seed, "value": value}
+        for model, densities in MIXTURES.items()
+        for density, metrics in densities.items()
+        for metric, values in metrics.items()
+        for seed, value in enumerate(values)
+    )
+    return replace(smoke_spec, densities=names, fits={DATASET: fits}), frame
+
+
+def _lines(axis):
+    return [
+        (line.get_linestyle(), list(line.get_xdata()), list(line.get_ydata()))
+        for line in axis.lines
+        if len(line.get_xdata())
+    ]
+
+
+def test_components_are_drawn_by_number_a_line_a_kind_of_mixture(mixtures):
+    axes = np.array(plots.components(*mixtures, DATASET).axes).reshape(2, 2)
+    assert [axis.get_title() for axis in axes[0]] == ["VAE", "RAE-L2"]
+    assert _lines(axes[0, 0]) == [("-", [1, 10], [9, 5]), ("--", [10], [3.5])]
+    assert _lines(axes[1, 0]) == [
+        *(("-", [1, 10], [-15, -10]), ("-", [1, 10], [-16, -12])),
+        *(("--", [10], [-8.5]), ("--", [10], [-10.5])),
+    ]
+    assert _lines(axes[0, 1]) == [("-", [1, 10], [20, 2])]
+    assert _lines(axes[1, 1]) == [("-", [1, 10], [1, 5]), ("-", [1, 10], [0, 3])]
+    assert all(axis.get_xscale() == "log" for axis in axes.ravel())
+    assert [axis.get_yscale() for axis in axes[:, 0]] == ["log", "linear"]
+    assert axes[0, 0].get_ylim() == axes[0, 1].get_ylim()
+
+
+def test_the_band_of_components_is_the_spread_over_seeds(mixtures):
+    axis = plots.components(*mixtures, DATASET).axes[0]
+    outline = axis.collections[0].get_paths()[0].vertices
+    for count, mean in ((1, 9), (10, 5)):
+        edges = {round(y, 9) for x, y in outline if x == count}
+        assert edges == {round(mean - np.sqrt(2), 9), round(mean + np.sqrt(2), 9)}  # SD of two values 2 apart
+
+
+def test_components_of_a_single_model_are_one_column(mixtures):
+    spec, frame = mixtures
+    rows = {name: row for name, row in spec.rows.items() if row.model == "rae_l2"}
+    figure = plots.components(replace(spec, rows=rows, order=tuple(rows)), frame, DATASET)
+    assert [axis.get_title() for axis in figure.axes] == ["RAE-L2", ""]
+    assert _lines(figure.axes[0]) == [("-", [1, 10], [20, 2])]
+
+
+def test_the_smoke_studys_components_are_its_results(smoke_spec, smoke_frame):
+    axes = np.array(plots.components(smoke_spec, smoke_frame, DATASET).axes).reshape(2, 2)
+    for j, model in enumerate(("vae", "rae_l2")):
+        mine = smoke_frame[(smoke_frame["model"] == model) & (smoke_frame["density"] == "gmm10")].set_index("metric")
+        (upper,) = _lines(axes[0, j])
+        assert upper[1:] == ([10], [pytest.approx(mine.loc["frechet_distance", "value"].mean())])
+        for line, split in zip(_lines(axes[1, j]), ("train", "validation"), strict=True):
+            assert line[2] == [pytest.approx(mine.loc[f"log_likelihood_{split}", "value"].mean())]
+
+
+# --- protocols --------------------------------------------------------------------------------------------
+
+
+def test_protocols_show_every_rows_rank_in_columns_n_and_gmm(smoke_spec):
+    values = {
+        # VAE's N(0, I), 2sVAE's second stage, RAE-L2's Gaussian; the mixtures of VAE and RAE-L2
+        "own": ([1, 2, 3], [5, 6]),
+        "half": ([1, 3, 2], [6, 5]),
+        "truncated": ([2, 2, 1], [7, 8]),
+    }
+    shown = [("vae", "standard_normal"), ("vae", "second_stage"), ("rae_l2", "gaussian")]
+    shown += [("vae", "gmm10"), ("rae_l2", "gmm10")]
+    panel = pd.DataFrame(
+        {"dataset": DATASET, "model": model, "density": density, "protocol": protocol, "value": float(value)}
+        for protocol, (n, gmm) in values.items()
+        for (model, density), value in zip(shown, [*n, *gmm], strict=True)
+    )
+    own = smoke_spec.protocols[DATASET]
+    spec = replace(smoke_spec, protocols={DATASET: {name: own[name] for name in values}})
+    left, right = plots.protocols(spec, panel, DATASET).axes
+    for axis, rows in ((left, ["VAE", "2sVAE", "RAE-L2"]), (right, ["VAE", "RAE-L2"])):
+        assert [label.get_text() for label in axis.get_xticklabels()] == ["own", "half", "truncated"]
+        assert [label.get_text() for label in axis.get_yticklabels()] == rows
+    assert (left.get_title(), right.get_title()) == ("column N", "column GMM")
+    # one row of ranks after another, a protocol a column; a tie shares its ranks
+    assert [text.get_text() for text in left.texts] == ["1", "1", "2.5", "2", "3", "2.5", "3", "2", "1"]
+    assert [text.get_text() for text in right.texts] == ["1", "2", "1", "2", "1", "2"]
+    two = {"two_stage_vae": spec.rows["two_stage_vae"]}  # without column GMM
+    left, right = plots.protocols(replace(spec, rows=two, order=tuple(two)), panel, DATASET).axes
+    assert [text.get_text() for text in left.texts] == ["1", "1", "1"]
+    assert (len(right.texts), right.axison) == (0, False)
+
+
+def test_the_smoke_studys_protocols_are_its_five(smoke_spec, root):
+    axes = plots.protocols(smoke_spec, storage.read_frame(root / "protocols.parquet"), DATASET).axes
+    assert [len(axis.texts) for axis in axes] == [3 * 5, 2 * 5]
+
+
+def test_no_label_says_fid(smoke_spec, smoke_frame, root, sheets):
+    figures = [
+        plots.sample_sheet(smoke_spec, sheets),
+        plots.distances(smoke_spec, smoke_frame, DATASET),
+        plots.training_curves(smoke_spec, root, DATASET),
+    ]
+    texts = [text.get_text() for figure in figures for text in figure.findobj(plt.Text)]
+    assert any("FD-DigitCNN" in text for text in texts)
+    assert not any("FID" in text or "KID" in text for text in texts)
+
+
+@pytest.mark.parametrize(("label", "name"), [("Inception", "FID"), ("inception-unverified", "FD-inception-unverified")])
+def test_only_verified_inceptions_distance_is_fid(label, name, smoke_spec, smoke_frame):
+    axis = plots.distances(smoke_spec, smoke_frame.assign(extractor_label=label), DATASET).axes[0]
+    assert axis.get_ylabel() == f"{name} (log scale)"
+
+
+def test_a_study_without_the_standard_normal_shows_no_column_of_it():
+    file = replace(load_study("smoke").file, rows=("rae_l2",), densities=("gaussian", "gmm10"))
+    spec = resolve_study("smoke", file).summary()
+    assert sheet_keys(spec) == {
+        "rae_l2": {"original", "codes", "reconstruction", "interpolation", "sample.gaussian", "sample.gmm10"}
+    }
+    sheets = {"rae_l2": {key: np.zeros((12, 1, 32, 32), dtype=np.uint8) for key in sheet_keys(spec)["rae_l2"]}}
+    titles = [axis.get_title() for axis in plots.sample_sheet(spec, sheets).axes]
+    assert titles == ["Original", "Rec.", "N", "GMM"]

@@ -1,0 +1,668 @@
+"""Tables from planted numbers: means, spreads, leaders and notes, in every format the same."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from rae_bench.base import storage
+from rae_bench.data.specs import FaceRenderer
+from rae_bench.report.tables import catalogue as tables
+from rae_bench.report.tables.cells import cell_values, leaders
+from rae_bench.report.tables.wording import density_label
+from rae_bench.scoring.specs import INCEPTION_LABEL, Protocol
+from rae_bench.study.config import load_study
+from rae_bench.study.specs import Row
+
+NET = "net@32/none/layer/0123abcd"
+ROWS = {
+    "vae": Row("VAE", "variational", "vae", "standard_normal", "gmm10", ""),
+    "two": Row("2sVAE", "variational", "vae", "second_stage", "", "second_stage"),
+    "rae": Row("RAE & co", "regularized", "rae_l2", "gaussian", "gmm10", ""),
+}
+FD = {
+    # model, image set, density: a value for each of three training seeds
+    ("vae", "reconstruction", ""): [10, 12, 14],
+    ("vae", "reconstruction", "second_stage"): [20, 22, 24],
+    ("vae", "interpolation", ""): [20, 24, 28],
+    ("vae", "interpolation", "second_stage"): [21, 25, 29],
+    ("vae", "sample", "standard_normal"): [4.0, 5.0, 6.0],
+    ("vae", "sample", "gaussian"): [7.0, 8.0, 9.0],
+    ("vae", "sample", "gmm10"): [40, 50, 60],
+    ("vae", "sample", "second_stage"): [30, 32, 34],
+    ("rae_l2", "reconstruction", ""): [1.0, 2.0, 3.0],
+    ("rae_l2", "interpolation", ""): [1.0, 2.0, 3.0],
+    ("rae_l2", "sample", "standard_normal"): [90, 91, 92],
+    ("rae_l2", "sample", "gaussian"): [5.0, 6.0, 7.0],
+    ("rae_l2", "sample", "gmm10"): [1.0, 2.0, 3.0],
+}
+TABLE1 = [
+    # Rec., N, N(0,I), Gaussian, GMM, Interp.
+    ["VAE", "12.0 ± 2.0", "5.00 ± 1.00", "5.00 ± 1.00", "8.00 ± 1.00", "50.0 ± 10.0", "24.0 ± 4.0"],
+    ["2sVAE", "22.0 ± 2.0", "32.0 ± 2.0", "5.00 ± 1.00", "8.00 ± 1.00", "–", "25.0 ± 4.0"],
+    ["RAE & co", "2.00 ± 1.00", "6.00 ± 1.00", "91.0 ± 1.0", "6.00 ± 1.00", "2.00 ± 1.00", "2.00 ± 1.00"],
+]
+LEADING = {(2, 1), (0, 2), (2, 2), (0, 3), (1, 3), (2, 5), (2, 6), (0, 4), (1, 4), (2, 4)}
+"""Best of each column and what lies within two pooled SDs: N, 5 and 6 +- 1; Gaussian, 6 and 8 +- 1, just so."""
+
+
+def _records(values, metric, floor, sample_seed=0, floor_sd=np.nan):
+    return [
+        {
+            "study": "smoke",
+            "dataset": "digits_mini",
+            "is_synthetic": False,
+            "model": model,
+            "train_seed": seed,
+            "image_set": image_set,
+            "density": density,
+            "sample_seed": sample_seed,
+            "n_generated": 1000,
+            "n_reference": 1000,
+            "n_features": 128,
+            "reference_split": "test",
+            "extractor": NET,
+            "extractor_label": "Net",
+            "metric": metric,
+            "value": float(value),
+            "floor": floor,
+            "floor_sd": floor_sd,
+        }
+        for (model, image_set, density), series in values.items()
+        for seed, value in enumerate(series)
+    ]
+
+
+def _scaled(factor):
+    return {key: [factor * value for value in values] for key, values in FD.items()}
+
+
+@pytest.fixture
+def frame():
+    rebuilt = {key: values for key, values in FD.items() if key[1] == "reconstruction"}
+    return pd.DataFrame(
+        _records(FD, "frechet_distance", 0.125, floor_sd=0.05)
+        + _records(_scaled(0.5), "frechet_infinity", 0.0625)
+        + _records(_scaled(0.001), "kernel_distance", 0.0005)
+        + _records(_scaled(0.002), "kernel_mmd2", 0.0005)
+        + _records(_scaled(0.01), "precision", 0.75)
+        + _records(_scaled(0.01), "recall", 0.75)
+        + _records(rebuilt, "squared_error", np.nan)
+        + _records(rebuilt, "psnr", np.nan)
+        + _records({key: [0.01 * value for value in values] for key, values in rebuilt.items()}, "ssim", np.nan)
+        + _records({("vae", "reconstruction", ""): [30.5]}, "pca_squared_error", np.nan)
+    )
+
+
+@pytest.fixture
+def spec(smoke_spec):
+    return replace(
+        smoke_spec, rows=ROWS, order=tuple(ROWS), train_seeds=(0, 1, 2), tables=("table1", "claims", "details")
+    )
+
+
+@pytest.fixture
+def written(spec, frame, tmp_path):
+    """The folder of all tables."""
+    return _written(spec, frame, tmp_path)
+
+
+def _written(spec, frame, folder):
+    tables.write(spec, frame, folder, folder / "index.json")
+    return folder
+
+
+def _build(spec, frame, root, *names):
+    return {table.name: table for table in tables.build(replace(spec, tables=names), frame, root)}
+
+
+def _listed(folder):
+    return {table["name"]: table for table in json.loads((folder / "index.json").read_text())}
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "better", "expected"),
+    [
+        ([5.0, 6.0, 9.0], [1.0, 1.0, 1.0], "lower", [0, 1]),
+        ([5.0, 6.0, 9.0], [1.0, 1.0, 1.0], "higher", [2]),
+        ([0.0, 2.0], [1.0, 1.0], "lower", [0, 1]),  # at two pooled SDs, a tie
+        ([0.0, 2.01], [1.0, 1.0], "lower", [0]),
+        ([0.0, 1.0], [0.0, 0.8], "lower", [0, 1]),  # pooled sqrt(0.32) = 0.566
+        ([0.0, 1.0], [0.0, 0.7], "lower", [0]),  # pooled sqrt(0.245) = 0.495
+        ([0.3, 0.3, 0.4], [0.0, 0.0, 0.0], "lower", [0, 1]),
+        ([5.0, 6.0], [1.0, np.nan], "lower", []),
+        ([5.0], [0.1], "higher", [0]),
+    ],
+)
+def test_leaders_are_the_best_and_what_two_pooled_sds_cannot_tell_from_it(mean, sd, better, expected):
+    assert list(leaders(pd.Series(mean), pd.Series(sd), better).index) == expected
+
+
+def test_a_cell_averages_sample_seeds_within_a_training_seed(frame):
+    other = _records({("vae", "sample", "gmm10"): [50, 70, 90]}, "frechet_distance", 0.125, sample_seed=1)
+    values = cell_values(pd.concat([frame, pd.DataFrame(other)]), "digits_mini", ROWS["vae"], "gmm")
+    assert values.to_dict() == {0: 45.0, 1: 60.0, 2: 75.0}
+
+
+def test_a_cell_that_a_row_does_not_have_is_empty(frame):
+    assert cell_values(frame, "digits_mini", ROWS["two"], "gmm").empty
+    assert cell_values(frame, "elsewhere", ROWS["vae"], "gmm").empty
+
+
+def test_table1_holds_the_means_and_spreads_worked_out_by_hand(written):
+    table = _listed(written)["table1_digits_mini"]
+    assert table["header"] == ["", "Rec.", "N", "N(0,I)", "Gaussian", "GMM", "Interp."]
+    assert table["rows"] == TABLE1
+
+
+def test_table1_sets_leaders_and_ties_in_bold(written):
+    assert {tuple(cell) for cell in _listed(written)["table1_digits_mini"]["bold"]} == LEADING
+
+
+def test_higher_is_better_for_precision_and_recall(written):
+    for name in ("table1_precision_digits_mini", "table1_recall_digits_mini"):
+        table = _listed(written)[name]
+        assert table["rows"][0][5] == "0.500 ± 0.100"
+        assert [0, 5] in table["bold"]
+        assert [2, 5] not in table["bold"]
+        assert "↑" in table["title"]
+
+
+def test_kernel_distances_are_shown_times_a_thousand(written):
+    table = _listed(written)["table1_kernel_distance_digits_mini"]
+    assert table["rows"][0][1:] == TABLE1[0][1:]
+    assert "x 1000" in table["title"]
+    assert any(": 0.5." in note for note in table["notes"])  # the floor, 0.0005
+
+
+def test_one_seed_has_no_spread_and_no_leader(spec, frame, tmp_path):
+    folder = _written(replace(spec, train_seeds=(0,)), frame[frame["train_seed"] == 0], tmp_path)
+    table = _listed(folder)["table1_digits_mini"]
+    assert table["rows"][0] == ["VAE", "10.0", "4.00", "4.00", "7.00", "40.0", "20.0"]
+    assert table["bold"] == []
+
+
+def test_reconstructions_stand_beside_pca(written):
+    table = _listed(written)["reconstruction_digits_mini"]
+    assert [head.split()[0] for head in table["header"][1:]] == ["‖x", "PSNR,", "SSIM"]
+    rows = table["rows"]
+    assert rows[:3] == [
+        ["VAE", "12.0 ± 2.0", "12.00", "0.120"],
+        ["2sVAE", "22.0 ± 2.0", "22.00", "0.220"],
+        ["RAE & co", "2.00 ± 1.00", "2.00", "0.020"],
+    ]
+    assert (rows[3][0], float(rows[3][1]), rows[3][2:]) == ("PCA", 30.5, ["–", "–"])
+
+
+def test_labels_that_survive_reconstruction_are_shown_where_they_are_known(spec, frame, tmp_path):
+    kept = {("vae", "reconstruction", ""): [1.0, 0.9, 0.8]}
+    frame = pd.concat([frame, pd.DataFrame(_records(kept, "label_agreement", np.nan))])
+    table = _build(spec, frame, tmp_path, "details")["reconstruction_digits_mini"]
+    assert table.header[-2:] == ["Label kept, % ↑", "worst seed"]
+    assert table.rows[0][-2:] == ["90.0", "80.0"]
+
+
+def test_the_notes_say_what_the_numbers_are(written):
+    text = " ".join(_listed(written)["table1_digits_mini"]["notes"])
+    for part in (
+        "3 training seeds",
+        "1,000 generated images",
+        "1,000 test images",
+        NET,
+        "Real against real (validation against test, same counts): 0.125 ± 0.05 (half-sampling SD)",
+        "VAE",
+        "2sVAE",
+    ):
+        assert part in text
+    assert "SYNTHETIC" not in text
+
+
+def test_the_notes_say_in_words_which_density_stands_in_a_column(spec, frame, tmp_path):
+    dirichlet = load_study("densities").fit("digits", "vae", "dp5").density
+    fits = {"digits_mini": {**spec.fits["digits_mini"], "dp5": dirichlet}}
+
+    def note(rows):
+        built = _build(replace(spec, rows=rows, order=tuple(rows), fits=fits), frame, tmp_path, "table1")
+        return next(text for text in built["table1_digits_mini"].notes if text.startswith("Column N"))
+
+    mixture = "a mixture of 10 Gaussians with full covariances"
+    assert note(ROWS) == (
+        "Column N is N(0,I): VAE; second stage: 2sVAE; one fitted Gaussian: RAE & co."
+        f" Column GMM is {mixture}. All fitted on training codes."
+    )
+    assert note({"two": ROWS["two"]}) == "Column N is second stage. All fitted on training codes."
+    assert note({"vae": ROWS["vae"], "rae": replace(ROWS["rae"], n="standard_normal", gmm="dp5")}) == (
+        f"Column N is N(0,I). Column GMM is {mixture}: VAE; a Dirichlet-process mixture of at most 5 Gaussians:"
+        " RAE & co. All fitted on training codes."
+    )
+
+
+def test_tables_of_drawn_images_say_so_first(spec, frame, tmp_path):
+    drawn = replace(spec.datasets["digits_mini"], source=FaceRenderer("face_renderer"))
+    listed = _listed(_written(replace(spec, datasets={"digits_mini": drawn}), frame, tmp_path))
+    for name, table in listed.items():
+        if name.startswith(("table1", "densities")):
+            assert "SYNTHETIC" in table["notes"][0]
+
+
+def test_csv_holds_the_same_numbers_in_full(written):
+    data = pd.read_csv(written / "table1_digits_mini.csv").set_index(["row", "column"])
+    assert len(data) == 17  # three rows of six cells but one
+    assert data.loc[("vae", "gmm"), ["mean", "sd", "n_seeds"]].tolist() == [50.0, 10.0, 3]
+    assert data.loc[("two", "n"), "density"] == "second_stage"
+    for i, row in enumerate(ROWS):
+        for j, column in enumerate(["reconstruction", "n", "standard_normal", "gaussian", "gmm", "interpolation"], 1):
+            if (row, column) in data.index:
+                mean, sd = map(float, TABLE1[i][j].split(" ± "))
+                assert data.loc[(row, column), ["mean", "sd"]].tolist() == pytest.approx([mean, sd])
+                assert data.loc[(row, column), "leads"] == ((i, j) in LEADING)
+
+
+def test_markdown_and_latex_hold_the_same_cells(written):
+    for name, table in _listed(written).items():
+        lines = (written / f"{name}.md").read_text().splitlines()
+        body = [line for line in lines if line.startswith("|")][2:]
+        assert [[text.strip(" *") for text in line.strip("|").split("|")] for line in body] == table["rows"]
+        tex = (written / f"{name}.tex").read_text()
+        numbers = [text for row in table["rows"] for text in row if "±" in text]
+        assert all(number.replace("±", r"$\pm$") in tex for number in numbers)
+
+
+def test_names_are_escaped_for_tex(written):
+    text = (written / "table1_digits_mini.tex").read_text()
+    assert r"RAE \& co & " in text
+    assert r"digits\_mini" not in text.split(r"\caption")[0]
+
+
+def test_nothing_is_called_fid_or_kid_but_by_inception(written):
+    """Heusel et al. 2017 define FID by the Inception network: other features give another distance."""
+    for path in written.iterdir():
+        assert not re.findall(r"\b[FK]ID\b", path.read_text().replace("Not comparable with FID", "")), path.name
+    title = _listed(written)["table1_digits_mini"]["title"]
+    assert "FD-Net" in title
+    assert any("Not comparable with FID" in note for note in _listed(written)["table1_digits_mini"]["notes"])
+
+
+@pytest.mark.parametrize("label", ["inception-unverified", "DINOv2", "EffLite0-bicubic", "pixels", "FIDO"])
+def test_distances_in_other_features_bear_their_name(label, spec, frame, tmp_path):
+    listed = _listed(_written(spec, frame.assign(extractor_label=label), tmp_path))
+    assert listed["table1_digits_mini"]["title"].endswith(f"Fréchet distance, FD-{label} ↓")
+    for metric, name in (("frechet_infinity", "FD∞"), ("kernel_distance", "KD"), ("kernel_mmd2", "MMD²")):
+        assert listed[f"table1_{metric}_digits_mini"]["title"].endswith(f", {name}-{label} ↓")
+    assert any("Not comparable with FID." in note for note in listed["table1_digits_mini"]["notes"])
+    for path in tmp_path.iterdir():
+        assert not re.findall(r"\b[FK]ID\b", path.read_text().replace("Not comparable with FID", "")), path.name
+
+
+def test_distances_in_verified_inceptions_features_are_fid_and_kid(spec, frame, tmp_path):
+    listed = _listed(_written(spec, frame.assign(extractor_label=INCEPTION_LABEL), tmp_path))
+    assert listed["table1_digits_mini"]["title"].endswith("Fréchet distance, FID ↓")
+    for metric, name in (("frechet_infinity", "FID∞"), ("kernel_distance", "KID"), ("kernel_mmd2", "MMD²-Inception")):
+        assert listed[f"table1_{metric}_digits_mini"]["title"].endswith(f", {name} ↓")
+    assert listed["table1_precision_digits_mini"]["title"].endswith("Precision (Inception) ↑")
+    text = "".join(path.read_text() for path in tmp_path.iterdir())
+    assert "Not comparable" not in text
+    assert "FD-" not in text
+    assert "KD-" not in text
+
+
+def test_the_claims_count_comparisons(written):
+    counts = {tuple(row[:2]): [int(text) for text in row[2:]] for row in _listed(written)["claims"]["rows"]}
+    helped = next(value for (text, _), value in counts.items() if "helps every model" in text)
+    # VAE: 50 - 5, SDs 10 and 1, each seed's difference 36, 45, 54; RAE: 2 - 6, the same at every seed
+    # the one is called at any correction: it never varies
+    assert helped == [1, 0, 1, 1]
+    assert sum(sum(value[:3]) for value in counts.values()) == len(pd.read_csv(written / "claims.csv"))
+
+
+def test_a_search_chooses_the_point_with_the_least_geometric_mean(smoke_spec, tmp_path):
+    """The cube roots of 3 x 4 x 18 and of 1 x 16 x 32 are 6 and 8."""
+    rows = {f"vae_point{i}": replace(ROWS["vae"], model=f"vae_point{i}") for i in range(2)}
+    training = smoke_spec.trainings["digits_mini"]["vae"]
+    trainings = {}
+    for i, weight in enumerate([0.5, 0.25]):
+        latent = replace(training.objective.latent, weight=weight)
+        trainings[f"vae_point{i}"] = replace(training, objective=replace(training.objective, latent=latent))
+    values = {
+        ("vae_point0", "sample", "standard_normal"): [4.0],
+        ("vae_point0", "sample", "gmm10"): [18.0],
+        ("vae_point0", "reconstruction", ""): [3.0],
+        ("vae_point1", "sample", "standard_normal"): [16.0],
+        ("vae_point1", "sample", "gmm10"): [32.0],
+        ("vae_point1", "reconstruction", ""): [1.0],
+    }
+    spec = replace(smoke_spec, rows=rows, order=tuple(rows), trainings={"digits_mini": trainings}, tables=("search",))
+    _written(spec, pd.DataFrame(_records(values, "frechet_distance", 0.1)), tmp_path)
+    data = pd.read_csv(tmp_path / "search_digits_mini.csv")
+    assert data["row"].tolist() == ["vae", "vae"]
+    assert data["latent"].tolist() == [0.5, 0.25]
+    assert data["regulariser"].isna().all()
+    assert data["criterion"].tolist() == pytest.approx([6.0, 8.0])
+    assert data["chosen"].tolist() == [True, False]
+
+
+def test_a_table_nobody_wrote_is_an_error(spec, frame, tmp_path):
+    with pytest.raises(ValueError, match="no table is called 'table2'"):
+        _written(replace(spec, tables=("table2",)), frame, tmp_path)
+
+
+# --- warnings in the notes --------------------------------------------------------------------------------
+
+
+def _warned(table):
+    return [note for note in table.notes if "arning" in note]
+
+
+def test_ordinary_numbers_have_no_warning(spec, frame, tmp_path):
+    built = _build(spec, frame, tmp_path, "table1", "details")
+    assert not any(_warned(table) for table in built.values())
+
+
+def test_warnings_stand_below_the_table_they_are_about(spec, frame, tmp_path):
+    one = frame[(frame["model"] == "vae") & (frame["density"] == "gmm10") & (frame["train_seed"] == 1)].index
+    frame.loc[one.intersection(frame.index[frame["metric"] == "recall"]), "value"] = 1.0
+    built = _build(spec, frame, tmp_path, "table1", "details")
+    assert _warned(built["table1_recall_digits_mini"]) == [
+        "Warning: vae seed 1, sample of gmm10: recall is saturated at 1."
+    ]
+    assert _warned(built["table1_digits_mini"]) == _warned(built["table1_precision_digits_mini"]) == []
+
+
+def test_a_distance_below_the_floor_is_warned_of(spec, frame, tmp_path):
+    """Three SDs of 0.05 below 0.5 is 0.35; the row's reconstructions are no better than they should be."""
+    frame["floor"] = 0.5
+    chosen = (frame["model"] == "rae_l2") & (frame["metric"] == "frechet_distance") & (frame["train_seed"] == 2)
+    frame.loc[chosen & (frame["image_set"] != "interpolation") & (frame["density"] != "gaussian"), "value"] = 0.3
+    (first, second) = _warned(_build(spec, frame, tmp_path, "table1")["table1_digits_mini"])
+    for note, density in ((first, "standard_normal"), (second, "gmm10")):
+        assert f"Warning: rae_l2 seed 2, sample of {density}: frechet_distance 0.3 is more than 3 SDs below" in note
+
+
+def test_too_few_images_are_warned_of(spec, frame, tmp_path):
+    (note,) = _warned(_build(spec, frame.assign(n_features=501), tmp_path, "table1")["table1_digits_mini"])
+    assert note.startswith("Warning: 1000 images for 501 features")
+
+
+def test_many_warnings_are_cut_short_and_counted(spec, frame, tmp_path):
+    """All 13 planted cells of three seeds each: five are shown."""
+    frame.loc[frame["metric"] == "precision", "value"] = 0.0
+    notes = _warned(_build(spec, frame, tmp_path, "details")["table1_precision_digits_mini"])
+    assert len(notes) == 6
+    assert notes[-1].startswith(f"And {13 * 3 - 5} more warnings")
+
+
+# --- rankings ---------------------------------------------------------------------------------------------
+
+SAMPLERS = {
+    # RAE - VAE: -1, -2, -3, -4; RAE - 2sVAE: 1, -8, -12, -15; VAE - 2sVAE: 2, -6, -9, -11
+    ("vae", "sample", "gmm10"): [11, 14, 17, 20],
+    ("vae", "sample", "second_stage"): [9, 20, 26, 31],
+    ("rae_l2", "sample", "gmm10"): [10, 12, 14, 16],
+}
+
+
+@pytest.fixture
+def rivals():
+    return pd.DataFrame(_records(SAMPLERS, "frechet_distance", 0.125))
+
+
+def test_a_ranking_tells_how_stable_it_is(spec, rivals, tmp_path):
+    """At the first seed 2sVAE, RAE, VAE; at three others RAE, VAE, 2sVAE: taus of -1/3 three times, of 1 three times.
+
+    p of the t-tests: 0.031, 0.093, 0.13; times three, none is below 0.05.
+    """
+    table = _build(spec, rivals, tmp_path, "comparisons")["ranking_digits_mini"]
+    assert table.header[3:] == ["ranks", "P(first)", "beats, of 2", "after correction"]
+    assert table.rows == [
+        ["RAE & co (GMM-10)", "13.0 ± 2.6", "1.2", "1 to 2", "0.75", "1", "0"],
+        ["VAE (GMM-10)", "15.5 ± 3.9", "2.2", "2 to 3", "0.00", "0", "0"],
+        ["2sVAE (second stage)", "21.5 ± 9.5", "2.5", "1 to 3", "0.25", "0", "0"],
+    ]
+    assert "Over 4 pairs of training and sample seed" in table.notes[0]
+    assert "tau 0.33" in table.notes[0]
+    assert table.title.endswith("by FD-Net")
+
+
+def test_a_clear_lead_survives_the_correction(spec, frame, tmp_path):
+    """RAE - 2sVAE: -29, -30, -31, p 0.0004; RAE - VAE: -39, -48, -57, p 0.012; 2sVAE - VAE: -10, -18, -26, p 0.06."""
+    rows = _build(spec, frame, tmp_path, "comparisons")["ranking_digits_mini"].rows
+    assert [(row[0].split(" (")[0], *row[-2:]) for row in rows] == [
+        ("RAE & co", "2", "2"),
+        ("2sVAE", "0", "0"),
+        ("VAE", "0", "0"),
+    ]
+
+
+def test_one_seed_ranks_without_a_word_on_stability(spec, frame, tmp_path):
+    one = replace(spec, train_seeds=(0,))
+    table = _build(one, frame[frame["train_seed"] == 0], tmp_path, "comparisons")["ranking_digits_mini"]
+    assert [row[2] for row in table.rows] == ["1.0", "2.0", "3.0"]
+    assert {tuple(row[-2:]) for row in table.rows} == {("0", "0")}
+    assert table.notes[0] == "One row or one seed: no stability is known."
+
+
+def test_a_single_row_is_first_and_beats_nobody(spec, frame, tmp_path):
+    one = replace(spec, rows={"vae": ROWS["vae"]}, order=("vae",))
+    built = _build(one, frame, tmp_path, "comparisons")
+    assert built["ranking_digits_mini"].rows == [["VAE (GMM-10)", "50.0 ± 10.0", "1.0", "1 to 1", "1.00", "0", "0"]]
+    assert built["ranking_digits_mini"].notes[0] == "One row or one seed: no stability is known."
+    assert built["comparisons_digits_mini"].rows == [["VAE", "–"]]
+
+
+def test_comparisons_say_how_often_the_row_beats_the_column(spec, rivals, tmp_path):
+    shuffled = replace(spec, rows=dict(sorted(spec.rows.items())))  # as JSON hands them over
+    assert list(shuffled.rows) != list(spec.order)
+    table = _build(shuffled, rivals, tmp_path, "comparisons")["comparisons_digits_mini"]
+    assert table.header == ["", "VAE", "2sVAE", "RAE & co"]
+    assert table.rows == [
+        ["VAE", "–", "0.75", "0.00"],
+        ["2sVAE", "0.25", "–", "0.25"],
+        ["RAE & co", "1.00", "0.75", "–"],
+    ]
+
+
+def test_the_comparisons_csv_holds_the_paired_tests(spec, rivals, tmp_path):
+    _written(replace(spec, tables=("comparisons",)), rivals, tmp_path)
+    data = pd.read_csv(tmp_path / "comparisons_digits_mini.csv").set_index(["a", "b"])
+    keys = {"vae": ("vae", "gmm10"), "two": ("vae", "second_stage"), "rae": ("rae_l2", "gmm10")}
+    assert len(data) == 3
+    values = {row: SAMPLERS[model, "sample", density] for row, (model, density) in keys.items()}
+    for (a, b), record in data.iterrows():
+        theirs = stats.ttest_rel(values[a], values[b])
+        assert record["p_value"] == pytest.approx(theirs.pvalue)
+        interval = theirs.confidence_interval(0.95)
+        assert (record["low"], record["high"]) == pytest.approx((interval.low, interval.high))
+    assert data.loc[("vae", "rae"), "p_holm"] == pytest.approx(
+        3 * stats.ttest_rel([11, 14, 17, 20], [10, 12, 14, 16]).pvalue
+    )
+
+
+# --- the grid of densities --------------------------------------------------------------------------------
+
+LIKELIHOODS = {
+    ("vae", "codes", "standard_normal"): [-13, -12, -11],
+    ("vae", "codes", "gaussian"): [-11, -10, -9],
+    ("vae", "codes", "gmm10"): [-10, -9, -8],
+    ("rae_l2", "codes", "standard_normal"): [-22, -21, -20],
+    ("rae_l2", "codes", "gmm10"): [-16, -15, -14],
+}
+
+
+@pytest.fixture
+def grid(spec, frame, tmp_path):
+    """The frame of all tables with likelihoods and nearness to training images; the grid built from it."""
+    more = _records(LIKELIHOODS, "log_likelihood_validation", np.nan)
+    more += _records(_scaled(0.01), "nearest_training_ratio", 1.0)
+    frame = pd.concat([frame, pd.DataFrame(more)], ignore_index=True)
+    return frame, _build(spec, frame, tmp_path, "densities")
+
+
+def test_the_grid_holds_every_model_under_every_density(grid):
+    table = grid[1]["densities_frechet_distance_digits_mini"]
+    assert table.header == ["", "VAE", "RAE & co"]
+    assert table.rows == [
+        ["N(0,I)", "5.00 ± 1.00", "91.0 ± 1.0"],
+        ["Gaussian", "8.00 ± 1.00", "6.00 ± 1.00"],
+        ["GMM-10", "50.0 ± 10.0", "2.00 ± 1.00"],
+        ["second stage", "32.0 ± 2.0", "–"],
+    ]
+    assert table.bold == {(0, 1), (2, 2)}  # the least of each column; 8 and 6 lie beyond two pooled SDs
+
+
+def test_the_most_likely_densities_of_each_model_are_bold(grid):
+    """VAE's Gaussian, -10 +- 1, ties with its mixture, -9 +- 1; N(0, I), -12 +- 1, does not."""
+    table = grid[1]["densities_log_likelihood_validation_digits_mini"]
+    assert table.rows == [
+        ["N(0,I)", "-12.0 ± 1.0", "-21.0 ± 1.0"],
+        ["Gaussian", "-10.0 ± 1.0", "–"],
+        ["GMM-10", "-9.00 ± 1.00", "-15.0 ± 1.0"],
+    ]
+    assert table.bold == {(1, 1), (2, 1), (2, 2)}
+    assert table.title.endswith("↑")
+
+
+def test_shares_have_three_decimals_and_no_leader(grid):
+    for metric in ("precision", "recall", "nearest_training_ratio"):
+        table = grid[1][f"densities_{metric}_digits_mini"]
+        assert table.rows[2] == ["GMM-10", "0.500 ± 0.100", "0.020 ± 0.010"]
+        assert table.bold == set()
+        assert not any("Bold" in note for note in table.notes)
+
+
+def test_the_grids_notes_say_each_thing_once_with_warnings_or_without(grid, spec, tmp_path):
+    frame, plain = grid
+    for saturated in (False, True):
+        if saturated:
+            frame.loc[frame["metric"] == "recall", "value"] = 0.0
+        built = _build(spec, frame, tmp_path, "densities") if saturated else plain
+        for name, table in built.items():
+            measured = "log_likelihood" not in name
+            leads = name.split("_digits")[0] in ("densities_frechet_distance", "densities_log_likelihood_validation")
+            for part, times in (
+                ("Real against real", measured),
+                ("1,000 generated images", measured),
+                ("Mean ± SD over 3 training seeds", True),
+                ("600 training images", True),
+                ("Bold:", leads),
+                ("more warnings", saturated and "recall" in name),
+            ):
+                assert sum(part in note for note in table.notes) == times, (name, part)
+
+
+def test_grids_of_drawn_images_say_so_first(grid, spec, tmp_path):
+    drawn = replace(spec.datasets["digits_mini"], source=FaceRenderer("face_renderer"))
+    built = _build(replace(spec, datasets={"digits_mini": drawn}), grid[0], tmp_path, "densities")
+    assert len(built) == 5
+    for table in built.values():
+        assert "SYNTHETIC" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        *(("standard_normal", "N(0,I)"), ("gmm200", "GMM-200"), ("dp5", "DP-5"), ("kde", "KDE")),
+        *(("gmm10_sampled", "GMM-10 of draws"), ("aggregate_posterior", "aggregate posterior"), ("flow", "flow")),
+        ("second_stage_dai_wipf", "second stage (Dai and Wipf)"),
+    ],
+)
+def test_densities_have_printed_names(name, label):
+    assert density_label(name) == label
+
+
+# --- likelihoods of images --------------------------------------------------------------------------------
+
+
+def test_likelihoods_of_images_are_shown_for_models_that_have_them(spec, frame, tmp_path):
+    bound = {("vae", "reference", ""): [-100, -110, -120]}
+    estimates = {
+        ("vae", "reference", "gmm10"): [-79, -80, -81],
+        ("vae", "reference", "standard_normal"): [-90, -95, -100],
+    }
+    more = _records(bound, "evidence_bound", np.nan) + _records(estimates, "log_likelihood_images", np.nan)
+    built = _build(spec, pd.concat([frame, pd.DataFrame(more)]), tmp_path, "details")
+    table = built["likelihood_digits_mini"]
+    assert table.header == ["", "VAE"]
+    assert table.rows == [
+        ["evidence bound, prior N(0,I)", "-110 ± 10"],
+        ["estimate, prior N(0,I)", "-95.0 ± 5.0"],
+        ["estimate, prior GMM-10", "-80.0 ± 1.0"],
+    ]
+    assert "nats an image" in table.title
+    assert "likelihood_digits_mini" not in _build(spec, frame, tmp_path, "details")
+
+
+# --- protocols --------------------------------------------------------------------------------------------
+
+PANEL = {
+    # protocol: distances of VAE's N(0, I), 2sVAE's second stage and RAE's Gaussian; of VAE's and RAE's mixtures
+    "own": ([1, 2, 3], [5, 6]),
+    "truncated": ([10, 20, 30], [0.5, 0.6]),
+    "validation": ([3, 2, 1], [6, 5]),
+    "half": ([1, 3, 2], [50, 60]),  # two of three pairs agree: tau (2 - 1) / 3
+    "both": ([1, 2, 3], [6, 5]),
+}
+SHOWN = [
+    ("vae", "standard_normal"),
+    ("vae", "second_stage"),
+    ("rae_l2", "gaussian"),
+    ("vae", "gmm10"),
+    ("rae_l2", "gmm10"),
+]
+
+
+@pytest.fixture
+def panelled(spec, tmp_path):
+    """The study with its own protocol and four others, and their panel in `tmp_path`."""
+    records = [
+        {
+            "dataset": "digits_mini",
+            "model": model,
+            "train_seed": seed,
+            "density": density,
+            "sample_seed": 0,
+            "protocol": protocol,
+            "value": value + shift,  # which changes sides at one seed, not in the mean
+        }
+        for protocol, (n, gmm) in PANEL.items()
+        for (model, density), value in zip(SHOWN, [*n, *gmm], strict=True)
+        for seed, shift in enumerate([0.0, 9.0 * value, -9.0 * value])
+    ]
+    storage.write_frame(tmp_path / "protocols.parquet", pd.DataFrame(records))
+    own = Protocol("test", "round", "digit_classifier", 300)
+    changed = {
+        "own": own,
+        "truncated": replace(own, rounding="truncate"),
+        "validation": replace(own, reference_split="validation"),
+        "half": replace(own, n_images=150),
+        "both": replace(own, reference_split="validation", rounding="truncate"),
+    }
+    return replace(spec, protocols={"digits_mini": dict(sorted(changed.items()))})
+
+
+def test_protocols_say_what_they_change_and_which_rankings_they_keep(panelled, frame, tmp_path):
+    table = _build(panelled, frame, tmp_path, "protocols")["protocols_digits_mini"]
+    assert table.rows == [
+        ["own", "–", "1.00", "VAE", "1.00", "VAE"],
+        ["both", "reference_split validation, rounding truncate", "1.00", "VAE", "-1.00", "RAE & co"],
+        ["half", "n_images 150", "0.33", "VAE", "1.00", "VAE"],
+        ["truncated", "rounding truncate", "1.00", "VAE", "1.00", "VAE"],
+        ["validation", "reference_split validation", "-1.00", "RAE & co", "-1.00", "RAE & co"],
+    ]
+    assert table.notes[-1] == "Own: reference_split test, rounding round, extractor digit_classifier, n_images 300."
+
+
+def test_a_column_that_no_row_has_is_a_dash_under_every_protocol(panelled, frame, tmp_path):
+    alone = replace(panelled, rows={"two": ROWS["two"]}, order=("two",))
+    rows = _build(alone, frame, tmp_path, "protocols")["protocols_digits_mini"].rows
+    assert [row[2:] for row in rows] == [["–", "2sVAE", "–", "–"]] * 5
+
+
+def test_the_protocols_csv_holds_taus_in_full(panelled, frame, tmp_path):
+    _written(replace(panelled, tables=("protocols",)), frame, tmp_path)
+    data = pd.read_csv(tmp_path / "protocols_digits_mini.csv").set_index(["protocol", "column"])
+    assert len(data) == 10
+    assert data.loc[("half", "n"), "tau"] == pytest.approx(1 / 3)

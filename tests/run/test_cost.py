@@ -1,0 +1,182 @@
+"""What a study will cost: sums over its jobs, formulas held to torch's counter and to a run, and hours of a device."""
+
+import dataclasses
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from rae_bench.base.plain import ConfigError
+from rae_bench.run import cost
+from rae_bench.run.jobs import study_jobs
+from rae_bench.study import resources
+from rae_bench.study.config import load_study
+
+SMOKE = load_study("smoke")
+WHOLE = ("reference", "floor", "train", "fit", "evaluate", "protocols")
+CALIBRATION = {"device": "x", "kind": "cpu", "jobs": {"train/digits_mini/vae": {"fixed": 3.0, "rate": 2.0}}}
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory):
+    return cost.job_frame(SMOKE, tmp_path_factory.mktemp("results"), lambda *_: 1.0)
+
+
+# --- sums -------------------------------------------------------------------------------------------------------
+
+
+def test_every_job_is_forecast(frame, tmp_path):
+    jobs = study_jobs(SMOKE, tmp_path)
+    assert list(frame["job"]) == [job.name for job in jobs]
+    assert list(frame["stage"]) == [job.stage for job in jobs]
+    assert frame.notna().all(axis=None)
+    assert not frame["is_done"].any()
+
+
+def test_images_of_an_evaluation(frame):
+    """Reconstructions and interpolations, also through the second stage, and samples of its four densities."""
+    evaluations = frame[frame["stage"] == "evaluate"].set_index("job")["images"]
+    assert evaluations["digits_mini/vae/seed0"] == (2 * 2 + 4) * 300
+    assert evaluations["digits_mini/rae_l2/seed0"] == (2 + 3) * 300
+
+
+def test_totals_are_sums_and_memory_is_the_largest(frame):
+    found = cost.summary(SMOKE, frame, "a clock", at_once=1)
+    stages = found["stages"].values()
+    for name in ("jobs", "left", "images", "network_flops", "other_flops", "disk_bytes"):
+        assert found["total"][name] == pytest.approx(sum(stage[name] for stage in stages), abs=len(stages))
+    assert found["total"]["host_bytes"] == max(stage["host_bytes"] for stage in stages)
+    assert found["total"]["hours"] == pytest.approx(len(frame) / 3600)
+    assert found == json.loads(json.dumps(found))
+
+
+def test_what_is_done_is_told_apart(tmp_path):
+    jobs = study_jobs(SMOKE, tmp_path)
+    first = next(job for job in jobs if job.stage == "train")
+    first.output.parent.mkdir(parents=True)
+    first.output.write_text("")
+    frame = cost.job_frame(SMOKE, tmp_path, lambda *_: 36.0)
+    found = cost.summary(SMOKE, frame, "a clock", at_once=1)
+    assert (found["stages"]["train"]["jobs"], found["stages"]["train"]["left"]) == (4, 3)
+    assert found["left"]["hours"] == pytest.approx((len(jobs) - 1) / 100)
+
+
+def test_wall_time_is_a_share_but_no_less_than_the_longest_run(frame):
+    assert cost.wall_seconds(frame, 1) == len(frame)
+    assert cost.wall_seconds(frame, 2) == len(frame) / 2
+    assert cost.wall_seconds(frame, 10_000) == len(["train", "fit", "evaluate", "protocols"])
+    assert cost.wall_seconds(frame[:0], 1) == 0
+
+
+def test_without_a_device_there_are_no_hours(tmp_path):
+    found = cost.summary(SMOKE, cost.job_frame(SMOKE, tmp_path, None), "unknown", at_once=2)
+    assert found["total"]["hours"] is found["wall_hours"] is found["left"]["hours"] is None
+    text = cost.describe(found)
+    assert "hours: unknown" in text
+    assert "37 of 37 jobs" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (12_345_678, "12.3 MB")])
+def test_sizes_are_readable(value, text):
+    assert cost._short(value, "B") == text
+
+
+# --- formulas, torch's counter and a run --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("study", ["digits", "paper_clean", "paper_as_released"])
+def test_a_training_step_by_formula_is_what_torch_counts(study):
+    """Networks of 8 and 128 filters, images of 32 and 64 pixels; penalties on derivatives are less exact."""
+    for (_, model), spec in load_study(study).trainings.items():
+        if model not in ("vae", "rae_gp", "rae_sn"):
+            continue
+        plain = model != "rae_gp"
+        assert resources.update_operations(spec) == pytest.approx(cost.step_flops(spec), rel=0.01 if plain else 0.1), (
+            model
+        )
+
+
+def test_a_study_is_timed_and_told_as_it_then_runs(smoke, tmp_path):
+    """Hours within a factor of 1.6, by CPU time of one thread, whatever else runs here; memory within 1.2."""
+    found = cost.calibrate(SMOKE, tmp_path)
+    assert cost.stored(tmp_path) == {found["device"]: found}
+    told = cost.summary(SMOKE, cost.job_frame(SMOKE, tmp_path, cost.seconds_on(found)), "here", at_once=1)["stages"]
+    costs = pd.read_csv(smoke.results / "smoke" / "costs.csv").groupby("stage")
+    spent, peaks = costs["cpu_seconds"].sum(), costs["peak_mib"].max() * 2**20
+    ratios = {stage: 3600 * told[stage]["hours"] / spent[stage] for stage in WHOLE}
+    assert all(1 / 1.6 < ratio < 1.6 for ratio in ratios.values()), ratios
+    sizes = {stage: told[stage]["host_bytes"] / peaks[stage] for stage in WHOLE}
+    assert all(1 / 1.2 < size < 1.2 for size in sizes.values()), sizes
+
+
+# --- hours of a device --------------------------------------------------------------------------------------------
+
+
+def test_a_job_not_timed_is_told_by_its_stage(tmp_path):
+    seconds = cost.seconds_on(CALIBRATION)
+    need = resources.Need(0, 10.0)
+    jobs = {job.stage: job for job in study_jobs(load_study("digits"), tmp_path)}
+    assert seconds(jobs["train"], need) == 3.0 + 2.0 * 10.0
+    assert seconds(jobs["report"], need) == 0
+    with pytest.raises(ConfigError, match=r"no evaluate was timed on x; there: cost STUDY --calibrate"):
+        seconds(jobs["evaluate"], need)
+
+
+def test_a_device_timed_elsewhere_is_taken_by_its_name(tmp_path):
+    gpu = dataclasses.replace(SMOKE.file.compute, device="cuda")
+    study = dataclasses.replace(SMOKE, file=dataclasses.replace(SMOKE.file, compute=gpu))
+    with pytest.raises(ConfigError, match="'x': no device was timed yet"):
+        cost.on_device(study, tmp_path, False, "x")
+    (tmp_path / "calibrations").mkdir()
+    (tmp_path / "calibrations" / "x.json").write_text(json.dumps(CALIBRATION))
+    placed, name, _ = cost.on_device(study, tmp_path, False, "x")
+    assert (placed.gpus, name) == (0, "x, measured")
+    with pytest.raises(ConfigError, match="unknown device 'y'"):
+        cost.on_device(study, tmp_path, False, "y")
+
+
+def test_another_number_of_threads_is_another_device():
+    compute = SMOKE.file.compute
+    assert cost.device_name(compute) != cost.device_name(dataclasses.replace(compute, threads=2))
+
+
+def test_a_stated_peak_divides_flops_of_networks_and_says_so():
+    name, seconds = cost.from_peak(20.0, 0.25)
+    assert seconds(None, resources.Need(0, 0, networks=3e12, features=2e12, other=7e15)) == 1.0
+    assert "20 TFLOP/s at 25%: from a stated peak, not measured" in name
+
+
+@pytest.mark.parametrize(
+    ("peak", "utilisation", "message"),
+    [
+        (10.0, None, "--from-peak and --utilisation need each other"),
+        (None, 0.3, "--from-peak and --utilisation need each other"),
+        (0.0, 0.3, "--from-peak: 0.0 must be above 0, in TFLOP/s"),
+        (float("nan"), 0.3, "--from-peak: nan must be above 0"),
+        (10.0, 1.5, "--utilisation: 1.5 must lie above 0 and be at most 1"),
+    ],
+)
+def test_peaks_that_make_no_sense(peak, utilisation, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        cost.from_peak(peak, utilisation)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "cannot be read as JSON; expected what cost STUDY --calibrate writes"),
+        (b"[1]", "expected a mapping of keys to values"),
+        (b'{"device": "x"}', "missing "),
+        (b'{"device": "x", "kind": "cpu", "jobs": {"a": {"fixed": "b"}}}', "found 'b'"),
+    ],
+)
+def test_a_file_of_another_kind_among_those_copied_there_is_one_line(tmp_path, content, expected):
+    path = tmp_path / "calibrations" / "x.json"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=re.escape(str(path))) as error:
+        cost.stored(tmp_path)
+    assert expected in str(error.value)
+    assert "delete" not in str(error.value)

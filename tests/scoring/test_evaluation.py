@@ -1,0 +1,382 @@
+"""One model to numbers: every image set decoded and scored, against numbers computed here from the network itself."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from metric_settings import settings
+
+from rae_bench.densities.gaussian import FittedGaussian
+from rae_bench.densities.second_stage import FittedSecondStage
+from rae_bench.models import training
+from rae_bench.models.autoencoder import Codes
+from rae_bench.scoring import evaluation, features, generation
+from rae_bench.scoring.metrics.frechet import between
+from rae_bench.scoring.metrics.memorisation import Training
+from rae_bench.scoring.metrics.reference import Reference
+from rae_bench.scoring.specs import Protocol, ProtocolSpec
+from rae_bench.study.config import load_study
+
+N = 60
+STUDY = load_study("smoke")
+SPEC = dataclasses.replace(
+    STUDY.evaluation("digits_mini", "vae"),
+    metrics=settings(kernel_subset_size=40),
+    n_images=N,
+    sample_seeds=(0, 1),
+    densities=("spread", "collapsed", "second_stage"),
+    through=("second_stage",),
+    priors=("spread", "collapsed"),
+    importance_samples=0,
+)
+METRICS = {
+    *("frechet_distance", "frechet_distance_half_sd", "kernel_distance", "kernel_distance_subset_sd", "kernel_mmd2"),
+    *("precision", "recall", "density", "coverage", "prd_f8", "prd_f8_sd", "prd_f1_8", "prd_f1_8_sd"),
+    "nearest_training_ratio",
+}
+"""No extrapolation: 60 images are too few for 128 features."""
+OF_RECONSTRUCTIONS = METRICS | {"squared_error", "psnr", "ssim", "label_agreement"}
+
+
+def subject(spec, model, densities, reference, copies, images, labels, extractor, seed):
+    """As the default study has it: all image sets are made of the reference images."""
+    return evaluation.Subject(
+        spec, model, densities, reference, reference, copies, {"test": images}, labels, extractor, seed
+    )
+
+
+@pytest.fixture(scope="module")
+def images(digit_images):
+    return digit_images[:N]
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return features.load_extractor("digit_classifier")
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    spec = STUDY.training("digits_mini", "rae_l2")
+    data = training.to_device(digits.images[digits.splits["train"][:1000]], "cpu")
+    return training.train(spec.network, spec.objective, spec.optimisation, data, data[:100], seed=0).model
+
+
+@pytest.fixture(scope="module")
+def densities(model, images):
+    codes = means(model, images)
+    stage = STUDY.fit("digits_mini", "vae", "second_stage").density
+    stage = dataclasses.replace(stage, optimisation=dataclasses.replace(stage.optimisation, epochs=3, batch_size=20))
+    return {
+        "spread": FittedGaussian.fit(codes),
+        "collapsed": FittedGaussian(codes[0].astype(np.float64), 1e-4 * np.eye(codes.shape[1])),
+        "second_stage": FittedSecondStage.fit(stage, codes, codes, seed=0),
+    }
+
+
+@pytest.fixture(scope="module")
+def copies(digit_images, images, extractor):
+    return Training.of(extractor(digit_images[N : 3 * N]), extractor(images))
+
+
+@pytest.fixture(scope="module")
+def run(model, densities, images, digit_labels, extractor, copies):
+    reference = Reference.of(extractor(images), 5)
+
+    def run(seed=0, labels=digit_labels[:N], spec=SPEC):
+        return evaluation.evaluate(subject(spec, model, densities, reference, copies, images, labels, extractor, seed))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def evaluated(run):
+    return run()
+
+
+def means(model, images):
+    with torch.no_grad():
+        return model.mean(model.features(torch.from_numpy(images).float() / 255)).numpy()
+
+
+def decoded(model, codes):
+    with torch.no_grad():
+        return np.round(255 * model.decoder(torch.from_numpy(codes)).numpy()).astype(np.uint8)
+
+
+def frechet(real, fake):
+    """By symmetric matrix roots; the suite uses the eigenvalues of a product."""
+    one, two = np.cov(real.T.astype(np.float64)), np.cov(fake.T.astype(np.float64))
+    values, vectors = np.linalg.eigh(one)
+    root = vectors * np.sqrt(np.clip(values, 0, None)) @ vectors.T
+    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ two @ root), 0, None)).sum()
+    shift = real.mean(axis=0) - fake.mean(axis=0)
+    return shift @ shift + np.trace(one) + np.trace(two) - 2 * cross
+
+
+def value(evaluated, image_set, metric, density="", sample_seed=0):
+    wanted = {"image_set": image_set, "metric": metric, "density": density, "sample_seed": sample_seed}
+    (found,) = [row["value"] for row in evaluated.rows if wanted.items() <= row.items()]
+    return found
+
+
+# --- what is evaluated ------------------------------------------------------------------------------------
+
+
+def test_every_image_set_has_every_metric_once(evaluated):
+    keys = [(row["image_set"], row["density"], row["sample_seed"], row["metric"]) for row in evaluated.rows]
+    expected = {("reconstruction", name, 0, metric) for name in ("", "second_stage") for metric in OF_RECONSTRUCTIONS}
+    expected |= {("interpolation", name, 0, metric) for name in ("", "second_stage") for metric in METRICS}
+    expected |= set(itertools.product(["sample"], SPEC.densities, (0, 1), METRICS))
+    assert len(keys) == len(set(keys))
+    assert set(keys) == expected
+    assert all(np.isfinite(row["value"]) for row in evaluated.rows)
+
+
+def test_sheets_show_images_of_every_set(evaluated, images):
+    sheets = evaluated.sheets
+    np.testing.assert_array_equal(sheets["original"], images[:36])
+    for name in ("reconstruction", "sample.spread", "sample.second_stage"):
+        assert sheets[name].shape == (36, 1, 32, 32)
+        assert sheets[name].dtype == np.uint8
+    for name in ("interpolation", "interpolation.second_stage"):
+        assert sheets[name].shape == (6 * 8, 1, 32, 32)
+
+
+def test_strips_of_interpolations_begin_and_end_at_reconstructions(evaluated, model, images):
+    rebuilt = decoded(model, means(model, images)).astype(int)
+    strips = evaluated.sheets["interpolation"].reshape(6, 8, 1, 32, 32).astype(int)
+    for end in strips[:, [0, -1]].reshape(12, 1, 32, 32):
+        assert min(np.abs(rebuilt - end).max(axis=(1, 2, 3))) <= 1  # another batch may round one level away
+
+
+# --- numbers ----------------------------------------------------------------------------------------------
+
+
+def test_reconstructions_are_scored_by_their_pixels_and_classes(evaluated, model, images, digit_labels):
+    rebuilt = decoded(model, means(model, images))
+    error = np.mean([np.sum((x / 255 - y / 255) ** 2) for x, y in zip(images, rebuilt, strict=True)])
+    assert value(evaluated, "reconstruction", "squared_error") == pytest.approx(error, rel=1e-3)
+    with torch.no_grad():
+        answers = features.load_digit_classifier()(torch.from_numpy(rebuilt).float() / 255).argmax(dim=1).numpy()
+    agreement = np.mean(answers == digit_labels[:N])
+    assert value(evaluated, "reconstruction", "label_agreement") == pytest.approx(agreement, abs=1 / N)
+    assert 0.2 < agreement < 1
+
+
+def test_distances_are_those_of_the_decoded_images(evaluated, model, densities, images, extractor):
+    codes = means(model, images)
+    through = densities["second_stage"].through(codes)
+    real = extractor(images)
+    for density, rebuilt in (("", codes), ("second_stage", through)):
+        expected = frechet(real, extractor(decoded(model, rebuilt)))
+        # 60 images leave 69 of 128 dimensions empty: √ε each; and a level of rounding
+        assert value(evaluated, "reconstruction", "frechet_distance", density) == pytest.approx(expected, rel=1e-2)
+
+
+def test_interpolations_are_mid_points_of_codes_or_of_a_second_stages_own(
+    evaluated, model, densities, images, extractor
+):
+    codes, stage = means(model, images), densities["second_stage"]
+    pairs = generation.interpolation_pairs(N, seed=0)
+    inner = stage.to_inner(codes)
+    for density, middle in (
+        ("", (codes[pairs[:, 0]] + codes[pairs[:, 1]]) / 2),
+        ("second_stage", stage.from_inner((inner[pairs[:, 0]] + inner[pairs[:, 1]]) / 2)),
+    ):
+        expected = frechet(extractor(images), extractor(decoded(model, middle)))
+        assert value(evaluated, "interpolation", "frechet_distance", density) == pytest.approx(expected, rel=1e-2)
+    rebuilt = value(evaluated, "reconstruction", "frechet_distance")
+    assert value(evaluated, "interpolation", "frechet_distance") > 1.1 * rebuilt
+
+
+def test_a_collapsed_density_recalls_nothing(evaluated):
+    assert value(evaluated, "sample", "recall", "collapsed") <= 1 / N
+    assert value(evaluated, "sample", "recall", "spread") > 0.1
+    collapsed, spread = (value(evaluated, "sample", "frechet_distance", name) for name in ("collapsed", "spread"))
+    assert collapsed > spread
+
+
+class Identity(torch.nn.Module):
+    """A model whose codes are its pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def encode(self, x):
+        return Codes(x.flatten(1), None)
+
+    def decode(self, z):
+        return z.unflatten(1, (1, 32, 32))
+
+
+def test_a_perfect_model_is_perfect(images, digit_labels, extractor, copies):
+    spec = dataclasses.replace(SPEC, densities=(), through=())
+    reference = Reference.of(extractor(images), 5)
+    found = evaluation.evaluate(
+        subject(spec, Identity(), {}, reference, copies, images, digit_labels[:N], extractor, seed=0)
+    )
+    assert value(found, "reconstruction", "nearest_training_ratio") == pytest.approx(1)
+    assert value(found, "reconstruction", "ssim") == pytest.approx(1)
+    # no error at all counts as half a level in one of 1,024 pixels
+    assert value(found, "reconstruction", "psnr") == pytest.approx(10 * np.log10(1024 * 510**2))
+    assert value(found, "reconstruction", "squared_error") == 0
+    assert value(found, "reconstruction", "frechet_distance") == pytest.approx(0, abs=1e-4)
+    assert value(found, "reconstruction", "precision") == value(found, "reconstruction", "recall") == 1
+    assert value(found, "interpolation", "frechet_distance") > 0.01
+
+
+# --- seeds ------------------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_repeats_itself(run, evaluated):
+    again = run()
+    assert again.rows == evaluated.rows
+    assert all(np.array_equal(again.sheets[name], sheet) for name, sheet in evaluated.sheets.items())
+
+
+def test_samples_differ_between_sample_seeds_and_training_seeds_and_nothing_else_does(run, evaluated):
+    assert value(evaluated, "sample", "frechet_distance", "spread", 0) != value(
+        evaluated, "sample", "frechet_distance", "spread", 1
+    )
+    other = run(seed=1)
+    for ours, theirs in zip(evaluated.rows, other.rows, strict=True):
+        if ours["image_set"] != "sample":
+            assert ours == theirs
+    assert value(other, "sample", "frechet_distance", "spread") != value(
+        evaluated, "sample", "frechet_distance", "spread"
+    )
+
+
+def test_a_densitys_samples_do_not_depend_on_the_others(run, evaluated):
+    alone = run(spec=dataclasses.replace(SPEC, densities=("second_stage",), through=()))
+    ours = [row for row in evaluated.rows if (row["image_set"], row["density"]) == ("sample", "second_stage")]
+    assert ours == [row for row in alone.rows if row["image_set"] == "sample"]
+
+
+def test_equal_densities_of_other_names_draw_other_samples(model, densities, images, extractor, copies):
+    spec = dataclasses.replace(SPEC, densities=("one", "two"), through=())
+    both = dict.fromkeys(("one", "two"), densities["spread"])
+    reference = Reference.of(extractor(images), 5)
+    found = evaluation.evaluate(subject(spec, model, both, reference, copies, images, None, extractor, seed=0))
+    assert not np.array_equal(found.sheets["codes.one"], found.sheets["codes.two"])
+
+
+def test_images_without_labels_have_no_agreement(run):
+    assert "label_agreement" not in {row["metric"] for row in run(labels=None).rows}
+
+
+# --- likelihood, protocols, attributes ----------------------------------------------------------------------
+
+
+def test_a_vaes_images_have_a_likelihood_under_each_prior(densities, images):
+    training_spec = STUDY.training("digits_mini", "vae")
+    data = training.to_device(images, "cpu")
+    vae = training.train(
+        training_spec.network, training_spec.objective, dataclasses.replace(training_spec.optimisation, epochs=1),
+        data, data, seed=0,
+    ).model  # fmt: skip
+    spec = dataclasses.replace(SPEC, densities=(), through=(), importance_samples=3)
+    assert spec.training.objective == training_spec.objective
+    reference = Reference.of(np.zeros((N, 2), np.float32) + np.arange(N)[:, None], 5)
+
+    def constant(made):
+        return np.zeros((len(made), 2), np.float32) + np.arange(len(made))[:, None] + 0.5
+
+    copies = Training.of(reference.features + 0.3, reference.features)
+    found = evaluation.evaluate(subject(spec, vae, densities, reference, copies, images, None, constant, seed=0))
+    bound = value(found, "reference", "evidence_bound")
+    spread = value(found, "reference", "log_likelihood_images", "spread")
+    collapsed = value(found, "reference", "log_likelihood_images", "collapsed")
+    assert np.isfinite(bound)
+    assert collapsed < spread  # a prior of one point explains nothing
+
+
+def test_models_without_a_kl_term_have_no_likelihood(run):
+    spec = dataclasses.replace(SPEC, training=STUDY.training("digits_mini", "rae_l2"), importance_samples=3)
+    assert "reference" not in {row["image_set"] for row in run(spec=spec).rows}
+
+
+def test_the_panel_scores_the_same_samples_by_other_protocols(model, densities, images, digit_images):
+    own = Protocol("test", "round", "digit_classifier", 40)
+    panel = {
+        "own": own,
+        "half": dataclasses.replace(own, n_images=20),
+        "truncated": dataclasses.replace(own, rounding="truncate"),
+        "pixels": dataclasses.replace(own, extractor="pixels"),
+        "other": dataclasses.replace(own, reference_split="validation"),
+    }
+    extractors = {name: features.load_extractor(name) for name in ("digit_classifier", "pixels")}
+    real = {name: images[: protocol.n_images] for name, protocol in panel.items()} | {"other": digit_images[100:140]}
+    references = {name: Reference.of(extractors[protocol.extractor](real[name]), 0) for name, protocol in panel.items()}
+    spec = ProtocolSpec(
+        1, STUDY.training("digits_mini", "rae_l2"), panel, {}, ("spread",), (0, 1), {}, STUDY.file.compute
+    )
+    rows = evaluation.score_protocols(spec, model, densities, references, extractors, seed=0)
+    assert len(rows) == len(panel) * 2
+    found = {row["protocol"]: row["value"] for row in rows if row["sample_seed"] == 0}
+    drawn = densities["spread"].sample(40, evaluation.numpy_generator(0, "sample", "spread", 0))
+    made = {rounding: generation.decode(model, drawn, rounding) for rounding in ("round", "truncate")}
+    for name, protocol in panel.items():
+        fake = extractors[protocol.extractor](made[protocol.rounding])[: protocol.n_images]
+        expected = between(extractors[protocol.extractor](real[name]), fake)
+        assert found[name] == pytest.approx(expected, rel=1e-6, abs=1e-9), name
+    assert len(set(found.values())) == len(panel)
+
+
+def test_faces_are_held_against_the_law_that_drew_them():
+    from rae_bench.base.rng import numpy_generator
+    from rae_bench.data import faces
+
+    drawn = faces.draw_factors(400, numpy_generator(5, "test"))
+    found = evaluation.attribute_metrics(faces.render(drawn, 64))
+    assert found["attribute_error"] < 0.06
+    assert found["mode_coverage"] > 0.95
+    only = {**drawn, "hair": np.zeros(400)}
+    one_colour = evaluation.attribute_metrics(faces.render(only, 64))
+    assert one_colour["attribute_error_hair"] == pytest.approx(0.8, abs=0.02)  # of five, equally likely
+    assert one_colour["mode_coverage"] < 0.3
+
+
+# --- the helpers ------------------------------------------------------------------------------------------
+
+
+def test_the_squared_error_is_summed_over_pixels_on_the_scale_of_one():
+    x = np.zeros((2, 1, 2, 2), dtype=np.uint8)
+    y = x.copy()
+    y[0, 0, 0] = 255
+    y[1, 0, 1, 1] = 51  # a fifth
+    assert evaluation.squared_error(x, y) == pytest.approx((2 + 0.04) / 2)
+    assert evaluation.squared_error(y, x) == pytest.approx((2 + 0.04) / 2)  # uint8 differences do not wrap
+
+
+def test_reconstruction_metrics_of_the_images_themselves(images, digit_labels):
+    found = evaluation.reconstruction_metrics(images, images, digit_labels[:N])
+    assert found["squared_error"] == 0
+    assert found["label_agreement"] >= 0.95
+    wrong = evaluation.reconstruction_metrics(images, images, (digit_labels[:N] + 1) % 10)
+    assert wrong["label_agreement"] <= 0.05
+    assert sorted(evaluation.reconstruction_metrics(images, images, None)) == ["psnr", "squared_error", "ssim"]
+
+
+def test_pca_loses_what_its_components_leave_out(digits):
+    train = digits.images[digits.splits["train"][:500]]
+    held_out = digits.images[digits.splits["test"][:100]]
+    flat = train.reshape(500, -1) / 255
+    centred = held_out.reshape(100, -1) / 255 - flat.mean(axis=0)
+    _, _, directions = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)
+    kept = centred @ directions[:16].T @ directions[:16]
+    expected = ((centred - kept) ** 2).sum(axis=1).mean()
+    # the randomised solver finds the leading subspace to about a per mille
+    assert evaluation.pca_squared_error(train, held_out, components=16, seed=0) == pytest.approx(expected, rel=5e-3)
+
+
+def test_pca_of_a_flat_world_is_exact():
+    rng = np.random.default_rng(0)
+    base, step = rng.integers(50, 100, 64), rng.integers(-10, 10, 64)
+    line = (base + step * rng.integers(-3, 4, 200)[:, None]).astype(np.uint8).reshape(200, 1, 8, 8)
+    assert evaluation.pca_squared_error(line, line[:50], components=1, seed=0) == pytest.approx(0, abs=1e-6)
+    assert evaluation.squared_error(line[:50], np.broadcast_to(base.reshape(1, 8, 8), line[:50].shape)) > 0.1

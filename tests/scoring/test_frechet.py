@@ -1,0 +1,185 @@
+"""The Fréchet distance: closed forms on sets of exactly set moments, identities, an independent implementation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rae_bench.scoring.metrics.frechet import between, frechet_distance, frechet_infinity, half_sample_sd
+from rae_bench.scoring.metrics.reference import Reference
+
+
+def with_moments(mean, covariance, n=40, seed=0):
+    """Features whose sample mean and unbiased covariance are exactly these."""
+    d = len(mean)
+    raw = np.random.default_rng(seed).standard_normal((n, d))
+    raw -= raw.mean(axis=0)
+    left, _, _ = np.linalg.svd(raw, full_matrices=False)
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.clip(values, 0, None)) @ vectors.T
+    return mean + np.sqrt(n - 1) * left @ root
+
+
+def distance(real, fake):
+    return frechet_distance(Reference.of(real, 0), fake)
+
+
+def rotation(d, seed=5):
+    return stats.ortho_group.rvs(d, random_state=seed)
+
+
+def clouds(n, m, d, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, d)) * np.linspace(0.1, 2, d), 0.3 + rng.standard_normal((m, d)) @ rotation(d)
+
+
+# --- closed forms -----------------------------------------------------------------------------------------
+
+
+def test_the_planted_moments_are_exact():
+    planted = with_moments([1, 2], np.array([[2, 1], [1, 3]]))
+    np.testing.assert_allclose(planted.mean(axis=0), [1, 2], atol=1e-12)
+    np.testing.assert_allclose(np.cov(planted.T), [[2, 1], [1, 3]], atol=1e-12)
+
+
+def test_equal_moments_are_at_distance_zero():
+    a, b = (with_moments(np.ones(7), np.diag(np.arange(1.0, 8)), n, seed) for n, seed in ((40, 0), (90, 1)))
+    assert distance(a, b) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_shift_counts_squared():
+    a, b = (with_moments(np.full(7, mean), np.eye(7)) for mean in (0.0, 3.0))
+    assert distance(a, b) == pytest.approx(63)
+
+
+def test_a_scale_counts_by_its_square_root():
+    a, b = with_moments(np.zeros(7), np.eye(7)), with_moments(np.zeros(7), 4 * np.eye(7), seed=1)
+    assert distance(a, b) == pytest.approx(7)  # 7·(1 + 4 − 2·2)
+
+
+@pytest.mark.parametrize("turn", [np.eye(3), rotation(3)], ids=["axes", "rotated"])
+def test_commuting_covariances(turn):
+    a, b = (with_moments(np.zeros(3), turn @ np.diag(v) @ turn.T, seed=v[0]) for v in ([1, 4, 9], [4, 1, 0]))
+    assert distance(a, b) == pytest.approx(11, abs=1e-5)  # 14 + 5 − 2·(2 + 2 + 0); √ε where singular
+
+
+def test_covariances_that_do_not_commute():
+    one, two = np.array([[2.0, 1.0], [1.0, 3.0]]), np.array([[5.0, -1.0], [-1.0, 1.0]])
+    assert not np.allclose(one @ two, two @ one)
+    product = one @ two  # of positive eigenvalues: tr √M = √(tr M + 2 √det M)
+    root = np.sqrt(np.trace(product) + 2 * np.sqrt(np.linalg.det(product)))
+    found = distance(with_moments([1, 0], one), with_moments([0, 2], two, seed=1))
+    assert found == pytest.approx(5 + 5 + 6 - 2 * root)
+
+
+def test_in_one_dimension_it_is_the_distance_of_means_and_standard_deviations():
+    a, b = np.array([[0.0], [2.0]]), np.array([[5.0], [5.0], [11.0]])
+    expected = (1 - 7) ** 2 + (np.std([0, 2], ddof=1) - np.std([5, 5, 11], ddof=1)) ** 2
+    assert distance(a, b) == pytest.approx(expected)
+
+
+# --- an independent implementation ------------------------------------------------------------------------
+
+
+def by_symmetric_roots(real, fake):
+    """tr (Σ₁Σ₂)^½ = tr (Σ₁^½ Σ₂ Σ₁^½)^½, eigenvalues of symmetric matrices only."""
+    one, two = np.cov(real.T), np.cov(fake.T)
+    values, vectors = np.linalg.eigh(one)
+    root = vectors * np.sqrt(np.clip(values, 0, None)) @ vectors.T
+    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ two @ root), 0, None)).sum()
+    shift = real.mean(axis=0) - fake.mean(axis=0)
+    return shift @ shift + np.trace(one) + np.trace(two) - 2 * cross
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(100, 100, 8), (300, 120, 20), (30, 50, 64), (20, 20, 100), (2, 5, 3)])
+def test_it_agrees_with_symmetric_roots(n, m, d):
+    real, fake = clouds(n, m, d)
+    assert distance(real, fake) == pytest.approx(by_symmetric_roots(real, fake), rel=1e-6)
+
+
+def test_it_agrees_where_features_repeat():
+    real, fake = clouds(60, 40, 10)
+    real, fake = real[np.arange(60) % 7], np.repeat(fake[:5], 8, axis=0)
+    assert distance(real, fake) == pytest.approx(by_symmetric_roots(real, fake), rel=1e-6)
+
+
+def test_dimensions_that_never_vary_are_no_trouble():
+    real, fake = clouds(100, 100, 8)
+    padded = [np.concatenate([x, np.zeros((100, 4))], axis=1) for x in (real, fake)]
+    assert distance(*padded) == pytest.approx(distance(real, fake), rel=1e-5)
+
+
+# --- identities -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(100, 60, 8), (30, 50, 64)])
+def test_it_is_symmetric(n, m, d):
+    real, fake = clouds(n, m, d)
+    assert distance(real, fake) == pytest.approx(distance(fake, real), rel=1e-6)
+
+
+def test_it_is_invariant_to_common_rotations_shifts_and_orders():
+    real, fake = clouds(100, 60, 8)
+    expected, turn = distance(real, fake), rotation(8)
+    assert distance(real @ turn, fake @ turn) == pytest.approx(expected, rel=1e-8)
+    assert distance(real + 5, fake + 5) == pytest.approx(expected, rel=1e-8)
+    assert distance(real[::-1], np.random.default_rng(0).permutation(fake)) == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("scale", [0.01, 3.0, 100.0])
+def test_it_grows_with_the_square_of_a_common_scale(scale):
+    real, fake = clouds(100, 60, 8)
+    assert distance(scale * real, scale * fake) == pytest.approx(scale**2 * distance(real, fake), rel=1e-8)
+
+
+def test_a_set_is_at_distance_zero_from_itself():
+    real, _ = clouds(50, 50, 80)
+    assert distance(real, real) == pytest.approx(0, abs=1e-9)  # fewer images than features: no roots of rounding
+
+
+# --- infinitely many images, and the sampling SD -----------------------------------------------------------
+
+
+def planted(n, seed, d=16, shift=0.4):
+    """Real from N(0, I), fake from N(shift, I): the true distance is d·shift² = 2.56."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, d)), shift + rng.standard_normal((n, d))
+
+
+def test_extrapolation_removes_the_bias_of_few_images():
+    finite, infinite = [], []
+    for seed in range(60):
+        real, fake = planted(400, seed)
+        finite.append(between(real, fake))
+        infinite.append(frechet_infinity(real, fake, sizes=8, seed=0).value)
+    error = np.std(infinite) / np.sqrt(60)
+    assert np.mean(finite) > 2.56 + 0.2  # the bias, some d²/n
+    assert np.mean(infinite) == pytest.approx(2.56, abs=4 * error)
+    assert 4 * error < 0.2
+
+
+def test_extrapolation_is_refused_where_images_are_too_few_for_a_covariance():
+    assert frechet_infinity(*planted(63, 0), sizes=4, seed=0) is None  # below 2 · 2 · 16
+    assert frechet_infinity(*planted(64, 0), sizes=4, seed=0) is not None
+
+
+def test_extrapolation_repeats_itself_and_depends_on_its_seed():
+    sets = planted(200, 0)
+    assert frechet_infinity(*sets, sizes=4, seed=0) == frechet_infinity(*sets, sizes=4, seed=0)
+    assert frechet_infinity(*sets, sizes=4, seed=0) != frechet_infinity(*sets, sizes=4, seed=1)
+
+
+def test_half_samples_estimate_the_spread_of_fresh_samples():
+    real, _ = planted(600, 0)
+    fresh = [planted(600, seed)[1] for seed in range(1, 31)]
+    reference = Reference.of(real, 0)
+    true_sd = np.std([frechet_distance(reference, fake) for fake in fresh], ddof=1)
+    estimates = [half_sample_sd(reference, fake, repeats=30, seed=0) for fake in fresh[:10]]
+    # the literature's caveat holds: usable, and rather too large than too small
+    assert 0.7 * true_sd < np.mean(estimates) < 1.8 * true_sd
+
+
+def test_more_images_have_a_smaller_sampling_sd():
+    few, many = (
+        half_sample_sd(Reference.of(planted(n, 0)[0], 0), planted(n, 1)[1], repeats=30, seed=0) for n in (100, 1600)
+    )
+    assert few / many == pytest.approx(4, rel=0.5)  # √16

@@ -1,0 +1,34 @@
+"""The nearest-training-neighbour ratio: copies, fresh data, far away."""
+
+import numpy as np
+import pytest
+
+from rae_bench.scoring.metrics.errors import MetricError
+from rae_bench.scoring.metrics.memorisation import Training
+
+
+def normals(n, seed, d=8):
+    return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
+
+
+TRAIN, TEST = normals(500, 0), normals(200, 1)
+
+
+def test_by_hand():
+    train, reference = np.array([[0.0], [10]]), np.array([[2.0], [9]])  # 2 and 1 away: median 1.5
+    found = Training.of(train, reference)
+    assert found.typical == 1.5
+    assert found.ratio(np.array([[3.0], [13], [13]])) == pytest.approx(2)
+
+
+def test_fresh_data_are_at_one_and_copies_at_zero():
+    training = Training.of(TRAIN, TEST)
+    assert training.ratio(normals(2000, 2)) == pytest.approx(1, abs=0.05)
+    assert training.ratio(TRAIN[:100]) == 0
+    assert training.ratio(TRAIN[:100] + 1e-3) < 0.01
+    assert training.ratio(TEST + 50) > 10
+
+
+def test_references_that_are_training_images_are_refused():
+    with pytest.raises(MetricError, match="most reference images are training images"):
+        Training.of(TRAIN, TRAIN[:50])

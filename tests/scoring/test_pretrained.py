@@ -1,0 +1,240 @@
+"""Weight files: where they are sought, what may be fetched, whose hash is right; and no file's code ever runs."""
+
+import contextlib
+import hashlib
+import os
+import pickle
+from urllib.request import urlopen
+
+import pytest
+import torch
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+from rae_bench.scoring import pretrained
+from rae_bench.scoring.pretrained import FeatureError
+
+OFFICIAL = "weights-inception-2015-12-05-6726825d.pth"
+REMEDIES = r"set RAE_BENCH_INCEPTION_WEIGHTS=FILE, or allow the download with RAE_BENCH_DOWNLOAD=1"
+
+
+class Command:
+    """What an attacker pickles: a shell command that runs while it is read."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.fixture(autouse=True)
+def hub(tmp_path, monkeypatch):
+    """An empty hub cache, no variable set, and no network: only file: addresses open."""
+
+    def open_file(request):
+        assert request.full_url.startswith("file:"), f"{request.full_url}: the network was touched"
+        return urlopen(request)
+
+    monkeypatch.setattr(torch.hub, "urlopen", open_file)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for name in ("INCEPTION_WEIGHTS", "DOWNLOAD", "ALLOW_UNVERIFIED_WEIGHTS"):
+        monkeypatch.delenv(f"RAE_BENCH_{name}", raising=False)
+    return tmp_path / "torch" / "hub"
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """A small file of tensors, taken for the official one."""
+    path = tmp_path / "mine.pth"
+    torch.save({"w": torch.arange(3.0)}, path)
+    monkeypatch.setattr(pretrained, "INCEPTION_SHA256", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+    return path
+
+
+def _is_ours(found, path):
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert list(found.tensors) == ["w"]
+    return torch.equal(found.tensors["w"], torch.arange(3.0))
+
+
+# --- where --------------------------------------------------------------------------------------
+
+
+def test_the_address_and_the_hash_are_torch_fidelitys():
+    assert pretrained.INCEPTION_URL == URL_INCEPTION_V3
+    assert URL_INCEPTION_V3.endswith(f"-{pretrained.INCEPTION_SHA256}.pth")
+
+
+def test_a_named_file_is_read(weights, monkeypatch):
+    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(weights))
+    found = pretrained.inception()
+    assert _is_ours(found, weights)
+    assert found.is_verified
+
+
+def test_the_hubs_copy_is_read_where_no_file_is_named(weights, hub):
+    (hub / "checkpoints").mkdir(parents=True)
+    copy = weights.rename(hub / "checkpoints" / OFFICIAL)
+    assert _is_ours(pretrained.inception(), copy)
+
+
+@pytest.mark.parametrize("permission", [None, "", "0", "yes"])
+def test_missing_weights_are_one_line_with_both_remedies(hub, permission, monkeypatch):
+    if permission is not None:
+        monkeypatch.setenv("RAE_BENCH_DOWNLOAD", permission)
+    with pytest.raises(FeatureError, match=f"{hub}/checkpoints/{OFFICIAL}: the weight file is missing; {REMEDIES}$"):
+        pretrained.inception()
+    assert not hub.exists()
+
+
+def test_a_named_file_that_is_missing_is_an_error_whatever_else_there_is(weights, tmp_path, monkeypatch):
+    """Another file than the one asked for would be a silent repair."""
+    monkeypatch.setenv("RAE_BENCH_DOWNLOAD", "1")
+    monkeypatch.setattr(pretrained, "INCEPTION_URL", weights.as_uri())
+    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(tmp_path / "gone.pth"))
+    with pytest.raises(FeatureError, match=r"gone\.pth: the weight file is missing"):
+        pretrained.inception()
+
+
+def test_a_folder_is_no_weight_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(tmp_path))
+    with pytest.raises(FeatureError, match=f"{tmp_path}: the weight file cannot be read: Is a directory; {REMEDIES}"):
+        pretrained.inception()
+
+
+# --- fetching -----------------------------------------------------------------------------------
+
+
+def test_with_permission_the_file_is_fetched_into_the_hubs_cache_once(weights, hub, monkeypatch):
+    monkeypatch.setattr(pretrained, "INCEPTION_URL", weights.as_uri())
+    monkeypatch.setenv("RAE_BENCH_DOWNLOAD", "1")
+    assert _is_ours(pretrained.inception(), weights)
+    assert [path.name for path in (hub / "checkpoints").iterdir()] == ["mine.pth"]
+    weights.unlink()
+    monkeypatch.delenv("RAE_BENCH_DOWNLOAD")
+    assert _is_ours(pretrained.inception(), hub / "checkpoints" / "mine.pth")
+
+
+def test_a_fetched_file_of_another_hash_is_not_kept(weights, hub, monkeypatch):
+    monkeypatch.setattr(pretrained, "INCEPTION_URL", weights.as_uri())
+    monkeypatch.setattr(pretrained, "INCEPTION_SHA256", "6726825d")
+    monkeypatch.setenv("RAE_BENCH_DOWNLOAD", "1")
+    monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", "1")
+    with pytest.raises(FeatureError, match=r'mine\.pth: cannot be fetched: invalid hash value \(expected "6726825d"'):
+        pretrained.inception()
+    assert list((hub / "checkpoints").iterdir()) == []
+
+
+def test_a_fetch_that_fails_names_the_other_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "INCEPTION_URL", (tmp_path / "gone.pth").as_uri())
+    monkeypatch.setenv("RAE_BENCH_DOWNLOAD", "1")
+    with pytest.raises(FeatureError, match=r"gone\.pth: cannot be fetched: .*; set RAE_BENCH_INCEPTION_WEIGHTS=FILE"):
+        pretrained.inception()
+
+
+# --- the hash, and what a file may hold ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("permission", [None, "0", "yes"])
+def test_weights_of_another_hash_are_refused(weights, permission, monkeypatch):
+    found = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    monkeypatch.setattr(pretrained, "INCEPTION_SHA256", "6726825d")
+    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(weights))
+    if permission is not None:
+        monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", permission)
+    expected = rf"mine\.pth: SHA-256 is {found}\.\.\., expected 6726825d\.\.\.; .*RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS=1$"
+    with pytest.raises(FeatureError, match=expected):
+        pretrained.inception()
+
+
+def test_weights_of_another_hash_may_be_allowed_but_are_never_verified(weights, monkeypatch):
+    monkeypatch.setattr(pretrained, "INCEPTION_SHA256", "6726825d")
+    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(weights))
+    monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", "1")
+    found = pretrained.inception()
+    assert _is_ours(found, weights)
+    assert not found.is_verified
+
+
+@pytest.mark.parametrize("route", ["the right hash", "another hash, allowed"])
+@pytest.mark.parametrize("form", ["a bare pickle", "among tensors"])
+def test_code_in_a_weight_file_never_runs(form, route, tmp_path, monkeypatch):
+    ran, path = tmp_path / "ran", tmp_path / "weights.pth"
+    content = Command(f"touch {ran}")
+    if form == "a bare pickle":
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    else:
+        torch.save({"w": torch.zeros(3), "x": content}, path)
+    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(path))
+    if route == "the right hash":
+        monkeypatch.setattr(pretrained, "INCEPTION_SHA256", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+    else:
+        monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", "1")
+    with pytest.raises(FeatureError, match=r"weights\.pth: not a state dict of tensors alone; it is not loaded"):
+        pretrained.inception()
+    assert not ran.exists()
+    with contextlib.suppress(RuntimeError):
+        torch.load(path, weights_only=False)
+    assert ran.exists()  # the file does hold what would run
+
+
+NO_STATE = [
+    b"",
+    b"garbage",
+    b"PK\x03\x04garbage",
+    b"\x80\x02}q",
+    b"\x80\x02.",
+    b"\x80\x02K\x01q\x05h\x07.",
+    [1.0],
+    {"w": [1.0]},
+]
+
+
+@pytest.mark.parametrize("content", [*NO_STATE, torch.zeros(3)], ids=repr)
+def test_what_is_no_state_dict_is_refused(content, tmp_path, monkeypatch):
+    path = tmp_path / "weights.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(path))
+    monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", "1")
+    with pytest.raises(FeatureError, match="not a state dict of tensors alone"):
+        pretrained.inception()
+
+
+def test_a_cut_state_dict_is_refused_wherever_it_is_cut(tmp_path, monkeypatch):
+    """In torch's older format, where a cut is not seen before the pickle in it ends."""
+    path = tmp_path / "weights.pth"
+    torch.save({"w": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(path))
+    monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", "1")
+    for length in range(1, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(FeatureError, match="not a state dict of tensors alone"):
+            pretrained.inception()
+
+
+# --- DINOv2 -------------------------------------------------------------------------------------
+
+
+def test_dino_without_permission_says_what_is_missing(hub):
+    code, file = hub / "facebookresearch_dinov2_main", hub / "checkpoints" / "dinov2_vitl14_pretrain.pth"
+    with pytest.raises(FeatureError, match=f"DINOv2: {code} and {file} missing; .*RAE_BENCH_DOWNLOAD=1$"):
+        pretrained.dino_file()
+    code.mkdir(parents=True)
+    with pytest.raises(FeatureError, match=f"DINOv2: {file} missing; "):
+        pretrained.dino_file()
+
+
+def test_dino_may_be_fetched_or_cached(hub, monkeypatch):
+    file = hub / "checkpoints" / "dinov2_vitl14_pretrain.pth"
+    monkeypatch.setenv("RAE_BENCH_DOWNLOAD", "1")
+    assert pretrained.dino_file() == file
+    monkeypatch.delenv("RAE_BENCH_DOWNLOAD")
+    (hub / "facebookresearch_dinov2_main").mkdir(parents=True)
+    file.parent.mkdir()
+    file.write_bytes(b"weights")
+    assert pretrained.dino_file() == file
+    assert pretrained.file_sha256(file) == hashlib.sha256(b"weights").hexdigest()

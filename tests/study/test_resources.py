@@ -1,0 +1,220 @@
+"""What stages ask a scheduler for: counted from the shapes as torch counts them, growing with the study, and enough."""
+
+import dataclasses
+import itertools
+import re
+
+import pytest
+import torch
+from checkout import put
+from torch.utils.flop_counter import FlopCounterMode
+
+from rae_bench.models.autoencoder import build
+from rae_bench.models.networks import weighted_layers
+from rae_bench.run.jobs import read_state, study_jobs
+from rae_bench.scoring import evaluation, generation, pca
+from rae_bench.scoring.metrics import pairs, reference
+from rae_bench.scoring.specs import Extractor
+from rae_bench.study import resources
+from rae_bench.study.config import load_study
+from rae_bench.study.resources import Need
+
+STUDY = load_study("smoke")
+DATASET, MODEL = "digits_mini", "vae"
+STAGES = {
+    "prepare": (resources.prepare, ()),
+    "reference": (resources.reference, (STUDY.reference(DATASET).name,)),
+    "floor": (resources.floor, ()),
+    "train": (resources.train, (MODEL,)),
+    "fit": (resources.fit, (MODEL, "gmm10")),
+    "evaluate": (resources.evaluate, (MODEL,)),
+    "protocols": (resources.protocols, (MODEL,)),
+}
+GPU_STAGES = {"train", "reference", "evaluate", "protocols"}
+
+
+def _need(stage, study=STUDY, names=None):
+    function, rest = STAGES[stage]
+    return function(study, DATASET, *(rest if names is None else names))
+
+
+# --- counted as they are ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "kernel", "channels", "start"), [(32, 4, 1, 64), (64, 5, 3, 48)])
+def test_a_networks_arithmetic_and_parameters_are_those_that_torch_counts(size, kernel, channels, start):
+    training = load_study("digits").training("digits", "rae")
+    network = dataclasses.replace(
+        training.network, size=size, kernel=kernel, channels=channels, width=8, start_width=start, latent_dim=5
+    )
+    model = build(network, training.objective, 0).eval()
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model.decode(model.encode(torch.zeros(1, channels, size, size)).mean)
+    counted = resources.network_size(network)
+    one_head = network.latent_dim * 8 * network.width * (size // 16) ** 2  # of two; a VAE has both
+    layers = [layer.weight.numel() for layer in weighted_layers(model)]
+    assert counted.parameters == sum(layers) + one_head
+    assert counted.arithmetic == pytest.approx(counter.get_total_flops() + 2 * one_head, rel=0.02)
+
+
+def test_a_penalty_on_a_derivative_is_counted_several_times():
+    study = load_study("digits")
+    assert resources.train(study, "digits", "rae_gp").seconds > 4 * resources.train(study, "digits", "rae").seconds
+
+
+# --- growing ----------------------------------------------------------------------------------------------
+
+
+def _edited(study, **changes):
+    """The study with other images, another budget or another file; what stages are told follows."""
+    data = {key: value for key, value in changes.items() if key in ("n_train", "n_test", "size")}
+    network = {key: value for key, value in changes.items() if key in ("width", "latent_dim", "size")}
+    entry = study.datasets[DATASET]
+    entry = dataclasses.replace(entry, data=dataclasses.replace(entry.data, **data))
+    budget = study.budgets[DATASET]
+    budget = dataclasses.replace(budget, latent_dim=changes.get("latent_dim", budget.latent_dim))
+    trainings = {}
+    for key, spec in study.trainings.items():
+        epochs = changes.get("epochs", spec.optimisation.epochs)
+        batch = changes.get("batch_size", spec.optimisation.batch_size)
+        trainings[key] = dataclasses.replace(
+            spec,
+            network=dataclasses.replace(spec.network, **network),
+            optimisation=dataclasses.replace(spec.optimisation, epochs=epochs, batch_size=batch),
+        )
+    file = {key: value for key, value in changes.items() if key in ("n_images", "importance_samples", "sample_seeds")}
+    return dataclasses.replace(
+        study,
+        datasets={**study.datasets, DATASET: entry},
+        budgets={**study.budgets, DATASET: budget},
+        trainings=trainings,
+        file=dataclasses.replace(study.file, **file),
+    )
+
+
+GROWING = [
+    *[(stage, "n_train", [600, 60_000, 6_000_000]) for stage in ("prepare", "floor", "train", "fit", "evaluate")],
+    *[("train", "epochs", [10, 1000, 10_000]), ("train", "width", [4, 128, 512]), ("train", "size", [32, 64])],
+    *[("train", "batch_size", [32, 4096]), ("fit", "latent_dim", [8, 512, 2048])],
+    *[(stage, "n_images", [300, 10_000, 50_000]) for stage in ("reference", "floor", "evaluate")],
+    *[("evaluate", "importance_samples", [0, 50, 5000]), ("evaluate", "sample_seeds", [(0,), tuple(range(3000))])],
+    *[("evaluate", "width", [4, 128, 512]), ("protocols", "width", [4, 512])],
+]
+
+
+@pytest.mark.parametrize(("stage", "what", "values"), GROWING)
+def test_a_larger_study_asks_for_no_less_and_a_much_larger_one_for_more(stage, what, values):
+    needs = []
+    for value in values:
+        study = _edited(STUDY, **{what: value})
+        names = (study.reference(DATASET).name,) if stage == "reference" else None
+        needs.append(_need(stage, study, names))
+    for smaller, larger in itertools.pairwise(needs):
+        assert larger.bytes >= smaller.bytes
+        assert larger.seconds >= smaller.seconds
+    first, last = needs[0], needs[-1]
+    assert last.bytes > first.bytes or last.seconds > first.seconds
+    if what != "size":  # twice the side is not much larger
+        assert (last.mem_mb(1), last.minutes(1)) > (first.mem_mb(1), first.minutes(1))
+
+
+@pytest.mark.parametrize(("few", "many"), [("gmm10", "gmm200"), ("dp10", "dp200")])
+def test_more_components_ask_for_more(few, many):
+    study = load_study("densities")
+    one, other = (resources.fit(study, "digits", "vae", name) for name in (few, many))
+    assert (other.bytes, other.seconds) > (one.bytes, one.seconds)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_attempt_asks_for_more_up_to_the_third(stage):
+    need = _need(stage)
+    memory, minutes = ([ask(attempt) for attempt in range(1, 6)] for ask in (need.mem_mb, need.minutes))
+    for asks in (memory, minutes):
+        assert asks == [asks[0], 2 * asks[0], *3 * [3 * asks[0]]]
+
+
+def test_asks_are_whole_steps_with_room():
+    assert (Need(0, 0).mem_mb(1), Need(0, 0).minutes(1)) == (3000, 5)
+    assert Need(1e9, 0).mem_mb(1) == 4500
+    assert Need(0, 3600).minutes(1) == 245
+    assert Need(0, 0, on_gpu=True).mem_mb(1) == 7000
+
+
+def test_what_goes_on_where_it_was_stopped_asks_for_a_day_at_most():
+    assert [Need(0, 36_000).minutes(attempt) for attempt in (1, 2)] == [2405, 4810]
+    assert [Need(0, 36_000, resumes=True).minutes(attempt) for attempt in (1, 2)] == [1440, 1440]
+    assert [Need(0, 3600, resumes=True).minutes(attempt) for attempt in (1, 2)] == [245, 490]
+
+
+# --- enough -----------------------------------------------------------------------------------------------
+
+
+def test_the_smoke_study_stays_within_what_it_asks_for(smoke):
+    checked = 0
+    for job in study_jobs(STUDY, smoke.results):
+        if job.stage not in STAGES:
+            continue  # a summary runs where the command does
+        state = read_state(job)
+        names = job.name.split("/")
+        rest = {"reference": names[1:], "fit": [*names[1:2], names[-1]]}.get(job.stage, names[1:2])
+        need = STAGES[job.stage][0](STUDY, names[0], *(rest if job.stage not in ("prepare", "floor") else ()))
+        assert state["peak_mib"] * 1.048576 + 3 * 142 < need.mem_mb(1), job
+        assert state["seconds"] < 60 * need.minutes(1), job
+        checked += 1
+    assert checked == 33
+
+
+# --- in the workflow --------------------------------------------------------------------------------------
+
+
+def _resources(checkout):
+    """What the dry run says each rule's jobs ask for."""
+    dry = checkout.snakemake("--dry-run", "--forceall", "--quiet", "progress")
+    assert dry.returncode == 0, dry.stdout + dry.stderr
+    found = {}
+    for rule, body in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", dry.stdout, re.MULTILINE):
+        (line,) = re.findall(r"^    resources: (.*)$", body, re.MULTILINE) or [""]
+        found.setdefault(rule, []).append(dict(pair.split("=") for pair in line.split(", ") if "=" in pair))
+    return found
+
+
+def test_the_rules_ask_for_what_is_counted(smoke):
+    found = _resources(smoke)
+    for stage in STAGES:
+        asked = {(int(one["mem_mb"]), int(one["runtime"])) for one in found[stage]}
+        need = _need(stage)
+        assert (need.mem_mb(1), need.minutes(1)) in asked
+        assert not any("gpu" in one and one["gpu"] != "0" for one in found[stage])
+
+
+def test_on_a_gpu_four_stages_ask_for_one_each_and_no_other(fresh):
+    device = {"device": "cuda", "threads": 1, "tf32": False, "precision": "float32"}
+    with fresh.edited("studies/smoke.yaml", lambda data: put(data, ["compute"], device)):
+        found = _resources(fresh)
+    asking = {rule for rule, jobs in found.items() if any(one.get("gpu") == "1" for one in jobs)}
+    assert asking == GPU_STAGES
+    assert all(one.get("gpu") == "1" for rule in GPU_STAGES for one in found[rule])
+
+
+def test_other_asks_rerun_nothing(smoke):
+    path = smoke.path / "rae_bench" / "resources.py"
+    before = path.read_text()
+    try:
+        path.write_text(before.replace("BASE_MB = 3000", "BASE_MB = 9000").replace("ROOM = 4.0", "ROOM = 400.0"))
+        assert {one["mem_mb"] for one in _resources(smoke)["train"]} != {str(_need("train").mem_mb(1))}
+        assert smoke.plan() == {}
+    finally:
+        path.write_text(before)
+
+
+def test_what_is_held_at_a_time_is_what_the_stages_hold():
+    assert (resources.COMPARED, resources.PCA_VALUES) == (evaluation.COMPARED, pca.BLOCK)
+    assert (resources.MOMENT_VALUES, resources.NEAREST) == (reference.BLOCK, pairs.AMONG)
+    assert resources.DECODED == generation.BATCH
+    assert (resources.SHOWN, resources.PLOTTED) == (evaluation.SHOWN, evaluation.PLOTTED)
+    assert resources.STRIP_IMAGES == evaluation.STRIPS * evaluation.STEPS
+
+
+def test_every_extractor_has_its_figures():
+    assert set(resources.EXTRACTION) == set(resources.FEATURES) == set(Extractor.__args__)

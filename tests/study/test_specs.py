@@ -1,0 +1,275 @@
+"""Settings no stage could run with are refused by the dataclass that holds them."""
+
+from dataclasses import replace
+
+import pytest
+
+from rae_bench.base.plain import ConfigError, parse
+from rae_bench.base.specs import Compute
+from rae_bench.data.specs import DatasetSpec, MnistSubset, PhotoPatches
+from rae_bench.densities.specs import (
+    AggregatePosterior,
+    DaiWipfSecondStage,
+    DirichletMixture,
+    FlowMatching,
+    GaussianMixture,
+    ImageSubset,
+    KernelDensity,
+    SecondStage,
+    SingleGaussian,
+    SplineFlow,
+    StandardNormal,
+)
+from rae_bench.models.specs import (
+    MMD,
+    ConvolutionalNetwork,
+    DenseNetwork,
+    FixedGaussian,
+    Gaussian,
+    GaussianKL,
+    GradientPenalty,
+    NoisyInput,
+    Objective,
+    Optimisation,
+    OutputGradient,
+    Plateau,
+    SpectralNorm,
+    SquaredNorm,
+    WeightL2,
+)
+from rae_bench.scoring.specs import MetricSettings, Protocol, ReferenceSpec
+
+GAUSSIAN = {"kind": "gaussian", "log_sigma_bound": 5.0}
+OPTIMISATION = {
+    "epochs": 2,
+    "batch_size": 8,
+    "order": "shuffled",
+    "learning_rate": 1.0e-3,
+    "adam_epsilon": 1.0e-7,
+    "schedule": {"kind": "cosine"},
+}
+CONVOLUTIONAL = {
+    "kind": "convolutional",
+    "channels": 1,
+    "size": 32,
+    "kernel": 4,
+    "width": 4,
+    "start_width": 32,
+    "latent_dim": 8,
+    "norm_momentum": 0.1,
+}
+MIXTURE = {
+    "kind": "mixture",
+    "codes": "mean",
+    "n_components": 3,
+    "n_init": 1,
+    "max_iter": 10,
+    "tolerance": 1e-3,
+    "reg_covar": 1e-6,
+}
+DIRICHLET = {**MIXTURE, "kind": "dirichlet_mixture", "concentration": 0.1, "mean_precision": 1.0}
+OBJECTIVE = {"posterior": GAUSSIAN, "latent": {"kind": "kl", "weight": 1.0}, "regulariser": {"kind": "none"}}
+SECOND_STAGE = {
+    "kind": "second_stage",
+    "codes": "mean",
+    "width": 8,
+    "depth": 2,
+    "objective": OBJECTIVE,
+    "optimisation": OPTIMISATION,
+}
+NETWORK = {"codes": "sample", "width": 8, "depth": 2, "optimisation": OPTIMISATION}
+DATASET = {
+    "label": "x",
+    "source": {"kind": "face_renderer"},
+    "channels": 3,
+    "size": 64,
+    "n_train": 10,
+    "n_validation": 10,
+    "n_test": 10,
+    "seed": 0,
+}
+PATCHES = {"kind": "photo_patches", "train_end": 0.6, "validation_end": 0.8, "stride": 4, "min_sd": 12.0}
+METRICS = {
+    "kernel_subsets": 5,
+    "kernel_subset_size": 10,
+    "neighbours": 3,
+    "coverage_neighbours": 5,
+    "prd_clusters": 5,
+    "prd_angles": 101,
+    "prd_runs": 1,
+    "infinity_sizes": 3,
+    "half_samples": 2,
+    "seed": 0,
+}
+PROTOCOL = {"reference_split": "test", "rounding": "truncate", "extractor": "pixels", "n_images": 5}
+PLATEAU = {"kind": "plateau", "factor": 0.5, "patience": 5, "threshold": 0.0}
+
+VALID = {
+    Gaussian: GAUSSIAN,
+    FixedGaussian: {"kind": "fixed_gaussian", "sigma": 0.7},
+    NoisyInput: {"kind": "noisy_input", "sd": 0.01, "bound": 0.01},
+    Optimisation: OPTIMISATION,
+    Plateau: PLATEAU,
+    ConvolutionalNetwork: CONVOLUTIONAL,
+    DenseNetwork: {"kind": "dense", "input_dim": 4, "width": 8, "depth": 2, "latent_dim": 3},
+    GaussianMixture: MIXTURE,
+    StandardNormal: {"kind": "standard_normal", "codes": "mean"},
+    SingleGaussian: {"kind": "gaussian", "codes": "mean", "covariance": "diagonal"},
+    DirichletMixture: DIRICHLET,
+    KernelDensity: {"kind": "kernel_density", "codes": "mean", "bandwidths": [0.1, 0.2]},
+    ImageSubset: {"kind": "subset", "n_components": 5},
+    AggregatePosterior: {"kind": "aggregate_posterior", "codes": "sample", "components": {"kind": "all"}},
+    SplineFlow: {**NETWORK, "kind": "flow", "layers": "coupling", "transforms": 2, "bins": 4},
+    FlowMatching: {**NETWORK, "kind": "flow_matching", "frequencies": 0, "steps": 4},
+    SecondStage: SECOND_STAGE,
+    DaiWipfSecondStage: {**NETWORK, "kind": "second_stage_dai_wipf", "decoder_noise": True},
+    Objective: OBJECTIVE,
+    DatasetSpec: DATASET,
+    PhotoPatches: PATCHES,
+    MnistSubset: {"kind": "mnist_subset", "padding": 2},
+    MetricSettings: METRICS,
+    Protocol: PROTOCOL,
+    GaussianKL: {"kind": "kl", "weight": 1.0},
+    SquaredNorm: {"kind": "squared_norm", "weight": 1.0},
+    MMD: {"kind": "mmd", "weight": 1.0, "scales": [1.0]},
+    WeightL2: {"kind": "weight_l2", "weight": 1.0, "scope": "all"},
+    GradientPenalty: {"kind": "gradient_penalty", "weight": 1.0},
+    OutputGradient: {"kind": "output_gradient", "weight": 1.0},
+    SpectralNorm: {
+        "kind": "spectral_norm",
+        "power_iterations": 1,
+        "scope": "decoder",
+        "matrix": "output_channels",
+        "initial_iterations": 0,
+        "vectors": "constant",
+        "evaluation": "fixed",
+    },
+    Compute: {"device": "cpu", "threads": 1, "tf32": False, "precision": "float32"},
+}
+IMPOSSIBLE = [
+    (Compute, "threads", 1025),  # torch's own limit is a crash
+    (DatasetSpec, "seed", -1),
+    (PhotoPatches, "min_sd", -1.0),
+    (Gaussian, "log_sigma_bound", 0.0),
+    (FixedGaussian, "sigma", -0.7),
+    (NoisyInput, "sd", 0.0),
+    (NoisyInput, "bound", 0.0),
+    (Optimisation, "epochs", 0),
+    (Optimisation, "batch_size", 1),  # batch norm and MMD need pairs
+    (Optimisation, "order", "sorted"),
+    (Optimisation, "learning_rate", 0.0),
+    (Optimisation, "adam_epsilon", 0.0),
+    (Plateau, "factor", 1.0),  # torch: factor should be below 1
+    (Plateau, "factor", 0.0),
+    (Plateau, "patience", 0),
+    (ConvolutionalNetwork, "size", 28),
+    (ConvolutionalNetwork, "kernel", 3),
+    (ConvolutionalNetwork, "width", 0),
+    (ConvolutionalNetwork, "start_width", 0),
+    (ConvolutionalNetwork, "latent_dim", -1),
+    (ConvolutionalNetwork, "norm_momentum", 0.0),
+    (ConvolutionalNetwork, "norm_momentum", 1.5),  # the weight of the newest batch in a mean
+    (DenseNetwork, "depth", 0),
+    (GaussianMixture, "n_components", 0),
+    (GaussianMixture, "tolerance", 0.0),
+    (GaussianMixture, "max_iter", 0),
+    (GaussianMixture, "codes", "means"),
+    (SingleGaussian, "covariance", "spherical"),
+    (DirichletMixture, "concentration", 0.0),
+    (DirichletMixture, "mean_precision", 0.0),
+    (DirichletMixture, "max_iter", 0),
+    (KernelDensity, "bandwidths", []),
+    (KernelDensity, "bandwidths", [0.0, 0.1]),
+    (KernelDensity, "bandwidths", [0.2, 0.1]),
+    (ImageSubset, "n_components", 0),
+    (SplineFlow, "layers", "affine"),
+    (SplineFlow, "transforms", 0),
+    (SplineFlow, "bins", 0),
+    (FlowMatching, "steps", 0),
+    (FlowMatching, "frequencies", -1),
+    (DaiWipfSecondStage, "width", 0),
+    (DaiWipfSecondStage, "decoder_noise", 1),
+    (SecondStage, "width", 0),
+    (SecondStage, "depth", 0),
+    (DatasetSpec, "n_test", 0),
+    (DatasetSpec, "channels", 0),
+    (PhotoPatches, "stride", 0),
+    (PhotoPatches, "train_end", 0.9),  # beyond validation_end
+    (PhotoPatches, "validation_end", 1.0),  # nothing left to test on
+    (MnistSubset, "padding", -1),
+    (MetricSettings, "neighbours", 0),
+    (MetricSettings, "kernel_subset_size", 1),  # the unbiased estimate divides by n (n - 1)
+    (MetricSettings, "kernel_subsets", 0),
+    (MetricSettings, "coverage_neighbours", 0),
+    (MetricSettings, "prd_clusters", 0),
+    (MetricSettings, "prd_angles", 1),
+    (MetricSettings, "prd_runs", 0),
+    (MetricSettings, "infinity_sizes", 1),  # a line needs two points
+    (MetricSettings, "half_samples", 1),  # an SD needs two values
+    (MetricSettings, "seed", -1),
+    (Protocol, "reference_split", "all"),
+    (Protocol, "rounding", "floor"),
+    (Protocol, "extractor", "inception"),
+    (Protocol, "n_images", 0),
+    (GaussianKL, "weight", 0.0),
+    (SquaredNorm, "weight", 0.0),
+    (MMD, "weight", -1.0),
+    (MMD, "scales", []),
+    (MMD, "scales", [1.0, 0.0]),
+    (WeightL2, "weight", 0.0),
+    (WeightL2, "scope", "dense"),
+    (GradientPenalty, "weight", 0.0),
+    (OutputGradient, "weight", 0.0),
+    (SpectralNorm, "power_iterations", 0),
+    (SpectralNorm, "initial_iterations", -1),
+    (SpectralNorm, "scope", "encoder"),
+    (Compute, "threads", 0),
+    (Compute, "device", "gpu"),
+    (Compute, "tf32", True),  # on a CPU
+    (Compute, "precision", "float16"),
+]
+
+
+@pytest.mark.parametrize("kind", VALID)
+def test_possible_settings_are_accepted(kind):
+    assert isinstance(parse(kind, VALID[kind], "x"), kind)
+
+
+@pytest.mark.parametrize(("kind", "key", "value"), IMPOSSIBLE)
+def test_impossible_settings_are_refused_by_name(kind, key, value):
+    with pytest.raises(ConfigError, match=rf"^x\.{key}: ") as error:
+        parse(kind, {**VALID[kind], key: value}, "x")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("posterior", [{"kind": "deterministic"}, {"kind": "noisy_input", "sd": 0.1, "bound": 0.1}])
+def test_a_kl_needs_a_posterior_with_a_density(posterior):
+    kind = posterior["kind"]
+    with pytest.raises(ConfigError, match=rf"^x\.latent: 'kl' needs a posterior with a density; posterior is '{kind}'"):
+        parse(Objective, {**OBJECTIVE, "posterior": posterior}, "x")
+
+
+def test_a_references_file_is_named_for_people_and_differs_with_every_setting():
+    made = ReferenceSpec(
+        version=1,
+        dataset=parse(DatasetSpec, DATASET, "x"),
+        split="test",
+        n_images=9,
+        extractor="pixels",
+        neighbours=5,
+        compute=Compute("cpu", 1, False, "float32"),
+    )
+    changes = [
+        *({"version": 2}, {"split": "train"}, {"n_images": 8}, {"extractor": "digit_classifier"}, {"neighbours": 0}),
+        {"dataset": parse(DatasetSpec, {**DATASET, "seed": 1}, "x")},
+        {"compute": Compute("cpu", 2, False, "float32")},
+    ]
+    names = {replace(made, **change).name for change in changes} | {made.name}
+    assert len(names) == len(changes) + 1
+    assert made.name.startswith("test.9.pixels.")
+
+
+def test_only_drawn_images_are_synthetic():
+    drawn = parse(DatasetSpec, DATASET, "x")
+    photographed = parse(DatasetSpec, {**DATASET, "source": PATCHES}, "x")
+    assert (drawn.is_synthetic, photographed.is_synthetic) == (True, False)

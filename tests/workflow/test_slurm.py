@@ -1,0 +1,255 @@
+"""The workflow on a real Slurm: two nodes on this machine, brought up from Debian packages and taken down again.
+
+Whatever happens to its jobs, nodes and driver, a study ends with the bytes of an undisturbed run on one machine.
+"""
+
+import itertools
+import math
+import os
+import re
+import signal
+
+import pytest
+import yaml
+from checkout import Checkout, put
+from clusters import copy_results, finish, run, running_cluster, submitted, until
+
+from rae_bench.run.jobs import read_state, study_jobs
+from rae_bench.study.config import load_study
+
+pytestmark = pytest.mark.slow
+LONG = "long"
+TRAIN_SECONDS = 50
+"""Of a core, for each of the two trainings of the study `long`: beyond a limit of a minute with its margin."""
+SEEDS = (0, 1)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with running_cluster() as cluster:
+        yield cluster
+
+
+# --- the smoke study --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(cluster, tmp_path_factory):  # noqa: ARG001  the cluster must be up
+    """A copy in which the smoke study has run through Slurm."""
+    checkout = Checkout(tmp_path_factory.mktemp("submitted"))
+    run(checkout)
+    return checkout
+
+
+def test_the_study_finishes_through_slurm(finished):
+    states = {read_state(job)["status"] for job in study_jobs(load_study("smoke"), finished.results)}
+    assert states == {"done"}
+    assert "has been submitted with SLURM jobid" in (finished.path / "driver.log").read_text()
+
+
+def test_its_results_are_those_of_one_machine(finished, smoke):
+    names = [
+        "metrics.parquet",
+        "protocols.parquet",
+        *(f"tables/{p.name}" for p in (smoke.results / "smoke/tables").glob("*.csv")),
+    ]
+    assert len(names) > 10
+    for name in names:
+        assert (finished.results / "smoke" / name).read_bytes() == (smoke.results / "smoke" / name).read_bytes(), name
+
+
+def test_several_trainings_share_a_job_and_its_gpu(cluster, smoke, tmp_path):
+    """profiles/bundled; the trainings of a CPU study do not use the GPU that this one asks for."""
+    checkout = Checkout(tmp_path)
+    copy_results(smoke, checkout, "datasets")
+    models = [f"smoke/digits_mini/{name}/seed{seed}/model.safetensors" for name in ("vae", "rae_l2") for seed in SEEDS]
+    asks = ("--set-resources", "train:gpu=1", "train:slurm_partition=gpu", "--")
+    profiles = ("--profile", "profiles/bundled", "--workflow-profile", "profiles/slurm")
+    run(checkout, *asks, *(f"results/{model}" for model in models), profiles=profiles)
+    for model in models:
+        assert (checkout.results / model).read_bytes() == (smoke.results / model).read_bytes()
+    (job,) = cluster.jobs(checkout, "train")
+    told = cluster.says("scontrol", "--oneliner", "show", "job", str(job[0]))
+    assert "TresPerJob=gres:gpu:1" in told
+    trainings = [one for one in study_jobs(load_study("smoke"), checkout.results) if one.stage == "train"]
+    ends = {one.output.with_suffix(".job.json").stat().st_mtime: read_state(one)["started"] for one in trainings}
+    assert len(ends) == 4
+    for (ended, _), (_, started) in itertools.pairwise(sorted(ends.items())):
+        assert ended < started  # in turn
+
+
+# --- faults -----------------------------------------------------------------------------------------------
+
+
+def _with_long_study(checkout, epochs):
+    """Add a study of one row and two seeds, whose trainings take long enough to be hit."""
+    budgets = yaml.safe_load((checkout.config / "budgets.yaml").read_text())
+    put(budgets, ["digits_smoke", "optimisation", "epochs"], epochs)
+    (checkout.config / "budgets.yaml").write_text(yaml.safe_dump(budgets))
+    study = yaml.safe_load((checkout.config / "studies/smoke.yaml").read_text())
+    study |= {"rows": ["rae_l2"], "protocols": {}, "tables": ["table1"]}
+    study |= {"train_seeds": list(SEEDS), "importance_samples": 0}
+    (checkout.config / f"studies/{LONG}.yaml").write_text(yaml.safe_dump(study))
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def epochs(smoke):
+    """As many as fill the time, by what the smoke study's trainings took of a core."""
+    states = [read_state(job) for job in study_jobs(load_study("smoke"), smoke.results) if job.stage == "train"]
+    work = min(state["cpu_seconds"] - state["import_seconds"] for state in states)
+    done = load_study("smoke").training("digits_mini", "rae_l2").optimisation.epochs
+    return math.ceil(TRAIN_SECONDS * done / work)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(epochs, tmp_path_factory):
+    """The long study on this machine alone."""
+    checkout = _with_long_study(Checkout(tmp_path_factory.mktemp("undisturbed")), epochs)
+    ended = checkout.snakemake(study=LONG)
+    assert ended.returncode == 0, ended.stderr
+    return checkout
+
+
+@pytest.fixture
+def checkout(undisturbed, epochs, tmp_path):
+    """A copy with the long study, its images and references ready."""
+    made = _with_long_study(Checkout(tmp_path), epochs)
+    copy_results(undisturbed, made, "datasets", "references", f"{LONG}/digits_mini/floor*")
+    return made
+
+
+def _state(checkout, seed):
+    return checkout.results / LONG / "digits_mini/rae_l2" / f"seed{seed}" / "model.job.json"
+
+
+def _training(checkout, seed, process=None):
+    """The process id of a seed's training, once another than `process` has finished an epoch."""
+
+    def found():
+        path = _state(checkout, seed)
+        state = yaml.safe_load(path.read_text()) if path.exists() else {}
+        is_at_work = state.get("status") == "running" and "done" in state
+        return state["pid"] if is_at_work and state["pid"] != process else None
+
+    return found
+
+
+def _slurm_jobs(cluster, checkout, seed):
+    """States of a seed's trainings, in the order of their submission, by Slurm's number."""
+    return {number: state for number, state, comment in cluster.jobs(checkout, "train") if comment.endswith(f"_{seed}")}
+
+
+def _ends_undisturbed(checkout, undisturbed, driver):
+    """Wait for the study's end and compare its bytes; what the driver said."""
+    said = finish(checkout, driver)
+    for name in ("metrics.parquet", *(f"digits_mini/rae_l2/seed{seed}/model.safetensors" for seed in SEEDS)):
+        assert (checkout.results / LONG / name).read_bytes() == (undisturbed.results / LONG / name).read_bytes(), name
+    return said
+
+
+def test_time_limits_and_cancelled_jobs(cluster, checkout, undisturbed):
+    """A limit of a minute; one training is cancelled besides, the other hangs until Slurm kills it."""
+    limit = ("--set-resources", "train:runtime=1", "--retries", "9")
+    with submitted(checkout, *limit, study=LONG, RAE_BENCH_CHECKPOINT_SECONDS="1") as driver:
+        os.kill(until(_training(checkout, 1), driver), signal.SIGSTOP)
+        first = until(_training(checkout, 0), driver)
+        until(_training(checkout, 0, first), driver)  # it has stopped by itself, and gone on
+        cancelled = max(_slurm_jobs(cluster, checkout, 0))
+        cluster.says("scancel", str(cancelled))
+        said = _ends_undisturbed(checkout, undisturbed, driver)
+    assert "rae_bench train: the job's time limit is near; " in said
+    assert _slurm_jobs(cluster, checkout, 0)[cancelled] == "CANCELLED"
+    assert next(iter(_slurm_jobs(cluster, checkout, 0).values())) == "FAILED"
+    assert next(iter(_slurm_jobs(cluster, checkout, 1).values())) == "TIMEOUT"
+
+
+def _restarts(cluster, number):
+    """How often Slurm itself has put a job back into the queue."""
+    return int(re.search(r"Restarts=(\d+)", cluster.says("scontrol", "--oneliner", "show", "job", str(number)))[1])
+
+
+def test_pre_emption_and_a_dead_node(cluster, checkout, undisturbed):
+    asks = ("--set-resources", "train:slurm_partition=gpu-low", "--retries", "9")
+    higher = ("--partition=gpu", "--cpus-per-task=2", "--mem=100", "--output=/dev/null", "--wrap=true", "--wait")
+    with submitted(checkout, *asks, study=LONG, RAE_BENCH_CHECKPOINT_SECONDS="1") as driver:
+        before = {seed: until(_training(checkout, seed), driver) for seed in SEEDS}
+        numbers = {seed: max(_slurm_jobs(cluster, checkout, seed)) for seed in SEEDS}
+        cluster.says("sbatch", *higher)  # it has both cores of the node that both trainings were on
+        for seed in SEEDS:
+            until(_training(checkout, seed, before[seed]), driver)
+            # within the grace time a training saves and ends, and its job has failed; else Slurm requeues it
+            ended = _slurm_jobs(cluster, checkout, seed)[numbers[seed]] == "FAILED"
+            assert ended or _restarts(cluster, numbers[seed]) == 1
+
+        numbers = [max(_slurm_jobs(cluster, checkout, seed)) for seed in SEEDS]
+        before = [_restarts(cluster, number) for number in numbers]
+        cluster.node("kill", "node2")
+        until(lambda: "down" in cluster.says("sinfo", "--noheader", "--nodes=node2", "--format=%T"), driver)
+        status = checkout.run("rae_bench", "status", LONG).stdout
+        assert re.search(r"^train +0 +0 +0 +2 +0$", status, re.MULTILINE), status
+        cluster.node("start", "node2")
+        _ends_undisturbed(checkout, undisturbed, driver)
+    # the same jobs went on, which Slurm had put back into the queue
+    assert [_restarts(cluster, number) for number in numbers] == [count + 1 for count in before]
+    assert [max(_slurm_jobs(cluster, checkout, seed)) for seed in SEEDS] == numbers
+
+
+def test_a_driver_that_is_killed_and_started_again(cluster, checkout, undisturbed):
+    """Its jobs go on; those that the second submits beside them wait, and find the work done."""
+    with submitted(checkout, study=LONG) as driver:
+        first = {seed: until(_training(checkout, seed), driver) for seed in SEEDS}
+    status = checkout.run("rae_bench", "status", LONG).stdout
+    assert re.search(r"^train +0 +2 +0 +0 +0$", status, re.MULTILINE), status
+    with submitted(checkout, study=LONG) as driver:
+        _ends_undisturbed(checkout, undisturbed, driver)
+    for seed in SEEDS:
+        assert list(_slurm_jobs(cluster, checkout, seed).values()) == ["COMPLETED", "COMPLETED"]
+        assert yaml.safe_load(_state(checkout, seed).read_text())["pid"] == first[seed]
+        log = checkout.results / LONG / "logs/train" / f"digits_mini.rae_l2.seed{seed}.log"
+        assert "nothing to do" in log.read_text()
+
+
+# --- what a site writes into the profile ------------------------------------------------------------------
+
+PRINTS = "scontrol --oneliner show job $SLURM_JOB_ID > {output}; echo DEVICES=${{CUDA_VISIBLE_DEVICES:-}} >> {output}"
+TOY = (
+    "rule all:\n    input: expand('{stage}.txt', stage=['train', 'reference', 'evaluate', 'protocols', 'fit'])\n"
+    + "".join(
+        f"rule {stage}:\n    output: '{stage}.txt'\n    resources: gpu={gpus}, mem_mb=600, runtime=3\n"
+        f"    shell: '{PRINTS}'\n"
+        for stage, gpus in (("train", 1), ("reference", 1), ("evaluate", 1), ("protocols", 1), ("fit", 0))
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def asked(cluster, tmp_path_factory):  # noqa: ARG001  the cluster must be up
+    """What Slurm gave five rules, under the profile's own examples with this cluster's names; by stage."""
+    folder = Checkout(tmp_path_factory.mktemp("asked"))
+    profile = folder.path / "profiles/slurm/config.yaml"
+    text = re.sub(r"(?m)^#(set-resources:|  \w+: \{)", r"\1", profile.read_text())
+    by_model, by_name, by_share = re.findall(r"\{slurm_partition: \"gpu\", (gpu_model: [^}]*|gpu: 0[^}]*)\}", text)
+    text = text.replace('reference: {slurm_partition: "gpu"', f'reference: {{slurm_partition: "gpu", {by_model}')
+    text = text.replace('evaluate: {slurm_partition: "gpu"', f'evaluate: {{slurm_partition: "gpu", {by_name}')
+    text = text.replace('protocols: {slurm_partition: "gpu"', f'protocols: {{slurm_partition: "gpu", {by_share}')
+    profile.write_text(text.replace("a100", "fake"))
+    (folder.path / "Snakefile").write_text(TOY)
+    run(folder)
+    return {path.stem: path.read_text() for path in folder.path.glob("*.txt")}
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected", "devices"),
+    [
+        ("train", "TresPerJob=gres:gpu:1", r"\d"),
+        ("reference", "TresPerJob=gres:gpu:fake:1", r"\d"),
+        ("evaluate", "TresPerNode=gres:gpu:1", r"\d"),
+        ("protocols", "TresPerNode=gres:shard:1", r"\d"),
+        ("fit", "Partition=cpu", ""),
+    ],
+)
+def test_the_profiles_examples_get_what_they_say(asked, stage, expected, devices):
+    assert expected in asked[stage]
+    assert re.search(rf"^DEVICES={devices}$", asked[stage], re.MULTILINE)
+    assert ("Partition=gpu" in asked[stage]) == (stage != "fit")

@@ -1,0 +1,376 @@
+"""The workflow as users run it: what it plans, what a change reruns, and what survives a failure or a kill."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+import yaml
+from checkout import ROOT, Checkout, differing, environment, our_lines, put, refusal, unshared
+
+from rae_bench.base import storage
+from rae_bench.run.jobs import read_state, study_jobs
+from rae_bench.study.config import load_study
+
+SUMMARIES = ["collect", "tables", "figures", "report"]
+TARGETS = [f"results/smoke/digits_mini/rae_l2/seed{seed}/model.safetensors" for seed in (0, 1)]
+
+
+# --- plans ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("study", "datasets", "models", "seeds", "references", "panels"),
+    [
+        *[("digits", 1, 9, 3, 3, 0), ("embedded", 3, 9, 3, 9, 0), ("smoke", 1, 2, 2, 5, 4)],
+        *[("paper_clean", 3, 9, 5, 9, 0), ("paper_as_described", 3, 9, 3, 9, 0), ("paper_as_released", 3, 9, 3, 11, 0)],
+    ],
+)
+def test_a_study_plans_each_job_once(fresh, study, datasets, models, seeds, references, panels):
+    """Three densities for each run, and the second stage for each of the VAE's; 2sVAE is a row, not a training.
+
+    Digits: 27 trainings, 27 x 3 + 3 fits, 27 evaluations. References: test, floor and training images of each data
+    set; of smoke's four protocols truncation shares the study's own, another split the floor's. The official code
+    draws PRD against its validation images: on MNIST and CIFAR-10 one more reference, on CelebA the floor's own.
+    """
+    runs = datasets * models * seeds
+    counts = {
+        "prepare": datasets,
+        "reference": references,
+        "floor": datasets,
+        **({"protocols": panels} if panels else {}),
+        "train": runs,
+        "fit": 3 * runs + datasets * seeds,
+        "evaluate": runs,
+        **dict.fromkeys(SUMMARIES, 1),
+    }
+    assert Counter(job.split()[0] for job in fresh.plan(study)) == counts
+    assert not fresh.results.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (["study=smok"], "rae_bench: study: unknown study 'smok'; did you mean 'smoke'?"),
+        (["study=../smoke"], "rae_bench: study: unknown study '../smoke'"),
+        (["study=smoke", "seed=3"], "rae_bench: --config takes one key, study; found ['seed']"),
+    ],
+)
+def test_a_command_that_cannot_be_meant_is_one_line_and_starts_nothing(fresh, config, expected):
+    ended = fresh.run("snakemake", "--cores", "1", "--config", *config)
+    assert refusal(fresh, ended).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "value", "expected"),
+    [
+        ("studies/smoke.yaml", ["n_imags"], 3, "rae_bench: studies/smoke.yaml.n_imags: unknown key 'n_imags'; did you"),
+        ("models.yaml", ["rae", "latent", "kind"], "kl", "rae_bench: models.yaml.rae.latent: 'kl' needs a posterior"),
+        (
+            "weights.yaml",
+            ["digits_mini", "vae", "latent"],
+            0,
+            "rae_bench: weights.yaml.digits_mini.vae.latent: 0.0 must",
+        ),
+    ],
+)
+def test_a_bad_file_is_one_line_and_starts_nothing(fresh, file, keys, value, expected):
+    with (
+        fresh.edited(file, lambda data: put(data, keys, value)),
+        fresh.edited("studies/smoke.yaml", lambda data: put(data, ["rows"], ["vae", "two_stage_vae", "rae"])),
+    ):
+        ended = fresh.snakemake()
+    assert refusal(fresh, ended).startswith(expected)
+
+
+# --- the smoke study --------------------------------------------------------------------------------------
+
+
+def test_the_smoke_study_leaves_every_output(smoke):
+    jobs = study_jobs(load_study("smoke"), smoke.results)
+    assert {read_state(job)["status"] for job in jobs} == {"done"}
+    for job in jobs:
+        assert job.output.stat().st_size > 0
+        record = json.loads(job.output.with_suffix(".record.json").read_text())
+        assert record["wrote"]
+    assert (smoke.results / "smoke" / "costs.csv").exists()
+
+
+def test_its_metrics_are_complete_and_finite(smoke_frame):
+    """Fourteen metrics of eight image sets for a VAE and of five for a RAE, and what belongs to one image set only."""
+    # three pixel errors and the label of each reconstruction, likelihoods of codes, PCA; a bound and three estimates
+    vae = 14 * 8 + 4 * 2 + 2 * 3 + 1 + 4
+    rae = 14 * 5 + 4 + 2 * 3 + 1
+    assert smoke_frame.groupby("model").size().to_dict() == {"vae": 2 * vae, "rae_l2": 2 * rae}
+    assert np.isfinite(smoke_frame["value"]).all()
+    assert set(smoke_frame["train_seed"]) == {0, 1}
+    shares = smoke_frame[smoke_frame["metric"].isin(["precision", "recall", "label_agreement"])]["value"]
+    assert shares.between(0, 1).all()
+
+
+def test_seeds_are_independent_runs(smoke_frame):
+    frechet = smoke_frame[smoke_frame["metric"] == "frechet_distance"]
+    values = frechet.pivot_table(index=["model", "image_set", "density"], columns="train_seed", values="value")
+    assert (values[0] != values[1]).all()
+
+
+def test_its_logs_hold_no_traceback(smoke):
+    logs = list((smoke.results / "smoke" / "logs").rglob("*.log"))
+    assert len(logs) == 31  # every job's but those of the data set and its references
+    assert not any("Traceback" in log.read_text() for log in logs)
+
+
+def test_a_second_run_does_nothing(smoke):
+    ended = smoke.snakemake()
+    assert ended.returncode == 0
+    assert "Nothing to be done" in ended.stdout + ended.stderr
+
+
+# --- what a change reruns ---------------------------------------------------------------------------------
+
+
+def test_a_models_weight_reruns_that_model(smoke):
+    with smoke.edited("weights.yaml", lambda data: put(data, ["digits_mini", "rae_l2", "latent"], 0.77)):
+        plan = smoke.plan()
+    expected = [*SUMMARIES]
+    for seed in (0, 1):
+        expected += [f"{stage} digits_mini rae_l2 {seed}" for stage in ("train", "evaluate", "protocols")]
+        expected += [f"fit digits_mini rae_l2 {seed} {p}" for p in ("standard_normal", "gaussian", "gmm10")]
+    assert sorted(plan) == sorted(expected)
+
+
+def test_a_seed_runs_alone(smoke):
+    with smoke.edited("studies/smoke.yaml", lambda data: put(data, ["train_seeds"], [0, 1, 7])):
+        plan = smoke.plan()
+    expected = [*SUMMARIES]
+    for model in ("vae", "rae_l2"):
+        expected += [f"{stage} digits_mini {model} 7" for stage in ("train", "evaluate", "protocols")]
+        expected += [f"fit digits_mini {model} 7 {p}" for p in ("standard_normal", "gaussian", "gmm10")]
+    assert sorted(plan) == sorted([*expected, "fit digits_mini vae 7 second_stage"])
+
+
+def test_a_density_is_fitted_and_evaluated_without_training(smoke):
+    with (
+        smoke.edited("densities.yaml", lambda data: put(data, ["gmm5"], {**data["gmm10"], "n_components": 5})),
+        smoke.edited("studies/smoke.yaml", lambda data: data["densities"].append("gmm5")),
+    ):
+        plan = smoke.plan()
+    runs = [f"digits_mini {model} {seed}" for model in ("vae", "rae_l2") for seed in (0, 1)]
+    expected = [*(f"fit {run} gmm5" for run in runs), *(f"evaluate {run}" for run in runs), *SUMMARIES]
+    assert sorted(plan) == sorted(expected)
+
+
+RUNS = [f"digits_mini {model} {seed}" for model in ("vae", "rae_l2") for seed in (0, 1)]
+
+
+def test_a_metrics_setting_reruns_floor_and_evaluation_only(smoke):
+    with smoke.edited("metrics.yaml", lambda data: put(data, ["smoke", "neighbours"], 4)):
+        plan = smoke.plan()
+    assert sorted(plan) == sorted(["floor digits_mini", *(f"evaluate {run}" for run in RUNS), *SUMMARIES])
+
+
+def test_a_protocol_more_reruns_the_panel_only(smoke):
+    with smoke.edited("studies/smoke.yaml", lambda data: put(data, ["protocols", "tiny"], {"n_images": 50})):
+        plan = smoke.plan()
+    (reference,) = [job for job in plan if job.startswith("reference ")]
+    assert reference.startswith("reference digits_mini test.50.digit_classifier.")
+    assert sorted(plan) == sorted([reference, *(f"protocols {run}" for run in RUNS), *SUMMARIES])
+
+
+def test_another_reference_is_another_file_and_spoils_none(smoke):
+    """Real features are shared by all studies: other settings must never overwrite them."""
+    before = {path: path.read_bytes() for path in smoke.results.glob("references/*/*.safetensors")}
+    with smoke.edited("metrics.yaml", lambda data: put(data, ["smoke", "coverage_neighbours"], 7)):
+        plan = smoke.plan()
+    (reference,) = [job for job in plan if job.startswith("reference ")]
+    assert smoke.path / plan[reference] not in before
+    assert sorted(plan) == sorted(
+        [reference, "floor digits_mini", *(f"{s} {run}" for s in ("evaluate", "protocols") for run in RUNS), *SUMMARIES]
+    )
+
+
+def test_a_title_reruns_the_summaries_only(smoke):
+    with smoke.edited("studies/smoke.yaml", lambda data: put(data, ["title"], "Another title")):
+        assert sorted(smoke.plan()) == sorted(SUMMARIES)
+
+
+@contextlib.contextmanager
+def _respelt(checkout):
+    """Every configuration file with a comment, its keys in another order and its numbers spelt another way."""
+    before = {path: path.read_bytes() for path in checkout.config.rglob("*.yaml")}
+    try:
+        for path, text in before.items():
+            data = unshared(yaml.safe_load(text))
+            path.write_text("# a comment\n" + yaml.safe_dump(dict(reversed(data.items())), sort_keys=False))
+        yield
+    finally:
+        for path, text in before.items():
+            path.write_bytes(text)
+
+
+def test_spelling_reruns_nothing(smoke):
+    assert "learning_rate: 4.0e-3" in (smoke.config / "budgets.yaml").read_text()
+    with _respelt(smoke):
+        assert "learning_rate: 0.004" in (smoke.config / "budgets.yaml").read_text()
+        assert smoke.plan() == {}
+
+
+def test_another_number_of_cores_reruns_nothing(smoke):
+    assert smoke.plan(cores=1) == {}
+
+
+def test_the_edits_above_were_undone(smoke):
+    assert smoke.plan() == {}
+
+
+# --- failures ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory):
+    """A copy in which one training has failed, and how the command that ran it ended."""
+    checkout = Checkout(tmp_path_factory.mktemp("failed"))
+    place = ["digits_smoke", "optimisation", "learning_rate"]
+    with checkout.edited("budgets.yaml", lambda data: put(data, place, 1.0e30)):
+        return checkout, checkout.snakemake("--", TARGETS[0])
+
+
+def test_a_failed_stage_fails_the_command(failed):
+    _, ended = failed
+    assert ended.returncode != 0
+
+
+def test_a_failed_stage_says_why_in_one_line_of_its_log(failed):
+    checkout, _ = failed
+    log = (checkout.results / "smoke/logs/train/digits_mini.rae_l2.seed0.log").read_text()
+    (line,) = our_lines(log)
+    assert line.startswith("rae_bench train: epoch ")
+    assert "the loss is not finite: reconstruction " in line
+    assert "Traceback" not in log
+
+
+def test_a_failed_stage_says_why_on_the_terminal(failed):
+    _, ended = failed
+    assert "the loss is not finite" in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_a_failed_stage_leaves_no_output(failed):
+    checkout, _ = failed
+    run = checkout.path / TARGETS[0]
+    assert sorted(path.name for path in run.parent.iterdir()) == ["model.job.json", "model.lock"]
+
+
+def test_status_counts_what_is_done_and_what_failed(failed):
+    checkout, _ = failed
+    ended = checkout.run("rae_bench", "status", "smoke")
+    assert ended.returncode == 0
+    rows = {line.split()[0]: line.split()[1:] for line in ended.stdout.splitlines()}
+    assert rows["prepare"] == ["1", "0", "0", "0", "0"]
+    assert rows["train"] == ["0", "0", "1", "0", "3"]  # done, running, failed, interrupted, waiting
+    assert "failed: train digits_mini/rae_l2/seed0: epoch " in ended.stdout
+
+
+# --- kills ------------------------------------------------------------------------------------------------
+
+
+def _survivors(checkout, seconds=5.0):
+    """What is still at work in a copy after at most so many seconds."""
+    deadline = time.monotonic() + seconds
+    while (processes := checkout.processes()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return processes
+
+
+def test_a_second_command_is_refused_while_the_first_lives(tmp_path):
+    checkout = Checkout(tmp_path)
+    with checkout.edited("budgets.yaml", lambda data: put(data, ["digits_smoke", "optimisation", "epochs"], 100_000)):
+        driver = checkout.start("--", TARGETS[0], cores=1)
+        checkout.wait_for_training(driver)
+        second = checkout.snakemake("--", TARGETS[1], cores=1)
+        driver.kill()
+        driver.wait()
+    assert second.returncode != 0
+    (line,) = our_lines(second.stdout + second.stderr)
+    assert line.startswith(f"rae_bench: results/ is in use by another command, process {driver.pid} on ")
+    assert line.endswith("; wait for it or end it")
+    assert "Traceback" not in second.stdout + second.stderr
+    assert not (checkout.path / TARGETS[1]).parent.exists()
+    assert not _survivors(checkout)
+
+
+def test_a_killed_command_leaves_no_process_and_the_same_command_finishes(tmp_path, smoke):
+    checkout = Checkout(tmp_path)
+    driver = checkout.start("--", *TARGETS)
+    checkout.wait_for_training(driver)
+    driver.kill()
+    driver.wait()
+    assert not _survivors(checkout)
+    states = {
+        read_state(job)["status"] for job in study_jobs(load_study("smoke"), checkout.results) if job.stage == "train"
+    }
+    assert "interrupted" in states
+    assert checkout.snakemake("--", *TARGETS).returncode == 0
+    for target in TARGETS:
+        assert (checkout.path / target).read_bytes() == (smoke.path / target).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_study_killed_in_training_ends_with_the_undisturbed_bytes(tmp_path, smoke):
+    checkout = Checkout(tmp_path)
+    driver = checkout.start()
+    checkout.wait_for_training(driver)
+    driver.kill()
+    driver.wait()
+    assert not _survivors(checkout)
+    ended = checkout.snakemake()
+    assert ended.returncode == 0, ended.stderr
+    metrics = "results/smoke/metrics.parquet"
+    assert (checkout.path / metrics).read_bytes() == (smoke.path / metrics).read_bytes()
+    assert differing(checkout.results, smoke.results) == []
+
+
+@pytest.mark.slow
+def test_one_core_and_two_give_the_same_bytes(tmp_path, smoke):
+    checkout = Checkout(tmp_path)
+    ended = checkout.snakemake(cores=1)
+    assert ended.returncode == 0, ended.stderr
+    assert differing(checkout.results, smoke.results) == []
+
+
+@pytest.mark.slow
+def test_six_kills_at_random_times_change_nothing(smoke):
+    """scripts/kill_study.py makes fifty."""
+    script = [sys.executable, ROOT / "scripts/kill_study.py", "--kills=6", "--seed=1", f"--undisturbed={smoke.path}"]
+    ended = subprocess.run(script, env=environment(ROOT), capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "6 kills (" in ended.stdout
+    assert ended.stdout.endswith("verdict: the same bytes\n")
+
+
+# --- a protocol -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_study_as_released_runs_and_its_tables_say_so(tmp_path):
+    checkout = Checkout(tmp_path)
+    changes = {"protocol": "as_released", "protocols": {}, "tables": ["table1"], "n_images": 200}
+    with checkout.edited("studies/smoke.yaml", lambda data: data.update(changes)):
+        ended = checkout.snakemake()
+    assert ended.returncode == 0, ended.stderr
+    table = (checkout.results / "smoke/tables/table1_digits_mini.md").read_text()
+    assert "Protocol: as released." in table
+    assert "Rec. is of the official code's validation images" in table
+    assert "Column N is N(0,I): VAE, RAE-L2; second stage: 2sVAE." in table
+    assert "a Dirichlet-process mixture of at most 10 Gaussians: RAE-L2" in table
+    references = {path.name.split(".")[0] for path in checkout.results.glob("references/digits_mini/*.safetensors")}
+    assert references == {"test", "validation", "train", "overlapping"}
+    density, about = storage.read_arrays(
+        checkout.results / "smoke/digits_mini/rae_l2/seed0/densities/gmm10.safetensors"
+    )
+    assert about["density"]["kind"] == "dirichlet_mixture"
+    assert density
