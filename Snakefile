@@ -20,6 +20,7 @@ from rae_bench.run.jobs import DRIVER, JobError, claim
 from rae_bench.run.settling import settle
 from rae_bench.study import resources as need
 from rae_bench.study.config import load_study
+from rae_bench.study.files import StudyFiles
 
 min_version("9.0")
 # A full disk loses lines of Snakemake's log, without a traceback for each.
@@ -53,8 +54,10 @@ wildcard_constraints:
     reference=r"[\w.]+",
 
 
-ROOT = f"results/{study.name}"
-RUN = "results/{study}/{dataset}/{model}/seed{seed}"
+# Where everything lies: the rules' patterns of paths, their wildcards in braces.
+FILES = StudyFiles(Path("results"), "{study}")
+RUN = FILES.run("{dataset}", "{model}", "{seed}")
+LOGS = FILES.root / "logs"
 # This file is read again in each cluster job, by a Snakemake of the job's own.
 os.environ[DRIVER] = str(os.getpid())  # stages end with the Snakemake that started them
 announce(workflow.remote_exec)  # ... and stop before the job's time limit
@@ -63,7 +66,7 @@ os.environ[DEVICE] = study.compute.device
 # Before anything is planned: Snakemake goes by files' times, and these by the files' records.
 if workflow.is_main_process:
     try:
-        settle(study, Path("results"))
+        settle(study, FILES.results)
     except StorageError as error:
         sys.exit(f"rae_bench: {error}")
 # `python` in a rule is the one that runs Snakemake, its environment activated or not. With --sdm conda it is that of the
@@ -78,7 +81,7 @@ held = []  # the lock on results/, from the first job to the end
 
 onstart:
     try:
-        held.append(claim(Path("results")))
+        held.append(claim(FILES.results))
     except JobError as error:
         print(f"rae_bench: {error}", file=sys.stderr)
         os._exit(1)
@@ -99,10 +102,10 @@ onerror:
 rule all:
     default_target: True
     input:
-        f"{ROOT}/metrics.parquet",
-        f"{ROOT}/tables/index.json",
-        f"{ROOT}/figures/index.json",
-        f"{ROOT}/report.html",
+        expand(
+            [FILES.metrics, FILES.tables, FILES.figures, FILES.report],
+            study=study.name,
+        ),
 
 
 include: "workflow/rules/common.smk"

@@ -108,9 +108,7 @@ def _training(**network: int) -> TrainingSpec:
 
 def _train(what: str, spec: TrainingSpec, folder: Path, stop_after: float | None = None) -> Peak:
     out = folder.parent / what.replace(" ", "_")
-    files = {"model": "model.safetensors", "codes": "codes.safetensors", "history": "history.parquet"}
-    options = [part for key, file in files.items() for part in (f"--{key}", str(out / file))]
-    command = [*_command("train", spec, folder), "--seed", "0", *options]
+    command = [*_command("train", spec, folder), "--run", str(out / "celeba" / "rae_l2" / "seed0")]
     return _watched(what, command, stop_after)
 
 
@@ -149,7 +147,7 @@ def _features(data: DatasetSpec, folder: Path) -> Iterator[Peak]:
     options = [part for key, split in names.items() for part in (f"--{key}", str(made[split]))]
     yield _watched(
         f"floor, PCA of {data.n_train:,} images",
-        [*_command("floor", floor, folder), *options, "--floor", str(folder.parent / "floor.json")],
+        [*_command("floor", floor, folder), *options, "--out", str(folder.parent / "floor.json")],
     )
 
 
@@ -161,8 +159,8 @@ def _command(stage: str, spec: Any, folder: Path) -> list[str]:
         stage,
         "--spec",
         to_json(spec),
-        "--manifest",
-        str(folder / "manifest.json"),
+        "--data",
+        str(folder),
     ]
 
 

@@ -246,19 +246,16 @@ def models(x: int, folder: Path) -> Point:
 def seeds(x: int, folder: Path) -> Point:
     """The command `train`, one epoch of 500 images, with x seeds, one after another."""
     spec = training_spec("rae_l2")
-    manifest = folder / "small" / "manifest.json"
-    if not manifest.exists():
+    data = folder / "small"
+    if not data.exists():
         small = replace(
             load_study("embedded").preparation("photos"), n_train=500, n_validation=VALIDATED, n_test=VALIDATED
         )
-        command("prepare", spec=to_json(small), manifest=manifest)
+        command("prepare", spec=to_json(small), data=data)
     started, peaks = time.perf_counter(), []
     for seed in range(x):
-        run = folder / f"seeds{x}" / str(seed)
-        writes = {"model": run / "model.safetensors", "codes": run / "codes.safetensors"}
-        writes["history"] = run / "history.parquet"
-        run.mkdir(parents=True)
-        peaks.append(command("train", spec=to_json(spec), seed=seed, manifest=manifest, **writes))
+        run = folder / f"seeds{x}" / "photos" / "rae_l2" / f"seed{seed}"
+        peaks.append(command("train", spec=to_json(spec), data=data, run=run))
     seconds = time.perf_counter() - started
     flops, held, imports = alone(command_counts, spec)
     return Point("seeds", "commands", x, seconds, x * flops, max(peaks) - imports, held)

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import inspect
 import io
 import json
 import logging
@@ -9,19 +10,23 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rae_bench.base.checkpoints import STOPPED, FinishedError, StoppedError
-from rae_bench.base.plain import ConfigError, unknown
-from rae_bench.base.specs import check_seed
+from rae_bench.base.plain import ConfigError, parse, unknown
 from rae_bench.run import stages
 from rae_bench.scoring.specs import MetricSettings
+from rae_bench.study.files import RunFiles
 
 if TYPE_CHECKING:
     from rae_bench.scoring.feature_files import Moments
     from rae_bench.scoring.metrics.reference import Features
 
 RESULTS = Path("results")
+STAGES = (
+    *(stages.prepare, stages.reference, stages.floor, stages.train, stages.fit, stages.evaluate, stages.protocols),
+    *(stages.collect, stages.tables, stages.figures, stages.report),
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,11 +37,10 @@ def main(arguments: list[str] | None = None) -> None:
         level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it has against a file it also raises
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every glyph
     logging.raiseExceptions = False  # a line that a full disk does not take is lost, without a traceback
     try:
-        if "seed" in options:
-            check_seed("--seed", options.seed)
-        options.run(options)
+        options.function(options)
         sys.stdout.flush()
     except BrokenPipeError:
         os._exit(1)
@@ -175,14 +179,11 @@ def convert(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """Hold a finished study against its records, or recompute one cell."""
-    from rae_bench.run.process import configure
+    from rae_bench.run import cells, verification
     from rae_bench.study.config import load_study
 
     study = load_study(options.study)
-    configure(study.file.compute)
     logging.getLogger("rae_bench").setLevel(logging.WARNING)
-    from rae_bench.run import verification
-
     if options.cell is None:
         verdict = verification.verify(study, _results())
         print(verification.describe(study, verdict))
@@ -191,9 +192,9 @@ def verify(options: argparse.Namespace) -> None:
         if not verdict.is_well:
             raise verification.VerificationError(f"{study.name}: prepared from other files than those there now")
         return
-    cell = verification.parse_cell(study, options.cell)
-    made = verification.recompute(study, _results(), cell)
-    print(verification.describe_cell(made))
+    cell = cells.parse_cell(study, options.cell)
+    made = cells.recompute(study, _results(), cell)
+    print(cells.describe(made))
     unequal = sum(not one.is_equal for one in made)
     if unequal:
         raise verification.VerificationError(f"{options.cell}: {unequal} of {len(made)} differ from what is stored")
@@ -228,19 +229,13 @@ def import_(options: argparse.Namespace) -> None:
 
 def rebuild(options: argparse.Namespace) -> None:
     """Collect, tables, figures and report again from every run's metrics; trains nothing."""
-    from rae_bench.base.plain import to_json
-    from rae_bench.run.jobs import claim, study_jobs
+    from rae_bench.run.jobs import claim
     from rae_bench.study.config import load_study
 
-    study = load_study(options.study)
-    outputs: dict[str, list[Path]] = {}
-    for job in study_jobs(study, _results()):
-        outputs.setdefault(job.stage, []).append(job.output)
-    given = {"spec": to_json(study.summary()), "metrics": outputs["collect"][0]}
-    with claim(RESULTS):
-        stages.collect(argparse.Namespace(runs=outputs["evaluate"], panels=outputs.get("protocols", []), **given))
-        for stage in (stages.tables, stages.figures, stages.report):
-            stage(argparse.Namespace(out=outputs[stage.__name__][0], **given))
+    spec = load_study(options.study).summary()
+    with claim(_results()):
+        for stage in (stages.collect, stages.tables, stages.figures, stages.report):
+            stage(spec, RESULTS)
 
 
 def score(options: argparse.Namespace) -> None:
@@ -301,40 +296,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rae_bench", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(
-        run: Callable[[argparse.Namespace], None], *paths: str, seeded: bool = False
-    ) -> argparse.ArgumentParser:
-        added = commands.add_parser(run.__name__.rstrip("_"), help=(run.__doc__ or "").strip(), allow_abbrev=False)
-        added.set_defaults(run=run)
-        for path in paths:
-            added.add_argument(f"--{path}", type=Path, required=True)
-        if paths:
-            added.add_argument("--spec", required=True, help="the stage's settings as JSON")
-        if seeded:
-            added.add_argument("--seed", type=int, required=True)
-        return added
+    for stage in STAGES:
+        _add_stage(commands.add_parser(stage.__name__, help=_first_line(stage), allow_abbrev=False), stage)
 
-    command(stages.prepare, "manifest")
-    command(stages.reference, "manifest", "reference")
-    command(stages.floor, "manifest", "reference", "other", "training", "floor")
-    command(stages.train, "manifest", "model", "codes", "history", seeded=True)
-    command(stages.fit, "codes", "density", seeded=True)
-    evaluating = command(
-        stages.evaluate,
-        *("manifest", "model", "densities", "reference", "prd-reference", "training", "floor", "metrics", "sheets"),
-        seeded=True,
-    )
-    evaluating.add_argument("--study", required=True)
-    panelling = command(stages.protocols, "model", "densities", "references", "panel", seeded=True)
-    for added in (evaluating, panelling):
-        for name in ("dataset", "model-name"):
-            added.add_argument(f"--{name}", required=True)
-    collecting = command(stages.collect, "metrics")
-    collecting.add_argument("--runs", type=Path, nargs="+", required=True)
-    collecting.add_argument("--panels", type=Path, nargs="*", default=[])
-    command(stages.tables, "metrics", "out")
-    command(stages.figures, "metrics", "out")
-    command(stages.report, "metrics", "out")
+    def command(run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        added = commands.add_parser(run.__name__.rstrip("_"), help=_first_line(run), allow_abbrev=False)
+        added.set_defaults(function=run)
+        return added
 
     command(status).add_argument("study")
     command(settings)
@@ -392,3 +360,32 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument("--half-samples", type=int, default=10)
     scoring.add_argument("--metric-seed", type=int, default=0)
     return parser
+
+
+def _first_line(function: Callable[..., None]) -> str:
+    return (function.__doc__ or "").strip().partition("\n")[0]
+
+
+def _add_stage(parser: argparse.ArgumentParser, stage: Callable[..., None]) -> None:
+    """Give `parser` an option for each parameter of a stage; settings come as JSON, a run as the path of its folder."""
+    parameters = inspect.signature(stage).parameters
+    for name, parameter in parameters.items():
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, required=parameter.default is parameter.empty, default=parameter.default)
+
+    def run(options: argparse.Namespace) -> None:
+        stage(**{name: _argument(one.annotation, getattr(options, name)) for name, one in parameters.items()})
+
+    parser.set_defaults(function=run)
+
+
+def _argument(kind: Any, text: str) -> Any:
+    """What an option says, as the type that the stage takes."""
+    if kind in (Path, str):
+        return kind(text)
+    if kind is RunFiles:
+        return RunFiles.at(Path(text))
+    try:
+        return parse(kind, json.loads(text), "--spec")
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--spec: not JSON: {error}") from None

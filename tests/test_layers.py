@@ -69,8 +69,9 @@ def test_files_that_make_packages_are_empty():
             ["torch", "sklearn", "torch_fidelity"],
         ),
         ([name for name in MODULES if name.split(".")[0] in ("run", "cli")], ["torch"]),
+        (["cli"], ["numpy"]),  # which reads the number of threads when it loads: a stage sets that first
     ],
-    ids=["settings", "studies and reports", "stages and the command line"],
+    ids=["settings", "studies and reports", "stages and the command line", "the command line"],
 )
 def test_what_need_not_calculate_loads_no_heavy_library(modules, heavy):
     lines = [f"import rae_bench.{module}" for module in modules]

@@ -7,6 +7,8 @@ from rae_bench.base.plain import ConfigError
 from rae_bench.base.specs import _not_negative, _positive, check_seed
 
 DATA_VERSION = 1
+MANIFEST = "manifest.json"
+"""The last file of a prepared data set to be written: what all others hold."""
 
 Split = Literal["train", "validation", "test", "overlapping"]
 """`overlapping`: training and validation images in one line, less as many at its front as there are validation images.

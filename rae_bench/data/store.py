@@ -20,6 +20,7 @@ from rae_bench.base.plain import parse, to_plain
 from rae_bench.data.prepared import DataError, ImageFiles, Images, Indices, Prepared
 from rae_bench.data.specs import (
     HELD,
+    MANIFEST,
     DatasetSpec,
     Split,
 )
@@ -43,7 +44,7 @@ def save(prepared: Prepared, spec: DatasetSpec, folder: Path, progress: Progress
     Raises:
         DataError, StorageError: an image cannot be decoded, a file not written; no manifest is left then.
     """
-    storage.remove(folder / "manifest.json", folder / SOURCE, *storage.leftovers(folder))
+    storage.remove(folder / MANIFEST, folder / SOURCE, *storage.leftovers(folder))
     files = {"images": folder / "images.npy"}
     images = prepared.images
     if isinstance(images, ImageFiles):
@@ -68,7 +69,7 @@ def save(prepared: Prepared, spec: DatasetSpec, folder: Path, progress: Progress
     }
     if prepared.origin is not None:
         storage.write_json(folder / SOURCE, to_plain(prepared.origin))
-    storage.write_json(folder / "manifest.json", manifest)
+    storage.write_json(folder / MANIFEST, manifest)
     log.info("%s: %d images, %s", spec.label, images.shape[0], manifest["counts"])
     return files
 
@@ -106,7 +107,7 @@ def load_manifest(folder: Path) -> Manifest:
     Raises:
         StorageError, ConfigError: it is missing, or no manifest.
     """
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     manifest: Manifest = parse(Manifest, storage.read_json(path), str(path))
     return manifest
 
@@ -147,7 +148,7 @@ def load_digits(folder: Path, split: Split) -> Indices | None:
     Raises:
         StorageError, DataError: a file is missing or differs from the manifest.
     """
-    spec: DatasetSpec = parse(DatasetSpec, load_manifest(folder).settings, f"{folder / 'manifest.json'}: settings")
+    spec: DatasetSpec = parse(DatasetSpec, load_manifest(folder).settings, f"{folder / MANIFEST}: settings")
     if not spec.is_digits:
         return None
     _check_unaltered(folder, "labels")

@@ -24,10 +24,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from rae_bench.base import devices, storage
-from rae_bench.base.plain import ConfigError, parse, to_json, to_plain, unknown
+from rae_bench.base.plain import ConfigError, parse, to_plain, unknown
 from rae_bench.base.specs import Compute
 from rae_bench.models.specs import ConvolutionalNetwork, TrainingSpec
-from rae_bench.run.jobs import STAGES, Job, read_state, study_jobs
+from rae_bench.run.jobs import STAGES, SUMMARIES, Job, read_state, study_jobs
 from rae_bench.study import resources
 from rae_bench.study.resources import Need
 from rae_bench.study.study import Study
@@ -36,17 +36,6 @@ FOLDER = "calibrations"
 SUMS = ("images", "network_flops", "other_flops", "disk_bytes", "seconds")
 PEAKS = ("host_bytes", "device_bytes")
 RUNS = ("train", "fit", "evaluate", "protocols")
-OPTIONS = {
-    "prepare": "manifest",
-    "reference": "manifest reference",
-    "floor": "manifest reference other training floor",
-    "train": "manifest model codes history seed",
-    "fit": "codes density seed",
-    "evaluate": "manifest model densities reference prd-reference training floor metrics sheets"
-    " seed study dataset model-name",
-    "protocols": "model densities references panel seed dataset model-name",
-}
-"""What each stage's command is told beside its settings."""
 NOTES = (
     "FLOPs: products of matrices and convolutions, two a multiply-add. Networks: the autoencoders'."
     " Other: feature networks, densities and metrics, by their leading terms;"
@@ -69,7 +58,7 @@ class Calibration:
 
 def about(job: Job) -> list[str]:
     """Data set, model and density, or data set and reference, of a job, as far as it has them."""
-    parts = job.name.split("/") if job.stage in OPTIONS else []
+    parts = job.name.split("/") if job.stage not in SUMMARIES else []
     return parts[:2] + parts[3:] if job.stage in RUNS else parts  # every seed needs the same
 
 
@@ -241,7 +230,7 @@ def seconds_on(calibration: dict[str, Any]) -> Seconds:
     jobs: dict[str, dict[str, float]] = calibration["jobs"]
 
     def seconds(job: Job, need: Need) -> float:
-        if job.stage not in OPTIONS:
+        if job.stage in SUMMARIES:
             return 0.0
         if (found := jobs.get(key(job))) is None:
             alike = [timed for name, timed in jobs.items() if name.startswith(f"{job.stage}/")]
@@ -318,8 +307,8 @@ def _time(study: Study, dataset: str, folder: Path) -> dict[str, dict[str, float
             continue
         base = resources.of_job(once, job.stage, about(job)).seconds
         more = resources.of_job(twice, job.stage, about(job)).seconds - base
-        again = _run(study, folder, longer)[1] if more else 0.0  # first: what follows belongs to the other's outputs
-        imports, work = _run(study, folder, job)
+        again = _run(study, longer)[1] if more else 0.0  # first: what follows belongs to the other's outputs
+        imports, work = _run(study, job)
         epoch = max(again - work, 0.0) if more else work
         found[key(job)] = {"fixed": imports + work - epoch, "rate": epoch / (more or base)}
         log.info("%s %s: %.3g s, of it imports %.3g s", job.stage, job.name, imports + work, imports)
@@ -344,29 +333,12 @@ def _with_epochs(study: Study, epochs: int) -> Study:
     return replace(study, trainings={name: cut(spec) for name, spec in study.trainings.items()}, fits=fits)
 
 
-def _run(study: Study, results: Path, job: Job) -> tuple[float, float]:
-    """Seconds that the job's own command takes in `results`: for its imports, and for its work.
+def _run(study: Study, job: Job) -> tuple[float, float]:
+    """Seconds that the job's own command takes: for its imports, and for its work.
 
     Of one thread on a CPU, those it had that CPU: as of an idle core, whatever else runs here.
     """
-    dataset, model = (*about(job), "", "")[:2]
-    seed, shared, references = study.train_seeds[0], results / study.name / dataset, results / "references" / dataset
-    run = shared / model / f"seed{seed}"
-    specs_of = {"reference": study.reference, "other": study.floor_reference}
-    specs_of |= {"prd-reference": study.prd_reference, "training": study.training_reference}
-    made: dict[str, object] = {
-        "manifest": results / "datasets" / dataset / "manifest.json",
-        "references": references,
-        **{name: references / f"{spec(dataset).name}.safetensors" for name, spec in specs_of.items()},
-        "floor": shared / "floor.json",
-        **{name: run / f"{name}.safetensors" for name in ("model", "codes", "sheets")},
-        **{name: run / f"{name}.parquet" for name in ("history", "metrics")},
-        "densities": run / "densities",
-        **{"seed": seed, "study": study.name, "dataset": dataset, "model-name": model},
-        {"fit": "density", "protocols": "panel"}.get(job.stage, job.stage): job.output,
-    }
-    options = [part for name in OPTIONS[job.stage].split() for part in (f"--{name}", str(made[name]))]
-    command = [sys.executable, "-W", "ignore", "-m", "rae_bench", job.stage, "--spec", to_json(job.settings), *options]
+    command = [sys.executable, "-W", "ignore", "-m", "rae_bench", *job.command()]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
         raise ConfigError(f"--calibrate: {ended.stderr.strip().rpartition(chr(10))[2]}")

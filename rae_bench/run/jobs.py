@@ -25,9 +25,10 @@ from rae_bench.base import devices, storage
 from rae_bench.base.checkpoints import STOPPED, FinishedError, StoppedError
 from rae_bench.base.cluster import stop_at
 from rae_bench.base.locks import HeldError, holder, locked
-from rae_bench.base.plain import fingerprint, to_plain
+from rae_bench.base.plain import fingerprint, to_json, to_plain
 from rae_bench.run import records
 from rae_bench.run.records import Record, RecordError, Run
+from rae_bench.study.files import RunFiles, StudyFiles
 from rae_bench.study.specs import SummarySpec
 from rae_bench.study.study import Study
 
@@ -42,10 +43,9 @@ LOCK_WAIT = 20.0
 """Seconds to wait for another writer: an orphan of a killed driver ends within one. In a cluster job, as long as that
 may run: a driver that was killed and started again submits a second job beside the first, which goes on."""
 
-STAGES = (
-    *("prepare", "reference", "floor", "train", "fit", "evaluate", "protocols"),
-    *("collect", "tables", "figures", "report"),
-)
+SUMMARIES = ("collect", "tables", "figures", "report")
+"""Stages of a whole study."""
+STAGES = ("prepare", "reference", "floor", "train", "fit", "evaluate", "protocols", *SUMMARIES)
 NOTHING: Mapping[str, str] = {}
 
 log = logging.getLogger(__name__)
@@ -58,48 +58,66 @@ class JobError(RuntimeError):
 
 @dataclass(frozen=True)
 class Job:
-    """One process of a study: its stage, what tells it from its siblings, its first output, its settings, its run.
+    """One process of a study: its stage, what tells it from its siblings, its first output, what it is told, its run.
 
-    `settings`: None where they are not known; then nothing is held against them.
+    `spec`, the stage's settings, and `arguments` are what its function takes; of a job found by its output alone they
+    are not known. `run` is what its record calls its run.
     """
 
     stage: str
     name: str
     output: Path
-    settings: Any = None
+    spec: Any = None
+    arguments: Mapping[str, Path | RunFiles | str] = field(default_factory=dict)
     run: Run = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Any:
+        """Its settings as its record has them; None if they are not known."""
+        return summary_settings(self.spec) if isinstance(self.spec, SummarySpec) else self.spec
 
     def file(self, name: str) -> Path:
         """The file that the job's record calls `name`, by path from its own folder."""
         return Path(os.path.normpath(self.output.parent / name))
 
+    def command(self) -> list[str]:
+        """The subcommand with its options."""
+        options = {"spec": to_json(self.spec), **self.arguments}
+        texts = {name: str(one.root if isinstance(one, RunFiles) else one) for name, one in options.items()}
+        return [self.stage, *(part for name, text in texts.items() for part in (f"--{name.replace('_', '-')}", text))]
+
 
 def study_jobs(study: Study, results: Path) -> list[Job]:
     """Every job of `study`, in the order of its stages; the same as Snakemake's."""
-    root = results / study.name
+    files = StudyFiles(results, study.name)
     jobs = []
     for d in study.datasets:
-        run: Run = {"dataset": d}
-        jobs.append(Job("prepare", d, results / "datasets" / d / "manifest.json", study.preparation(d), run))
+        data = {"data": files.data(d)}
+        real, prd_real, training, other = (
+            files.reference(d, of(d).name)
+            for of in (study.reference, study.prd_reference, study.training_reference, study.floor_reference)
+        )
+        jobs.append(Job("prepare", d, files.manifest(d), study.preparation(d), data, {"dataset": d}))
         for name, spec in study.references(d).items():
-            file = results / "references" / d / f"{name}.safetensors"
-            jobs.append(Job("reference", f"{d}/{name}", file, spec, run))
-        jobs.append(Job("floor", d, root / d / "floor.json", study.floor(d), run))
-    for d, m, s in [(d, m, s) for d in study.datasets for m in study.models for s in study.train_seeds]:
-        name, folder, run = f"{d}/{m}/seed{s}", root / d / m / f"seed{s}", {"dataset": d, "seed": s}
-        jobs.append(Job("train", name, folder / "model.safetensors", study.training(d, m), run))
-        for p in study.densities_of(m):
-            density = folder / "densities" / f"{p}.safetensors"
-            jobs.append(Job("fit", f"{name}/{p}", density, study.fit(d, m, p), run))
-        run = {**run, "model": m}
-        scored = {**run, "study": study.name}
-        jobs.append(Job("evaluate", name, folder / "metrics.parquet", study.evaluation(d, m), scored))
-        if study.file.protocols:
-            jobs.append(Job("protocols", name, folder / "protocols.parquet", study.protocol_panel(d, m), run))
-    summary = summary_settings(study.summary())
-    summaries = {"collect": "metrics.parquet", "tables": "tables/index.json", "figures": "figures/index.json"}
-    for stage, file_name in {**summaries, "report": "report.html"}.items():
-        jobs.append(Job(stage, study.name, root / file_name, summary))
+            out = files.reference(d, name)
+            jobs.append(Job("reference", f"{d}/{name}", out, spec, {**data, "out": out}, {"dataset": d}))
+        floor = {**data, "reference": real, "other": other, "training": training, "out": files.floor(d)}
+        jobs.append(Job("floor", d, files.floor(d), study.floor(d), floor, {"dataset": d}))
+        scored = {**data, "reference": real, "prd_reference": prd_real, "training": training}
+        for m, s in [(m, s) for m in study.models for s in study.train_seeds]:
+            name, run, known = f"{d}/{m}/seed{s}", files.run(d, m, s), {"dataset": d, "seed": s}
+            jobs.append(Job("train", name, run.model, study.training(d, m), {**data, "run": run}, known))
+            for p in study.densities_of(m):
+                fit = Job("fit", f"{name}/{p}", run.density(p), study.fit(d, m, p), {"run": run, "density": p}, known)
+                jobs.append(fit)
+            known = {**known, "model": m}
+            whole = {**known, "study": study.name}
+            jobs.append(Job("evaluate", name, run.metrics, study.evaluation(d, m), {**scored, "run": run}, whole))
+            if study.file.protocols:
+                jobs.append(Job("protocols", name, run.panel, study.protocol_panel(d, m), {"run": run}, known))
+    outputs = {"collect": files.metrics, "tables": files.tables, "figures": files.figures, "report": files.report}
+    for stage, output in outputs.items():
+        jobs.append(Job(stage, study.name, output, study.summary(), {"results": results}))
     return sorted(jobs, key=lambda job: STAGES.index(job.stage))
 
 

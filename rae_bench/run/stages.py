@@ -1,90 +1,74 @@
-"""One function per stage, the subcommand of the same name: parse paths, load, call one function, save; no decisions.
+"""One function per stage of the workflow: load what it reads, call one function, save what comes out; no decisions.
 
-Heavy modules are imported inside the stage that needs them (`rae_bench.study.loads`), after the number of threads has
-been set: the libraries read it when they load.
+Each takes its settings and paths, and can be called as well from Python; the subcommand of the same name is made from
+its signature (`rae_bench.cli`). Heavy modules are imported inside the stage that needs them (`rae_bench.study.loads`),
+after the number of threads has been set: the libraries read it when they load.
 """
 
-import argparse
-import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from rae_bench.base.plain import ConfigError, fingerprint, parse, to_plain
-from rae_bench.data.specs import DatasetSpec
+from rae_bench.data.specs import MANIFEST, DatasetSpec
 from rae_bench.densities.specs import Density, FitSpec
 from rae_bench.models.specs import TrainingSpec
-from rae_bench.run import records
 from rae_bench.run.process import configure, configure_torch
 from rae_bench.scoring.specs import EvaluationSpec, FloorSpec, ProtocolSpec, ReferenceSpec, is_fid
 from rae_bench.study import loads
+from rae_bench.study.files import RunFiles, StudyFiles
 from rae_bench.study.specs import SummarySpec
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rae_bench.base.storage import Arrays
     from rae_bench.densities.catalogue import FittedDensity
-    from rae_bench.densities.codes import Posteriors
     from rae_bench.models.autoencoder import Autoencoder
     from rae_bench.scoring.evaluation import Subject
     from rae_bench.scoring.metrics.reference import Reference
     from rae_bench.study.results import Floor
 
-Spec = TypeVar("Spec")
 log = logging.getLogger(__name__)
 
 
-def _spec(kind: type[Spec], options: argparse.Namespace) -> Spec:
-    try:
-        data = json.loads(options.spec)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"--spec: not JSON: {error}") from None
-    spec: Spec = parse(kind, data, "--spec")
-    return spec
+# --- images and what they are measured against ------------------------------------------------------------
 
 
-def prepare(options: argparse.Namespace) -> None:
-    """Source -> uint8 images, splits and manifest."""
+def prepare(spec: DatasetSpec, data: Path) -> None:
+    """Source -> uint8 images, splits and manifest, in the folder `data`."""
     loads.load(loads.STAGES["prepare"])
-    from rae_bench.data import catalogue as sources
-    from rae_bench.data import store
+    from rae_bench.data import catalogue, store
     from rae_bench.run import jobs
 
-    spec = _spec(DatasetSpec, options)
-    folder = options.manifest.parent
-    writes = {"manifest": options.manifest}
-    with jobs.running("prepare", spec, {}, writes, {"dataset": folder.absolute().name}) as progress:
-        writes |= store.save(sources.prepare(spec), spec, folder, progress)
+    writes = {"manifest": data / MANIFEST}
+    with jobs.running("prepare", spec, {}, writes, {"dataset": data.absolute().name}) as progress:
+        writes |= store.save(catalogue.prepare(spec), spec, data, progress)
 
 
-def reference(options: argparse.Namespace) -> None:
+def reference(spec: ReferenceSpec, data: Path, out: Path) -> None:
     """Real images of a split -> features and all that can be computed from them once, shared by all studies."""
-    spec = _spec(ReferenceSpec, options)
     configure(spec.compute)
     loads.load(loads.STAGES["reference"])
     from rae_bench.base import memory, storage
     from rae_bench.data import store
     from rae_bench.run import jobs
-    from rae_bench.scoring import features
+    from rae_bench.scoring.features import load_extractor
     from rae_bench.scoring.metrics.reference import Reference
 
     configure_torch(spec.compute)
-    reads, writes = {"manifest": options.manifest}, {"reference": options.reference}
-    with jobs.running("reference", spec, reads, writes, {}, {"manifest": fingerprint(spec.dataset)}):
-        extractor = features.load_extractor(spec.extractor, spec.compute.device)
+    reads = {"manifest": data / MANIFEST}
+    with jobs.running("reference", spec, reads, {"reference": out}, {}, {"manifest": fingerprint(spec.dataset)}):
+        extractor = load_extractor(spec.extractor, spec.compute.device)
         with memory.explained(f"{spec.extractor}, batches of {extractor.batch} images"):
-            images = store.open_split(options.manifest.parent, spec.split, spec.n_images)
+            images = store.open_split(data, spec.split, spec.n_images)
             about = {"fingerprint": fingerprint(spec), "extractor": extractor.id, "label": extractor.label}
-            name = f"{options.manifest.parent}, {spec.split}"
-            found = Reference.of(extractor(images), spec.neighbours, name)
-            storage.write_arrays(options.reference, found.arrays(), about)
+            found = Reference.of(extractor(images), spec.neighbours, f"{data}, {spec.split}")
+            storage.write_arrays(out, found.arrays(), about)
 
 
-def floor(options: argparse.Namespace) -> None:
+def floor(spec: FloorSpec, data: Path, reference: Path, other: Path, training: Path, out: Path) -> None:
     """Two sets of real features -> every metric of one against the other; and what PCA makes of the images."""
-    spec = _spec(FloorSpec, options)
     configure(spec.compute)
     loads.load(loads.of_scoring("floor", spec))
     from rae_bench.base import storage
@@ -95,22 +79,22 @@ def floor(options: argparse.Namespace) -> None:
     from rae_bench.scoring.metrics.memorisation import Training
 
     configure_torch(spec.compute)
-    reads = {name: getattr(options, name) for name in ("manifest", "reference", "other", "training")}
-    with jobs.running("floor", spec, reads, {"floor": options.floor}, {}, spec.made_by):
-        (real, about), (other, _), (training, _) = (_reference(reads[name]) for name in list(reads)[1:])
-        values = measure(real, other.raw, spec.metrics, is_fid=is_fid(spec.extractor), prd_real=real, name=other.name)
-        copies = Training.of(training.raw, real.raw)
-        values["nearest_training_ratio"] = copies.ratio(other.raw)
-        folder = options.manifest.parent
+    reads = {"manifest": data / MANIFEST, "reference": reference, "other": other, "training": training}
+    with jobs.running("floor", spec, reads, {"floor": out}, {}, spec.made_by):
+        (real, about), (fake, _), (copied, _) = (_reference(path) for path in (reference, other, training))
+        values = measure(real, fake.raw, spec.metrics, is_fid=is_fid(spec.extractor), prd_real=real, name=fake.name)
+        copies = Training.of(copied.raw, real.raw)
+        values["nearest_training_ratio"] = copies.ratio(fake.raw)
         if spec.has_factors:
-            values |= attribute_metrics(store.load_split(folder, spec.floor_split, spec.n_images))
-        images = store.load_split(folder, spec.reference_split, spec.n_images)
-        pca = pca_squared_error(store.open_split(folder, "train"), images, spec.pca_components, seed=0)
+            values |= attribute_metrics(store.load_split(data, spec.floor_split, spec.n_images))
+        images = store.load_split(data, spec.reference_split, spec.n_images)
+        pca = pca_squared_error(store.open_split(data, "train"), images, spec.pca_components, seed=0)
         found = {"values": values, "pca_squared_error": pca, "training_distance": copies.typical}
-        storage.write_json(options.floor, {**about, **found, "fingerprint": fingerprint(spec)})
+        storage.write_json(out, {**about, **found, "fingerprint": fingerprint(spec)})
 
 
-def _reference(path: Path) -> "tuple[Reference, dict[str, Any]]":
+def _reference(path: Path) -> "tuple[Reference, dict[str, str]]":
+    """The real features in a file, and what it says of itself."""
     from rae_bench.base import storage
     from rae_bench.scoring.metrics.reference import Reference
 
@@ -121,9 +105,11 @@ def _reference(path: Path) -> "tuple[Reference, dict[str, Any]]":
         }
 
 
-def train(options: argparse.Namespace) -> None:
+# --- a run ------------------------------------------------------------------------------------------------
+
+
+def train(spec: TrainingSpec, data: Path, run: RunFiles) -> None:
     """Images -> weights, codes of the training and validation images, one row of losses per epoch."""
-    spec = _spec(TrainingSpec, options)
     configure(spec.compute)
     loads.load(loads.STAGES["train"])
     import numpy as np
@@ -138,98 +124,94 @@ def train(options: argparse.Namespace) -> None:
     from rae_bench.run import jobs
 
     configure_torch(spec.compute)
-    folder = options.manifest.parent
-    writes = {"model": options.model, "codes": options.codes, "history": options.history}
+    reads = {"manifest": data / MANIFEST}
+    writes = {"model": run.model, "codes": run.codes, "history": run.history}
     batches = f"batch_size {spec.optimisation.batch_size} (validation: at most {training.VALIDATION_BATCH})"
     change = "a smaller batch_size in budgets.yaml, which changes the study,"
     with (
-        jobs.running("train", spec, {"manifest": options.manifest}, writes, {"seed": options.seed}) as progress,
+        jobs.running("train", spec, reads, writes, {"seed": run.seed}) as progress,
         memory.explained(batches, change),
     ):
-        decides = (spec, options.seed, store.load_manifest(folder).sha256, torch.__version__, __version__)
-        checkpoint = Checkpoint.beside(options.model, fingerprint(decides))
-        data = {
-            split: training.to_device(store.open_split(folder, split), spec.compute.device)
+        decides = (spec, run.seed, store.load_manifest(data).sha256, torch.__version__, __version__)
+        checkpoint = Checkpoint.beside(run.model, fingerprint(decides))
+        images = {
+            split: training.to_device(store.open_split(data, split), spec.compute.device)
             for split in dict.fromkeys(("train", "validation", spec.validation_split))
         }
         trained = training.train(
             spec.network,
             spec.objective,
             spec.optimisation,
-            data["train"],
-            data[spec.validation_split],
-            options.seed,
+            images["train"],
+            images[spec.validation_split],
+            int(run.seed),
             progress,
             checkpoint,
             spec.compute.precision,
         )
-        about = {"fingerprint": fingerprint(spec), "seed": options.seed, "best_epoch": trained.best_epoch}
+        about = {"fingerprint": fingerprint(spec), "seed": run.seed, "best_epoch": trained.best_epoch}
         weights = {name: np.asarray(value.cpu().numpy()) for name, value in trained.model.state_dict().items()}
-        storage.write_arrays(options.model, weights, about)  # before encoding, which may iterate spectral norms
+        storage.write_arrays(run.model, weights, about)  # before encoding, which may iterate spectral norms
         # densities are judged on images that were not trained on, always
-        codes = training.encode_splits(trained.model, {split: data[split] for split in ("train", "validation")})
-        storage.write_arrays(options.codes, codes, about)
+        codes = training.encode_splits(trained.model, {split: images[split] for split in ("train", "validation")})
+        storage.write_arrays(run.codes, codes, about)
         history = pd.DataFrame(trained.history)
         history.attrs.update(about)
-        storage.write_frame(options.history, history)
+        storage.write_frame(run.history, history)
     checkpoint.remove()  # last: an output or a record that cannot be written costs no training
 
 
-def fit(options: argparse.Namespace) -> None:
+def fit(spec: FitSpec, run: RunFiles, density: str) -> None:
     """Codes -> a density's arrays, with the log-likelihood of training and validation codes."""
-    spec = _spec(FitSpec, options)
     configure(spec.compute)
     loads.load(loads.of_density(spec.density))
     from rae_bench.base import memory, storage
-    from rae_bench.densities import catalogue as densities
+    from rae_bench.densities import catalogue
+    from rae_bench.densities.codes import Posteriors
     from rae_bench.run import jobs
 
-    if isinstance(spec.density, densities.NETWORKS):
+    if isinstance(spec.density, catalogue.NETWORKS):
         configure_torch(spec.compute)
     with (
-        jobs.running("fit", spec, {"codes": options.codes}, {"density": options.density}, {"seed": options.seed}),
+        jobs.running("fit", spec, {"codes": run.codes}, {"density": run.density(density)}, {"seed": run.seed}),
         memory.explained(f"the fit of {spec.density.kind!r}"),
     ):
-        arrays, source = storage.read_arrays(options.codes, "train.mean", "validation.mean")
-        with storage.reading(options.codes, "codes"):
-            train_fingerprint, posteriors = str(source["fingerprint"]), posteriors_of(arrays)
-        fitted, likelihoods = fit_codes(spec, posteriors, options.seed)
+        arrays, source = storage.read_arrays(run.codes, "train.mean", "validation.mean")
+        with storage.reading(run.codes, "codes"):
+            train_fingerprint = str(source["fingerprint"])
+            posteriors = {
+                split: Posteriors(arrays[f"{split}.mean"], arrays.get(f"{split}.log_sigma"))
+                for split in ("train", "validation")
+            }
+        posteriors["train"] = posteriors["train"].without_last(spec.leave_out_last)
+        fitted = catalogue.fit(spec.density, posteriors["train"], posteriors["validation"], int(run.seed))
+        likelihoods = {
+            split: fitted.log_likelihood(catalogue.codes_of(spec.density, part, int(run.seed), split))
+            for split, part in posteriors.items()
+        }
         about = {
             "fingerprint": fingerprint(spec),
             "train_fingerprint": train_fingerprint,
-            "seed": options.seed,
+            "seed": run.seed,
             "density": to_plain(spec.density),
             "log_likelihood": likelihoods,
         }
-        storage.write_arrays(options.density, fitted.state(), about)
+        storage.write_arrays(run.density(density), fitted.state(), about)
 
 
-def posteriors_of(codes: "Arrays") -> "dict[str, Posteriors]":
-    """Those of a run's training and validation images, as `train` writes them."""
-    from rae_bench.densities.codes import Posteriors
+def evaluate(
+    spec: EvaluationSpec,
+    data: Path,
+    reference: Path,
+    prd_reference: Path,
+    training: Path,
+    run: RunFiles,
+    only: str = "",
+) -> None:
+    """Model, densities, reference and images -> every metric of every image set, and sheets to look at.
 
-    return {
-        split: Posteriors(codes[f"{split}.mean"], codes.get(f"{split}.log_sigma")) for split in ("train", "validation")
-    }
-
-
-def fit_codes(
-    spec: FitSpec, posteriors: "Mapping[str, Posteriors]", seed: int
-) -> "tuple[FittedDensity, dict[str, float | None]]":
-    """The density of a run's codes, and the log-likelihood of training and of validation codes under it."""
-    from rae_bench.densities import catalogue as densities
-
-    kept = {**posteriors, "train": posteriors["train"].without_last(spec.leave_out_last)}
-    fitted = densities.fit(spec.density, kept["train"], kept["validation"], seed)
-    return fitted, {
-        split: fitted.log_likelihood(densities.codes_of(spec.density, part, seed, split))
-        for split, part in kept.items()
-    }
-
-
-def evaluate(options: argparse.Namespace) -> None:
-    """Model, densities, reference and images -> every metric of every image set, and sheets to look at."""
-    spec = _spec(EvaluationSpec, options)
+    `only`: score no more than the image sets of this column, a density, "reconstruction" or "interpolation".
+    """
     configure(spec.compute)
     loads.load(loads.of_scoring("evaluate", spec))
     from rae_bench.base import memory, storage
@@ -239,26 +221,29 @@ def evaluate(options: argparse.Namespace) -> None:
     from rae_bench.study import results
 
     configure_torch(spec.compute)
+    densities = {name: run.density(name) for name in evaluation.densities_for(spec, only)}
     reads = {
-        name: getattr(options, name)
-        for name in ("manifest", "model", "reference", "prd_reference", "training", "floor")
+        "manifest": data / MANIFEST,
+        "model": run.model,
+        "reference": reference,
+        "prd_reference": prd_reference,
+        "training": training,
+        "floor": run.of.floor(run.dataset),
+        **{f"densities/{name}": path for name, path in densities.items()},
     }
-    densities = _density_paths(options.densities, spec.densities)
-    reads |= {f"densities/{name}": path for name, path in densities.items()}
-    writes = {"metrics": options.metrics, "sheets": options.sheets}
-    run = {"study": options.study, **_run(options)}
+    identity = {"study": run.of.study, "dataset": run.dataset, "model": run.model_name, "seed": run.seed}
     with (
-        jobs.running("evaluate", spec, reads, writes, run, spec.made_by),
+        jobs.running("evaluate", spec, reads, {"metrics": run.metrics, "sheets": run.sheets}, identity, spec.made_by),
         memory.explained(f"batches of {generation.BATCH} images"),
     ):
-        subject, fits, floor_values = load_subject(spec, reads, densities, options.seed)
-        evaluated = evaluation.evaluate(subject)
+        subject, fits, floor_values = _subject(spec, reads, densities, int(run.seed))
+        evaluated = evaluation.evaluate(subject, only)
         context = results.Context(
-            study=options.study,
-            dataset=options.dataset,
-            is_synthetic=store.load_manifest(options.manifest.parent).synthetic,
-            model=options.model_name,
-            train_seed=options.seed,
+            study=run.of.study,
+            dataset=run.dataset,
+            is_synthetic=store.load_manifest(data).synthetic,
+            model=run.model_name,
+            train_seed=int(run.seed),
             n_generated=spec.n_images,
             n_reference=spec.n_images,
             n_features=subject.reference.features.shape[1],
@@ -272,17 +257,14 @@ def evaluate(options: argparse.Namespace) -> None:
             precision=spec.training.compute.precision,
         )
         frame = results.run_frame(context, evaluated.rows, fits, to_plain(floor_values))
-        storage.write_arrays(options.sheets, evaluated.sheets, {"fingerprint": fingerprint(spec)})
-        storage.write_frame(options.metrics, frame)
+        storage.write_arrays(run.sheets, evaluated.sheets, {"fingerprint": fingerprint(spec)})
+        storage.write_frame(run.metrics, frame)
 
 
-def load_subject(
+def _subject(
     spec: EvaluationSpec, reads: Mapping[str, Path], densities: Mapping[str, Path], seed: int
 ) -> "tuple[Subject, dict[str, dict[str, Any]], Floor]":
-    """What is evaluated and against what; what the files of `densities` say of themselves; and the floor's values.
-
-    `reads`: the paths of manifest, reference, prd_reference, training, floor and model.
-    """
+    """What is evaluated and against what; what the files of `densities` say of themselves; and the floor's values."""
     from rae_bench.base import storage
     from rae_bench.data import store
     from rae_bench.scoring.evaluation import Subject
@@ -313,9 +295,8 @@ def load_subject(
     return subject, fits, floor_values
 
 
-def protocols(options: argparse.Namespace) -> None:
+def protocols(spec: ProtocolSpec, run: RunFiles) -> None:
     """Model, densities and references -> the distance of the same samples, scored in other ways."""
-    spec = _spec(ProtocolSpec, options)
     configure(spec.compute)
     loads.load(loads.STAGES["protocols"])
     import pandas as pd
@@ -327,15 +308,16 @@ def protocols(options: argparse.Namespace) -> None:
     from rae_bench.scoring.features import load_extractor
 
     configure_torch(spec.compute)
-    paths = {key: options.references / f"{name}.safetensors" for key, name in spec.references.items()}
-    densities = _density_paths(options.densities, spec.densities)
+    paths = {key: run.of.reference(run.dataset, name) for key, name in spec.references.items()}
+    densities = {name: run.density(name) for name in spec.densities}
     reads = {
-        "model": options.model,
+        "model": run.model,
         **{f"densities/{name}": path for name, path in densities.items()},
         **{f"references/{key}": path for key, path in paths.items()},
     }
+    identity = {"dataset": run.dataset, "model": run.model_name, "seed": run.seed}
     with (
-        jobs.running("protocols", spec, reads, {"panel": options.panel}, _run(options), spec.made_by),
+        jobs.running("protocols", spec, reads, {"panel": run.panel}, identity, spec.made_by),
         memory.explained(f"batches of {generation.BATCH} images"),
     ):
         names = {one.extractor for one in spec.protocols.values()}
@@ -344,39 +326,31 @@ def protocols(options: argparse.Namespace) -> None:
         for key, path in paths.items():
             references[key], about = _reference(path)
             _check_extractor(path, about, extractors[spec.protocols[key].extractor].id)
-        model = load_model(options.model, spec.training)
+        model = load_model(run.model, spec.training)
         fitted, _ = _load_densities(densities)
-        frame = pd.DataFrame(score_protocols(spec, model, fitted, references, extractors, options.seed))
-        frame.insert(0, "train_seed", options.seed)
-        frame.insert(0, "model", options.model_name)
-        frame.insert(0, "dataset", options.dataset)
+        frame = pd.DataFrame(score_protocols(spec, model, fitted, references, extractors, int(run.seed)))
+        frame.insert(0, "train_seed", int(run.seed))
+        frame.insert(0, "model", run.model_name)
+        frame.insert(0, "dataset", run.dataset)
         frame["protocol_fingerprint"] = fingerprint(spec)
-        storage.write_frame(options.panel, frame)
-
-
-def _run(options: argparse.Namespace) -> dict[str, Any]:
-    return {"dataset": options.dataset, "model": options.model_name, "seed": options.seed}
-
-
-def _density_paths(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:
-    return {name: folder / f"{name}.safetensors" for name in names}
+        storage.write_frame(run.panel, frame)
 
 
 def _load_densities(paths: Mapping[str, Path]) -> "tuple[dict[str, FittedDensity], dict[str, dict[str, Any]]]":
     """Every fitted density, and what its file says of itself."""
     from rae_bench.base import storage
-    from rae_bench.densities import catalogue as densities
+    from rae_bench.densities import catalogue
 
     fitted, fits = {}, {}
     for name, path in paths.items():
         state, about = storage.read_arrays(path)
         with storage.reading(path, "density"):
             fits[name] = {key: about[key] for key in ("fingerprint", "log_likelihood")}
-            fitted[name] = densities.restore(parse(Density, about["density"], "density"), state)
+            fitted[name] = catalogue.restore(parse(Density, about["density"], "density"), state)
     return fitted, fits
 
 
-def _check_extractor(path: Path, about: dict[str, Any], extractor: str) -> None:
+def _check_extractor(path: Path, about: Mapping[str, str], extractor: str) -> None:
     if about["extractor"] != extractor:
         raise ConfigError(f"{path}: made with {about['extractor']}, now {extractor}; delete it and run again")
 
@@ -395,81 +369,90 @@ def load_model(path: Path, spec: TrainingSpec) -> "Autoencoder":
     return model.eval()
 
 
-def collect(options: argparse.Namespace) -> None:
+# --- all runs together ------------------------------------------------------------------------------------
+
+
+def collect(spec: SummarySpec, results: Path) -> None:
     """Every run's metrics -> one tidy frame; and every run's panel of protocols, where the study has one."""
     loads.load(loads.STAGES["collect"])
     from rae_bench.base import storage
     from rae_bench.run import jobs
-    from rae_bench.study import results
+    from rae_bench.study import results as frames
 
-    spec = _spec(SummarySpec, options)
-    reads = {str(path): path for path in (*options.runs, *options.panels)}
-    panel = options.metrics.with_name("protocols.parquet")
-    writes = {"metrics": options.metrics, **({"panel": panel} if options.panels else {})}
+    files = StudyFiles(results, spec.study)
+    runs = [
+        files.run(dataset, model, seed)
+        for dataset, models in spec.trainings.items()
+        for model in models
+        for seed in spec.train_seeds
+    ]
+    has_panel = any(spec.protocols.values())
+    scored, panelled = [run.metrics for run in runs], [run.panel for run in runs] if has_panel else []
+    writes = {"metrics": files.metrics, **({"panel": files.panel} if has_panel else {})}
+    reads = {str(path): path for path in (*scored, *panelled)}
     with jobs.running("collect", jobs.summary_settings(spec), reads, writes):
-        runs = {str(path): storage.read_frame(path, *results.COLUMNS) for path in options.runs}
-        panels = {str(path): storage.read_frame(path, *results.PANEL_COLUMNS) for path in options.panels}
-        results.check_runs(spec, runs, panels)
+        metrics = {str(path): storage.read_frame(path, *frames.COLUMNS) for path in scored}
+        panels = {str(path): storage.read_frame(path, *frames.PANEL_COLUMNS) for path in panelled}
+        frames.check_runs(spec, metrics, panels)
         if panels:
-            storage.write_frame(panel, results.collect_panels(list(panels.values())))
-        frame = results.collect(list(runs.values()))
-        for warning in results.warnings(frame):
+            storage.write_frame(files.panel, frames.collect_panels(list(panels.values())))
+        frame = frames.collect(list(metrics.values()))
+        for warning in frames.warnings(frame):
             log.warning("%s", warning)
-        storage.write_frame(options.metrics, frame)
+        storage.write_frame(files.metrics, frame)
 
 
-def _summary_stage(
+def tables(spec: SummarySpec, results: Path) -> None:
+    """Tidy frame -> Table 1, claims ... as csv, md and tex."""
+    loads.load(loads.STAGES["tables"])
+    from rae_bench.report.tables import catalogue
+
+    files = StudyFiles(results, spec.study)
+    _summarise("tables", spec, files, files.tables, catalogue.inputs(spec, files.root), catalogue.write)
+
+
+def figures(spec: SummarySpec, results: Path) -> None:
+    """Tidy frame, sheets and histories -> pdf and png."""
+    loads.load(loads.STAGES["figures"])
+    from rae_bench.report.plots import catalogue
+
+    files = StudyFiles(results, spec.study)
+    _summarise("figures", spec, files, files.figures, catalogue.inputs(spec, files.root), catalogue.write)
+
+
+def report(spec: SummarySpec, results: Path) -> None:
+    """Tables, figures, settings, provenance and costs -> one HTML file."""
+    loads.load(loads.STAGES["report"])
+    from rae_bench.report import page
+    from rae_bench.run import records
+    from rae_bench.run.status import cost_frame
+    from rae_bench.study.config import load_study
+
+    def write(spec: SummarySpec, frame: "pd.DataFrame", root: Path, path: Path) -> list[Path]:
+        page.write(spec, frame, cost_frame(load_study(spec.study), results), root, path)
+        return []
+
+    files = StudyFiles(results, spec.study)
+    drawn = records.find(files.figures)
+    pictures = [files.figures.with_name(name) for name in drawn[1].wrote if name.endswith(".png")] if drawn else []
+    shown = [files.tables, files.figures, *pictures, *(files.manifest(name) for name in spec.datasets)]
+    _summarise("report", spec, files, files.report, shown, write)
+
+
+def _summarise(
     stage: str,
-    options: argparse.Namespace,
-    inputs: Callable[[SummarySpec, Path], list[Path]],
-    write: Callable[[SummarySpec, "pd.DataFrame", Path, Path], list[Path]],
+    spec: SummarySpec,
+    files: StudyFiles,
+    out: Path,
+    inputs: Collection[Path],
+    write: "Callable[[SummarySpec, pd.DataFrame, Path, Path], list[Path]]",
 ) -> None:
     """What tables, figures and report have in common: the settings, the study's metrics and its folder."""
     from rae_bench.base import storage
     from rae_bench.run import jobs
 
-    spec = _spec(SummarySpec, options)
-    root, settings = options.metrics.parent, jobs.summary_settings(spec)
-    reads = {"metrics": options.metrics, **{str(path): path for path in inputs(spec, root)}}
-    writes = {stage: options.out}
+    settings = jobs.summary_settings(spec)
+    reads, writes = {"metrics": files.metrics, **{str(path): path for path in inputs}}, {stage: out}
     with jobs.running(stage, settings, reads, writes, made_by={"metrics": fingerprint(settings)}):
-        made = write(spec, storage.read_frame(options.metrics), root, options.out)
+        made = write(spec, storage.read_frame(files.metrics), files.root, out)
         writes |= {str(path): path for path in made}
-
-
-def tables(options: argparse.Namespace) -> None:
-    """Tidy frame -> Table 1, claims ... as csv, md and tex."""
-    loads.load(loads.STAGES["tables"])
-    from rae_bench.report.tables import catalogue as module
-
-    _summary_stage("tables", options, module.inputs, module.write)
-
-
-def figures(options: argparse.Namespace) -> None:
-    """Tidy frame, sheets and histories -> pdf and png."""
-    loads.load(loads.STAGES["figures"])
-    from rae_bench.report.plots import catalogue as plots
-
-    _summary_stage("figures", options, plots.inputs, plots.write)
-
-
-def report(options: argparse.Namespace) -> None:
-    """Tables, figures, settings, provenance and costs -> one HTML file."""
-    loads.load(loads.STAGES["report"])
-    from rae_bench.report import page
-    from rae_bench.run.status import cost_frame
-    from rae_bench.study.config import load_study
-
-    def write(spec: SummarySpec, frame: "pd.DataFrame", root: Path, path: Path) -> list[Path]:
-        page.write(spec, frame, cost_frame(load_study(spec.study), root.parent), root, path)
-        return []
-
-    _summary_stage("report", options, _shown, write)
-
-
-def _shown(spec: SummarySpec, root: Path) -> list[Path]:
-    """What the report of the study in `root` shows beside the metrics."""
-    indices = [root / kind / "index.json" for kind in ("tables", "figures")]
-    drawn = records.find(indices[1])
-    figures = [indices[1].with_name(name) for name in drawn[1].wrote if name.endswith(".png")] if drawn else []
-    return [*indices, *figures, *(root.parent / "datasets" / name / "manifest.json" for name in spec.datasets)]

@@ -20,7 +20,7 @@ from rae_bench.densities.catalogue import FittedDensity
 from rae_bench.densities.codes import Posteriors
 from rae_bench.densities.second_stage import FittedSecondStage
 from rae_bench.models.autoencoder import Autoencoder
-from rae_bench.models.specs import GaussianKL
+from rae_bench.models.specs import GaussianKL, SpectralNorm
 from rae_bench.models.training import draw_codes, encode, to_device
 from rae_bench.scoring import generation, pca
 from rae_bench.scoring.face_classifier import read_classes
@@ -36,6 +36,8 @@ from rae_bench.scoring.specs import EvaluationSpec, Extractor, ProtocolSpec, is_
 SHOWN = 36
 """Images kept of each set, for people to look at."""
 STRIPS, STEPS = 6, 8
+RECONSTRUCTION, INTERPOLATION = "reconstruction", "interpolation"
+"""Image sets that are made of images, not drawn from a density."""
 COMPARED = 500
 """Images compared with their reconstructions at a time."""
 PLOTTED = 500
@@ -84,17 +86,33 @@ class Subject:
         return {split: Posteriors(codes["mean"], codes.get("log_sigma")) for split, codes in encoded.items()}
 
 
-def evaluate(subject: Subject) -> Evaluated:
-    """Score every image set of `subject`."""
+def evaluate(subject: Subject, only: str = "") -> Evaluated:
+    """Score every image set of `subject`, or only those of one column: a density, or an image set of no density."""
     spec = subject.spec
+    every = not only or _changes_in_use(spec)
     original = subject.images[spec.image_sets.reconstructed][:SHOWN]
     parts = [Evaluated([], {"original": original, "codes": subject.posteriors[spec.reference_split].mean[:PLOTTED]})]
     for name in ("", *spec.through):
-        parts += [reconstruction(subject, name), interpolation(subject, name)]
-    parts += [sample(subject, name) for name in spec.densities]
-    parts.append(Evaluated(likelihood(subject, spec.priors), {}))
+        parts += [reconstruction(subject, name)] if every or only == RECONSTRUCTION else []
+        parts += [interpolation(subject, name)] if every or only == INTERPOLATION else []
+    parts += [sample(subject, name) for name in spec.densities if every or only == name]
+    if every or only == RECONSTRUCTION or only in spec.priors:
+        parts.append(Evaluated(likelihood(subject, [name for name in spec.priors if every or only == name]), {}))
     sheets = {key: sheet for part in parts for key, sheet in part.sheets.items()}
     return Evaluated([row for part in parts for row in part.rows], sheets)
+
+
+def densities_for(spec: EvaluationSpec, only: str) -> tuple[str, ...]:
+    """The densities without which `evaluate` cannot score `only`, or, if that is empty, all image sets."""
+    if not only or _changes_in_use(spec):
+        return spec.densities
+    return spec.through if only in (RECONSTRUCTION, INTERPOLATION) else (only,)
+
+
+def _changes_in_use(spec: EvaluationSpec) -> bool:
+    """Whether a model's passes change it: then only all image sets in their order give each its numbers."""
+    regulariser = spec.training.objective.regulariser
+    return isinstance(regulariser, SpectralNorm) and regulariser.evaluation == "iterates"
 
 
 def reconstruction(subject: Subject, through: str) -> Evaluated:

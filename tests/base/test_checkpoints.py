@@ -244,33 +244,42 @@ def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     spec = to_json(STUDY.preparation("digits_mini"))
     subprocess.run(
-        [sys.executable, "-m", "rae_bench", "prepare", "--spec", spec, "--manifest", str(folder / "manifest.json")],
+        [sys.executable, "-m", "rae_bench", "prepare", "--spec", spec, "--data", str(folder)],
         cwd=ROOT, env=environment(ROOT), check=True, capture_output=True,
     )  # fmt: skip
-    return folder / "manifest.json"
+    return folder
 
 
-def command(manifest, out, epochs=40):
+def command(data, out, epochs=40):
     spec = STUDY.training("digits_mini", "vae")
     spec = dataclasses.replace(spec, optimisation=dataclasses.replace(spec.optimisation, epochs=epochs))
-    outputs = [f"--{name}={out / name}.{kind}" for name, kind in OUTPUTS]
-    return [
-        *(sys.executable, "-m", "rae_bench", "train", "--spec", to_json(spec), "--seed", "0"),
-        *("--manifest", str(manifest), *outputs),
-    ]
+    options = ["--spec", to_json(spec), "--data", str(data), "--run", str(out)]
+    return [sys.executable, "-m", "rae_bench", "train", *options]
 
 
 OUTPUTS = (("model", "safetensors"), ("codes", "safetensors"), ("history", "parquet"))
 
 
-def start(manifest, out, **variables):
+def start(data, out, **variables):
     with (out / "log").open("a") as log:
-        return subprocess.Popen(command(manifest, out), cwd=ROOT, env={**environment(ROOT), **variables}, stderr=log)
+        return subprocess.Popen(command(data, out), cwd=ROOT, env={**environment(ROOT), **variables}, stderr=log)
+
+
+def folder_of_a_run(results):
+    """The folder of a run below `results`, made."""
+    folder = results / "smoke" / "digits_mini" / "vae" / "seed0"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path):
+    return folder_of_a_run(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(prepared, tmp_path_factory):
-    out = tmp_path_factory.mktemp("undisturbed")
+    out = folder_of_a_run(tmp_path_factory.mktemp("undisturbed"))
     assert start(prepared, out).wait() == 0
     assert not (out / "state").exists()
     return [(out / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS]
@@ -289,45 +298,45 @@ def epochs_done(out):
     return json.loads(path.read_text()).get("done", 0) if path.exists() else 0
 
 
-def test_a_run_asked_to_end_saves_and_ends_and_goes_on_to_the_same_bytes(prepared, undisturbed, tmp_path):
-    process = start(prepared, tmp_path)
-    wait_for(lambda: epochs_done(tmp_path) >= 3, process)
+def test_a_run_asked_to_end_saves_and_ends_and_goes_on_to_the_same_bytes(prepared, undisturbed, out):
+    process = start(prepared, out)
+    wait_for(lambda: epochs_done(out) >= 3, process)
     process.terminate()
     assert process.wait(timeout=20) == STOPPED
-    assert (tmp_path / "state" / "model.safetensors").exists()
-    assert not (tmp_path / "model.safetensors").exists()
-    assert "Traceback" not in (tmp_path / "log").read_text()
-    assert start(prepared, tmp_path).wait() == 0
-    assert "carrying on at epoch" in (tmp_path / "log").read_text()
-    assert [(tmp_path / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
-    assert not (tmp_path / "state").exists()
+    assert (out / "state" / "model.safetensors").exists()
+    assert not (out / "model.safetensors").exists()
+    assert "Traceback" not in (out / "log").read_text()
+    assert start(prepared, out).wait() == 0
+    assert "carrying on at epoch" in (out / "log").read_text()
+    assert [(out / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
+    assert not (out / "state").exists()
 
 
-def test_a_run_near_its_limit_saves_and_ends_and_goes_on_to_the_same_bytes(prepared, undisturbed, tmp_path):
-    process = start(prepared, tmp_path)
-    wait_for(lambda: epochs_done(tmp_path) >= 1, process)  # it knows its limit from its start: this one has none
+def test_a_run_near_its_limit_saves_and_ends_and_goes_on_to_the_same_bytes(prepared, undisturbed, out):
+    process = start(prepared, out)
+    wait_for(lambda: epochs_done(out) >= 1, process)  # it knows its limit from its start: this one has none
     process.kill()
     process.wait()
-    assert start(prepared, tmp_path, **{STOP_AT: str(time.time() + 5)}).wait() == STOPPED  # some of it imports
-    (line,) = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("rae_bench")]
+    assert start(prepared, out, **{STOP_AT: str(time.time() + 5)}).wait() == STOPPED  # some of it imports
+    (line,) = [line for line in (out / "log").read_text().splitlines() if line.startswith("rae_bench")]
     assert line.startswith("rae_bench train: the job's time limit is near; ")
-    assert not (tmp_path / "model.safetensors").exists()
-    assert start(prepared, tmp_path, **{STOP_AT: str(time.time() + 3600)}).wait() == 0
-    assert [(tmp_path / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
+    assert not (out / "model.safetensors").exists()
+    assert start(prepared, out, **{STOP_AT: str(time.time() + 3600)}).wait() == 0
+    assert [(out / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
 
 
-def test_a_run_killed_again_and_again_ends_with_the_same_bytes(prepared, undisturbed, tmp_path):
-    state = tmp_path / "state" / "model.safetensors"
+def test_a_run_killed_again_and_again_ends_with_the_same_bytes(prepared, undisturbed, out):
+    state = out / "state" / "model.safetensors"
     for _ in range(3):
-        process = start(prepared, tmp_path, RAE_BENCH_CHECKPOINT_SECONDS="0.05")
+        process = start(prepared, out, RAE_BENCH_CHECKPOINT_SECONDS="0.05")
         before = state.stat().st_mtime_ns if state.exists() else 0
         wait_for(lambda before=before: state.exists() and state.stat().st_mtime_ns > before, process)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        assert not (tmp_path / "model.safetensors").exists()
-    assert start(prepared, tmp_path).wait() == 0
-    assert (tmp_path / "log").read_text().count("carrying on at epoch") == 3
-    assert [(tmp_path / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
+        assert not (out / "model.safetensors").exists()
+    assert start(prepared, out).wait() == 0
+    assert (out / "log").read_text().count("carrying on at epoch") == 3
+    assert [(out / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
 
 
 # --- what states cost -------------------------------------------------------------------------------------

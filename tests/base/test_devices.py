@@ -123,9 +123,9 @@ def test_a_gpu_stage_without_a_gpu_is_one_line(tmp_path):
         pytest.skip("here is one")
     spec = load_study("smoke").training("digits_mini", "vae")
     cuda = to_json(TrainingSpec(**{**vars(spec), "compute": Compute("cuda", 1, False, "float32")}))
-    outputs = [f"--{name}={tmp_path / name}" for name in ("manifest", "model", "codes", "history")]
+    run = tmp_path / "smoke" / "digits_mini" / "vae" / "seed0"
     ended = subprocess.run(
-        [sys.executable, "-m", "rae_bench", "train", "--spec", cuda, "--seed", "0", *outputs],
+        [sys.executable, "-m", "rae_bench", "train", "--spec", cuda, "--data", str(tmp_path), "--run", str(run)],
         env=environment(ROOT), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.returncode == 1
@@ -139,7 +139,7 @@ def test_a_gpu_stage_without_a_gpu_is_one_line(tmp_path):
 TAKE = """
 import sys
 from pathlib import Path
-from rae_bench import devices
+from rae_bench.base import devices
 print(devices.take(int(sys.argv[1]), Path(sys.argv[2])), flush=True)
 sys.stdin.read()
 """
@@ -206,8 +206,9 @@ def test_a_process_that_ends_makes_room_on_its_gpu(hold):
 
 CHOOSE = """
 import os, sys
-from rae_bench import process, specs
-process.configure(specs.Compute(sys.argv[1], 1, False, "float32"))
+from rae_bench.base.specs import Compute
+from rae_bench.run import process
+process.configure(Compute(sys.argv[1], 1, False, "float32"))
 assert "torch" not in sys.modules
 print(os.environ.get("CUDA_VISIBLE_DEVICES"))
 """

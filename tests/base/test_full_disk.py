@@ -20,6 +20,7 @@ from rae_bench.base.storage import StorageError
 from rae_bench.run import jobs
 from rae_bench.run.jobs import Job, JobError, read_state, study_jobs
 from rae_bench.study.config import load_study
+from rae_bench.study.files import RunFiles
 
 BIG = np.random.default_rng(0).normal(size=20_000)
 OBJECTIVE = load_study("digits").training("digits", "rae_l2").objective
@@ -172,18 +173,18 @@ def test_a_training_asked_to_end_that_cannot_save_keeps_its_last_state(mount_dis
 
 
 @pytest.fixture
-def fit(tmp_path):
+def fit():
     """The command of a fit, its log appended to as the rule does; what it writes, and what it should."""
     rng = np.random.default_rng(0)
     codes = {f"{split}.mean": rng.standard_normal((n, 8)).astype(np.float32) for split, n in SPLITS}
-    path = tmp_path / "codes.safetensors"
-    with jobs.running("train", {}, {}, {"codes": path}, {"seed": 0}):
-        storage.write_arrays(path, codes, {"fingerprint": "0"})
     spec = to_json(load_study("smoke").fit("digits_mini", "rae_l2", "gaussian"))
 
     def run(folder, log, **variables):
-        command = [sys.executable, "-m", "rae_bench", "fit", "--spec", spec, "--seed", "0"]
-        command += [f"--codes={path}", f"--density={folder / 'd.safetensors'}"]
+        run = RunFiles.at(folder / "smoke" / "digits_mini" / "rae_l2" / "seed0")
+        if not run.codes.exists():
+            with jobs.running("train", {}, {}, {"codes": run.codes}, {"seed": 0}):
+                storage.write_arrays(run.codes, codes, {"fingerprint": "0"})
+        command = [sys.executable, "-m", "rae_bench", "fit", "--spec", spec, "--run", str(run.root), "--density", "one"]
         script = f"set -euo pipefail; {shlex.join(command)} >> {shlex.quote(str(log))} 2>&1"
         env = {**environment(ROOT), **variables}
         return subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True)
@@ -222,8 +223,9 @@ def test_a_log_that_takes_no_line_costs_no_result(fit, tmp_path):
 FIGURE = """
 import sys
 from pathlib import Path
-from rae_bench import plots, storage
-figure = plots.plt.figure()
+from rae_bench.base import storage
+from rae_bench.report.plots.catalogue import plt
+figure = plt.figure()
 figure.text(0.1, 0.5, "β·½‖z‖²")
 storage.render(Path(sys.argv[1]), lambda target: figure.savefig(target, format="png", metadata={"Software": None}))
 """

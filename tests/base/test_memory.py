@@ -24,7 +24,10 @@ SIZES = r"[\d,]+ MiB in all, [\d,]+ free"
 LIMITED = """
 import resource, sys
 import pandas, torch
-from rae_bench import cli, datasets, jobs, training
+from rae_bench import cli
+from rae_bench.data import store
+from rae_bench.models import training
+from rae_bench.run import jobs
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + int(sys.argv[1]) * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -78,18 +81,16 @@ def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     spec = to_json(STUDY.preparation("digits_mini"))
     subprocess.run(
-        [sys.executable, "-m", "rae_bench", "prepare", "--spec", spec, "--manifest", str(folder / "manifest.json")],
+        [sys.executable, "-m", "rae_bench", "prepare", "--spec", spec, "--data", str(folder)],
         cwd=ROOT, env=environment(ROOT), check=True, capture_output=True,
     )  # fmt: skip
-    return folder / "manifest.json"
+    return folder
 
 
-def _train(manifest, out, spec, allowed):
-    paths = {"model": "model.safetensors", "codes": "codes.safetensors", "history": "history.parquet"}
-    outputs = [f"--{name}={out / file}" for name, file in paths.items()]
+def _train(data, run, spec, allowed):
     return subprocess.run(
-        [sys.executable, "-c", LIMITED, str(allowed), "train", "--spec", to_json(spec), "--seed", "0",
-         "--manifest", str(manifest), *outputs],
+        [sys.executable, "-c", LIMITED, str(allowed), "train", "--spec", to_json(spec), "--data", str(data),
+         "--run", str(run)],
         cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -101,7 +102,8 @@ def test_a_training_that_fills_the_memory_it_may_have_says_so_and_ends(prepared,
         network=dataclasses.replace(spec.network, width=32),
         optimisation=dataclasses.replace(spec.optimisation, batch_size=256),
     )
-    ended = _train(prepared, tmp_path, wide, allowed=200)
+    run = tmp_path / "smoke" / "digits_mini" / "rae_l2" / "seed0"
+    ended = _train(prepared, run, wide, allowed=200)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     line = ended.stderr.splitlines()[-1]
@@ -109,12 +111,12 @@ def test_a_training_that_fills_the_memory_it_may_have_says_so_and_ends(prepared,
         rf"rae_bench train: out of memory on the CPU: batch_size 256 \(validation: at most 500\); {SIZES}; use"
         r" a smaller batch_size in budgets\.yaml, which changes the study, or a machine with more memory", line,
     ), ended.stderr  # fmt: skip
-    state = json.loads((tmp_path / "model.job.json").read_text())
+    state = json.loads((run / "model.job.json").read_text())
     assert state["status"] == "failed"
     assert f"rae_bench train: {state['error']}" == line
-    assert not (tmp_path / "model.safetensors").exists()
+    assert not (run / "model.safetensors").exists()
     narrow = dataclasses.replace(spec, optimisation=dataclasses.replace(spec.optimisation, epochs=1))
-    assert _train(prepared, tmp_path, narrow, allowed=200).returncode == 0  # what is right is right
+    assert _train(prepared, run, narrow, allowed=200).returncode == 0  # what is right is right
 
 
 @pytest.mark.gpu
@@ -131,7 +133,8 @@ def test_a_full_gpu_is_one_line():
 GIVING_BACK = """
 import ctypes, sys
 from pathlib import Path
-from rae_bench import memory, process, specs
+from rae_bench.base import memory
+from rae_bench.run import process
 process._keep_pages()
 def own():
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")]

@@ -65,7 +65,7 @@ def command(name, folder, **changes):
     """Run the stage as the rule calls it; the message it ends with, or None."""
     chosen = to_json(dataclasses.replace(ENTRIES[name].data, **changes))
     try:
-        cli.main(["prepare", "--spec", chosen, "--manifest", str(folder / "manifest.json")])
+        cli.main(["prepare", "--spec", chosen, "--data", str(folder)])
     except SystemExit as ended:
         return ended.code
     return None

@@ -876,7 +876,7 @@ def test_a_killed_preparation_leaves_no_manifest_and_the_next_one_clears_up(mine
     for path in large[1:]:
         path.hardlink_to(first)
     folder, chosen = tmp_path / "out", spec(n_train=616)
-    order = ["prepare", "--spec", to_json(chosen), "--manifest", str(folder / "manifest.json")]
+    order = ["prepare", "--spec", to_json(chosen), "--data", str(folder)]
     with subprocess.Popen(
         [sys.executable, "-m", "rae_bench", *order], env=environment(ROOT), stderr=subprocess.DEVNULL
     ) as process:

@@ -163,8 +163,9 @@ def test_determinism_imports_no_compiler():
     """torch.use_deterministic_algorithms would: a second and 150 MiB of every stage."""
     lines = (
         "import sys, torch",
-        "from rae_bench import process, specs",
-        "process.configure_torch(specs.Compute('cpu', 1, False, 'float32'))",
+        "from rae_bench.base.specs import Compute",
+        "from rae_bench.run import process",
+        "process.configure_torch(Compute('cpu', 1, False, 'float32'))",
         "print(torch.are_deterministic_algorithms_enabled(), 'torch._inductor' in sys.modules)",
     )
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)

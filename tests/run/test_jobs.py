@@ -25,7 +25,7 @@ from rae_bench.study.config import load_study
 WRITER = """
 import sys, time
 from pathlib import Path
-from rae_bench import jobs
+from rae_bench.run import jobs
 
 with jobs.running("train", {}, {}, {"model": Path(sys.argv[1])}) as progress:
     progress(3, 10)
@@ -120,7 +120,7 @@ def finished(job, tmp_path):
             body()
 
     train(lambda: job.output.write_text("weights"))
-    return replace(job, settings={"version": 1}, run=run), images, train
+    return replace(job, spec={"version": 1}, run=run), images, train
 
 
 def test_a_refused_job_leaves_what_is_said_of_the_finished_one(finished):
@@ -162,7 +162,7 @@ def test_a_job_that_was_killed_over_what_was_finished_is_done(finished):
 
 def test_a_job_that_ran_with_other_settings_than_the_studys_waits(finished):
     job, _, _ = finished
-    assert read_state(replace(job, settings={"version": 2}))["status"] == "waiting"
+    assert read_state(replace(job, spec={"version": 2}))["status"] == "waiting"
 
 
 def test_a_job_waits_until_its_output_exists(job):

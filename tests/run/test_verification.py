@@ -10,9 +10,11 @@ from checkout import Checkout
 
 from rae_bench import cli
 from rae_bench.base import storage
-from rae_bench.base.plain import ConfigError, fingerprint, to_json
-from rae_bench.run import jobs, records, stages, verification
-from rae_bench.run.verification import Cell, parse_cell, recompute, verify
+from rae_bench.base.plain import ConfigError, fingerprint
+from rae_bench.run import cells, jobs, records, stages
+from rae_bench.run.cells import Cell, parse_cell, recompute, values
+from rae_bench.run.jobs import study_jobs
+from rae_bench.run.verification import verify
 from rae_bench.study.config import load_study
 
 STUDY = load_study("smoke")
@@ -231,62 +233,12 @@ def test_verify_prints_one_screen_or_every_problem(results, damaged, monkeypatch
 # --- stages refuse what they read -------------------------------------------------------------------------
 
 
-def _command(results, stage, out):
-    """The subcommand of a stage that reads what `KINDS` damages, and writes to the folder `out`."""
-    data, run, features = results / "datasets" / D, results / RUN, results / "references" / D
-    study = results / "smoke"
-    real = {
-        "--manifest": data / "manifest.json",
-        "--reference": features / f"{REFERENCE}.safetensors",
-        "--training": features / f"{STUDY.training_reference(D).name}.safetensors",
-    }
-    prd = {"--prd-reference": features / f"{STUDY.prd_reference(D).name}.safetensors"}
-    fitted = {"--model": run / "model.safetensors", "--densities": run / "densities", "--seed": 0}
-    named = {"--dataset": D, "--model-name": "vae"}
-    runs = {
-        name: [study / D / model / f"seed{seed}" / f"{name}.parquet" for model in STUDY.models for seed in (0, 1)]
-        for name in ("metrics", "protocols")
-    }
-    match stage:
-        case "reference":
-            spec = STUDY.reference(D)
-            given = {"--manifest": data / "manifest.json", "--reference": out / "out.safetensors"}
-        case "floor":
-            spec = STUDY.floor(D)
-            other = features / f"{STUDY.floor_reference(D).name}.safetensors"
-            given = {**real, "--other": other, "--floor": out / "out.json"}
-        case "train":
-            spec = STUDY.training(D, "vae")
-            written = {f"--{name}": out / name for name in ("model", "codes", "history")}
-            given = {"--manifest": data / "manifest.json", "--seed": 0, **written}
-        case "fit":
-            spec = STUDY.fit(D, "vae", "gaussian")
-            given = {"--codes": run / "codes.safetensors", "--density": out / "out.safetensors", "--seed": 0}
-        case "evaluate":
-            spec = STUDY.evaluation(D, "vae")
-            written = {f"--{name}": out / name for name in ("metrics", "sheets")}
-            given = {
-                **real,
-                **prd,
-                **fitted,
-                **named,
-                "--floor": study / D / "floor.json",
-                "--study": "smoke",
-                **written,
-            }
-        case "protocols":
-            spec = STUDY.protocol_panel(D, "vae")
-            given = {**fitted, **named, "--references": features, "--panel": out / "out.parquet"}
-        case "collect":
-            spec = STUDY.summary()
-            given = {"--runs": runs["metrics"], "--panels": runs["protocols"], "--metrics": out / "metrics.parquet"}
-        case _:
-            spec, given = STUDY.summary(), {"--metrics": study / "metrics.parquet", "--out": out / "index.json"}
-    assert spec is not None
-    options = []
-    for name, value in given.items():
-        options += [name, *(map(str, value) if isinstance(value, list) else [str(value)])]
-    return [stage, "--spec", to_json(spec), *options]
+def _job(results, stage):
+    """The job of a stage that reads what `KINDS` damages."""
+    names = {"reference": f"{D}/{REFERENCE}", "floor": D, "fit": f"{D}/vae/seed0/gaussian"}
+    of_runs = dict.fromkeys(("train", "evaluate", "protocols"), f"{D}/vae/seed0")
+    name = {**names, **of_runs}.get(stage, "smoke")
+    return next(job for job in study_jobs(STUDY, results) if (job.stage, job.name) == (stage, name))
 
 
 READS = {
@@ -315,18 +267,19 @@ READS = {
 
 
 @pytest.fixture
-def refused(results, tmp_path, monkeypatch):
+def refused(results, monkeypatch):
     """Run a stage in this process, whose threads and determinism stay as they are; the message it ends with."""
     monkeypatch.setattr(stages, "configure", lambda _: None)
     monkeypatch.setattr(stages, "configure_torch", lambda _: None)
 
     def run(stage):
+        job = _job(results, stage)
+        before = job.output.read_bytes()
         with pytest.raises(SystemExit) as end:
-            cli.main(_command(results, stage, tmp_path))
+            cli.main(job.command())
         assert isinstance(end.value.code, str)
         assert "\n" not in end.value.code
-        assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".lock"}
-        assert not list(tmp_path.glob("*.record.json"))
+        assert job.output.read_bytes() == before
         return end.value.code
 
     return run
@@ -343,12 +296,13 @@ def test_a_stage_refuses_what_is_not_as_it_was_made(damaged, refused, stage, kin
 
 
 @pytest.mark.parametrize("stage", ["fit", "collect"])
-def test_the_same_commands_take_what_is_as_it_was_made(results, tmp_path, monkeypatch, stage):
+def test_the_same_commands_take_what_is_as_it_was_made(results, monkeypatch, stage):
     monkeypatch.setattr(stages, "configure", lambda _: None)
-    cli.main(_command(results, stage, tmp_path))
-    made = {"fit": "out.safetensors", "collect": "metrics.parquet"}[stage]
-    original = {"fit": f"{RUN}/densities/gaussian.safetensors", "collect": "smoke/metrics.parquet"}[stage]
-    assert (tmp_path / made).read_bytes() == (results / original).read_bytes()
+    job = _job(results, stage)
+    before, made = job.output.read_bytes(), job.output.stat().st_mtime_ns
+    cli.main(job.command())
+    assert job.output.read_bytes() == before
+    assert job.output.stat().st_mtime_ns > made
 
 
 # --- cells ------------------------------------------------------------------------------------------------
@@ -397,7 +351,9 @@ def test_a_cell_comes_out_again(smoke, smoke_frame):
 @pytest.fixture
 def plant(results, changed, monkeypatch):
     """A function that gives a file other contents and corrects every record of it, as a careful forger would."""
-    monkeypatch.setattr(verification, "configure_torch", lambda _: None)
+    monkeypatch.setattr(stages, "configure", lambda _: None)
+    monkeypatch.setattr(stages, "configure_torch", lambda _: None)
+    monkeypatch.setattr(cells, "configure_torch", lambda _: None)
 
     def write(name, rewrite):
         path = changed(name, (results / name).read_bytes())
@@ -447,7 +403,9 @@ def test_a_planted_density_and_planted_weights_are_told_by_how_much(results, pla
 
 
 def test_a_cell_of_damaged_files_is_refused_by_name(results, damaged, monkeypatch):
-    monkeypatch.setattr(verification, "configure_torch", lambda _: None)
+    monkeypatch.setattr(stages, "configure", lambda _: None)
+    monkeypatch.setattr(stages, "configure_torch", lambda _: None)
+    monkeypatch.setattr(cells, "configure_torch", lambda _: None)
     path = damaged("codes.safetensors", "flipped")
     with pytest.raises(records.RecordError, match=str(path)):
         _recompute(results, f"{D}/vae/gmm10/seed0")
@@ -484,6 +442,5 @@ def test_the_cells_of_a_run_hold_all_of_its_values(smoke_frame):
     """No stored value is outside every cell."""
     run = smoke_frame.query("model == 'vae' and train_seed == 0")
     columns = (*STUDY.densities_of("vae"), "reconstruction", "interpolation")
-    keys = ("image_set", "density", "sample_seed", "metric")
-    parts = [tuple(row[key] for key in keys) for column in columns for row in verification.stored(run, column)]
+    parts = [key for column in columns for key in values(run, Cell(D, "vae", column, 0))]
     assert len(parts) == len(set(parts)) == len(run)

@@ -1,10 +1,16 @@
 # What several rules share.
 
+# The images of a prepared data set, with the list of all its files.
+IMAGES = {
+    "manifest": FILES.manifest("{dataset}"),
+    "images": FILES.data("{dataset}") / "images.npy",
+}
+
 
 def every_run(file):
-    """The paths of `file` in all runs of the study."""
+    """The paths of `file`, a pattern, in all runs of the study."""
     return expand(
-        f"{RUN}/{file}",
+        file,
         study=study.name,
         dataset=study.datasets,
         model=study.models,
@@ -14,9 +20,12 @@ def every_run(file):
 
 def reference(spec):
     """The path of a set of real features: shared by all studies that ask for exactly the same."""
-    return (
-        lambda wc: f"results/references/{wc.dataset}/{spec(wc.dataset).name}.safetensors"
-    )
+    return lambda wc: FILES.reference(wc.dataset, spec(wc.dataset).name)
+
+
+def densities(names):
+    """The paths of those densities of a run that `names` gives for its model."""
+    return lambda wc: [str(RUN.density(name)).format(**wc) for name in names(wc.model)]
 
 
 def asked(need):

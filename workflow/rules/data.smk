@@ -3,28 +3,28 @@
 
 rule prepare:
     output:
-        manifest="results/datasets/{dataset}/manifest.json",
-        images="results/datasets/{dataset}/images.npy",
+        manifest=FILES.manifest("{dataset}"),
+        images=FILES.data("{dataset}") / "images.npy",
     log:
-        "results/datasets/{dataset}/prepare.log",
+        FILES.data("{dataset}") / "prepare.log",
     conda:
         "../../environment.yml"
     resources:
         **asked(lambda wc: need.prepare(study, wc.dataset)),
     params:
         spec=lambda wc: to_json(study.preparation(wc.dataset)),
+        data=str(FILES.data("{dataset}")),
     shell:
-        "python -m rae_bench prepare --spec {params.spec:q} --manifest {output.manifest:q} >> {log:q} 2>&1"
+        "python -m rae_bench prepare --spec {params.spec:q} --data {params.data:q} >> {log:q} 2>&1"
 
 
 rule reference:
     input:
-        manifest="results/datasets/{dataset}/manifest.json",
-        images="results/datasets/{dataset}/images.npy",
+        **IMAGES,
     output:
-        reference="results/references/{dataset}/{reference}.safetensors",
+        reference=FILES.reference("{dataset}", "{reference}"),
     log:
-        "results/references/{dataset}/{reference}.log",
+        FILES.reference("{dataset}", "{reference}").with_suffix(".log"),
     conda:
         "../../environment.yml"
     threads: study.file.compute.threads
@@ -33,22 +33,22 @@ rule reference:
         gpu=study.gpus,
     params:
         spec=lambda wc: to_json(study.references(wc.dataset)[wc.reference]),
+        data=str(FILES.data("{dataset}")),
     shell:
-        "python -m rae_bench reference --spec {params.spec:q} --manifest {input.manifest:q}"
-        " --reference {output.reference:q} >> {log:q} 2>&1"
+        "python -m rae_bench reference --spec {params.spec:q} --data {params.data:q} --out {output.reference:q}"
+        " >> {log:q} 2>&1"
 
 
 rule floor:
     input:
-        manifest="results/datasets/{dataset}/manifest.json",
-        images="results/datasets/{dataset}/images.npy",
+        **IMAGES,
         reference=reference(study.reference),
         other=reference(study.floor_reference),
         training=reference(study.training_reference),
     output:
-        floor="results/{study}/{dataset}/floor.json",
+        floor=FILES.floor("{dataset}"),
     log:
-        "results/{study}/logs/floor/{dataset}.log",
+        LOGS / "floor" / "{dataset}.log",
     conda:
         "../../environment.yml"
     threads: study.file.compute.threads
@@ -56,6 +56,7 @@ rule floor:
         **asked(lambda wc: need.floor(study, wc.dataset)),
     params:
         spec=lambda wc: to_json(study.floor(wc.dataset)),
+        data=str(FILES.data("{dataset}")),
     shell:
-        "python -m rae_bench floor --spec {params.spec:q} --manifest {input.manifest:q} --reference {input.reference:q}"
-        " --other {input.other:q} --training {input.training:q} --floor {output.floor:q} >> {log:q} 2>&1"
+        "python -m rae_bench floor --spec {params.spec:q} --data {params.data:q} --reference {input.reference:q}"
+        " --other {input.other:q} --training {input.training:q} --out {output.floor:q} >> {log:q} 2>&1"

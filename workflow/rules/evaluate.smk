@@ -3,23 +3,18 @@
 
 rule evaluate:
     input:
-        manifest="results/datasets/{dataset}/manifest.json",
-        images="results/datasets/{dataset}/images.npy",
+        **IMAGES,
         reference=reference(study.reference),
         prd_reference=reference(study.prd_reference),
         training=reference(study.training_reference),
-        floor="results/{study}/{dataset}/floor.json",
-        model=f"{RUN}/model.safetensors",
-        densities=lambda wc: expand(
-            f"{RUN}/densities/{{density}}.safetensors",
-            density=study.densities_of(wc.model),
-            **wc,
-        ),
+        floor=FILES.floor("{dataset}"),
+        model=RUN.model,
+        densities=densities(study.densities_of),
     output:
-        metrics=f"{RUN}/metrics.parquet",
-        sheets=f"{RUN}/sheets.safetensors",
+        metrics=RUN.metrics,
+        sheets=RUN.sheets,
     log:
-        "results/{study}/logs/evaluate/{dataset}.{model}.seed{seed}.log",
+        LOGS / "evaluate" / "{dataset}.{model}.seed{seed}.log",
     conda:
         "../../environment.yml"
     threads: study.file.compute.threads
@@ -28,13 +23,11 @@ rule evaluate:
         gpu=study.gpus,
     params:
         spec=lambda wc: to_json(study.evaluation(wc.dataset, wc.model)),
-        densities=f"{RUN}/densities",
+        data=str(FILES.data("{dataset}")),
+        run=str(RUN.root),
     shell:
-        "python -m rae_bench evaluate --spec {params.spec:q} --seed {wildcards.seed:q} --study {wildcards.study:q}"
-        " --dataset {wildcards.dataset:q} --model-name {wildcards.model:q} --manifest {input.manifest:q}"
-        " --reference {input.reference:q} --prd-reference {input.prd_reference:q}"
-        " --training {input.training:q} --floor {input.floor:q}"
-        " --model {input.model:q} --densities {params.densities:q} --metrics {output.metrics:q} --sheets {output.sheets:q} >> {log:q} 2>&1"
+        "python -m rae_bench evaluate --spec {params.spec:q} --data {params.data:q} --reference {input.reference:q}"
+        " --prd-reference {input.prd_reference:q} --training {input.training:q} --run {params.run:q} >> {log:q} 2>&1"
 
 
 # The protocol-sensitivity panel: the same samples, scored in other ways.
@@ -43,19 +36,15 @@ rule evaluate:
 rule protocols:
     input:
         references=lambda wc: [
-            f"results/references/{wc.dataset}/{spec.name}.safetensors"
+            FILES.reference(wc.dataset, spec.name)
             for spec in study.protocol_references(wc.dataset).values()
         ],
-        model=f"{RUN}/model.safetensors",
-        densities=lambda wc: expand(
-            f"{RUN}/densities/{{density}}.safetensors",
-            density=study.shown_densities(wc.model),
-            **wc,
-        ),
+        model=RUN.model,
+        densities=densities(study.shown_densities),
     output:
-        panel=f"{RUN}/protocols.parquet",
+        panel=RUN.panel,
     log:
-        "results/{study}/logs/protocols/{dataset}.{model}.seed{seed}.log",
+        LOGS / "protocols" / "{dataset}.{model}.seed{seed}.log",
     conda:
         "../../environment.yml"
     threads: study.file.compute.threads
@@ -64,8 +53,6 @@ rule protocols:
         gpu=study.gpus,
     params:
         spec=lambda wc: to_json(study.protocol_panel(wc.dataset, wc.model)),
-        densities=f"{RUN}/densities",
+        run=str(RUN.root),
     shell:
-        "python -m rae_bench protocols --spec {params.spec:q} --seed {wildcards.seed:q} --dataset {wildcards.dataset:q}"
-        " --model-name {wildcards.model:q} --model {input.model:q} --densities {params.densities:q}"
-        " --references results/references/{wildcards.dataset:q} --panel {output.panel:q} >> {log:q} 2>&1"
+        "python -m rae_bench protocols --spec {params.spec:q} --run {params.run:q} >> {log:q} 2>&1"

@@ -9,75 +9,74 @@ localrules:
 
 
 # What `collect` gathers: every run's metrics, and every run's panel of protocols where the study has one.
-COLLECTED = {"metrics": "results/{study}/metrics.parquet"}
+COLLECTED = {"metrics": FILES.metrics}
 if study.file.protocols:
-    COLLECTED["panel"] = "results/{study}/protocols.parquet"
+    COLLECTED["panel"] = FILES.panel
+# These stages take the settings of the whole study. A function as everywhere: in a text Snakemake would fill in the
+# {braces} of a title.
+SUMMARY = {"spec": lambda wc: to_json(study.summary()), "results": str(FILES.results)}
 
 
 rule collect:
     input:
-        runs=every_run("metrics.parquet"),
-        panels=every_run("protocols.parquet") if study.file.protocols else [],
+        runs=every_run(RUN.metrics),
+        panels=every_run(RUN.panel) if study.file.protocols else [],
     output:
         **COLLECTED,
     log:
-        "results/{study}/logs/collect.log",
+        LOGS / "collect.log",
     conda:
         "../../environment.yml"
     params:
-        # a function as everywhere: in a text Snakemake would fill in the {braces} of a title
-        spec=lambda wc: to_json(study.summary()),
-        panel=lambda wc, input: ["--panels", *input.panels] if input.panels else [],
+        **SUMMARY,
     shell:
-        "python -m rae_bench collect --spec {params.spec:q} --runs {input.runs:q} {params.panel:q}"
-        " --metrics {output.metrics:q} >> {log:q} 2>&1"
+        "python -m rae_bench collect --spec {params.spec:q} --results {params.results:q} >> {log:q} 2>&1"
 
 
 rule tables:
     input:
         **COLLECTED,
     output:
-        index="results/{study}/tables/index.json",
+        index=FILES.tables,
     log:
-        "results/{study}/logs/tables.log",
+        LOGS / "tables.log",
     conda:
         "../../environment.yml"
     params:
-        spec=lambda wc: to_json(study.summary()),
+        **SUMMARY,
     shell:
-        "python -m rae_bench tables --spec {params.spec:q} --metrics {input.metrics:q} --out {output.index:q}"
-        " >> {log:q} 2>&1"
+        "python -m rae_bench tables --spec {params.spec:q} --results {params.results:q} >> {log:q} 2>&1"
 
 
 rule figures:
     input:
         **COLLECTED,
-        sheets=every_run("sheets.safetensors"),
-        histories=every_run("history.parquet"),
+        sheets=every_run(RUN.sheets),
+        histories=every_run(RUN.history),
     output:
-        index="results/{study}/figures/index.json",
+        index=FILES.figures,
     log:
-        "results/{study}/logs/figures.log",
+        LOGS / "figures.log",
     conda:
         "../../environment.yml"
     params:
-        spec=lambda wc: to_json(study.summary()),
+        **SUMMARY,
     shell:
-        "python -m rae_bench figures --spec {params.spec:q} --metrics {input.metrics:q} --out {output.index:q} >> {log:q} 2>&1"
+        "python -m rae_bench figures --spec {params.spec:q} --results {params.results:q} >> {log:q} 2>&1"
 
 
 rule report:
     input:
-        metrics="results/{study}/metrics.parquet",
-        tables="results/{study}/tables/index.json",
-        figures="results/{study}/figures/index.json",
+        metrics=FILES.metrics,
+        tables=FILES.tables,
+        figures=FILES.figures,
     output:
-        report="results/{study}/report.html",
+        report=FILES.report,
     log:
-        "results/{study}/logs/report.log",
+        LOGS / "report.log",
     conda:
         "../../environment.yml"
     params:
-        spec=lambda wc: to_json(study.summary()),
+        **SUMMARY,
     shell:
-        "python -m rae_bench report --spec {params.spec:q} --metrics {input.metrics:q} --out {output.report:q} >> {log:q} 2>&1"
+        "python -m rae_bench report --spec {params.spec:q} --results {params.results:q} >> {log:q} 2>&1"

@@ -3,14 +3,13 @@
 
 rule train:
     input:
-        manifest="results/datasets/{dataset}/manifest.json",
-        images="results/datasets/{dataset}/images.npy",
+        **IMAGES,
     output:
-        model=f"{RUN}/model.safetensors",
-        codes=f"{RUN}/codes.safetensors",
-        history=f"{RUN}/history.parquet",
+        model=RUN.model,
+        codes=RUN.codes,
+        history=RUN.history,
     log:
-        "results/{study}/logs/train/{dataset}.{model}.seed{seed}.log",
+        LOGS / "train" / "{dataset}.{model}.seed{seed}.log",
     priority: 1  # the long jobs first
     conda:
         "../../environment.yml"
@@ -20,18 +19,19 @@ rule train:
         gpu=study.gpus,
     params:
         spec=lambda wc: to_json(study.training(wc.dataset, wc.model)),
+        data=str(FILES.data("{dataset}")),
+        run=str(RUN.root),
     shell:
-        "python -m rae_bench train --spec {params.spec:q} --seed {wildcards.seed:q} --manifest {input.manifest:q}"
-        " --model {output.model:q} --codes {output.codes:q} --history {output.history:q} >> {log:q} 2>&1"
+        "python -m rae_bench train --spec {params.spec:q} --data {params.data:q} --run {params.run:q} >> {log:q} 2>&1"
 
 
 rule fit:
     input:
-        codes=f"{RUN}/codes.safetensors",
+        codes=RUN.codes,
     output:
-        density=f"{RUN}/densities/{{density}}.safetensors",
+        density=RUN.density("{density}"),
     log:
-        "results/{study}/logs/fit/{dataset}.{model}.seed{seed}.{density}.log",
+        LOGS / "fit" / "{dataset}.{model}.seed{seed}.{density}.log",
     conda:
         "../../environment.yml"
     threads: study.file.compute.threads
@@ -39,6 +39,7 @@ rule fit:
         **asked(lambda wc: need.fit(study, wc.dataset, wc.model, wc.density)),
     params:
         spec=lambda wc: to_json(study.fit(wc.dataset, wc.model, wc.density)),
+        run=str(RUN.root),
     shell:
-        "python -m rae_bench fit --spec {params.spec:q} --seed {wildcards.seed:q} --codes {input.codes:q}"
-        " --density {output.density:q} >> {log:q} 2>&1"
+        "python -m rae_bench fit --spec {params.spec:q} --run {params.run:q} --density {wildcards.density:q}"
+        " >> {log:q} 2>&1"
