@@ -129,7 +129,7 @@ def _features(data: DatasetSpec, folder: Path) -> Iterator[Peak]:
         )
         made[split], settings[split] = folder.parent / "features" / f"{split}.safetensors", fingerprint(spec)
         yield _watched(
-            f"reference, {n:,} {split} images", [*_command("reference", spec, folder), "--reference", str(made[split])]
+            f"reference, {n:,} {split} images", [*_command("reference", spec, folder), "--out", str(made[split])]
         )
     floor = replace(
         STUDY.floor("celeba"),
