@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rae_bench.base.checkpoints import STOPPED, FinishedError, StoppedError
-from rae_bench.base.plain import ConfigError, unknown
-from rae_bench.base.specs import check_seed
+from rae_bench.base.plain import ConfigError, parse, to_plain, unknown
+from rae_bench.base.specs import Seed
 from rae_bench.run import stages
 from rae_bench.scoring.specs import MetricSettings
 
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.raiseExceptions = False  # a line that a full disk does not take is lost, without a traceback
     try:
         if "seed" in options:
-            check_seed("--seed", options.seed)
+            parse(Seed, options.seed, "--seed")
         options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -268,6 +268,7 @@ def score(options: argparse.Namespace) -> None:
         half_samples=options.half_samples,
         seed=options.metric_seed,
     )
+    parse(MetricSettings, to_plain(settings), "score")
     for path, array in ((options.real, real), (options.fake, fake)):
         check_counts(str(path), array.shape, settings.least_images, spelt=lambda name: f"--{name.replace('_', '-')}")
     reference = Reference.of(real, max(settings.neighbours, settings.coverage_neighbours), str(options.real))

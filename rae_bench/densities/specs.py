@@ -1,10 +1,12 @@
 """The settings of densities: what `fit` reads."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import PositiveFloat
 
 from rae_bench.base.plain import ConfigError
-from rae_bench.base.specs import Compute, _positive
+from rae_bench.base.specs import ByKind, Compute, Count, CountOrZero, PositiveFloats
 from rae_bench.models.specs import Objective, Optimisation
 
 FIT_VERSION = 2
@@ -48,14 +50,11 @@ class GaussianMixture:
 
     kind: Literal["mixture"]
     codes: CodeKind
-    n_components: int
-    n_init: int
-    max_iter: int
-    tolerance: float
-    reg_covar: float
-
-    def __post_init__(self) -> None:
-        _positive(self, "n_components", "n_init", "max_iter", "tolerance", "reg_covar")
+    n_components: Count
+    n_init: Count
+    max_iter: Count
+    tolerance: PositiveFloat
+    reg_covar: PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -69,17 +68,13 @@ class DirichletMixture:
 
     kind: Literal["dirichlet_mixture"]
     codes: CodeKind
-    n_components: int
-    concentration: float
-    mean_precision: float
-    n_init: int
-    max_iter: int
-    tolerance: float
-    reg_covar: float
-
-    def __post_init__(self) -> None:
-        _positive(self, "n_components", "concentration", "mean_precision")
-        _positive(self, "n_init", "max_iter", "tolerance", "reg_covar")
+    n_components: Count
+    concentration: PositiveFloat
+    mean_precision: PositiveFloat
+    n_init: Count
+    max_iter: Count
+    tolerance: PositiveFloat
+    reg_covar: PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -88,11 +83,9 @@ class KernelDensity:
 
     kind: Literal["kernel_density"]
     codes: CodeKind
-    bandwidths: tuple[float, ...]
+    bandwidths: PositiveFloats
 
     def __post_init__(self) -> None:
-        if not self.bandwidths or min(self.bandwidths) <= 0:
-            raise ConfigError(f"bandwidths: {list(self.bandwidths)} must be positive numbers, at least one")
         if list(self.bandwidths) != sorted(set(self.bandwidths)):
             raise ConfigError(f"bandwidths: {list(self.bandwidths)} must rise")
 
@@ -109,10 +102,7 @@ class ImageSubset:
     """`n_components` training images, drawn without replacement."""
 
     kind: Literal["subset"]
-    n_components: int
-
-    def __post_init__(self) -> None:
-        _positive(self, "n_components")
+    n_components: Count
 
 
 @dataclass(frozen=True)
@@ -121,7 +111,7 @@ class AggregatePosterior:
 
     kind: Literal["aggregate_posterior"]
     codes: CodeKind
-    components: AllImages | ImageSubset
+    components: Annotated[AllImages | ImageSubset, ByKind]
 
 
 @dataclass(frozen=True)
@@ -134,14 +124,11 @@ class SplineFlow:
     kind: Literal["flow"]
     codes: CodeKind
     layers: Literal["autoregressive", "coupling"]
-    transforms: int
-    bins: int
-    width: int
-    depth: int
+    transforms: Count
+    bins: Count
+    width: Count
+    depth: Count
     optimisation: Optimisation
-
-    def __post_init__(self) -> None:
-        _positive(self, "transforms", "bins", "width", "depth")
 
 
 @dataclass(frozen=True)
@@ -155,16 +142,11 @@ class FlowMatching:
 
     kind: Literal["flow_matching"]
     codes: CodeKind
-    width: int
-    depth: int
-    frequencies: int
-    steps: int
+    width: Count
+    depth: Count
+    frequencies: CountOrZero
+    steps: Count
     optimisation: Optimisation
-
-    def __post_init__(self) -> None:
-        _positive(self, "width", "depth", "steps")
-        if self.frequencies < 0:
-            raise ConfigError(f"frequencies: {self.frequencies} must not be negative")
 
 
 @dataclass(frozen=True)
@@ -173,13 +155,10 @@ class SecondStage:
 
     kind: Literal["second_stage"]
     codes: CodeKind
-    width: int
-    depth: int
+    width: Count
+    depth: Count
     objective: Objective
     optimisation: Optimisation
-
-    def __post_init__(self) -> None:
-        _positive(self, "width", "depth")
 
 
 @dataclass(frozen=True)
@@ -192,16 +171,13 @@ class DaiWipfSecondStage:
 
     kind: Literal["second_stage_dai_wipf"]
     codes: CodeKind
-    width: int
-    depth: int
+    width: Count
+    depth: Count
     decoder_noise: bool
     optimisation: Optimisation
 
-    def __post_init__(self) -> None:
-        _positive(self, "width", "depth")
 
-
-Density = (
+Density = Annotated[
     StandardNormal
     | SingleGaussian
     | GaussianMixture
@@ -211,8 +187,9 @@ Density = (
     | SplineFlow
     | FlowMatching
     | SecondStage
-    | DaiWipfSecondStage
-)
+    | DaiWipfSecondStage,
+    ByKind,
+]
 
 DIRECT = (
     *(StandardNormal, SingleGaussian, GaussianMixture, DirichletMixture),
@@ -227,9 +204,5 @@ class FitSpec:
 
     version: int
     density: Density
-    leave_out_last: int
+    leave_out_last: CountOrZero
     compute: Compute
-
-    def __post_init__(self) -> None:
-        if self.leave_out_last < 0:
-            raise ConfigError(f"leave_out_last: {self.leave_out_last} must not be negative")

@@ -8,10 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import assert_never, get_args
+from typing import assert_never, get_type_hints
 
 from rae_bench.base import devices
-from rae_bench.base.plain import ConfigError, Plain, of_kind, parse, to_plain, unknown
+from rae_bench.base.plain import ConfigError, Plain, kinds, parse, to_plain, unknown
 from rae_bench.data.specs import CELEBA_WIDTH, CelebA, DatasetSpec, ImageFolder, channels_of, size_of
 from rae_bench.densities.specs import (
     FIT_VERSION,
@@ -48,7 +48,6 @@ from rae_bench.study.protocols import (
     laid_over,
     origin,
     parse_settings,
-    refuse_repeats,
 )
 from rae_bench.study.specs import Row
 from rae_bench.study.study import OWN, Budget, DatasetEntry, Study, StudyFile
@@ -99,7 +98,6 @@ def protocol_vocabulary() -> tuple[dict[str, Setting], dict[str, ProtocolEntry]]
     for key, entry in protocols.items():
         for name in entry.settings:
             _known(f"protocols.yaml.{key}.settings", "setting", name, settings)
-        refuse_repeats(f"protocols.yaml.{key}.settings", entry.settings)
     return settings, protocols
 
 
@@ -140,7 +138,6 @@ def resolve_study(name: str, file: StudyFile) -> Study:
         _known(f"{where}.densities", "density", density, densities)
     _known(f"{where}.metrics", "settings of metrics", file.metrics, metrics)
     _known(f"{where}.image_sets", "image sets", file.image_sets, image_sets)
-    _check_lists(where, file)
     in_force = _settings_in_force(where, file, protocol_entries, settings)
 
     laid_rows = {key: tuple(changes(settings, in_force, "rows", ANY, key)) for key in file.rows}
@@ -350,9 +347,10 @@ def _objective(entry: Plain, weights: dict[str, float], where: str, weights_wher
     for term, union in (("latent", Latent), ("regulariser", Regulariser)):
         if "weight" in parts.get(term, {}):
             raise ConfigError(f"{where}.{term}.weight: weights stand in weights.yaml, per data set")
-        if term in parts:
-            of_kind(get_args(union), parts[term].get("kind"), f"{where}.{term}")
-        weighted = parts.get(term, {}).get("kind") not in ("none", "spectral_norm", None)
+        terms = kinds(union)
+        if term in parts and parts[term].get("kind") not in list(terms):
+            parse(union, parts[term], f"{where}.{term}")
+        weighted = term in parts and "weight" in get_type_hints(terms[parts[term]["kind"]])
         if weighted and term not in weights:
             raise ConfigError(f"{weights_where}: missing the weight of its term {term!r}")
         if not weighted and term in weights:
@@ -396,32 +394,6 @@ def _protocols(where: str, study: Study, dataset: str) -> dict[str, Protocol]:
                 f" {available} {split} images"
             )
     return {OWN: own, **made} if made else {}
-
-
-def _check_lists(where: str, file: StudyFile) -> None:
-    for key in ("datasets", "rows", "densities", "train_seeds", "sample_seeds", "tables"):
-        values = list(getattr(file, key))
-        if not values:
-            raise ConfigError(f"{where}.{key}: is empty; name at least one")
-        refuse_repeats(f"{where}.{key}", values)
-    for row, points in file.search.items():
-        if not points:
-            raise ConfigError(f"{where}.search.{row}: is empty; name at least one point")
-        refuse_repeats(f"{where}.search.{row}", points)
-    if file.importance_samples < 0:
-        raise ConfigError(f"{where}.importance_samples: {file.importance_samples} must not be negative (0: none)")
-    if bool(file.protocols) != ("protocols" in file.tables):
-        raise ConfigError(
-            f"{where}: protocols and the table 'protocols' need each other; found protocols {sorted(file.protocols)},"
-            f" tables {list(file.tables)}"
-        )
-    for key in ("train_seeds", "sample_seeds"):
-        if min(getattr(file, key)) < 0:
-            raise ConfigError(f"{where}.{key}: {min(getattr(file, key))} is negative; seeds are whole numbers from 0")
-    if file.floor_split == file.reference_split:
-        raise ConfigError(
-            f"{where}.floor_split: {file.floor_split!r} is the reference split itself; the floor compares two splits"
-        )
 
 
 def _check_counts(where: str, study: Study) -> None:
