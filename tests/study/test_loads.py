@@ -39,7 +39,8 @@ torch-fidelity is for the kernel distance: the subsets of smoke do not overlap.
 """
 WATCHING = """
 import contextlib, json, sys
-from rae_bench import cli, jobs
+from rae_bench import cli
+from rae_bench.run import jobs
 
 heavy, running = json.loads(sys.argv[1]), jobs.running
 
