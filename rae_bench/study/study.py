@@ -13,7 +13,7 @@ from pydantic import Field
 from rae_bench.base.plain import ConfigError, Plain, fingerprint
 from rae_bench.base.specs import Compute, Count, CountOrZero, Listed, Seed
 from rae_bench.data.specs import DatasetSpec
-from rae_bench.densities.specs import DIRECT, Density, FitSpec
+from rae_bench.densities.specs import Density, FitSpec
 from rae_bench.models.specs import Kernel, Momentum, Optimisation, TrainingSpec
 from rae_bench.scoring.specs import (
     EVALUATE_VERSION,
@@ -260,7 +260,7 @@ class Study:
             reference_split=self.file.reference_split,
             floor_split=self.file.floor_split,
             n_images=self.file.n_images,
-            has_factors=self.datasets[dataset].data.is_synthetic,
+            has_factors=self.datasets[dataset].data.source.is_synthetic,
             extractor=self.datasets[dataset].extractor,
             pca_components=self.budgets[dataset].latent_dim,
             made_by={
@@ -294,10 +294,10 @@ class Study:
             densities=tuple(self.densities_of(model)),
             through=self.through_of(model),
             priors=tuple(
-                name for name in self.densities_of(model) if isinstance(self.fits[dataset, model, name].density, DIRECT)
+                name for name in self.densities_of(model) if self.fits[dataset, model, name].density.has_formula
             ),
             importance_samples=self.file.importance_samples,
-            has_factors=self.datasets[dataset].data.is_synthetic,
+            has_factors=self.datasets[dataset].data.source.is_synthetic,
             made_by={
                 "manifest": fingerprint(self.preparation(dataset)),
                 "reference": fingerprint(self.reference(dataset)),

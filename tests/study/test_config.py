@@ -472,7 +472,7 @@ def test_a_split_too_small_for_a_way_of_scoring_is_blamed_where_the_split_is_nam
         load_study("smoke")
 
 
-@pytest.mark.parametrize(("crop", "expected"), [(179, "is more than the 178 pixels"), (31, "is less than the size")])
+@pytest.mark.parametrize(("crop", "expected"), [(179, "must be at most 178"), (31, "is less than the size")])
 def test_a_crop_that_no_photograph_of_celeba_has_is_refused(folder, crop, expected):
     """Its aligned images have 178x218 pixels (Liu et al. 2015)."""
     source = {"kind": "celeba", "filter": "lanczos", "crop": crop}
