@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rae_bench.base.checkpoints import STOPPED, FinishedError, StoppedError
-from rae_bench.base.plain import ConfigError, parse, unknown
+from rae_bench.base.plain import ConfigError, parse, to_plain, unknown
 from rae_bench.run import stages
 from rae_bench.scoring.specs import MetricSettings
 from rae_bench.study.files import RunFiles
@@ -263,6 +263,7 @@ def score(options: argparse.Namespace) -> None:
         half_samples=options.half_samples,
         seed=options.metric_seed,
     )
+    parse(MetricSettings, to_plain(settings), "score")
     for path, array in ((options.real, real), (options.fake, fake)):
         check_counts(str(path), array.shape, settings.least_images, spelt=lambda name: f"--{name.replace('_', '-')}")
     reference = Reference.of(real, max(settings.neighbours, settings.coverage_neighbours), str(options.real))

@@ -276,8 +276,8 @@ def test_features_that_cannot_be_scored_are_one_line(folder, kind, place, normal
         ("--prd-runs", 0, "prd_runs: 0 must be above 0"),
         ("--infinity-sizes", 1, "infinity_sizes: 1 must be at least 2"),
         ("--half-samples", 1, "half_samples: 1 must be at least 2"),
-        ("--metric-seed", -1, "seed: -1 is negative"),
-        ("--metric-seed", 2**32, "seed: 4294967296 is not below 2**32; seeds are whole numbers from 0 to 4294967295"),
+        ("--metric-seed", -1, "seed: -1 must be at least 0"),
+        ("--metric-seed", 2**32, "seed: 4294967296 must be at most 4294967295"),
     ],
 )
 def test_settings_that_cannot_be_used_are_one_line(normals, option, value, expected):
@@ -290,7 +290,7 @@ def test_settings_that_cannot_be_used_are_one_line(normals, option, value, expec
 
 def test_a_seed_that_tables_cannot_hold_is_one_line():
     run = f"smoke/digits/vae/seed{2**63}"
-    assert f"--run: {2**63} is" in _refused("fit", "--spec", "{}", "--density", "gaussian", "--run", run)
+    assert f"--run: {2**63} must be at" in _refused("fit", "--spec", "{}", "--density", "gaussian", "--run", run)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,18 +1,22 @@
 """Plain data (what YAML and JSON hold) to frozen dataclasses and back, strictly.
 
-A dataclass states the fields and their types; `parse` accepts exactly those: no unknown key, no missing
-key, no number written as text. A union of dataclasses is told apart by their `kind` field. `to_json` writes
-one canonical string, so that two spellings of the same settings are the same bytes.
+A dataclass states the fields, their types and, where a type allows too much, their limits
+(`Annotated[int, Field(gt=0)]`); pydantic checks them. `parse` accepts exactly those: no unknown key, no missing key, no
+number written as text, nothing infinite. A union of dataclasses is told apart by their `kind`
+(`Field(discriminator="kind")`). What two fields must be to each other a dataclass says in its `__post_init__`.
+`to_json` writes one canonical string, so that two spellings of the same settings are the same bytes.
 """
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import math
-import types
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 Plain = Any
 """What YAML or JSON gives: None, bool, int, float, str, and lists and mappings of these."""
@@ -29,58 +33,98 @@ class ConfigError(ValueError):
 def parse(kind: Any, data: Plain, where: str) -> Any:
     """Return `data` as an instance of the annotated type `kind`; `where` names its place in messages.
 
-    Supports dataclasses, unions of dataclasses told apart by `kind`, Literal, tuple[T, ...],
-    dict[str, T], bool, int, float and str.
-
     Raises:
-        ConfigError: unknown or missing key, wrong type, value outside a Literal, or what a dataclass's own
-            `__post_init__` refuses.
+        ConfigError: `data` is not what the type says, or what a dataclass's own `__post_init__` refuses.
     """
-    if kind is Any:
-        return data
-    origin = get_origin(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _parse_dataclass(kind, data, where)
-    if origin in (Union, types.UnionType):
-        return _parse_union(get_args(kind), data, where)
-    if origin is Literal:
-        if data not in get_args(kind) or isinstance(data, bool) != isinstance(get_args(kind)[0], bool):
-            raise ConfigError(f"{where}: {shown(data)} is not one of {list(get_args(kind))}")
-        return data
-    if origin is tuple:
-        if not isinstance(data, Sequence) or isinstance(data, str):
-            raise ConfigError(f"{where}: expected a list, found {shown(data)}")
-        return tuple(parse(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(data))
-    if origin is dict:
-        entries = _mapping(data, where)
-        return {key: parse(get_args(kind)[1], value, f"{where}.{key}") for key, value in entries.items()}
-    return _parse_scalar(kind, data, where)
+    try:
+        return _adapter(kind).validate_json(json.dumps({where: data}))[where]
+    except ValidationError as error:
+        raise ConfigError(_told(kind, where, error.errors(include_url=False))) from None
 
 
-def _parse_scalar(kind: Any, data: Plain, where: str) -> Any:
-    if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        try:
-            data = float(data)
-        except OverflowError:
-            raise ConfigError(f"{where}: expected a finite number, found one of {len(str(data))} digits") from None
-    if type(data) is not kind:
-        if kind is int and isinstance(data, float) and (hint := _hint(kind, data)):
-            raise ConfigError(f"{where}: {data} is written as a fraction, expected an integer{hint}")
-        raise ConfigError(f"{where}: expected {_NAMES.get(kind, kind)}, found {shown(data)}{_hint(kind, data)}")
-    if kind is int and not -(2**63) <= data < 2**63:
-        raise ConfigError(f"{where}: expected a whole number of 64 bits, found one of {len(str(data))} digits")
-    if kind is float and not math.isfinite(data):
-        raise ConfigError(f"{where}: expected a finite number, found {data!r}")
-    return data
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[dict[str, Any]]:
+    """What checks a `kind`, as JSON's one value: there a list is a tuple, and a mapping a dataclass, also if strict."""
+    return TypeAdapter(dict[str, kind], config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
+
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of keys to values",
+    "dataclass_type": "a mapping of keys to values",
+    "finite_number": "a finite number",
+}
+_LIMITS = {
+    "greater_than": ("gt", "above"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "below"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def _told(kind: Any, where: str, errors: Sequence[Mapping[str, Any]]) -> str:
+    """What is wrong, on one line; a key that is unknown comes first, as it may be one of those missing."""
+    order = {"unexpected_keyword_argument": 0, "missing": 1}
+    error = min(errors, key=lambda error: order.get(error["type"], 2))
+    name, about, steps = error["type"], error.get("ctx", {}), error["loc"][1:]
+    if name in order:
+        *steps, key = steps
+    at, kind = _place(kind, where, steps)
+    found = shown(error["input"])
+    if name == "unexpected_keyword_argument":
+        return unknown(f"{at}.{key[:LONGEST]}", "key", key, list(get_type_hints(kind)))
+    if name == "missing":
+        beside = [other["loc"] for other in errors if other["type"] == name and other["loc"][:-1] == error["loc"][:-1]]
+        return f"{at}: missing {', '.join(loc[-1] for loc in beside)}"
+    if name == "value_error":
+        return f"{at}{'.' if dataclasses.is_dataclass(kind) else ': '}{about['error']}"
+    if name in ("union_tag_invalid", "union_tag_not_found"):
+        return f"{at}.kind: {shown(error['input'].get('kind'))} is not one of {sorted(kinds(kind))}"
+    if name == "literal_error":
+        return f"{at}: {found} is not one of {list(get_args(kind))}"
+    if name in ("too_short", "string_too_short"):
+        return f"{at}: is empty; name {'one' if kind is str else 'at least one'}"
+    if name in _LIMITS:
+        limit, side = _LIMITS[name]
+        return f"{at}: {found} must be {side} {written(about[limit])}"
+    if name in _EXPECTED:
+        return f"{at}: expected {_EXPECTED[name]}, found {found}{_hint(kind, error['input'])}"
+    return f"{at}: {error['msg']}"
+
+
+def _place(kind: Any, where: str, steps: Sequence[str | int]) -> tuple[str, Any]:
+    """Where pydantic's `steps` lead from `where`, as a path of keys, and what type is asked for there."""
+    for step in steps:
+        kind = _bare(kind)
+        if dataclasses.is_dataclass(kind):
+            where, kind = f"{where}.{step}", get_type_hints(kind)[str(step)]
+        elif get_origin(kind) is tuple:
+            where, kind = f"{where}[{step}]", get_args(kind)[0]
+        elif get_origin(kind) is dict:
+            where, kind = f"{where}.{str(step)[:LONGEST]}", get_args(kind)[1]
+        else:  # of a union: the step is the kind, no key
+            kind = kinds(kind)[str(step)]
+    return where, _bare(kind)
+
+
+def _bare(kind: Any) -> Any:
+    """A type without its limits."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def kinds(union: Any) -> dict[str, Any]:
+    """The dataclasses of a union by their `kind`."""
+    return {get_args(get_type_hints(part)["kind"])[0]: part for part in get_args(_bare(union))}
 
 
 def shown(data: Plain) -> str:
     """How messages spell what was found: as Python does, the beginning of it if that is long."""
     text = repr(data)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-
-
-_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def _hint(kind: Any, data: Plain) -> str:
@@ -107,48 +151,6 @@ def written(number: float) -> str:
         return str(int(number))
     digits, exponent, power = repr(number).partition("e")
     return f"{digits}{'' if '.' in digits or not exponent else '.0'}{exponent}{power}"
-
-
-def _mapping(data: Plain, where: str) -> Mapping[str, Plain]:
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{where}: expected a mapping of keys to values, found {shown(data)}")
-    for key in data:
-        if not isinstance(key, str):
-            raise ConfigError(f"{where}: the key {shown(key)} is not text; quote it")
-    return data
-
-
-def _parse_dataclass(kind: type, data: Plain, where: str) -> Any:
-    entries = _mapping(data, where)
-    hints = get_type_hints(kind)
-    for key in entries:
-        if key not in hints:
-            raise ConfigError(unknown(f"{where}.{key[:LONGEST]}", "key", key, list(hints)))
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    missing = [key for key in hints if key not in entries and fields[key].default is dataclasses.MISSING]
-    if missing:
-        raise ConfigError(f"{where}: missing {', '.join(missing)}")
-    values = {key: parse(hints[key], value, f"{where}.{key}") for key, value in entries.items()}
-    try:
-        return kind(**values)
-    except ConfigError as error:
-        raise ConfigError(f"{where}.{error}") from None
-
-
-def of_kind(kinds: tuple[Any, ...], name: Plain, where: str) -> Any:
-    """That dataclass of `kinds` whose `kind` field is `name`.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    by_name = {get_args(get_type_hints(kind)["kind"])[0]: kind for kind in kinds}
-    if not isinstance(name, str) or name not in by_name:
-        raise ConfigError(f"{where}.kind: {shown(name)} is not one of {sorted(by_name)}")
-    return by_name[name]
-
-
-def _parse_union(kinds: tuple[Any, ...], data: Plain, where: str) -> Any:
-    return _parse_dataclass(of_kind(kinds, _mapping(data, where).get("kind"), where), data, where)
 
 
 def unknown(where: str, noun: str, name: str, known: Sequence[str]) -> str:

@@ -1,43 +1,43 @@
-"""What every stage is told about the machine, and the checks that several rooms' settings share.
+"""What every stage is told about the machine, and the numbers that several rooms' settings share.
 
 The settings of every stage are frozen dataclasses, a `specs.py` in each room. A stage is handed one of them as JSON,
 which is both its input and what makes Snakemake run it again. No scientific choice has a default: YAML states them all.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from rae_bench.base.plain import ConfigError
+from pydantic import AfterValidator, Field, PositiveFloat
+
+from rae_bench.base.plain import ConfigError, shown
 
 MOST = 2**31 - 1
 """The largest count of anything: the libraries below hold many a count in 32 bits."""
 
+Count = Annotated[int, Field(gt=0, le=MOST)]
+CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""Tables hold seeds in 64 bits with a sign."""
+TwoOrMore = Annotated[int, Field(ge=2, le=MOST)]
+PositiveFloats = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 
-def _positive(spec: object, *names: str) -> None:
-    for name in names:
-        if getattr(spec, name) <= 0:
-            raise ConfigError(f"{name}: {getattr(spec, name)!r} must be above 0")
-        check_most(name, getattr(spec, name))
-
-
-def check_most(name: str, value: float) -> None:
-    """Raise ConfigError if a whole number is beyond MOST."""
-    if isinstance(value, int) and value > MOST:
-        raise ConfigError(f"{name}: {value} must be at most {MOST}")
+T = TypeVar("T")
 
 
-def check_seed(name: str, seed: int, end: int = 2**63) -> None:
-    """Raise ConfigError unless 0 <= seed < end; tables hold seeds in 64 bits with a sign."""
-    if not 0 <= seed < end:
-        found = "is negative" if seed < 0 else f"is not below 2**{end.bit_length() - 1}"
-        raise ConfigError(f"{name}: {seed} {found}; seeds are whole numbers from 0 to {end - 1}")
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise ConfigError(f"{shown(value)} stands twice")
+    return values
 
 
-def _not_negative(spec: object, *names: str) -> None:
-    for name in names:
-        if getattr(spec, name) < 0:
-            raise ConfigError(f"{name}: {getattr(spec, name)!r} must not be negative")
+Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct)]
+"""A list in which nothing stands twice."""
+Listed = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(_distinct)]
+"""A list of at least one, in which nothing stands twice."""
 
+ByKind: Any = Field(discriminator="kind")
+"""Tells the dataclasses of a union apart: `Annotated[Plateau | Cosine, ByKind]`."""
 
 Precision = Literal["float32", "bfloat16"]
 """Of the layers of a network in training. Weights, losses, and everything after training are in float32 always."""
@@ -55,13 +55,10 @@ class Compute:
     """
 
     device: Literal["auto", "cpu", "cuda"]
-    threads: int
+    threads: Annotated[int, Field(gt=0, le=MOST_THREADS)]
     tf32: bool
     precision: Precision
 
     def __post_init__(self) -> None:
-        _positive(self, "threads")
-        if self.threads > MOST_THREADS:
-            raise ConfigError(f"threads: {self.threads} must be at most {MOST_THREADS}")
         if self.tf32 and self.device == "cpu":
             raise ConfigError("tf32: true, but device is 'cpu', which has no TF32; write false")

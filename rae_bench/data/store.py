@@ -60,7 +60,7 @@ def save(prepared: Prepared, spec: DatasetSpec, folder: Path, progress: Progress
         storage.write_npy(files[name], array)
     manifest = {
         "settings": to_plain(spec),
-        "synthetic": spec.is_synthetic,
+        "synthetic": spec.source.is_synthetic,
         "shape": list(images.shape),
         "counts": {split: len(indices) for split, indices in prepared.splits.items()},
         "sha256": storage.hashes(files),
@@ -149,7 +149,7 @@ def load_digits(folder: Path, split: Split) -> Indices | None:
         StorageError, DataError: a file is missing or differs from the manifest.
     """
     spec: DatasetSpec = parse(DatasetSpec, load_manifest(folder).settings, f"{folder / MANIFEST}: settings")
-    if not spec.is_digits:
+    if not spec.source.is_digits:
         return None
     _check_unaltered(folder, "labels")
     labels: Indices = storage.read_npy(folder / "labels.npy")[_indices(folder, split)]

@@ -29,9 +29,6 @@ from rae_bench.densities.specs import (
     StandardNormal,
 )
 
-NETWORKS = (SplineFlow, FlowMatching, SecondStage, DaiWipfSecondStage)
-"""Densities that are neural networks."""
-
 
 class FittedDensity(Protocol):
     """What every density offers once fitted."""

@@ -1,10 +1,12 @@
 """The settings of densities: what `fit` reads."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import PositiveFloat
 
 from rae_bench.base.plain import ConfigError
-from rae_bench.base.specs import Compute, _positive
+from rae_bench.base.specs import ByKind, Compute, Count, CountOrZero, PositiveFloats
 from rae_bench.models.specs import Objective, Optimisation
 
 FIT_VERSION = 2
@@ -17,19 +19,61 @@ For a deterministic encoder both are the same.
 
 
 @dataclass(frozen=True)
-class StandardNormal:
-    """N(0, I), fitted to nothing."""
+class DensitySpec:
+    """What every density says of itself, to those who do not load its code."""
 
-    kind: Literal["standard_normal"]
+    kind: str
     codes: CodeKind
+
+    is_network: ClassVar[bool] = False
+    """Whether a neural network is trained: then its fit takes turns, resumes and learns as training does."""
+    has_formula: ClassVar[bool] = True
+    """Whether its log density is a formula: cheap enough for an importance-sampled likelihood's many codes."""
+    needs_posterior: ClassVar[bool] = False
+    """Whether it is made of posteriors, and not of codes: no density for a model that has none."""
+    modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.catalogue",)
+    """What its fit imports, beside what all training does."""
+    is_whitened: ClassVar[bool] = True
+    """Whether it needs the codes' covariance: then more codes than they have dimensions."""
+
+    @property
+    def least(self) -> tuple[int, str]:
+        """How many training codes it needs whatever their dimension, and what for."""
+        return 1, "one"
+
+    def least_codes(self, latent_dim: int) -> tuple[int, str]:
+        """How many training codes it needs, and what for."""
+        return max(self.least, (latent_dim + 1, "latent_dim + 1")) if self.is_whitened else self.least
+
+
+class NetworkSpec(DensitySpec):
+    """What every density that is a neural network says; `optimisation` is a field of each."""
+
+    optimisation: Optimisation
+
+    is_network: ClassVar[bool] = True
+    has_formula: ClassVar[bool] = False
+
+    @property
+    def least(self) -> tuple[int, str]:
+        """One batch."""
+        return self.optimisation.batch_size, "optimisation.batch_size"
 
 
 @dataclass(frozen=True)
-class SingleGaussian:
+class StandardNormal(DensitySpec):
+    """N(0, I), fitted to nothing."""
+
+    kind: Literal["standard_normal"]
+
+    is_whitened: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class SingleGaussian(DensitySpec):
     """One Gaussian with the codes' mean and covariance, or its diagonal only."""
 
     kind: Literal["gaussian"]
-    codes: CodeKind
     covariance: Literal["full", "diagonal"]
 
 
@@ -42,24 +86,33 @@ leaves components with a code or two, and what is fitted is no longer a mixture 
 """
 
 
+class MixtureSpec(DensitySpec):
+    """What both mixtures say; `n_components` is a field of each."""
+
+    n_components: Count
+
+    modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.catalogue", "sklearn.mixture")
+
+    @property
+    def least(self) -> tuple[int, str]:
+        """See `LEAST_PER_COMPONENT`."""
+        return LEAST_PER_COMPONENT * self.n_components, f"n_components x {LEAST_PER_COMPONENT}"
+
+
 @dataclass(frozen=True)
-class GaussianMixture:
+class GaussianMixture(MixtureSpec):
     """Mixture of `n_components` full-covariance Gaussians by EM on whitened codes (scikit-learn)."""
 
     kind: Literal["mixture"]
-    codes: CodeKind
-    n_components: int
-    n_init: int
-    max_iter: int
-    tolerance: float
-    reg_covar: float
-
-    def __post_init__(self) -> None:
-        _positive(self, "n_components", "n_init", "max_iter", "tolerance", "reg_covar")
+    n_components: Count
+    n_init: Count
+    max_iter: Count
+    tolerance: PositiveFloat
+    reg_covar: PositiveFloat
 
 
 @dataclass(frozen=True)
-class DirichletMixture:
+class DirichletMixture(MixtureSpec):
     """Mixture of at most `n_components` Gaussians by variational inference under a Dirichlet process (scikit-learn).
 
     `concentration` is the process's (small: few components carry weight), `mean_precision` that of the prior on
@@ -68,31 +121,23 @@ class DirichletMixture:
     """
 
     kind: Literal["dirichlet_mixture"]
-    codes: CodeKind
-    n_components: int
-    concentration: float
-    mean_precision: float
-    n_init: int
-    max_iter: int
-    tolerance: float
-    reg_covar: float
-
-    def __post_init__(self) -> None:
-        _positive(self, "n_components", "concentration", "mean_precision")
-        _positive(self, "n_init", "max_iter", "tolerance", "reg_covar")
+    n_components: Count
+    concentration: PositiveFloat
+    mean_precision: PositiveFloat
+    n_init: Count
+    max_iter: Count
+    tolerance: PositiveFloat
+    reg_covar: PositiveFloat
 
 
 @dataclass(frozen=True)
-class KernelDensity:
+class KernelDensity(DensitySpec):
     """A Gaussian of SD h at every training code, whitened; h is the one of `bandwidths` validation codes like best."""
 
     kind: Literal["kernel_density"]
-    codes: CodeKind
-    bandwidths: tuple[float, ...]
+    bandwidths: PositiveFloats
 
     def __post_init__(self) -> None:
-        if not self.bandwidths or min(self.bandwidths) <= 0:
-            raise ConfigError(f"bandwidths: {list(self.bandwidths)} must be positive numbers, at least one")
         if list(self.bandwidths) != sorted(set(self.bandwidths)):
             raise ConfigError(f"bandwidths: {list(self.bandwidths)} must rise")
 
@@ -109,43 +154,48 @@ class ImageSubset:
     """`n_components` training images, drawn without replacement."""
 
     kind: Literal["subset"]
-    n_components: int
-
-    def __post_init__(self) -> None:
-        _positive(self, "n_components")
+    n_components: Count
 
 
 @dataclass(frozen=True)
-class AggregatePosterior:
+class AggregatePosterior(DensitySpec):
     """The equal mixture of the posteriors of training images: only for models with a posterior."""
 
     kind: Literal["aggregate_posterior"]
-    codes: CodeKind
-    components: AllImages | ImageSubset
+    components: Annotated[AllImages | ImageSubset, ByKind]
+
+    needs_posterior: ClassVar[bool] = True
+    is_whitened: ClassVar[bool] = False
+
+    @property
+    def least(self) -> tuple[int, str]:
+        """As many images as it has components."""
+        if isinstance(self.components, ImageSubset):
+            return self.components.n_components, "components.n_components"
+        return super().least
 
 
 @dataclass(frozen=True)
-class SplineFlow:
+class SplineFlow(NetworkSpec):
     """Neural spline flow on whitened codes: `transforms` layers of splines, `bins` bins on [-5, 5], identity beyond.
 
     Each layer's splines come from a masked ReLU network, `depth` hidden layers of `width` units.
     """
 
     kind: Literal["flow"]
-    codes: CodeKind
     layers: Literal["autoregressive", "coupling"]
-    transforms: int
-    bins: int
-    width: int
-    depth: int
+    transforms: Count
+    bins: Count
+    width: Count
+    depth: Count
     optimisation: Optimisation
 
-    def __post_init__(self) -> None:
-        _positive(self, "transforms", "bins", "width", "depth")
+    has_formula: ClassVar[bool] = True
+    modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.flow", "zuko")
 
 
 @dataclass(frozen=True)
-class FlowMatching:
+class FlowMatching(NetworkSpec):
     """A velocity field on whitened codes, learnt by flow matching along straight paths.
 
     The field is a SiLU network of `depth` hidden layers of `width` units that sees the code, the time t in [0, 1] and
@@ -154,36 +204,31 @@ class FlowMatching:
     """
 
     kind: Literal["flow_matching"]
-    codes: CodeKind
-    width: int
-    depth: int
-    frequencies: int
-    steps: int
+    width: Count
+    depth: Count
+    frequencies: CountOrZero
+    steps: Count
     optimisation: Optimisation
 
-    def __post_init__(self) -> None:
-        _positive(self, "width", "depth", "steps")
-        if self.frequencies < 0:
-            raise ConfigError(f"frequencies: {self.frequencies} must not be negative")
+    modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.flow_matching",)
 
 
 @dataclass(frozen=True)
-class SecondStage:
+class SecondStage(NetworkSpec):
     """A second VAE on standardised codes (Dai and Wipf 2019), in the simplified form of the official RAE code."""
 
     kind: Literal["second_stage"]
-    codes: CodeKind
-    width: int
-    depth: int
+    width: Count
+    depth: Count
     objective: Objective
     optimisation: Optimisation
 
-    def __post_init__(self) -> None:
-        _positive(self, "width", "depth")
+    is_whitened: ClassVar[bool] = False
+    modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.second_stage",)
 
 
 @dataclass(frozen=True)
-class DaiWipfSecondStage:
+class DaiWipfSecondStage(NetworkSpec):
     """A second VAE on standardised codes in the form of Dai and Wipf's own code: learnt decoder SD, KL weight 1.
 
     Encoder and decoder have `depth` hidden ReLU layers of `width` units, and their input beside the last. Whether
@@ -191,17 +236,16 @@ class DaiWipfSecondStage:
     """
 
     kind: Literal["second_stage_dai_wipf"]
-    codes: CodeKind
-    width: int
-    depth: int
+    width: Count
+    depth: Count
     decoder_noise: bool
     optimisation: Optimisation
 
-    def __post_init__(self) -> None:
-        _positive(self, "width", "depth")
+    is_whitened: ClassVar[bool] = False
+    modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.dai_wipf",)
 
 
-Density = (
+Density = Annotated[
     StandardNormal
     | SingleGaussian
     | GaussianMixture
@@ -211,14 +255,9 @@ Density = (
     | SplineFlow
     | FlowMatching
     | SecondStage
-    | DaiWipfSecondStage
-)
-
-DIRECT = (
-    *(StandardNormal, SingleGaussian, GaussianMixture, DirichletMixture),
-    *(KernelDensity, AggregatePosterior, SplineFlow),
-)
-"""Densities whose log density is a formula: cheap enough for the many codes of an importance-sampled likelihood."""
+    | DaiWipfSecondStage,
+    ByKind,
+]
 
 
 @dataclass(frozen=True)
@@ -227,9 +266,5 @@ class FitSpec:
 
     version: int
     density: Density
-    leave_out_last: int
+    leave_out_last: CountOrZero
     compute: Compute
-
-    def __post_init__(self) -> None:
-        if self.leave_out_last < 0:
-            raise ConfigError(f"leave_out_last: {self.leave_out_last} must not be negative")

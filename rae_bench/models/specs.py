@@ -1,15 +1,21 @@
 """The settings of models and of their training: what `train` reads."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal, get_args
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from rae_bench.base.plain import ConfigError
-from rae_bench.base.specs import Compute, _positive
+from rae_bench.base.specs import ByKind, Compute, Count, CountOrZero, PositiveFloats, TwoOrMore
 
 TRAIN_VERSION = 1
 
-NETWORK_SIZES = (32, 64)
-"""Sides of the images that the convolutional network takes, in pixels."""
+ImageSize = Literal[32, 64]
+"""Sides of the images that the convolutional network takes, in pixels: the paper's."""
+NETWORK_SIZES = get_args(ImageSize)
+Kernel = Literal[4, 5]
+Momentum = Annotated[float, Field(gt=0, le=1)]
+"""The newest batch's share in a running mean."""
 
 
 @dataclass(frozen=True)
@@ -23,22 +29,13 @@ class ConvolutionalNetwork:
     """
 
     kind: Literal["convolutional"]
-    channels: int
-    size: int
-    kernel: int
-    width: int
-    start_width: int
-    latent_dim: int
-    norm_momentum: float
-
-    def __post_init__(self) -> None:
-        _positive(self, "width", "start_width", "latent_dim", "norm_momentum")
-        if self.norm_momentum > 1:
-            raise ConfigError(f"norm_momentum: {self.norm_momentum} must be at most 1: it is the newest batch's share")
-        if self.size not in NETWORK_SIZES:
-            raise ConfigError(f"size: {self.size} is not one of {list(NETWORK_SIZES)}, the paper's image sizes")
-        if self.kernel not in (4, 5):
-            raise ConfigError(f"kernel: {self.kernel} is not one of [4, 5], the paper's kernels")
+    channels: Count
+    size: ImageSize
+    kernel: Kernel
+    width: Count
+    start_width: Count
+    latent_dim: Count
+    norm_momentum: Momentum
 
 
 @dataclass(frozen=True)
@@ -46,16 +43,13 @@ class DenseNetwork:
     """`depth` hidden ReLU layers of `width` units each way, linear output: vectors, not images."""
 
     kind: Literal["dense"]
-    input_dim: int
-    width: int
-    depth: int
-    latent_dim: int
-
-    def __post_init__(self) -> None:
-        _positive(self, "input_dim", "width", "depth", "latent_dim")
+    input_dim: Count
+    width: Count
+    depth: Count
+    latent_dim: Count
 
 
-Network = ConvolutionalNetwork | DenseNetwork
+Network = Annotated[ConvolutionalNetwork | DenseNetwork, ByKind]
 
 
 @dataclass(frozen=True)
@@ -64,16 +58,17 @@ class Deterministic:
 
     kind: Literal["deterministic"]
 
+    has_density: ClassVar[bool] = False
+
 
 @dataclass(frozen=True)
 class Gaussian:
     """z ~ N(mean(x), sigma(x)²) with log sigma = bound · tanh(head): official code, `bound` 5."""
 
     kind: Literal["gaussian"]
-    log_sigma_bound: float
+    log_sigma_bound: PositiveFloat
 
-    def __post_init__(self) -> None:
-        _positive(self, "log_sigma_bound")
+    has_density: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -81,10 +76,9 @@ class FixedGaussian:
     """z ~ N(mean(x), sigma²) with a constant sigma (CV-VAE; official code 0.7)."""
 
     kind: Literal["fixed_gaussian"]
-    sigma: float
+    sigma: PositiveFloat
 
-    def __post_init__(self) -> None:
-        _positive(self, "sigma")
+    has_density: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -95,17 +89,14 @@ class NoisyInput:
     """
 
     kind: Literal["noisy_input"]
-    sd: float
-    bound: float
+    sd: PositiveFloat
+    bound: PositiveFloat
 
-    def __post_init__(self) -> None:
-        _positive(self, "sd", "bound")
+    has_density: ClassVar[bool] = False
 
 
-Posterior = Deterministic | Gaussian | FixedGaussian | NoisyInput
-
-WITHOUT_DENSITY = (Deterministic, NoisyInput)
-"""Posteriors whose log q(z|x) is not known."""
+Posterior = Annotated[Deterministic | Gaussian | FixedGaussian | NoisyInput, ByKind]
+"""Each says whether its log q(z|x) is known (`has_density`)."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +111,7 @@ class GaussianKL:
     """KL(q(z|x) ‖ N(0, I))."""
 
     kind: Literal["kl"]
-    weight: float
-
-    def __post_init__(self) -> None:
-        _positive(self, "weight")
+    weight: PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -131,10 +119,7 @@ class SquaredNorm:
     """½‖z‖²."""
 
     kind: Literal["squared_norm"]
-    weight: float
-
-    def __post_init__(self) -> None:
-        _positive(self, "weight")
+    weight: PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -142,16 +127,11 @@ class MMD:
     """Unbiased MMD² to N(0, I), inverse multiquadratic kernel summed over `scales`."""
 
     kind: Literal["mmd"]
-    weight: float
-    scales: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        _positive(self, "weight")
-        if not self.scales or min(self.scales) <= 0:
-            raise ConfigError(f"scales: {list(self.scales)} must be positive numbers, at least one")
+    weight: PositiveFloat
+    scales: PositiveFloats
 
 
-Latent = NoLatentTerm | GaussianKL | SquaredNorm | MMD
+Latent = Annotated[NoLatentTerm | GaussianKL | SquaredNorm | MMD, ByKind]
 
 
 @dataclass(frozen=True)
@@ -170,11 +150,8 @@ class WeightL2:
     """
 
     kind: Literal["weight_l2"]
-    weight: float
+    weight: PositiveFloat
     scope: Literal["all", "convolutions"]
-
-    def __post_init__(self) -> None:
-        _positive(self, "weight")
 
 
 @dataclass(frozen=True)
@@ -186,11 +163,8 @@ class GradientPenalty:
     """
 
     kind: Literal["gradient_penalty"]
-    weight: float
+    weight: PositiveFloat
     version: Literal[2] = 2
-
-    def __post_init__(self) -> None:
-        _positive(self, "weight")
 
 
 @dataclass(frozen=True)
@@ -198,10 +172,7 @@ class OutputGradient:
     """‖∂/∂z Σ x̂²‖², x̂² summed over the batch and its pixels: the official code's RAE-GP, not the paper's."""
 
     kind: Literal["output_gradient"]
-    weight: float
-
-    def __post_init__(self) -> None:
-        _positive(self, "weight")
+    weight: PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -219,17 +190,12 @@ class SpectralNorm:
     """
 
     kind: Literal["spectral_norm"]
-    power_iterations: int
+    power_iterations: Count
     scope: Literal["decoder", "autoencoder"]
     matrix: Literal["output_channels", "keras"]
-    initial_iterations: int
+    initial_iterations: CountOrZero
     vectors: Literal["constant", "differentiated"]
     evaluation: Literal["fixed", "iterates"]
-
-    def __post_init__(self) -> None:
-        _positive(self, "power_iterations")
-        if self.initial_iterations < 0:
-            raise ConfigError(f"initial_iterations: {self.initial_iterations} must not be negative")
 
     @property
     def is_pytorchs(self) -> bool:
@@ -238,7 +204,7 @@ class SpectralNorm:
         return own and self.initial_iterations == 15
 
 
-Regulariser = NoRegulariser | WeightL2 | GradientPenalty | OutputGradient | SpectralNorm
+Regulariser = Annotated[NoRegulariser | WeightL2 | GradientPenalty | OutputGradient | SpectralNorm, ByKind]
 
 
 @dataclass(frozen=True)
@@ -250,7 +216,7 @@ class Objective:
     regulariser: Regulariser
 
     def __post_init__(self) -> None:
-        if isinstance(self.latent, GaussianKL) and isinstance(self.posterior, WITHOUT_DENSITY):
+        if isinstance(self.latent, GaussianKL) and not self.posterior.has_density:
             raise ConfigError(f"latent: 'kl' needs a posterior with a density; posterior is {self.posterior.kind!r}")
 
 
@@ -262,16 +228,9 @@ class Plateau:
     """
 
     kind: Literal["plateau"]
-    factor: float
-    patience: int
-    threshold: float
-
-    def __post_init__(self) -> None:
-        _positive(self, "patience")
-        if not 0 < self.factor < 1:
-            raise ConfigError(f"factor: {self.factor} must lie between 0 and 1")
-        if self.threshold < 0:
-            raise ConfigError(f"threshold: {self.threshold} must not be negative")
+    factor: Annotated[float, Field(gt=0, lt=1)]
+    patience: Count
+    threshold: NonNegativeFloat
 
 
 @dataclass(frozen=True)
@@ -289,17 +248,12 @@ class Optimisation:
     same in every epoch (official code, MNIST and CIFAR-10). Either way what does not fill a batch is left out.
     """
 
-    epochs: int
-    batch_size: int
+    epochs: Count
+    batch_size: TwoOrMore  # batch norm and MMD need pairs
     order: Literal["shuffled", "file"]
-    learning_rate: float
-    adam_epsilon: float
-    schedule: Plateau | Cosine
-
-    def __post_init__(self) -> None:
-        _positive(self, "epochs", "learning_rate", "adam_epsilon")
-        if self.batch_size < 2:
-            raise ConfigError(f"batch_size: {self.batch_size} must be at least 2: batch norm and MMD need pairs")
+    learning_rate: PositiveFloat
+    adam_epsilon: PositiveFloat
+    schedule: Annotated[Plateau | Cosine, ByKind]
 
 
 @dataclass(frozen=True)

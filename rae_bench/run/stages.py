@@ -170,7 +170,7 @@ def fit(spec: FitSpec, run: RunFiles, density: str) -> None:
     from rae_bench.densities.codes import Posteriors
     from rae_bench.run import jobs
 
-    if isinstance(spec.density, catalogue.NETWORKS):
+    if spec.density.is_network:
         configure_torch(spec.compute)
     with (
         jobs.running("fit", spec, {"codes": run.codes}, {"density": run.density(density)}, {"seed": run.seed}),

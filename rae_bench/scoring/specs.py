@@ -1,10 +1,12 @@
 """The settings of scoring: what `reference`, `floor`, `evaluate` and `protocols` read."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from rae_bench.base.plain import ConfigError, fingerprint
-from rae_bench.base.specs import Compute, _positive, check_most, check_seed
+from pydantic import Field
+
+from rae_bench.base.plain import fingerprint
+from rae_bench.base.specs import Compute, Count, TwoOrMore
 from rae_bench.data.specs import DatasetSpec, Split
 from rae_bench.densities.specs import CodeKind
 from rae_bench.models.specs import TrainingSpec
@@ -44,24 +46,16 @@ def is_fid(extractor: Extractor) -> bool:
 class MetricSettings:
     """Settings of the feature-level metrics; `seed` is that of their own random choices, the same for all sets."""
 
-    kernel_subsets: int
-    kernel_subset_size: int
-    neighbours: int
-    coverage_neighbours: int
-    prd_clusters: int
-    prd_angles: int
-    prd_runs: int
-    infinity_sizes: int
-    half_samples: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        _positive(self, "kernel_subsets", "neighbours", "coverage_neighbours", "prd_clusters", "prd_runs")
-        for name in ("kernel_subset_size", "prd_angles", "infinity_sizes", "half_samples"):
-            if getattr(self, name) < 2:
-                raise ConfigError(f"{name}: {getattr(self, name)} must be at least 2")
-            check_most(name, getattr(self, name))
-        check_seed("seed", self.seed, 2**32)  # of numpy's RandomState, as torch-fidelity takes it
+    kernel_subsets: Count
+    kernel_subset_size: TwoOrMore
+    neighbours: Count
+    coverage_neighbours: Count
+    prd_clusters: Count
+    prd_angles: TwoOrMore
+    prd_runs: Count
+    infinity_sizes: TwoOrMore
+    half_samples: TwoOrMore
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]  # of numpy's RandomState, as torch-fidelity takes it
 
     @property
     def least_images(self) -> dict[str, int]:
@@ -174,10 +168,7 @@ class Protocol:
     reference_split: Split
     rounding: Literal["round", "truncate"]
     extractor: Extractor
-    n_images: int
-
-    def __post_init__(self) -> None:
-        _positive(self, "n_images")
+    n_images: Count
 
 
 @dataclass(frozen=True)

@@ -8,34 +8,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import assert_never, get_args
+from typing import get_type_hints
 
 from rae_bench.base import devices
-from rae_bench.base.plain import ConfigError, Plain, of_kind, parse, to_plain, unknown
-from rae_bench.data.specs import CELEBA_WIDTH, CelebA, DatasetSpec, ImageFolder, channels_of, size_of
-from rae_bench.densities.specs import (
-    FIT_VERSION,
-    LEAST_PER_COMPONENT,
-    AggregatePosterior,
-    DaiWipfSecondStage,
-    Density,
-    DirichletMixture,
-    FitSpec,
-    FlowMatching,
-    GaussianMixture,
-    ImageSubset,
-    KernelDensity,
-    SecondStage,
-    SingleGaussian,
-    SplineFlow,
-    StandardNormal,
-)
+from rae_bench.base.plain import ConfigError, Plain, kinds, parse, to_plain, unknown
+from rae_bench.data.specs import DatasetSpec
+from rae_bench.densities.specs import FIT_VERSION, Density, FitSpec
 from rae_bench.models.specs import (
     NETWORK_SIZES,
     TRAIN_VERSION,
     ConvolutionalNetwork,
     Latent,
     Objective,
+    Posterior,
     Regulariser,
     TrainingSpec,
 )
@@ -48,7 +33,6 @@ from rae_bench.study.protocols import (
     laid_over,
     origin,
     parse_settings,
-    refuse_repeats,
 )
 from rae_bench.study.specs import Row
 from rae_bench.study.study import OWN, Budget, DatasetEntry, Study, StudyFile
@@ -99,7 +83,6 @@ def protocol_vocabulary() -> tuple[dict[str, Setting], dict[str, ProtocolEntry]]
     for key, entry in protocols.items():
         for name in entry.settings:
             _known(f"protocols.yaml.{key}.settings", "setting", name, settings)
-        refuse_repeats(f"protocols.yaml.{key}.settings", entry.settings)
     return settings, protocols
 
 
@@ -140,7 +123,6 @@ def resolve_study(name: str, file: StudyFile) -> Study:
         _known(f"{where}.densities", "density", density, densities)
     _known(f"{where}.metrics", "settings of metrics", file.metrics, metrics)
     _known(f"{where}.image_sets", "image sets", file.image_sets, image_sets)
-    _check_lists(where, file)
     in_force = _settings_in_force(where, file, protocol_entries, settings)
 
     laid_rows = {key: tuple(changes(settings, in_force, "rows", ANY, key)) for key in file.rows}
@@ -148,7 +130,8 @@ def resolve_study(name: str, file: StudyFile) -> Study:
         key: laid_over(Row, to_plain(rows[key]), laid, f"rows.yaml.{key}") for key, laid in laid_rows.items()
     }
     expanded, points = _expand_rows(where, file, chosen_rows)
-    posterior_only = tuple(key for key, entry in densities.items() if entry.get("kind") == "aggregate_posterior")
+    needing = [kind for kind, spec in kinds(Density).items() if spec.needs_posterior]
+    posterior_only = tuple(key for key, entry in densities.items() if entry.get("kind") in needing)
     deterministic = tuple(
         dict.fromkeys(row.model for row in expanded.values() if _is_deterministic(models, row.model.split(POINT)[0]))
     )
@@ -242,7 +225,8 @@ def _protocol_label(entry: ProtocolEntry, switches: dict[str, bool]) -> str:
 
 
 def _is_deterministic(models: dict[str, ModelEntry], model: str) -> bool:
-    return model in models and models[model].posterior.get("kind") in ("deterministic", "noisy_input")
+    without = [kind for kind, spec in kinds(Posterior).items() if not spec.has_density]
+    return model in models and models[model].posterior.get("kind") in without
 
 
 def _weights(weights: dict[str, dict[str, dict[str, float]]], dataset: str, name: str) -> tuple[dict[str, float], str]:
@@ -350,9 +334,10 @@ def _objective(entry: Plain, weights: dict[str, float], where: str, weights_wher
     for term, union in (("latent", Latent), ("regulariser", Regulariser)):
         if "weight" in parts.get(term, {}):
             raise ConfigError(f"{where}.{term}.weight: weights stand in weights.yaml, per data set")
-        if term in parts:
-            of_kind(get_args(union), parts[term].get("kind"), f"{where}.{term}")
-        weighted = parts.get(term, {}).get("kind") not in ("none", "spectral_norm", None)
+        terms = kinds(union)
+        if term in parts and parts[term].get("kind") not in list(terms):
+            parse(union, parts[term], f"{where}.{term}")
+        weighted = term in parts and "weight" in get_type_hints(terms[parts[term]["kind"]])
         if weighted and term not in weights:
             raise ConfigError(f"{weights_where}: missing the weight of its term {term!r}")
         if not weighted and term in weights:
@@ -398,32 +383,6 @@ def _protocols(where: str, study: Study, dataset: str) -> dict[str, Protocol]:
     return {OWN: own, **made} if made else {}
 
 
-def _check_lists(where: str, file: StudyFile) -> None:
-    for key in ("datasets", "rows", "densities", "train_seeds", "sample_seeds", "tables"):
-        values = list(getattr(file, key))
-        if not values:
-            raise ConfigError(f"{where}.{key}: is empty; name at least one")
-        refuse_repeats(f"{where}.{key}", values)
-    for row, points in file.search.items():
-        if not points:
-            raise ConfigError(f"{where}.search.{row}: is empty; name at least one point")
-        refuse_repeats(f"{where}.search.{row}", points)
-    if file.importance_samples < 0:
-        raise ConfigError(f"{where}.importance_samples: {file.importance_samples} must not be negative (0: none)")
-    if bool(file.protocols) != ("protocols" in file.tables):
-        raise ConfigError(
-            f"{where}: protocols and the table 'protocols' need each other; found protocols {sorted(file.protocols)},"
-            f" tables {list(file.tables)}"
-        )
-    for key in ("train_seeds", "sample_seeds"):
-        if min(getattr(file, key)) < 0:
-            raise ConfigError(f"{where}.{key}: {min(getattr(file, key))} is negative; seeds are whole numbers from 0")
-    if file.floor_split == file.reference_split:
-        raise ConfigError(
-            f"{where}.floor_split: {file.floor_split!r} is the reference split itself; the floor compares two splits"
-        )
-
-
 def _check_counts(where: str, study: Study) -> None:
     metrics, n_images = study.metrics, study.file.n_images
     for key, least in metrics.least_images.items():
@@ -443,7 +402,7 @@ def _check_counts(where: str, study: Study) -> None:
                 )
         for (dataset, _, density), fit in study.fits.items():
             available = entry.data.n_train - fit.leave_out_last
-            least, why = least_codes(fit.density, study.budgets[name].latent_dim)
+            least, why = fit.density.least_codes(study.budgets[name].latent_dim)
             if dataset == name and available < least:
                 raise ConfigError(
                     f"{where}: {density!r} needs at least {least} training codes of {name!r} ({why});"
@@ -456,15 +415,13 @@ def _check_images(name: str, data: DatasetSpec) -> None:
     where, source = f"datasets.yaml.{name}.data", data.source
     if data.size not in NETWORK_SIZES:
         raise ConfigError(f"{where}.size: {data.size} is not one of {list(NETWORK_SIZES)}, the paper's image sizes")
-    if data.channels not in (possible := channels_of(source)):
+    if data.channels not in (possible := source.channels):
         raise ConfigError(f"{where}.channels: {data.channels} is not one of {list(possible)}, those of {source.kind!r}")
-    if data.size != (size := size_of(source) or data.size):
+    if data.size != (size := source.size or data.size):
         padded = f" (28 and twice the padding of {(size - 28) // 2})" if hasattr(source, "padding") else ""
         raise ConfigError(f"{where}.size: {data.size} is not the {size} pixels of {source.kind!r}{padded}")
-    if isinstance(source, CelebA) and source.crop > CELEBA_WIDTH:
-        raise ConfigError(f"{where}.source.crop: {source.crop} is more than the {CELEBA_WIDTH} pixels of an image")
-    if isinstance(source, CelebA | ImageFolder) and 0 < source.crop < data.size:
-        raise ConfigError(f"{where}.source.crop: {source.crop} is less than the size it is resized to, {data.size}")
+    if 0 < (crop := getattr(source, "crop", 0)) < data.size:
+        raise ConfigError(f"{where}.source.crop: {crop} is less than the size it is resized to, {data.size}")
 
 
 def _check_extractor(where: str, extractor: Extractor, name: str, data: DatasetSpec) -> None:
@@ -492,29 +449,6 @@ def _check_densities_of_settings(settings: dict[str, Setting], densities: dict[s
         for i, patch in enumerate(setting.patches):
             for density in patch.set if patch.target == "densities" else ():
                 _known(f"settings.yaml.{name}.patches[{i}].set", "density", density, densities)
-
-
-def least_codes(spec: Density, latent_dim: int) -> tuple[int, str]:
-    """How many training codes a density needs, and what for."""
-    match spec:
-        case GaussianMixture() | DirichletMixture():
-            needed = [
-                (latent_dim + 1, "latent_dim + 1"),
-                (LEAST_PER_COMPONENT * spec.n_components, f"n_components x {LEAST_PER_COMPONENT}"),
-            ]
-            return max(needed)
-        case SplineFlow() | FlowMatching():
-            return max((latent_dim + 1, "latent_dim + 1"), (spec.optimisation.batch_size, "optimisation.batch_size"))
-        case SecondStage() | DaiWipfSecondStage():
-            return spec.optimisation.batch_size, "optimisation.batch_size"
-        case AggregatePosterior(components=ImageSubset(n_components=n_components)):
-            return n_components, "components.n_components"
-        case AggregatePosterior() | StandardNormal():
-            return 1, "one"
-        case SingleGaussian() | KernelDensity():
-            return latent_dim + 1, "latent_dim + 1"
-        case _:
-            assert_never(spec)
 
 
 def _known(where: str, noun: str, name: str, known: object) -> None:

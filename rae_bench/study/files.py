@@ -7,7 +7,8 @@ the study that made it. Names may be Snakemake's wildcards, such as `{model}`: t
 from dataclasses import dataclass
 from pathlib import Path
 
-from rae_bench.base.specs import check_seed
+from rae_bench.base.plain import parse
+from rae_bench.base.specs import Seed
 from rae_bench.data.specs import MANIFEST
 
 METRICS = "metrics.parquet"
@@ -98,7 +99,7 @@ class RunFiles:
         number = seed.removeprefix("seed")
         if not (number.isdecimal() and seed == f"seed{int(number)}" and all((study, dataset, model))):
             raise PathError(f"--run: {folder} must end in STUDY/DATASET/MODEL/seedN, as in digits/digits/vae/seed0")
-        check_seed("--run", int(number))
+        parse(Seed, int(number), "--run")
         return StudyFiles(Path(*above), study).run(dataset, model, int(number))
 
     @property

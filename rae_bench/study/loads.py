@@ -7,15 +7,7 @@ needs one of them in one function only imports it there.
 import gc
 import importlib
 
-from rae_bench.densities.specs import (
-    DaiWipfSecondStage,
-    Density,
-    DirichletMixture,
-    FlowMatching,
-    GaussianMixture,
-    SecondStage,
-    SplineFlow,
-)
+from rae_bench.densities.specs import Density
 from rae_bench.scoring.specs import EvaluationSpec, FloorSpec, is_fid
 
 Modules = tuple[str, ...]
@@ -51,19 +43,7 @@ def of_scoring(stage: str, spec: EvaluationSpec | FloorSpec) -> Modules:
 
 def of_density(spec: Density) -> Modules:
     """What `fit` imports."""
-    match spec:
-        case GaussianMixture() | DirichletMixture():
-            return ("rae_bench.densities.catalogue", "sklearn.mixture")
-        case SplineFlow():
-            return ("rae_bench.densities.flow", "zuko", *LEARNING)
-        case FlowMatching():
-            return ("rae_bench.densities.flow_matching", *LEARNING)
-        case SecondStage():
-            return ("rae_bench.densities.second_stage", *LEARNING)
-        case DaiWipfSecondStage():
-            return ("rae_bench.densities.dai_wipf", *LEARNING)
-        case _:
-            return ("rae_bench.densities.catalogue",)
+    return (*spec.modules, *LEARNING) if spec.is_network else spec.modules
 
 
 def load(modules: Modules) -> None:

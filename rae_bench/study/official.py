@@ -27,6 +27,8 @@ from rae_bench.models.specs import (
     FixedGaussian,
     Gaussian,
     GaussianKL,
+    ImageSize,
+    Kernel,
     Latent,
     NoisyInput,
     NoLatentTerm,
@@ -44,7 +46,7 @@ from rae_bench.models.specs import (
 
 REPOSITORY = "ParthaEth/Regularized_autoencoders-RAE- at 9478b8f"
 FILE = Path(__file__).parent / "official_configs.csv"
-SHAPES = {"mnist": (1, 32), "cifar10": (3, 32), "celeba": (3, 64)}
+SHAPES: dict[str, tuple[int, ImageSize]] = {"mnist": (1, 32), "cifar10": (3, 32), "celeba": (3, 64)}
 """Channels and side of a data set's images."""
 ADAM_EPSILON = 1e-7
 """Keras'. It is added before Adam's bias correction, ours behind it: Keras' acts as ε / √(1 − 0.999^t) at update t."""
@@ -174,7 +176,7 @@ class Configuration:
     def network(self) -> ConvolutionalNetwork:
         """Its network (models/rae): the decoder starts from 1024 channels whatever the width."""
         channels, size = SHAPES[self.dataset]
-        kernel = 4 if size == 32 else 5
+        kernel: Kernel = 4 if size == 32 else 5
         return ConvolutionalNetwork(
             "convolutional", channels, size, kernel, self.width, 1024, self.latent_dim, norm_momentum=0.01
         )

@@ -14,10 +14,12 @@ and what it sets, under one of five targets:
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from rae_bench.base.plain import ConfigError, Plain, parse, shown, to_json, unknown
-from rae_bench.study.specs import PAPER_DATASETS
+from pydantic import Field
+
+from rae_bench.base.plain import ConfigError, Plain, parse, unknown
+from rae_bench.base.specs import Distinct, Listed
 
 ANY = "any"
 Target = Literal["training", "densities", "fit", "image_sets", "rows"]
@@ -27,10 +29,16 @@ Target = Literal["training", "densities", "fit", "image_sets", "rows"]
 class Patch:
     """A change of one target, and where it applies; `[any]` is everywhere."""
 
-    like: tuple[str, ...]
-    of: tuple[str, ...]
+    like: Listed[Literal["any", "mnist", "cifar10", "celeba"]]
+    of: Listed[str]
     target: Target
-    set: dict[str, Plain]
+    set: Annotated[dict[str, Plain], Field(min_length=1)]
+
+    def __post_init__(self) -> None:
+        if self.target == "rows" and self.like != (ANY,):
+            raise ConfigError(f"like: {list(self.like)}: rows are the same for all data sets; write [any]")
+        if self.target == "image_sets" and self.of != (ANY,):
+            raise ConfigError(f"of: {list(self.of)}: image sets are the same for all models; write [any]")
 
     def applies(self, like: str, of: str) -> bool:
         """Whether this changes what belongs to a data set like `like`, and to the model (or row) `of`."""
@@ -50,7 +58,7 @@ class Setting:
     stands_in: Literal["text", "code", "both", "neither"]
     effect: str
     note: str
-    patches: tuple[Patch, ...]
+    patches: Annotated[tuple[Patch, ...], Field(min_length=1)]
 
     def touches(self, like: str) -> bool:
         """Whether any of it applies to a data set like `like`."""
@@ -63,7 +71,7 @@ class ProtocolEntry:
 
     label: str
     what: str
-    settings: tuple[str, ...]
+    settings: Distinct[str]
 
 
 def merge(data: Plain, change: Plain, where: str) -> Plain:
@@ -125,35 +133,15 @@ def origin(laid: Sequence[tuple[str, Plain]], keys: tuple[str, ...], stated: str
     return stated
 
 
-def refuse_repeats(where: str, values: Iterable[Plain]) -> None:
-    """Raise a ConfigError if something stands twice in a list in which that has no meaning."""
-    seen: set[str] = set()
-    for value in values:
-        if (spelling := to_json(value)) in seen:
-            raise ConfigError(f"{where}: {shown(value)} stands twice")
-        seen.add(spelling)
-
-
 def parse_settings(data: Plain, models: list[str], rows: list[str]) -> dict[str, Setting]:
     """The entries of `settings.yaml`; every name in them is checked, whether a study uses it or not."""
     settings: dict[str, Setting] = parse(dict[str, Setting], data, "settings.yaml")
     for name, setting in settings.items():
-        if not setting.patches:
-            raise ConfigError(f"settings.yaml.{name}.patches: is empty; a setting changes something")
         for i, patch in enumerate(setting.patches):
-            where = f"settings.yaml.{name}.patches[{i}]"
-            for like in patch.like:
-                _check(f"{where}.like", "data set of the paper", like, tuple(PAPER_DATASETS))
+            noun, known = ("row", rows) if patch.target == "rows" else ("model", models)
             for of in patch.of:
-                _check(f"{where}.of", *(("row", of, rows) if patch.target == "rows" else ("model", of, models)))
-            refuse_repeats(f"{where}.like", patch.like)
-            refuse_repeats(f"{where}.of", patch.of)
-            if not patch.like or not patch.of or not patch.set:
-                raise ConfigError(f"{where}: like, of and set must name something; [any] is everywhere")
-            if patch.target == "rows" and patch.like != (ANY,):
-                raise ConfigError(f"{where}.like: {list(patch.like)}: rows are the same for all data sets; write [any]")
-            if patch.target == "image_sets" and patch.of != (ANY,):
-                raise ConfigError(f"{where}.of: {list(patch.of)}: image sets are the same for all models; write [any]")
+                if of not in (ANY, *known):
+                    raise ConfigError(unknown(f"settings.yaml.{name}.patches[{i}].of", noun, of, [ANY, *known]))
     return settings
 
 
@@ -169,10 +157,5 @@ def described(settings: Mapping[str, Setting], protocols: Mapping[str, ProtocolE
     return rows
 
 
-def _listed(names: list[str], everywhere: str) -> str:
+def _listed(names: Sequence[str], everywhere: str) -> str:
     return everywhere if ANY in names else ", ".join(names)
-
-
-def _check(where: str, noun: str, name: str, known: "list[str] | tuple[str, ...]") -> None:
-    if name not in (ANY, *known):
-        raise ConfigError(unknown(where, noun, name, [ANY, *known]))

@@ -6,13 +6,15 @@ studies from YAML.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from rae_bench.base.plain import ConfigError, Plain, fingerprint
-from rae_bench.base.specs import Compute
+from rae_bench.base.specs import Compute, Count, CountOrZero, Listed, Seed
 from rae_bench.data.specs import DatasetSpec
-from rae_bench.densities.specs import DIRECT, Density, FitSpec
-from rae_bench.models.specs import Optimisation, TrainingSpec
+from rae_bench.densities.specs import Density, FitSpec
+from rae_bench.models.specs import Kernel, Momentum, Optimisation, TrainingSpec
 from rae_bench.scoring.specs import (
     EVALUATE_VERSION,
     FLOOR_VERSION,
@@ -56,18 +58,14 @@ class DatasetEntry:
 class Budget:
     """An entry of `budgets.yaml`: how large a network, how long and on what trained, the same for all models."""
 
-    kernel: int
-    width: int
-    start_width: int
-    latent_dim: int
-    norm_momentum: float
+    kernel: Kernel
+    width: Count
+    start_width: Count
+    latent_dim: Count
+    norm_momentum: Momentum
     optimisation: Optimisation
     validation_split: Literal["validation", "overlapping"]
-    leave_out_last: int
-
-    def __post_init__(self) -> None:
-        if self.leave_out_last < 0:
-            raise ConfigError(f"leave_out_last: {self.leave_out_last} must not be negative")
+    leave_out_last: CountOrZero
 
 
 @dataclass(frozen=True)
@@ -82,23 +80,34 @@ class StudyFile:
     title: str
     protocol: str
     switches: dict[str, bool]
-    datasets: dict[str, str]
-    rows: tuple[str, ...]
-    densities: tuple[str, ...]
-    train_seeds: tuple[int, ...]
-    sample_seeds: tuple[int, ...]
+    datasets: Annotated[dict[str, str], Field(min_length=1)]
+    rows: Listed[str]
+    densities: Listed[str]
+    train_seeds: Listed[Seed]
+    sample_seeds: Listed[Seed]
     reference_split: Literal["test", "validation"]
     floor_split: Literal["train", "validation"]
-    n_images: int
+    n_images: Count
     metrics: str
     image_sets: str
-    importance_samples: int
+    importance_samples: CountOrZero
     protocols: dict[str, dict[str, Plain]]
-    tables: tuple[
-        Literal["table1", "published", "claims", "comparisons", "densities", "protocols", "details", "search"], ...
+    tables: Listed[
+        Literal["table1", "published", "claims", "comparisons", "densities", "protocols", "details", "search"]
     ]
     compute: Compute
-    search: dict[str, tuple[dict[str, float], ...]]
+    search: dict[str, Listed[dict[str, float]]]
+
+    def __post_init__(self) -> None:
+        if bool(self.protocols) != ("protocols" in self.tables):
+            raise ConfigError(
+                f"protocols: {sorted(self.protocols)} and tables {list(self.tables)}: protocols and the table"
+                " 'protocols' need each other"
+            )
+        if self.floor_split == self.reference_split:
+            raise ConfigError(
+                f"floor_split: {self.floor_split!r} is the reference split itself; the floor compares two splits"
+            )
 
 
 @dataclass(frozen=True)
@@ -251,7 +260,7 @@ class Study:
             reference_split=self.file.reference_split,
             floor_split=self.file.floor_split,
             n_images=self.file.n_images,
-            has_factors=self.datasets[dataset].data.is_synthetic,
+            has_factors=self.datasets[dataset].data.source.is_synthetic,
             extractor=self.datasets[dataset].extractor,
             pca_components=self.budgets[dataset].latent_dim,
             made_by={
@@ -285,10 +294,10 @@ class Study:
             densities=tuple(self.densities_of(model)),
             through=self.through_of(model),
             priors=tuple(
-                name for name in self.densities_of(model) if isinstance(self.fits[dataset, model, name].density, DIRECT)
+                name for name in self.densities_of(model) if self.fits[dataset, model, name].density.has_formula
             ),
             importance_samples=self.file.importance_samples,
-            has_factors=self.datasets[dataset].data.is_synthetic,
+            has_factors=self.datasets[dataset].data.source.is_synthetic,
             made_by={
                 "manifest": fingerprint(self.preparation(dataset)),
                 "reference": fingerprint(self.reference(dataset)),

@@ -3,11 +3,12 @@
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
 from rae_bench.base.plain import ConfigError, fingerprint, parse, to_json, to_plain, unknown
+from rae_bench.base.specs import ByKind, Count, Listed
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class Square:
 @dataclass(frozen=True)
 class Drawing:
     title: str
-    n_copies: int
+    n_copies: Count
     is_filled: bool
     paper: Literal["a4", "a5"]
-    shape: Circle | Square
-    weights: tuple[float, ...]
+    shape: Annotated[Circle | Square, ByKind]
+    weights: Listed[float]
     colours: dict[str, float]
 
 
@@ -69,7 +70,7 @@ def test_a_whole_number_is_accepted_where_a_number_is_expected():
         ("titel", "x", "d.titel: unknown key 'titel'; did you mean 'title'?"),
         ("n_copies", ..., "d: missing n_copies"),
         ("n_copies", 3.5, "d.n_copies: expected a whole number, found 3.5"),
-        ("n_copies", 3.0, "d.n_copies: 3.0 is written as a fraction, expected an integer; write 3"),
+        ("n_copies", 3.0, "d.n_copies: expected a whole number, found 3.0; write 3"),
         ("n_copies", True, "d.n_copies: expected a whole number, found True"),
         ("n_copies", None, "d.n_copies: expected a whole number, found None"),
         ("n_copies", "3", "d.n_copies: expected a whole number, found '3'; write 3 without quotes"),
@@ -92,7 +93,10 @@ def test_a_whole_number_is_accepted_where_a_number_is_expected():
         ("weights", 1.0, "d.weights: expected a list, found 1.0"),
         ("weights", [1.0, "x"], "d.weights[1]: expected a number, found 'x'"),
         ("colours", ["red"], "d.colours: expected a mapping of keys to values, found ['red']"),
-        ("colours", {3: 1.0}, "d.colours: the key 3 is not text"),
+        ("n_copies", 0, "d.n_copies: 0 must be above 0"),
+        ("n_copies", 10**400, "d.n_copies: 1000"),
+        ("weights", [], "d.weights: is empty; name at least one"),
+        ("weights", [1.0, 2, 1], "d.weights: 1.0 stands twice"),
         ("colours", {"red": -math.inf}, "d.colours.red: expected a finite number, found -inf"),
     ],
 )

@@ -643,7 +643,7 @@ def test_names_of_any_other_characters_are_read_and_checked_by_others(name, mine
     ("key", "value", "message"),
     [
         ("path", "", "path: is empty"),
-        ("crop", -1, "crop: -1 must not be negative"),
+        ("crop", -1, "crop: -1 must be at least 0"),
         ("filter", "nearest", "'nearest' is not one of"),
         ("split", "random", "'random' is not one of"),
     ],

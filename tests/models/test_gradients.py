@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from rae_bench.base import rng
-from rae_bench.base.plain import parse, to_json
+from rae_bench.base.plain import kinds, parse, to_json
 from rae_bench.densities import catalogue as densities
 from rae_bench.densities import learning
 from rae_bench.densities.codes import Posteriors
@@ -194,7 +194,7 @@ def check(worst):
 
 def test_every_term_that_a_spec_knows_is_walked():
     for part, union in (("posterior", Posterior), ("latent", Latent), ("regulariser", Regulariser)):
-        known = set(typing.get_args(union))
+        known = set(kinds(union).values())
         assert {type(getattr(objective, part)) for objective in walked().values()} == known
     norms = [one.regulariser for one in walked().values() if isinstance(one.regulariser, SpectralNorm)]
     assert {norm.is_pytorchs for norm in norms} == {True, False}
@@ -386,9 +386,5 @@ def test_the_gradient_of_a_densitys_loss_is_that_of_differences(name, monkeypatc
 
 def test_every_density_whose_network_is_trained_is_walked():
     fitted = {name: parse(Density, entry, name).kind for name, entry in networks_of_densities().items()}
-    trained = {
-        typing.get_args(typing.get_type_hints(kind)["kind"])[0]
-        for kind in typing.get_args(Density)
-        if "optimisation" in typing.get_type_hints(kind)
-    }
+    trained = {kind for kind, spec in kinds(Density).items() if "optimisation" in typing.get_type_hints(spec)}
     assert set(fitted.values()) | {"second_stage"} == trained

@@ -75,7 +75,7 @@ def test_settings_apply_in_the_protocols_order_and_only_where_they_say():
     ("entry", "expected"),
     [
         (setting(), "settings.yaml.s.patches: is empty"),
-        (setting(patch(like=["mnits"])), "settings.yaml.s.patches[0].like: unknown data set of the paper 'mnits'; did"),
+        (setting(patch(like=["mnits"])), "settings.yaml.s.patches[0].like[0]: 'mnits' is not one of ['any', 'mnist',"),
         (setting(patch(like=["mnist", "celeba", "mnist"])), "settings.yaml.s.patches[0].like: 'mnist' stands twice"),
         (setting(patch(of=["vae", "vae"])), "settings.yaml.s.patches[0].of: 'vae' stands twice"),
         (setting(patch(of=["two_stage_vae"])), "settings.yaml.s.patches[0].of: unknown model 'two_stage_vae'"),
@@ -85,7 +85,7 @@ def test_settings_apply_in_the_protocols_order_and_only_where_they_say():
             "settings.yaml.s.patches[0].like: ['mnist']: rows are the same",
         ),
         (setting(patch(target="image_sets", of=["vae"])), "settings.yaml.s.patches[0].of: ['vae']: image sets are"),
-        (setting(patch(set={})), "settings.yaml.s.patches[0]: like, of and set must name something"),
+        (setting(patch(set={})), "settings.yaml.s.patches[0].set: is empty"),
         (setting(patch(target="model")), "settings.yaml.s.patches[0].target: 'model' is not one of"),
     ],
 )

@@ -237,7 +237,7 @@ def test_possible_settings_are_accepted(kind):
 
 @pytest.mark.parametrize(("kind", "key", "value"), IMPOSSIBLE)
 def test_impossible_settings_are_refused_by_name(kind, key, value):
-    with pytest.raises(ConfigError, match=rf"^x\.{key}: ") as error:
+    with pytest.raises(ConfigError, match=rf"^x\.{key}(\[\d\])?: ") as error:
         parse(kind, {**VALID[kind], key: value}, "x")
     assert "\n" not in str(error.value)
 
@@ -272,4 +272,4 @@ def test_a_references_file_is_named_for_people_and_differs_with_every_setting():
 def test_only_drawn_images_are_synthetic():
     drawn = parse(DatasetSpec, DATASET, "x")
     photographed = parse(DatasetSpec, {**DATASET, "source": PATCHES}, "x")
-    assert (drawn.is_synthetic, photographed.is_synthetic) == (True, False)
+    assert (drawn.source.is_synthetic, photographed.source.is_synthetic) == (True, False)

@@ -76,7 +76,7 @@ def write(spec: SummarySpec, frame: pd.DataFrame, root: Path, index: Path) -> li
                 model: storage.read_arrays(_sheet_path(spec, root, dataset, model), *keys)[0]
                 for model, keys in sheet_keys(spec).items()
             }
-            synthetic = "SYNTHETIC images. " if data.is_synthetic else ""
+            synthetic = "SYNTHETIC images. " if data.source.is_synthetic else ""
             figures: list[tuple[str, str, Callable[[], Figure]]] = [
                 (
                     "samples",

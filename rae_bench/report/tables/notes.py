@@ -14,7 +14,7 @@ MOST_WARNINGS = 5
 
 def synthetic_notes(spec: SummarySpec, dataset: str) -> list[str]:
     """That the images are drawn by a program, if they are."""
-    drawn = spec.datasets[dataset].is_synthetic
+    drawn = spec.datasets[dataset].source.is_synthetic
     return ["SYNTHETIC images, drawn by a program: no evidence about photographs."] if drawn else []
 
 
