@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rae_bench.base.checkpoints import STOPPED, FinishedError, StoppedError
+from rae_bench.base.cluster import STOPPED, FinishedError, StoppedError
 from rae_bench.base.plain import ConfigError, parse, to_plain, unknown
 from rae_bench.run import stages
 from rae_bench.scoring.specs import MetricSettings
@@ -179,11 +179,14 @@ def convert(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """Hold a finished study against its records, or recompute one cell."""
-    from rae_bench.run import cells, verification
+    from rae_bench.run.process import configure
     from rae_bench.study.config import load_study
 
     study = load_study(options.study)
+    configure(study.file.compute)
     logging.getLogger("rae_bench").setLevel(logging.WARNING)
+    from rae_bench.run import cells, verification
+
     if options.cell is None:
         verdict = verification.verify(study, _results())
         print(verification.describe(study, verdict))

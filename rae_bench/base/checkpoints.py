@@ -19,24 +19,14 @@ from types import FrameType
 from typing import Any
 
 from rae_bench.base import storage
-from rae_bench.base.cluster import stop_at
+from rae_bench.base.cluster import StoppedError, stop_at
 
 INTERVAL = "RAE_BENCH_CHECKPOINT_SECONDS"
 """Environment variable: seconds between states. It changes no result, hence belongs to no study."""
 DEFAULT_INTERVAL = 60.0
 LARGEST_SHARE = 0.02
 """Of a training's time, what its states may take: where saving one is slower, they come less often than asked for."""
-STOPPED = 75
-"""Exit status of a run that saved its state and ended: sysexits' "try again"."""
 log = logging.getLogger(__name__)
-
-
-class StoppedError(RuntimeError):
-    """The process had to end and has saved its state; the same command carries on."""
-
-
-class FinishedError(RuntimeError):
-    """Nothing to do: another process made the same outputs from the same inputs while this one waited for it."""
 
 
 class CheckpointError(ValueError):

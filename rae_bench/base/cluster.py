@@ -14,7 +14,17 @@ STOP_AT = "RAE_BENCH_STOP_AT"
 """Environment variable: Unix time by which a stage should have saved its state and ended; unset, there is no limit."""
 MARGIN = 120.0
 """Seconds kept before the job is killed, to save and end; at most a quarter of all there are."""
+STOPPED = 75
+"""Exit status of a run that saved its state and ended: sysexits' "try again"."""
 log = logging.getLogger(__name__)
+
+
+class StoppedError(RuntimeError):
+    """The process had to end and has saved its state; the same command carries on."""
+
+
+class FinishedError(RuntimeError):
+    """Nothing to do: another process made the same outputs from the same inputs while this one waited for it."""
 
 
 def announce(in_job: bool) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from rae_bench.base.checkpoints import STOPPED
+from rae_bench.base.cluster import STOPPED
 from rae_bench.base.storage import explained
 
 HOST = socket.gethostname()

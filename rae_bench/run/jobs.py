@@ -22,8 +22,7 @@ from typing import Any
 
 from rae_bench import __version__
 from rae_bench.base import devices, storage
-from rae_bench.base.checkpoints import STOPPED, FinishedError, StoppedError
-from rae_bench.base.cluster import stop_at
+from rae_bench.base.cluster import STOPPED, FinishedError, StoppedError, stop_at
 from rae_bench.base.locks import HeldError, holder, locked
 from rae_bench.base.plain import fingerprint, to_json, to_plain
 from rae_bench.run import records

@@ -13,8 +13,8 @@ import pytest
 from checkout import ROOT, environment
 
 from rae_bench.base import storage
-from rae_bench.base.checkpoints import STOPPED, Checkpoint, CheckpointError, StoppedError
-from rae_bench.base.cluster import STOP_AT
+from rae_bench.base.checkpoints import Checkpoint, CheckpointError
+from rae_bench.base.cluster import STOP_AT, STOPPED, StoppedError
 from rae_bench.base.plain import to_json
 from rae_bench.models import training
 from rae_bench.models.autoencoder import build

@@ -14,7 +14,7 @@ from test_checkpoints import checkpoint, result, run
 from test_checkpoints import handlers as handlers
 
 from rae_bench.base import storage
-from rae_bench.base.checkpoints import StoppedError
+from rae_bench.base.cluster import StoppedError
 from rae_bench.base.plain import to_json
 from rae_bench.base.storage import StorageError
 from rae_bench.run import jobs

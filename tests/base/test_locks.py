@@ -15,7 +15,7 @@ import pytest
 from checkout import ROOT, environment
 
 from rae_bench.base import locks
-from rae_bench.base.checkpoints import STOPPED
+from rae_bench.base.cluster import STOPPED
 from rae_bench.base.locks import HOST, HeldError, holder, locked
 from rae_bench.base.storage import StorageError
 

@@ -14,8 +14,7 @@ import pytest
 from checkout import ROOT, environment
 
 from rae_bench.base import locks
-from rae_bench.base.checkpoints import FinishedError
-from rae_bench.base.cluster import STOP_AT
+from rae_bench.base.cluster import STOP_AT, FinishedError
 from rae_bench.base.storage import StorageError
 from rae_bench.run import jobs
 from rae_bench.run.jobs import Job, JobError, read_state, study_jobs
