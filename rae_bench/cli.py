@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rae_bench.base.cluster import STOPPED, FinishedError, StoppedError
-from rae_bench.base.plain import ConfigError, parse, to_plain, unknown
+from rae_bench.base.plain import ConfigError, parse, to_plain
 from rae_bench.run import stages
 from rae_bench.scoring.specs import MetricSettings
 from rae_bench.study.files import RunFiles
@@ -156,25 +156,14 @@ def published(options: argparse.Namespace) -> None:
 
 
 def convert(options: argparse.Namespace) -> None:
-    """Loss weights of the paper, the official code or Pythae on our scale, step by step."""
-    from rae_bench.study import conversion
+    """Loss weights of the official code on our scale, step by step."""
+    from rae_bench.study import official
 
     if options.table:
-        print(conversion.table())
+        print(official.table())
         return
-    match options.source:
-        case "official":
-            for name in ("latent", "regulariser"):
-                if getattr(options, name) is not None:
-                    raise conversion.ConversionError(f"--{name}: the official code's weights are known; name a model")
-            found = conversion.from_official(options.dataset, options.model, options.penalty, options.rule)
-        case "paper":
-            found = conversion.from_paper(options.model, options.latent, options.regulariser)
-        case "pythae":
-            found = conversion.from_pythae(options.model, options.latent, options.regulariser)
-        case _:
-            raise conversion.ConversionError(unknown("--from", "source", options.source, conversion.SOURCES))
-    print(json.dumps(found.data, sort_keys=True) if options.json else found.text())
+    one = official.configuration(options.dataset, options.model)
+    print(json.dumps(one.plain(options.rule), sort_keys=True) if options.json else one.text(options.rule))
 
 
 def verify(options: argparse.Namespace) -> None:
@@ -339,13 +328,10 @@ def _parser() -> argparse.ArgumentParser:
     spending.add_argument("--cores", type=int)
     spending.add_argument("--since", type=float, help="when the command that ran the jobs began, in Unix time")
     converting = command(convert)
-    converting.add_argument("--from", dest="source", default="official", help="official (default), paper or pythae")
     converting.add_argument("--dataset", default="", help="of the official code: mnist, cifar10 or celeba")
     converting.add_argument("--model", default="", help="as in rows.yaml")
-    converting.add_argument("--latent", type=float, help="of paper and pythae: the latent term's weight")
-    converting.add_argument("--regulariser", type=float, help="the decoder regulariser's weight, likewise")
-    converting.add_argument("--as", dest="penalty", default="", help="gradient_penalty: of rae_gp, that weight instead")
-    converting.add_argument("--rule", type=float, metavar="M", help="do so by rule, M the mean square pixel")
+    rule = "of rae_gp, the weight of the Jacobian's penalty by rule, M the mean square pixel"
+    converting.add_argument("--rule", type=float, metavar="M", help=rule)
     converting.add_argument("--table", action="store_true", help="print all official configurations as markdown")
     converting.add_argument("--json", action="store_true", help="print JSON")
     scoring = command(score)

@@ -1,24 +1,28 @@
-"""The 31 configurations of the official code, as this suite's settings and on its loss scale.
+"""The official code's 31 configurations as settings of this suite: one path from each coded loss to our scale.
 
-Source: `ParthaEth/Regularized_autoencoders-RAE-` at 9478b8f; `published/official_configs.csv` is its config.py. The
-weights there belong to losses that differ by family and data set (its models/). As coded, averaged over the batch, with
-D values and C channels an image and Z dimensions a code, these are
+Source: `ParthaEth/Regularized_autoencoders-RAE-` at 9478b8f; `official_configs.csv` is its config.py. The weights there
+belong to losses that differ by family and data set (its models/). With D values and C channels an image and Z
+dimensions a code they are, averaged over the batch,
 
-    RAE, AE          mean over H, W, C of (x − x̂)²  +  β · mean over Z of z²  +  λ · Σw², or λ · mean over Z of g²
-    WAE              mean over H, W, C of (x − x̂)²  +  λ · MMD;   on CelebA 0.05 · Σ (x − x̂)²  +  λ · MMD
-    VAE, CV-VAE      Σ over H, W of the mean over C of (x − x̂)²  +  β · KL
-    second stage     mean over Z of (z − ẑ)²  +  β₂ · KL
+    as coded    RAE, AE        mean over H, W, C of (x − x̂)²  +  β · mean over Z of z²  +  λ · Σw²
+                RAE-GP         the same with λ · mean over Z of g², g = ∂/∂z Σ x̂², in the place of λ · Σw²
+                WAE            mean over H, W, C of (x − x̂)²  +  λ · MMD;   on CelebA 0.05 · Σ (x − x̂)²  +  λ · MMD
+                VAE, CV-VAE    Σ over H, W of the mean over C of (x − x̂)²  +  β · KL
+                second stage   mean over Z of (z − ẑ)²  +  β₂ · KL
+    sum form    multiplied by `to_sum` (D, 20, C, Z), so that each begins with Σ (x − x̂)²
+    ours        half of the sum form: each begins with ½‖x − x̂‖²
 
-with g = ∂/∂z Σ x̂² (`objectives.decode_with_output_gradient`). Multiplied by `to_sum` (D, 20, C, Z) each begins with
-Σ (x − x̂)², the "sum form"; half of that is our scale. A loss as coded is thus `scale` = 2 / `to_sum` times ours, and
-what is not free of scale, Adam's epsilon and the plateau's threshold, is divided by it.
+A loss as coded is thus `scale` = 2 / `to_sum` times ours, and what depends on a loss's scale, Adam's epsilon and the
+plateau's threshold, is divided by it.
 """
 
 import csv
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from rae_bench.base.plain import Plain, to_plain, unknown
 from rae_bench.densities.specs import SecondStage
 from rae_bench.models.specs import (
     MMD,
@@ -28,7 +32,6 @@ from rae_bench.models.specs import (
     Gaussian,
     GaussianKL,
     ImageSize,
-    Kernel,
     Latent,
     NoisyInput,
     NoLatentTerm,
@@ -49,31 +52,38 @@ FILE = Path(__file__).parent / "official_configs.csv"
 SHAPES: dict[str, tuple[int, ImageSize]] = {"mnist": (1, 32), "cifar10": (3, 32), "celeba": (3, 64)}
 """Channels and side of a data set's images."""
 ADAM_EPSILON = 1e-7
-"""Keras'. It is added before Adam's bias correction, ours behind it: Keras' acts as ε / √(1 − 0.999^t) at update t."""
+"""Keras' own. Keras adds it before Adam's bias correction, we after:
+there it acts as ε / √(1 − 0.999^t) at update t."""
 THRESHOLD = 1e-4
-"""Of the plateau: Keras' default, absolute."""
+"""The plateau's: Keras' default, absolute."""
 STAGE_BATCH, STAGE_EPOCHS, STAGE_RATE, STAGE_PATIENCE = 64, 100, 1e-4, 3
-"""Of the second stage (estimate_density_and_sample.py)."""
+"""The second stage's (estimate_density_and_sample.py)."""
+FAMILIES = {"wae": "wae", **dict.fromkeys(("vae", "cv_vae", "two_stage_vae", "vae_2d"), "vae")}
+"""Which of the coded losses a model has; all others have "rae"."""
+FOLDERS = {"vae": "std_vae", "wae": "wae_mmd", "rae": "rae"}
+LATENT_TERMS = {"vae": ("KL", "KL"), "wae": ("MMD", "MMD"), "rae": ("mean over Z of z²", "½‖z‖²")}
+"""Each family's latent term as coded, and ours."""
+NOTES = {
+    "rae_gp": "g = ∂/∂z Σ x̂²: our output_gradient, not the Jacobian penalty of the paper; of weight 0 on CIFAR-10",
+    "rae_sn": "spectral norm of every layer of encoder and decoder; no weight",
+    "two_stage_vae": "the weights of vae, and a second stage in column N",
+    **dict.fromkeys(
+        ("rae_l2", "ae_l2"), "w: of the decoder's transposed convolutions; on CelebA of its dense layer, too"
+    ),
+}
 
 _DATASETS = {"MNIST": "mnist", "CIFAR-10": "cifar10", "CelebA": "celeba"}
-_MODELS = {
-    "VAE": "vae",
-    "CV-VAE": "cv_vae",
-    "WAE": "wae",
-    "2sVAE": "two_stage_vae",
-    "RAE-GP": "rae_gp",
-    "RAE-L2": "rae_l2",
-    "RAE-SN": "rae_sn",
-    "RAE": "rae",
-    "AE": "ae",
-    "AE-L2": "ae_l2",
-    "VAE (2-d latent, visualisation)": "vae_2d",
-}
+_MODELS = {"2sVAE": "two_stage_vae", "VAE (2-d latent, visualisation)": "vae_2d"}
+"""The models whose names are not ours but for case and hyphens."""
+
+
+class ConversionError(ValueError):
+    """A configuration or a rule that there is not; the message says what there is."""
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A term's weight as coded, in the sum form and in ours. `coded_term` is what is coded, `term` ours."""
+    """A term's weight as coded and in the sum form. `coded_term` is what is coded, `term` ours."""
 
     coded_term: str
     term: str
@@ -106,39 +116,23 @@ class Configuration:
 
     @property
     def family(self) -> str:
-        """Which of the losses: "vae", "wae" or "rae"."""
-        if self.model in ("vae", "cv_vae", "two_stage_vae", "vae_2d"):
-            return "vae"
-        return "wae" if self.model == "wae" else "rae"
+        """Which of the coded losses it has: "vae", "wae" or "rae"."""
+        return FAMILIES.get(self.model, "rae")
 
     @property
-    def source(self) -> str:
-        """The files the loss, the weights and the training stand in."""
-        folder = {"vae": "std_vae", "wae": "wae_mmd", "rae": "rae"}[self.family]
-        stage = ", my_utility/estimate_density_and_sample.py" if self.stage_weight is not None else ""
-        return f"models/{folder}/loss_functions.py, configurations/config.py, train_raes_vaes.py{stage}"
-
-    @property
-    def values(self) -> int:
-        """D."""
+    def reconstruction(self) -> tuple[str, float]:
+        """The reconstruction term as coded, and `to_sum`: by what it is multiplied to be Σ (x − x̂)²."""
         channels, size = SHAPES[self.dataset]
-        return channels * size * size
-
-    @property
-    def reconstruction(self) -> str:
-        """The reconstruction term as coded."""
         if self.family == "vae":
-            return "Σ over H, W of the mean over C of (x − x̂)²"
+            return "Σ over H, W of the mean over C of (x − x̂)²", channels
         if self.family == "wae" and self.dataset == "celeba":
-            return "0.05 · Σ (x − x̂)²"
-        return "mean over H, W, C of (x − x̂)²"
+            return "0.05 · Σ (x − x̂)²", 20
+        return "mean over H, W, C of (x − x̂)²", channels * size * size
 
     @property
     def to_sum(self) -> float:
-        """By what the loss as coded is multiplied to begin with Σ (x − x̂)²."""
-        if self.family == "vae":
-            return SHAPES[self.dataset][0]
-        return 20 if self.family == "wae" and self.dataset == "celeba" else self.values
+        """What the loss as coded is multiplied by to begin with Σ (x − x̂)²."""
+        return self.reconstruction[1]
 
     @property
     def scale(self) -> float:
@@ -146,104 +140,200 @@ class Configuration:
         return 2 / self.to_sum
 
     @property
+    def order(self) -> Literal["shuffled", "file"]:
+        """How an epoch goes through the images."""
+        return "shuffled" if self.dataset == "celeba" else "file"
+
+    @property
     def latent(self) -> Weight | None:
-        """The weight of the latent term."""
-        weight = self.latent_weight
-        if not weight:
-            return None
-        if self.family == "rae":
-            return Weight("mean over Z of z²", "½‖z‖²", weight, weight * self.to_sum * 2 / self.latent_dim)
-        term = "KL" if self.family == "vae" else "MMD"
-        return Weight(term, term, weight, weight * self.to_sum)
+        """The weight of the latent term; None without one."""
+        factor = self.to_sum * (2 / self.latent_dim if self.family == "rae" else 1)
+        return _weight(*LATENT_TERMS[self.family], self.latent_weight, factor)
 
     @property
     def regulariser(self) -> Weight | None:
-        """The weight of the decoder's regulariser; None where there is none, or none to weigh."""
-        weight = self.regulariser_weight
-        if not weight:
-            return None
+        """The weight of the decoder's regulariser; None without one, or without one to weigh."""
         if self.model == "rae_gp":
-            return Weight("mean over Z of g²", "‖g‖²", weight, weight * self.to_sum / self.latent_dim)
-        return Weight("Σw²", "Σw²", weight, weight * self.to_sum)
+            return _weight("mean over Z of g²", "‖g‖²", self.regulariser_weight, self.to_sum / self.latent_dim)
+        return _weight("Σw²", "Σw²", self.regulariser_weight, self.to_sum)
 
     @property
     def stage(self) -> Weight | None:
-        """The weight in the second stage, whose loss has Z in the place of D."""
-        if self.stage_weight is None:
-            return None
-        return Weight("KL", "KL", self.stage_weight, self.stage_weight * self.latent_dim)
+        """The weight in the second stage, whose loss has Z in the place of D; None without a second stage."""
+        return _weight("KL", "KL", self.stage_weight or 0, self.latent_dim)
 
     def network(self) -> ConvolutionalNetwork:
         """Its network (models/rae): the decoder starts from 1024 channels whatever the width."""
         channels, size = SHAPES[self.dataset]
-        kernel: Kernel = 4 if size == 32 else 5
         return ConvolutionalNetwork(
-            "convolutional", channels, size, kernel, self.width, 1024, self.latent_dim, norm_momentum=0.01
+            kind="convolutional",
+            channels=channels,
+            size=size,
+            kernel=4 if size == 32 else 5,
+            width=self.width,
+            start_width=1024,
+            latent_dim=self.latent_dim,
+            norm_momentum=0.01,
         )
 
     def objective(self) -> Objective:
-        """Its loss, divided by `scale`."""
-        return Objective(self._posterior(), self._latent(), self._regulariser())
+        """Its loss divided by `scale`."""
+        posterior: Posterior = Deterministic(kind="deterministic")
+        latent: Latent = NoLatentTerm(kind="none")
+        regulariser: Regulariser = NoRegulariser(kind="none")
+        if self.sigma is not None:
+            posterior = FixedGaussian(kind="fixed_gaussian", sigma=self.sigma)
+        elif self.family == "vae":
+            posterior = Gaussian(kind="gaussian", log_sigma_bound=5.0)
+        elif self.family == "wae" and self.dataset == "celeba":
+            posterior = NoisyInput(kind="noisy_input", sd=0.01, bound=0.01)
+        if self.latent is not None and self.family == "vae":
+            latent = GaussianKL(kind="kl", weight=self.latent.ours)
+        elif self.latent is not None and self.family == "wae":
+            latent = MMD(kind="mmd", weight=self.latent.ours, scales=(0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0))
+        elif self.latent is not None:
+            latent = SquaredNorm(kind="squared_norm", weight=self.latent.ours)
+        if self.model == "rae_sn":
+            regulariser = SpectralNorm(
+                kind="spectral_norm",
+                power_iterations=1,
+                scope="autoencoder",
+                matrix="keras",
+                initial_iterations=0,
+                vectors="differentiated",
+                evaluation="iterates",
+            )
+        elif self.regulariser is not None and self.model == "rae_gp":
+            regulariser = OutputGradient(kind="output_gradient", weight=self.regulariser.ours)
+        elif self.regulariser is not None:
+            regulariser = WeightL2(
+                kind="weight_l2",
+                weight=self.regulariser.ours,
+                scope="all" if self.dataset == "celeba" else "convolutions",
+            )
+        return Objective(posterior=posterior, latent=latent, regulariser=regulariser)
 
     def optimisation(self) -> Optimisation:
         """Its training, epsilon and threshold on our scale."""
-        return Optimisation(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            order="shuffled" if self.dataset == "celeba" else "file",
-            learning_rate=self.learning_rate,
-            adam_epsilon=ADAM_EPSILON / self.scale,
-            schedule=Plateau("plateau", factor=0.5, patience=5, threshold=THRESHOLD / self.scale),
-        )
+        return _optimisation(self.epochs, self.batch_size, self.order, self.learning_rate, 5, self.scale)
 
     def second_stage(self) -> SecondStage | None:
-        """The density in column N of 2sVAE; None for other models. Its scale is 2/Z."""
+        """The density in column N of 2sVAE, its scale 2/Z; None for other models."""
         if self.stage is None:
             return None
+        posterior, latent = (
+            Gaussian(kind="gaussian", log_sigma_bound=5.0),
+            GaussianKL(kind="kl", weight=self.stage.ours),
+        )
         scale = 2 / self.latent_dim
-        gaussian, latent = Gaussian("gaussian", 5.0), GaussianKL("kl", self.stage.ours)
         return SecondStage(
             kind="second_stage",
             codes="mean",
             width=1024,
             depth=2,
-            objective=Objective(gaussian, latent, NoRegulariser("none")),
-            optimisation=Optimisation(
-                epochs=STAGE_EPOCHS,
-                batch_size=STAGE_BATCH,
-                order="shuffled",
-                learning_rate=STAGE_RATE,
-                adam_epsilon=ADAM_EPSILON / scale,
-                schedule=Plateau("plateau", 0.5, STAGE_PATIENCE, THRESHOLD / scale),
-            ),
+            objective=Objective(posterior=posterior, latent=latent, regulariser=NoRegulariser(kind="none")),
+            optimisation=_optimisation(STAGE_EPOCHS, STAGE_BATCH, "shuffled", STAGE_RATE, STAGE_PATIENCE, scale),
         )
 
-    def _posterior(self) -> Posterior:
-        if self.family == "vae":
-            if self.sigma is not None:
-                return FixedGaussian("fixed_gaussian", self.sigma)
-            return Gaussian("gaussian", log_sigma_bound=5.0)
-        if self.family == "wae" and self.dataset == "celeba":
-            return NoisyInput("noisy_input", sd=0.01, bound=0.01)
-        return Deterministic("deterministic")
+    def jacobian_weight(self, mean_square_pixel: float) -> float:
+        """The weight of ‖J‖² that asks for as much as its gradient penalty, by rule.
 
-    def _latent(self) -> Latent:
-        if self.latent is None:
-            return NoLatentTerm("none")
-        if self.family == "vae":
-            return GaussianKL("kl", self.latent.ours)
-        if self.family == "wae":
-            return MMD("mmd", self.latent.ours, (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0))
-        return SquaredNorm("squared_norm", self.latent.ours)
+        g = 2Jᵀx̂, J the decoder's Jacobian at the code: the weight belongs to another quantity than ‖J‖². If x̂ were
+        uncorrelated with the columns of J, E‖g‖² = 4 M ‖J‖² with M the mean square pixel of the images in [0, 1].
 
-    def _regulariser(self) -> Regulariser:
-        if self.model == "rae_sn":
-            return SpectralNorm("spectral_norm", 1, "autoencoder", "keras", 0, "differentiated", "iterates")
-        if self.regulariser is None:
-            return NoRegulariser("none")
-        if self.model == "rae_gp":
-            return OutputGradient("output_gradient", self.regulariser.ours)
-        return WeightL2("weight_l2", self.regulariser.ours, "all" if self.dataset == "celeba" else "convolutions")
+        Raises:
+            ConversionError: it has no gradient penalty, or M does not lie in (0, 1].
+        """
+        if self.model != "rae_gp" or self.regulariser is None:
+            why = (
+                "no gradient penalty; only rae_gp has"
+                if self.model != "rae_gp"
+                else "one of weight 0: regulariser none"
+            )
+            raise ConversionError(f"--rule: {self.model} on {self.dataset} has {why}")
+        if not 0 < mean_square_pixel <= 1:
+            raise ConversionError(f"--rule: {mean_square_pixel:g} must lie in (0, 1]: it is a mean square pixel")
+        return 4 * mean_square_pixel * self.regulariser.ours
+
+    def text(self, mean_square_pixel: float | None = None) -> str:
+        """Its chain to our scale, a step a line; with a mean square pixel the weight of ‖J‖² by rule, too."""
+        reconstruction, to_sum = self.reconstruction
+        weights = [weight for weight in (self.latent, self.regulariser) if weight is not None]
+        coded, summed, ours = (
+            "  +  ".join([first, *(f"{getattr(weight, form):g} · {getattr(weight, term)}" for weight in weights)])
+            for first, form, term in (
+                (reconstruction, "coded", "coded_term"),
+                ("Σ (x − x̂)²", "sum_form", "term"),
+                ("½‖x − x̂‖²", "ours", "term"),
+            )
+        )
+        channels, size = SHAPES[self.dataset]
+        sizes = f"D = {size} x {size} x {channels} = {channels * size**2:,}, C = {channels}, Z = {self.latent_dim}"
+        lines = {
+            "as coded": coded,
+            "sum form": f"x {to_sum:g}: {summed}",
+            "ours": f"x ½: {ours}",
+            "scale": f"as coded = {self.scale:g} x ours; {sizes}",
+            "Adam": f"epsilon {ADAM_EPSILON:g} / {self.scale:g} = {ADAM_EPSILON / self.scale:g}",
+            "plateau": f"threshold {THRESHOLD:g} / {self.scale:g} = {THRESHOLD / self.scale:g}",
+            "training": f"learning rate {self.learning_rate:g}, halved after 5 epochs without improvement; batches of"
+            f" {self.batch_size}, {'shuffled' if self.order == 'shuffled' else 'in file order'};"
+            f" {self.epochs} epochs, {self.updates:,} updates",
+            "note": NOTES.get(self.model, ""),
+            "source": f"{REPOSITORY}: models/{FOLDERS[self.family]}/loss_functions.py, configurations/config.py,"
+            f" train_raes_vaes.py{', my_utility/estimate_density_and_sample.py' if self.stage else ''}",
+        }
+        if self.stage is not None:
+            lines["stage two"] = (
+                f"mean over Z of (z − ẑ)² + {self.stage.coded:g} · KL as coded, x {self.latent_dim}:"
+                f" {self.stage.sum_form:g}, x ½: {self.stage.ours:g}; scale {2 / self.latent_dim:g}"
+            )
+        if mean_square_pixel is not None:
+            weight = self.jacobian_weight(mean_square_pixel)
+            lines["by rule"] = (
+                f"{weight:g} · ‖J‖² for 4 x {mean_square_pixel:g} x ‖g‖²: x̂ uncorrelated with the columns of J"
+            )
+        title = f"official code, configuration {self.number}: {self.model} on {self.dataset}"
+        return "\n".join([title, *(f"  {label:10} {line}" for label, line in lines.items() if line)])
+
+    def plain(self, mean_square_pixel: float | None = None) -> dict[str, Plain]:
+        """The same as plain data, with the settings that it amounts to."""
+        stage = self.second_stage()
+        weights = {"latent": self.latent, "regulariser": self.regulariser, "second_stage_latent": self.stage}
+        rule = (
+            {} if mean_square_pixel is None else {"gradient_penalty_by_rule": self.jacobian_weight(mean_square_pixel)}
+        )
+        return {
+            "configuration": self.number,
+            "dataset": self.dataset,
+            "model": self.model,
+            "to_sum_form": self.to_sum,
+            "scale": self.scale,
+            **{name: weight and {**to_plain(weight), "ours": weight.ours} for name, weight in weights.items()},
+            "updates": self.updates,
+            "network": to_plain(self.network()),
+            "objective": to_plain(self.objective()),
+            "optimisation": to_plain(self.optimisation()),
+            "second_stage": stage and to_plain(stage),
+            **rule,
+        }
+
+
+def _weight(coded_term: str, term: str, coded: float, to_sum: float) -> Weight | None:
+    return Weight(coded_term, term, coded, coded * to_sum) if coded else None
+
+
+def _optimisation(
+    epochs: int, batch_size: int, order: Literal["shuffled", "file"], rate: float, patience: int, scale: float
+) -> Optimisation:
+    return Optimisation(
+        epochs=epochs,
+        batch_size=batch_size,
+        order=order,
+        learning_rate=rate,
+        adam_epsilon=ADAM_EPSILON / scale,
+        schedule=Plateau(kind="plateau", factor=0.5, patience=patience, threshold=THRESHOLD / scale),
+    )
 
 
 @functools.cache
@@ -258,7 +348,7 @@ def _configuration(row: dict[str, str]) -> Configuration:
     return Configuration(
         number=int(row["config_id"]),
         dataset=_DATASETS[row["dataset"]],
-        model=_MODELS[row["model"]],
+        model=_MODELS.get(row["model"], row["model"].lower().replace("-", "_")),
         latent_dim=int(row["latent_dim"]),
         width=int(row["base_filters"]),
         batch_size=int(row["batch_size"]),
@@ -270,3 +360,44 @@ def _configuration(row: dict[str, str]) -> Configuration:
         sigma=float(row["cv_sigma"]) if row["cv_sigma"] else None,
         stage_weight=float(row["second_stage_beta"]) if row["second_stage_beta"] else None,
     )
+
+
+def configuration(dataset: str, model: str) -> Configuration:
+    """The configuration of a model on a data set.
+
+    Raises:
+        ConversionError: there is none.
+    """
+    if dataset not in SHAPES:
+        raise ConversionError(unknown("--dataset", "data set", dataset, list(SHAPES)))
+    models = [name for data, name in configurations() if data == dataset]
+    if model not in models:
+        raise ConversionError(unknown("--model", f"model of {dataset}", model, models))
+    return configurations()[dataset, model]
+
+
+def table() -> str:
+    """Every configuration, its weights as coded, in the sum form and in ours, as markdown."""
+    rows = [
+        "| | data set | model | as coded / ours | latent: coded → sum → ours | regulariser: coded → sum → ours"
+        " | Adam's ε | threshold | rate | batch | epochs |",
+        "| ---: | --- | --- | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in configurations().values():
+        names, weights = [str(one.number), one.dataset, f"`{one.model}`"], [_cell(one.latent), _cell(one.regulariser)]
+        if one.model == "rae_sn":
+            weights[1] = "spectral norm"
+        rows.append(_row(names, weights, one.scale, one.learning_rate, one.batch_size, one.epochs))
+        if one.stage is not None:
+            names, weights = ["", "", "its second stage"], [_cell(one.stage), _cell(None)]
+            rows.append(_row(names, weights, 2 / one.latent_dim, STAGE_RATE, STAGE_BATCH, STAGE_EPOCHS))
+    return "\n".join(rows)
+
+
+def _row(names: list[str], weights: list[str], scale: float, rate: float, batch: int, epochs: int) -> str:
+    training = [f"{ADAM_EPSILON / scale:.4g}", f"{THRESHOLD / scale:.4g}", f"{rate:g}", str(batch), str(epochs)]
+    return f"| {' | '.join([*names, f'{scale:.4g}', *weights, *training])} |"
+
+
+def _cell(weight: Weight | None) -> str:
+    return f"{weight.term}: {weight.coded:g} → {weight.sum_form:g} → {weight.ours:g}" if weight else "–"

@@ -1,24 +1,169 @@
-"""The losses of the official code's 31 configurations, ours against an independent computation of them as coded."""
+"""The official code's 31 configurations on our scale: weights against the published sum forms, losses against an
+independent computation of them as coded, settings against the protocol `as_released`, and the command that prints them.
+"""
 
 import csv
 import dataclasses
+import json
+import math
+import re
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from checkout import ROOT
 from keras import Keras, kl, norm, norm_gradient, official_terms
 from torch import nn
 
+from rae_bench import cli
+from rae_bench.base.plain import parse, to_plain
 from rae_bench.models import objectives
 from rae_bench.models.autoencoder import build
-from rae_bench.models.specs import DenseNetwork
-from rae_bench.study import official
+from rae_bench.models.specs import (
+    DenseNetwork,
+    Deterministic,
+    FixedGaussian,
+    Network,
+    NoisyInput,
+    NoRegulariser,
+    Objective,
+)
+from rae_bench.study import official, protocols
+from rae_bench.study.official import ConversionError
 
 ROWS = list(csv.DictReader((ROOT / "rae_bench/study/official_configs.csv").read_text().splitlines()))
 KEYS = list(official.configurations())
 CASES = list(zip(ROWS, KEYS, strict=True))
 NAMES = ["-".join(key) for key in KEYS]
+
+
+# --- weights and settings ---------------------------------------------------------------------------------
+
+
+def test_there_are_31_configurations_in_the_order_of_their_numbers():
+    assert [one.number for one in official.configurations().values()] == list(range(31)) == [*range(len(ROWS))]
+
+
+@pytest.mark.parametrize(("row", "key"), CASES, ids=NAMES)
+def test_every_official_weight_passes_through_its_published_sum_form(row, key):
+    data = official.configuration(*key).plain()
+    for name, column in (("latent", "latent_weight_"), ("regulariser", "reg_weight_")):
+        coded, summed = (float(row[column + form] or 0) for form in ("code", "sum_form"))
+        if not coded:
+            assert data[name] is None
+            assert summed == 0
+        else:
+            assert data[name]["coded"] == coded
+            assert data[name]["sum_form"] == pytest.approx(summed, rel=1e-12)
+            assert data[name]["ours"] == pytest.approx(summed / 2, rel=1e-12)
+            assert data["objective"][name]["weight"] == data[name]["ours"]
+    assert (row["second_stage_beta"] == "") == (data["second_stage"] is None)
+    assert data["optimisation"]["batch_size"] * data["updates"] <= 162_770 * data["optimisation"]["epochs"]
+
+
+# paper.md's account of the code, in numbers: the stage's weight, the loss as coded over ours
+STAGES = {"mnist": 0.024, "cifar10": 0.128, "celeba": 0.128}
+PIXELS = {"mnist": 1024, "cifar10": 3072, "celeba": 12288}
+
+
+@pytest.mark.parametrize("dataset", STAGES)
+def test_the_second_stage_has_the_codes_dimensions_for_pixels(dataset):
+    data = official.configuration(dataset, "two_stage_vae").plain()
+    assert data["second_stage_latent"]["sum_form"] == pytest.approx(STAGES[dataset])
+    stage = data["second_stage"]
+    assert stage["objective"]["latent"]["weight"] == pytest.approx(STAGES[dataset] / 2)
+    z = data["network"]["latent_dim"]
+    assert stage["optimisation"]["adam_epsilon"] == pytest.approx(1e-7 * z / 2)
+    assert stage["optimisation"]["schedule"]["threshold"] == pytest.approx(1e-4 * z / 2)
+
+
+@pytest.mark.parametrize("key", KEYS, ids="-".join)
+def test_epsilon_and_threshold_are_divided_by_the_scale(key):
+    dataset, model = key
+    data = official.configuration(*key).plain()
+    if "vae" in model:
+        scale = 2 / {"mnist": 1, "cifar10": 3, "celeba": 3}[dataset]
+    else:
+        scale = 0.1 if (model, dataset) == ("wae", "celeba") else 2 / PIXELS[dataset]
+    assert data["scale"] == pytest.approx(scale)
+    assert data["optimisation"]["adam_epsilon"] == pytest.approx(1e-7 / scale)
+    assert data["optimisation"]["schedule"]["threshold"] == pytest.approx(1e-4 / scale)
+    assert data["optimisation"]["order"] == ("shuffled" if dataset == "celeba" else "file")
+
+
+def test_what_is_special_of_single_configurations():
+    of = {key: one.objective() for key, one in official.configurations().items()}
+    assert of["cifar10", "rae_gp"].regulariser == NoRegulariser("none")
+    assert of["celeba", "wae"].posterior == NoisyInput("noisy_input", 0.01, 0.01)
+    assert of["mnist", "wae"].posterior == Deterministic("deterministic")
+    assert of["mnist", "cv_vae"].posterior == FixedGaussian("fixed_gaussian", 0.7)
+    assert [of[data, "rae_l2"].regulariser.scope for data in STAGES] == ["convolutions", "convolutions", "all"]
+    networks = {key: one.network() for key, one in official.configurations().items()}
+    assert {key for key, network in networks.items() if network.width != 128} == {("celeba", "cv_vae")}
+    assert networks["mnist", "vae_2d"].latent_dim == 2
+
+
+# --- as_released ------------------------------------------------------------------------------------------
+
+
+def read(name):
+    return yaml.safe_load((ROOT / "workflow" / "config" / name).read_text())
+
+
+TRAINED = [key for key in KEYS if key[1] not in ("vae_2d", "two_stage_vae")]
+
+
+@pytest.mark.parametrize(("dataset", "model"), TRAINED, ids=["-".join(key) for key in TRAINED])
+def test_the_protocol_as_released_is_the_official_configuration(dataset, model):
+    """The paper's budget and the suite's model, with the official weights, as that protocol's settings leave them."""
+    one, budget = official.configurations()[dataset, model], read("budgets.yaml")[f"{dataset}_paper"]
+    channels, size = official.SHAPES[dataset]
+    network = {name: budget[name] for name in ("kernel", "width", "start_width", "latent_dim", "norm_momentum")}
+    objective = read("models.yaml")[model]
+    for term, weight in (("latent", one.latent), ("regulariser", one.regulariser)):
+        if objective[term]["kind"] not in ("none", "spectral_norm"):
+            objective[term]["weight"] = weight.ours if weight is not None else 1.0  # a weight of 0 is a setting, too
+    stated = {
+        "network": {"kind": "convolutional", "channels": channels, "size": size, **network},
+        "objective": objective,
+        "optimisation": budget["optimisation"],
+        "validation_split": budget["validation_split"],
+    }
+    settings = protocols.parse_settings(read("settings.yaml"), list(read("models.yaml")), list(read("rows.yaml")))
+    in_force = tuple(read("protocols.yaml")["as_released"]["settings"])
+    left = protocols.apply(stated, protocols.changes(settings, in_force, "training", dataset, model))
+    found = [parse(kind, left[name], name) for name, kind in (("network", Network), ("objective", Objective))]
+    assert found[0] == one.network()
+    assert_close(to_plain(found[1]), to_plain(one.objective()))
+    assert_close(left["optimisation"], to_plain(one.optimisation()))
+
+
+@pytest.mark.parametrize("dataset", STAGES)
+def test_the_second_stage_as_released_is_the_official_one(dataset):
+    one = official.configurations()[dataset, "two_stage_vae"]
+    settings = protocols.parse_settings(read("settings.yaml"), list(read("models.yaml")), list(read("rows.yaml")))
+    stated = read("densities.yaml")["second_stage"]
+    stated["objective"]["latent"]["weight"] = one.stage.ours
+    in_force = tuple(read("protocols.yaml")["as_released"]["settings"])
+    changes = protocols.changes(settings, in_force, "densities", dataset, "vae")
+    left = protocols.apply({"second_stage": stated}, changes)
+    assert_close(left["second_stage"], to_plain(one.second_stage()))
+
+
+def assert_close(found, expected):
+    """Nested plain data, numbers but for rounding."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            assert_close(found[key], expected[key])
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-9)
+    else:
+        assert found == expected
+
+
+# --- losses -----------------------------------------------------------------------------------------------
 
 
 def disturbed(model):
@@ -47,22 +192,28 @@ def drawing(generator):
 
 
 @pytest.mark.parametrize(("row", "key"), CASES, ids=NAMES)
-def test_a_loss_is_its_scale_times_ours_in_every_term(row, key):
+@pytest.mark.parametrize(
+    "is_full_size", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["small", "full size"]
+)
+def test_a_loss_is_its_scale_times_ours_in_every_term(row, key, is_full_size):
+    """Small networks in float64; those of the released width on 20 images in float32, as they are trained."""
     one = official.configurations()[key]
-    network = dataclasses.replace(one.network(), width=3, start_width=10)
-    model = disturbed(build(network, one.objective(), seed=0)).double().train()
-    x = torch.rand(5, network.channels, network.size, network.size, generator=torch.Generator().manual_seed(2)).double()
+    network = one.network() if is_full_size else dataclasses.replace(one.network(), width=3, start_width=10)
+    n, kind, rel = (20, torch.float32, 1e-4) if is_full_size else (5, torch.float64, 1e-6)
+    model = disturbed(build(network, one.objective(), seed=0)).to(kind).train()
+    shape = (n, network.channels, network.size, network.size)
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(2)).to(kind)
     keras = Keras(model, network.size)
-    for seed in (3, 4):  # twice: spectral norms go on
+    for seed in (3,) if is_full_size else (3, 4):  # twice: spectral norms go on
         ours = objectives.loss(model, x, one.objective(), torch.Generator().manual_seed(seed))
         draw = drawing(torch.Generator().manual_seed(seed))
-        expected = official_terms(row, keras, x.numpy().transpose(0, 2, 3, 1), draw)
+        expected = official_terms(row, keras, x.double().numpy().transpose(0, 2, 3, 1), draw)
         weights = [1.0, *(objectives.weight(term) for term in (one.objective().latent, one.objective().regulariser))]
         found = [ours.reconstruction, ours.latent, ours.regulariser]
         for term, weight, coded in zip(found, weights, expected, strict=True):
-            assert one.scale * weight * term.item() == pytest.approx(coded, rel=1e-6)
+            assert one.scale * weight * term.item() == pytest.approx(coded, rel=rel)
             assert (coded != 0) == (weight != 0)
-        assert one.scale * ours.total.item() == pytest.approx(sum(expected), rel=1e-6)
+        assert one.scale * ours.total.item() == pytest.approx(sum(expected), rel=rel)
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key[1] == "two_stage_vae"], ids="-".join)
@@ -115,3 +266,58 @@ def test_the_independent_gradient_of_batch_norm_sees_its_moments():
     values = [(norm(x + step * direction, gamma, beta)[0] * dy).sum() for step in (1e-6, -1e-6)]
     found = (norm_gradient(dy, saved) * direction).sum()
     assert found == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-6)
+
+
+# --- the gradient penalty ---------------------------------------------------------------------------------
+
+
+def test_the_official_penalty_becomes_the_jacobians_by_rule():
+    one = official.configuration("mnist", "rae_gp")
+    assert one.plain(0.1)["gradient_penalty_by_rule"] == pytest.approx(4 * 0.1 * 1.6e-6)
+    assert one.plain()["objective"]["regulariser"] == {"kind": "output_gradient", "weight": pytest.approx(1.6e-6)}
+
+
+def test_the_rule_holds_where_images_and_jacobian_have_nothing_to_do_with_each_other():
+    rng = np.random.default_rng(0)
+    jacobian = rng.standard_normal((300, 5))
+    images = rng.standard_normal((20_000, 300)) * 0.4
+    penalties = np.square(2 * images @ jacobian).sum(axis=1)
+    expected = 4 * np.square(images).mean() * np.square(jacobian).sum()
+    assert penalties.mean() == pytest.approx(expected, abs=4.5 * penalties.std() / np.sqrt(20_000))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("mnst", "rae"), "--dataset: unknown data set 'mnst'; did you mean 'mnist'?"),
+        (("mnist", "rae_l3"), "--model: unknown model of mnist 'rae_l3'; did you mean 'rae_l2'?"),
+        (("celeba", "vae_2d"), "--model: unknown model of celeba 'vae_2d'"),
+        (("mnist", "rae", 0.1), "--rule: rae on mnist has no gradient penalty; only rae_gp has"),
+        (("cifar10", "rae_gp", 0.1), "--rule: rae_gp on cifar10 has one of weight 0: regulariser none"),
+        (("mnist", "rae_gp", 2.0), "--rule: 2 must lie in (0, 1]"),
+        (("mnist", "rae_gp", math.nan), "--rule: nan must lie in (0, 1]"),
+    ],
+)
+def test_what_cannot_be_converted_is_said(arguments, message):
+    with pytest.raises(ConversionError, match=re.escape(message)):
+        official.configuration(*arguments[:2]).text(*arguments[2:])
+
+
+# --- the command ------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_chain(capsys):
+    cli.main(["convert", "--dataset", "mnist", "--model", "rae_l2"])
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:])
+    assert lines["ours"] == "x ½: ½‖x − x̂‖²  +  0.0064 · ½‖z‖²  +  5.12e-05 · Σw²"
+    assert lines["Adam"].endswith("= 5.12e-05")
+    assert lines["plateau"].endswith("= 0.0512")
+    cli.main(["convert", "--dataset", "mnist", "--model", "rae_gp", "--rule", "0.1", "--json"])
+    assert json.loads(capsys.readouterr().out) == official.configuration("mnist", "rae_gp").plain(0.1)
+
+
+def test_the_documented_table_is_what_the_command_prints(capsys):
+    cli.main(["convert", "--table"])
+    text = (ROOT / "docs" / "methods.md").read_text()
+    (pasted,) = re.findall(r"<!-- python -m rae_bench convert --table -->\n\n(.*?)\n\n<!-- end -->", text, re.DOTALL)
+    assert pasted == capsys.readouterr().out.rstrip()
