@@ -51,11 +51,13 @@ def explained(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; afterwards flush it to the disk and rename it to `path`."""
-    temporary = _temporary(path)
+    # nodes share process ids
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     with explained(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_temporaries(path)
+            killed = {*path.parent.glob(f".{glob.escape(path.name)}.*.tmp")} - {temporary}
+            remove(*killed)  # what their writers left
             yield temporary
             with temporary.open("rb+") as handle:
                 os.fsync(handle.fileno())
@@ -77,17 +79,6 @@ def remove(*paths: Path) -> None:
 def leftovers(folder: Path) -> list[Path]:
     """What writers that were killed have left in `folder`; only where nobody is writing now."""
     return sorted(folder.glob(".*.tmp"))
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")  # nodes share process ids
-
-
-def _remove_temporaries(path: Path) -> None:
-    """Remove what writers of `path` left that were killed; this process's own writing is left alone."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if left != _temporary(path):
-            left.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -208,29 +199,16 @@ def map_rows(path: Path, rows: npt.NDArray[np.int64]) -> tuple[MappedRows, str]:
 
 
 def read_rows(path: Path, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], str]:
-    """Some rows of an array file, in the order asked for, and the SHA-256 of the whole file.
+    """Some rows of an array file in memory, in the order asked for, and the SHA-256 of the whole file.
 
-    One pass: the hash is that of the very bytes the rows come from, and beside them 8 MiB are in memory.
+    Beside them no more than _BLOCK bytes of the file count as this process's memory.
     """
-    with reading(path, "npy"), path.open("rb") as handle:
-        (count, *one), dtype = _rows_header(handle, rows)
-        order = np.argsort(rows, kind="stable")
-        ordered = rows[order]
-        found = np.empty((len(rows), *one), dtype)
-        row_bytes = dtype.itemsize * math.prod(one)
-        step = max(1, _BLOCK // max(1, row_bytes))
-        start = handle.tell()
-        handle.seek(0)
-        digest = hashlib.sha256(handle.read(start))
-        for first in range(0, count, step):
-            last = min(first + step, count)
-            data = handle.read((last - first) * row_bytes)
-            digest.update(data)
-            block = np.frombuffer(data, dtype).reshape(last - first, *one)
-            low, high = np.searchsorted(ordered, [first, last])
-            found[order[low:high]] = block[ordered[low:high] - first]
-        digest.update(handle.read())  # a whole file has nothing more
-        return found, digest.hexdigest()
+    mapped, digest = map_rows(path, rows)
+    found = np.empty(mapped.shape, mapped.dtype)
+    step = max(1, _BLOCK // max(1, found[:1].nbytes))
+    for first in range(0, len(rows), step):
+        found[first : first + step] = mapped[first : first + step]
+    return found, digest
 
 
 def _rows_header(handle: IO[bytes], rows: npt.NDArray[np.int64]) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -259,8 +237,7 @@ def write_frame(path: Path, frame: "pd.DataFrame") -> None:
     if path.suffix == ".csv":
         write_text(path, frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
     else:
-        with writing(path) as temporary:
-            frame.to_parquet(temporary, index=False)
+        write_bytes(path, frame.to_parquet(index=False))
 
 
 def read_frame(path: Path, *needed: str) -> "pd.DataFrame":

@@ -9,15 +9,16 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 CONFIDENCE = 0.95
+LEVEL = 0.05
+"""Of p, below which a difference counts as found."""
 PAIR = ["a", "b", "mean_difference", "low", "high", "n_seeds", "p_a_beats_b", "p_value"]
 
 
 def interval(difference: pd.Series) -> tuple[float, float, float]:
     """Mean and the ends of the 95 % t-interval of paired differences; infinitely wide for a single seed."""
-    from scipy import stats
-
     mean, n = float(difference.mean()), len(difference)
     if n < 2:
         return mean, -np.inf, np.inf
@@ -30,8 +31,6 @@ def prediction_half_width(values: pd.Series) -> float:
 
     s is the SD of the n values, t the Student quantile of n − 1 degrees of freedom; NaN for a single value.
     """
-    from scipy import stats
-
     n = len(values)
     if n < 2:
         return float("nan")
@@ -40,8 +39,6 @@ def prediction_half_width(values: pd.Series) -> float:
 
 def p_value(difference: pd.Series) -> float:
     """Two-sided p of the paired t-test that the mean difference is 0; 1 for a single seed, 0 if it never varies."""
-    from scipy import stats
-
     n, mean, sd = len(difference), float(difference.mean()), float(difference.std(ddof=1))
     if n < 2 or (mean == 0 and sd == 0):
         return 1.0
@@ -100,8 +97,6 @@ def rank_agreement(ranked: pd.DataFrame) -> float:
 
 def kendall(one: pd.Series, two: pd.Series) -> float:
     """Kendall's tau-b of two rankings of the same rows; NaN for fewer than two rows."""
-    from scipy import stats
-
     if len(one) < 2:
         return float("nan")
     return float(stats.kendalltau(one, two.reindex(one.index)).statistic)

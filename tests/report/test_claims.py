@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from rae_bench.report.claims import CLAIMS, claims_table, interval, verdict
+from rae_bench.report.tables.claims import CLAIMS, claims_table, interval, verdict
 
 STEADY = np.array([0.0, 0.0, 0.0])
 SMALL = np.array([-0.1, 0.1, 0.0])

@@ -7,6 +7,7 @@ dimensions.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,49 @@ STYLE: dict[Any, Any] = {
 }
 
 
+CAPTIONS = {
+    "samples": (
+        "originals, and what each model makes of them and of samples (training seed {seed}; columns as in Table 1, not"
+        " selected)."
+    ),
+    "interpolations": ("straight lines between the codes of random pairs of {split} images (training seed {seed})."),
+    "distances": (
+        "Fréchet distance of every model and image set; a point is a training seed, the dotted line real against real"
+        " at the same counts. Lower is better."
+    ),
+    "training": (
+        "each part of the loss, unweighted, on validation images (thick) and training images (thin), a line per seed."
+    ),
+    "codes": (
+        "codes of {split} images (grey) and samples of one density of each kind (colour) along the codes' first two"
+        " principal axes (training seed {seed})."
+    ),
+    "components": (
+        "mixtures of K components, fitted to mean codes by EM (solid) and by a Dirichlet-process mixture (dashed)."
+        " Above, Fréchet distance of their samples; below, log-likelihood in nats a code, of training codes (thin) and"
+        " held-out validation codes (thick). Bands: SD over seeds."
+    ),
+    "protocols": (
+        "rank of every row (1 the lowest mean Fréchet distance) under the study's own protocol and others, the same"
+        " samples in all."
+    ),
+}
+"""The figures of a data set in order, and what each shows."""
+PUBLISHED = (
+    "Published against reproduced: a point per cell of the paper's Table 1. Bars: the noise, as in the tables."
+    " Where a bar misses the line, the difference is outside it, the point's edge black. Hollow: one seed, no bar."
+)
+
+
 def inputs(spec: SummarySpec, root: Path) -> list[Path]:
     """What figures are drawn from beside the metrics; of a search none are drawn."""
     if "search" in spec.tables:
         return []
-    models = dict.fromkeys(row.model for row in spec.rows.values())
-    sheets = [_sheet_path(spec, root, dataset, model) for dataset in spec.datasets for model in models]
-    histories = [
-        history_path(root, dataset, model, seed)
-        for dataset in spec.datasets
-        for model in models
-        for seed in spec.train_seeds
-    ]
-    return [*sheets, *histories, *([root / "protocols.parquet"] if "protocols" in spec.tables else [])]
+    runs = [(dataset, row.model) for dataset in spec.datasets for row in spec.rows.values()]
+    sheets = [_sheet_path(spec, root, *run) for run in runs]
+    histories = [history_path(root, *run, seed) for run in runs for seed in spec.train_seeds]
+    panels = [root / "protocols.parquet"] if "protocols" in spec.tables else []
+    return list(dict.fromkeys([*sheets, *histories, *panels]))
 
 
 def _sheet_path(spec: SummarySpec, root: Path, dataset: str, model: str) -> Path:
@@ -63,83 +94,42 @@ def write(spec: SummarySpec, frame: pd.DataFrame, root: Path, index: Path) -> li
     """
     listed: list[dict[str, str]] = []
     made: list[Path] = []
-    if "search" in spec.tables:
-        storage.write_json(index, listed)
-        return made
     # matplotlib would set what stands between two $ as mathematics
     rows = {name: replace(row, label=row.label.replace("$", r"\$")) for name, row in spec.rows.items()}
     spec = replace(spec, rows=rows)
-    with plt.rc_context(STYLE):
-        for dataset, data in spec.datasets.items():
-            seed = spec.train_seeds[0]
-            sheets = {
-                model: storage.read_arrays(_sheet_path(spec, root, dataset, model), *keys)[0]
-                for model, keys in sheet_keys(spec).items()
-            }
-            synthetic = "SYNTHETIC images. " if data.source.is_synthetic else ""
-            figures: list[tuple[str, str, Callable[[], Figure]]] = [
-                (
-                    "samples",
-                    f"{synthetic}{data.label}: originals, and what each model makes of them and of samples"
-                    f" (training seed {seed}; columns as in Table 1, not selected).",
-                    lambda sheets=sheets: sample_sheet(spec, sheets),  # type: ignore[misc]
-                ),
-                (
-                    "interpolations",
-                    f"{synthetic}{data.label}: straight lines between the codes of random pairs of"
-                    f" {spec.reference_split} images (training seed {seed}).",
-                    lambda sheets=sheets: interpolation_strips(spec, sheets),  # type: ignore[misc]
-                ),
-                (
-                    "distances",
-                    f"{synthetic}{data.label}: Fréchet distance of every model and image set; a point is a training"
-                    " seed, the dotted line real against real at the same counts. Lower is better.",
-                    lambda dataset=dataset: distances(spec, frame, dataset),  # type: ignore[misc]
-                ),
-                (
-                    "training",
-                    f"{synthetic}{data.label}: each part of the loss, unweighted, on validation images (thick) and"
-                    " training images (thin), a line per seed.",
-                    lambda dataset=dataset: training_curves(spec, root, dataset),  # type: ignore[misc]
-                ),
-                (
-                    "codes",
-                    f"{synthetic}{data.label}: codes of {spec.reference_split} images (grey) and samples of one density"
-                    f" of each kind (colour) along the codes' first two principal axes (training seed {seed}).",
-                    lambda sheets=sheets, dataset=dataset: code_views(spec, sheets, dataset),  # type: ignore[misc]
-                ),
-            ]
-            if "densities" in spec.tables:
-                figures.append(
-                    (
-                        "components",
-                        f"{synthetic}{data.label}: mixtures of K components, fitted to mean codes by EM (solid) and by"
-                        " a Dirichlet-process mixture (dashed). Above, Fréchet distance of their samples; below,"
-                        " log-likelihood in nats a code, of training codes (thin) and held-out validation codes"
-                        " (thick). Bands: SD over seeds.",
-                        lambda dataset=dataset: components(spec, frame, dataset),  # type: ignore[misc]
-                    )
-                )
-            if "protocols" in spec.tables:
-                panel = storage.read_frame(root / "protocols.parquet", *PANEL_COLUMNS)
-                figures.append(
-                    (
-                        "protocols",
-                        f"{synthetic}{data.label}: rank of every row (1 the lowest mean Fréchet distance) under the"
-                        " study's own protocol and others, the same samples in all.",
-                        lambda dataset=dataset, panel=panel: protocols(spec, panel, dataset),  # type: ignore[misc]
-                    )
-                )
-            for kind, caption, draw in figures:
-                name = f"{kind}_{dataset}"
-                made += _save(draw(), index.parent / name)
-                listed.append({"name": name, "dataset": dataset, "caption": caption})
+    for dataset, data in spec.datasets.items() if "search" not in spec.tables else ():
+        about = f"{'SYNTHETIC images. ' if data.source.is_synthetic else ''}{data.label}: "
+        for kind, draw in _figures(spec, frame, root, dataset).items():
+            caption = CAPTIONS[kind].format(seed=spec.train_seeds[0], split=spec.reference_split)
+            listed.append({"name": f"{kind}_{dataset}", "dataset": dataset, "caption": about + caption})
+            made += _save(draw, index.with_name(f"{kind}_{dataset}"))
     if "published" in spec.tables:
         entry, files = _published(spec, frame, index.parent)
         listed.append(entry)
         made += files
     storage.write_json(index, listed)
     return made
+
+
+def _figures(spec: SummarySpec, frame: pd.DataFrame, root: Path, dataset: str) -> dict[str, Callable[[], Figure]]:
+    """What draws each figure of a data set."""
+    sheets = {
+        model: storage.read_arrays(_sheet_path(spec, root, dataset, model), *keys)[0]
+        for model, keys in sheet_keys(spec).items()
+    }
+    figures: dict[str, Callable[[], Figure]] = {
+        "samples": partial(sample_sheet, spec, sheets),
+        "interpolations": partial(interpolation_strips, spec, sheets),
+        "distances": partial(distances, spec, frame, dataset),
+        "training": partial(training_curves, spec, root, dataset),
+        "codes": partial(code_views, spec, sheets, dataset),
+    }
+    if "densities" in spec.tables:
+        figures["components"] = partial(components, spec, frame, dataset)
+    if "protocols" in spec.tables:
+        panel = storage.read_frame(root / "protocols.parquet", *PANEL_COLUMNS)
+        figures["protocols"] = partial(protocols, spec, panel, dataset)
+    return figures
 
 
 def write_published(spec: SummarySpec, frame: pd.DataFrame, index: Path) -> None:
@@ -152,28 +142,20 @@ def _published(spec: SummarySpec, frame: pd.DataFrame, folder: Path) -> tuple[di
 
     `missing` in the index is why it is not there.
     """
-    caption = (
-        "Published against reproduced: a point per cell of the paper's Table 1. Bars: the noise, as in the tables."
-        " Where a bar misses the line, the difference is outside it, the point's edge black. Hollow: one seed, no bar."
-    )
     cells, missing = compared_cells(spec, frame)
-    entry = {"name": "published", "dataset": "", "caption": caption}
+    entry = {"name": "published", "dataset": "", "caption": PUBLISHED}
     if missing:
         return {**entry, "missing": missing}, []
+    return entry, _save(partial(published_against_ours, spec, cells), folder / "published")
+
+
+def _save(draw: Callable[[], Figure], path: Path) -> list[Path]:
+    """Draw a figure as `path`.pdf and `path`.png, without the date, and close it; the two files."""
+    undated = {path.with_suffix(".pdf"): {"CreationDate": None}, path.with_suffix(".png"): {"Software": None}}
     with plt.rc_context(STYLE):
-        return entry, _save(published_against_ours(spec, cells), folder / "published")
-
-
-def _save(figure: Figure, path: Path) -> list[Path]:
-    """Write `figure` as `path`.pdf and `path`.png, without the date, and close it; the two files."""
-    made = []
-    for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        made.append(path.with_name(f"{path.name}.{suffix}"))
-        storage.render(
-            made[-1],
-            lambda target, suffix=suffix, metadata=metadata: figure.savefig(  # type: ignore[misc]
-                target, format=suffix, metadata=metadata, dpi=200, bbox_inches="tight"
-            ),
-        )
+        figure = draw()
+        for file, metadata in undated.items():
+            save = partial(figure.savefig, format=file.suffix[1:], metadata=metadata, dpi=200, bbox_inches="tight")
+            storage.render(file, save)
     plt.close(figure)
-    return made
+    return list(undated)

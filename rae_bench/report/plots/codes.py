@@ -14,44 +14,33 @@ from rae_bench.study.specs import SummarySpec
 def shown_densities(spec: SummarySpec, dataset: str) -> list[str]:
     """One density of each kind, in the study's order: those that table rows show, else the last listed of the kind."""
     in_rows = {density for row in spec.rows.values() for density in (row.n, row.gmm)}
-    chosen: dict[type, list[str]] = {}
-    for name in density_order(spec, dataset):
-        of_kind = chosen.setdefault(type(spec.fits[dataset][name]), [])
-        if not in_rows.intersection(of_kind):
-            of_kind.clear()
-        if name in in_rows or not of_kind:
-            of_kind.append(name)
-    return [name for name in density_order(spec, dataset) if any(name in names for names in chosen.values())]
+    order = density_order(spec, dataset)
+    kinds = {name: type(spec.fits[dataset][name]) for name in order}
+    last = {kind: name for name, kind in kinds.items()}
+    of_rows = {kind for name, kind in kinds.items() if name in in_rows}
+    return [name for name in order if name in in_rows or (kinds[name] not in of_rows and last[kinds[name]] == name)]
 
 
 def code_views(spec: SummarySpec, sheets: dict[str, Sheets], dataset: str) -> Figure:
     """A panel per model and kind of density: codes in grey, samples in colour, along the codes' two principal axes."""
     models = model_labels(spec)
     densities = shown_densities(spec, dataset)
-    figure, axes = plt.subplots(
-        len(densities),
-        len(models),
-        figsize=(7.2, 0.9 * len(densities) + 0.2),
-        squeeze=False,
-        layout="constrained",
-    )
-    colours = sns.color_palette("husl", len(densities))
-    grey = (0.6, 0.6, 0.6)
+    shape = len(densities), len(models)
+    figure, axes = plt.subplots(*shape, figsize=(7.2, 0.9 * shape[0] + 0.2), squeeze=False, layout="constrained")
+    colours, grey = sns.color_palette("husl", len(densities)), (0.6, 0.6, 0.6)
     for j, (model, label) in enumerate(models.items()):
         codes = sheets[model]["codes"]
         centre = codes.mean(axis=0)
         axes2 = np.linalg.svd(codes - centre, full_matrices=False)[2][:2].T
         flat = (codes - centre) @ axes2
         reach = 1.3 * np.abs(flat).max(axis=0)
-        for i, density in enumerate(densities):
-            axis = axes[i, j]
+        axes[0, j].set_title(label)
+        for axis, density, colour in zip(axes[:, j], densities, colours, strict=True):
             drawn = (sheets[model].get(f"codes.{density}", codes[:0]) - centre) @ axes2
             # one collection a panel: each is rasterised in a picture of the whole figure's size
-            points, tints = np.concatenate([flat, drawn]), [grey] * len(flat) + [colours[i]] * len(drawn)
+            points, tints = np.concatenate([flat, drawn]), [grey] * len(flat) + [colour] * len(drawn)
             axis.scatter(*points.T, s=0.8, c=tints, linewidths=0, alpha=0.8, rasterized=True)
             axis.set(xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]), xticks=[], yticks=[])
-            if i == 0:
-                axis.set_title(label)
-            if j == 0:
-                axis.set_ylabel(density_label(density), rotation=0, ha="right", va="center")
+    for axis, density in zip(axes[:, 0], densities, strict=True):
+        axis.set_ylabel(density_label(density), rotation=0, ha="right", va="center")
     return figure

@@ -1,13 +1,15 @@
 """Pictures of images: what each model makes of originals, of samples, and of the way between two originals."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rae_bench.report.tables.cells import COLUMNS
+from rae_bench.report.tables.cells import COLUMNS, place
 from rae_bench.study.specs import Row, SummarySpec
 
 PER_CELL = 6
@@ -29,10 +31,8 @@ def _tile(images: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.uint8]:
 
 
 def _sheet_key(row: Row, column: str) -> str | None:
-    if column in ("reconstruction", "interpolation"):
-        return f"{column}.{row.through}" if row.through else column
-    density = {"n": row.n, "gmm": row.gmm}.get(column, column)
-    return f"sample.{density}" if density else None
+    shown = place(row, column)
+    return shown and ".".join(part for part in shown if part)
 
 
 def _sampled(spec: SummarySpec) -> list[str]:
@@ -45,41 +45,43 @@ def sheet_keys(spec: SummarySpec) -> dict[str, set[str]]:
     """What the figures show of each model's sheets."""
     keys: dict[str, set[str]] = {row.model: {"original", "codes"} for row in spec.rows.values()}
     for row in spec.rows.values():
-        shown = (_sheet_key(row, column) for column in (*_sampled(spec), "interpolation"))
-        keys[row.model] |= {key for key in shown if key is not None}
+        keys[row.model] |= {key for column in (*_sampled(spec), "interpolation") if (key := _sheet_key(row, column))}
     return keys
 
 
 def sample_sheet(spec: SummarySpec, sheets: dict[str, Sheets]) -> Figure:
     """A row of pictures per table row: originals, reconstructions, and samples of columns N, N(0,I) and GMM."""
-    columns = {"original": "Original", **{column: COLUMNS[column] for column in _sampled(spec)}}
-    rows = spec.ordered_rows
-    figure, axes = plt.subplots(
-        len(rows), len(columns), figsize=(7.2, 0.62 * len(rows)), squeeze=False, layout="constrained"
-    )
-    for i, row in enumerate(rows.values()):
-        for j, (column, title) in enumerate(columns.items()):
-            axis = axes[i, j]
-            key = "original" if column == "original" else _sheet_key(row, column)
-            axis.set_axis_off()
-            if i == 0:
-                axis.set_title(title)
-            if key is not None:
-                axis.imshow(_tile(sheets[row.model][key][: 2 * PER_CELL], PER_CELL), interpolation="nearest")
-        axes[i, 0].text(-0.04, 0.5, row.label, ha="right", va="center", transform=axes[i, 0].transAxes)
+    rows, columns = spec.ordered_rows.values(), _sampled(spec)
+    keys = [(row.model, ["original", *(_sheet_key(row, column) for column in columns)]) for row in rows]
+    pictures = [
+        [None if key is None else _tile(sheets[model][key][: 2 * PER_CELL], PER_CELL) for key in shown]
+        for model, shown in keys
+    ]
+    figure, axes = _pictures([row.label for row in rows], pictures, 0.62, 0.04)
+    for axis, title in zip(axes, ["Original", *(COLUMNS[column] for column in columns)], strict=True):
+        axis.set_title(title)
     return figure
 
 
 def interpolation_strips(spec: SummarySpec, sheets: dict[str, Sheets]) -> Figure:
     """Two strips per table row, from one test image's code to another's."""
-    rows = spec.ordered_rows
-    figure, axes = plt.subplots(len(rows), 2, figsize=(7.2, 0.48 * len(rows)), squeeze=False, layout="constrained")
-    for i, row in enumerate(rows.values()):
-        key = _sheet_key(row, "interpolation")
-        assert key is not None
-        for j in range(2):
-            strip = sheets[row.model][key][j * STEPS : (j + 1) * STEPS]
-            axes[i, j].imshow(_tile(strip, STEPS), interpolation="nearest")
-            axes[i, j].set_axis_off()
-        axes[i, 0].text(-0.02, 0.5, row.label, ha="right", va="center", transform=axes[i, 0].transAxes)
-    return figure
+    rows = spec.ordered_rows.values()
+    strips = [sheets[row.model][str(_sheet_key(row, "interpolation"))][: 2 * STEPS] for row in rows]
+    pictures = [[_tile(images[:STEPS], STEPS), _tile(images[STEPS:], STEPS)] for images in strips]
+    return _pictures([row.label for row in rows], pictures, 0.48, 0.02)[0]
+
+
+def _pictures(
+    labels: list[str], pictures: Sequence[Sequence[npt.NDArray[np.uint8] | None]], height: float, gap: float
+) -> tuple[Figure, list[Axes]]:
+    """A figure of pictures, a line of them behind each label, and the axes of its first line."""
+    figure, axes = plt.subplots(
+        len(labels), len(pictures[0]), figsize=(7.2, height * len(labels)), squeeze=False, layout="constrained"
+    )
+    for line, label, shown in zip(axes, labels, pictures, strict=True):
+        for axis, picture in zip(line, shown, strict=True):
+            axis.set_axis_off()
+            if picture is not None:
+                axis.imshow(picture, interpolation="nearest")
+        line[0].text(-gap, 0.5, label, ha="right", va="center", transform=line[0].transAxes)
+    return figure, list(axes[0])

@@ -1,5 +1,6 @@
 """Training curves of each part of the loss."""
 
+import itertools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -7,6 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from rae_bench.base import storage
+from rae_bench.report.tables.wording import model_labels
 from rae_bench.study.specs import SummarySpec
 
 
@@ -17,35 +19,28 @@ def history_path(root: Path, dataset: str, model: str, seed: int) -> Path:
 
 def training_curves(spec: SummarySpec, root: Path, dataset: str) -> Figure:
     """Reconstruction, latent and regulariser term by epoch, a panel per term, a colour per model."""
-    models = list(dict.fromkeys(row.model for row in spec.ordered_rows.values()))
-    labels = {row.model: row.label for row in reversed(spec.ordered_rows.values()) if not row.through}
-    palette = dict(zip(models, sns.color_palette("tab10", len(models)), strict=True))
-    terms = ("reconstruction", "latent", "regulariser")
+    labels = model_labels(spec)
+    palette = dict(zip(labels, sns.color_palette("tab10", len(labels)), strict=True))
+    terms, sides = ("reconstruction", "latent", "regulariser"), {"validation": 1.1, "train": 0.4}
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), layout="constrained")
-    for model in models:
-        for seed in spec.train_seeds:
-            sides = [f"{side}_{term}" for side in ("train", "validation") for term in terms]
-            history = storage.read_frame(history_path(root, dataset, model, seed), "epoch", *sides)
-            for axis, term in zip(axes, terms, strict=True):
-                if (history[f"train_{term}"] == 0).all():
-                    continue
-                for side, width in (("validation", 1.1), ("train", 0.4)):
-                    axis.plot(
-                        history["epoch"] + 1,
-                        history[f"{side}_{term}"],
-                        color=palette[model],
-                        linewidth=width,
-                        label=labels.get(model, model) if (seed, side) == (spec.train_seeds[0], "validation") else None,
-                    )
+    for (model, label), seed in itertools.product(labels.items(), spec.train_seeds):
+        columns = [f"{side}_{term}" for side in sides for term in terms]
+        history = storage.read_frame(history_path(root, dataset, model, seed), "epoch", *columns)
+        for (axis, term), (side, width) in itertools.product(zip(axes, terms, strict=True), sides.items()):
+            if (history[f"train_{term}"] != 0).any():
+                is_named = (seed, side) == (spec.train_seeds[0], "validation")
+                axis.plot(
+                    history["epoch"] + 1,
+                    history[f"{side}_{term}"],
+                    color=palette[model],
+                    linewidth=width,
+                    label=label if is_named else None,
+                )
     for axis, term in zip(axes, terms, strict=True):
-        values = [value for line in axis.lines for value in line.get_ydata()]
-        axis.set_yscale(
-            "log" if values and min(values) > 0 else "symlog",
-            **({} if values and min(values) > 0 else {"linthresh": 1e-3}),
-        )
+        is_positive = min((value for line in axis.lines for value in line.get_ydata()), default=0) > 0
+        axis.set_yscale(**{"value": "log"} if is_positive else {"value": "symlog", "linthresh": 1e-3})
         axis.set(xlabel="epoch", title=f"{term} (unweighted)")
     axes[0].set_ylabel("nats per image")
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, ncols=len(models), loc="outside lower center", frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), ncols=len(labels), loc="outside lower center", frameon=False)
     sns.despine(figure)
     return figure

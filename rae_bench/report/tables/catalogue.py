@@ -6,15 +6,13 @@ metric.
 """
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from rae_bench.base import storage
 from rae_bench.report.rendering import Table, latex, markdown
 from rae_bench.report.tables.claims import verdict_table
-from rae_bench.report.tables.densities import GRID, density_table
-from rae_bench.report.tables.likelihood import likelihood_table
+from rae_bench.report.tables.densities import GRID, density_table, likelihood_table
 from rae_bench.report.tables.protocols import protocol_table
 from rae_bench.report.tables.published import published_tables
 from rae_bench.report.tables.rankings import comparisons_table, ranking_table
@@ -36,58 +34,53 @@ def write(spec: SummarySpec, frame: pd.DataFrame, root: Path, index: Path) -> li
 
     Returns the tables' files.
     """
-    listed: list[dict[str, Any]] = []
     made: list[Path] = []
-    for table in build(spec, frame, root):
+    built = build(spec, frame, root)
+    for table in built:
         csv, md, tex = (index.with_name(f"{table.name}.{suffix}") for suffix in ("csv", "md", "tex"))
         storage.write_frame(csv, table.data)
         storage.write_text(md, markdown(table))
         storage.write_text(tex, latex(table))
         made += [csv, md, tex]
-        listed.append(
-            {
-                "name": table.name,
-                "title": table.title,
-                "header": table.header,
-                "rows": table.rows,
-                "bold": sorted(table.bold),
-                "notes": table.notes,
-            }
-        )
-    storage.write_json(index, listed)
+    shown = ("name", "title", "header", "rows", "notes")
+    storage.write_json(index, [{**{key: vars(one)[key] for key in shown}, "bold": sorted(one.bold)} for one in built])
     return made
 
 
 def build(spec: SummarySpec, frame: pd.DataFrame, root: Path) -> list[Table]:
     """Every table the study asks for, in order; `root` holds the panel of protocols, where there is one."""
-    made: list[Table] = []
-    for name in spec.tables:
-        match name:
-            case "table1":
-                made += [table1(spec, frame, dataset, "frechet_distance") for dataset in spec.datasets]
-            case "published":
-                made += published_tables(spec, frame)
-            case "details":
-                for dataset in spec.datasets:
-                    made.append(reconstruction_table(spec, frame, dataset))
-                    present = set(frame.loc[frame["dataset"] == dataset, "metric"])
-                    others = [metric for metric in METRICS if metric in present - {"frechet_distance"}]
-                    made += [table1(spec, frame, dataset, metric) for metric in others]
-                    if "evidence_bound" in present:
-                        made.append(likelihood_table(spec, frame, dataset))
-            case "claims":
-                made.append(verdict_table(spec, frame))
-            case "comparisons":
-                for dataset in spec.datasets:
-                    made += [ranking_table(spec, frame, dataset), comparisons_table(spec, frame, dataset)]
-            case "densities":
-                for dataset in spec.datasets:
-                    made += [density_table(spec, frame, dataset, metric) for metric in GRID]
-            case "protocols":
-                panel = storage.read_frame(root / "protocols.parquet", *PANEL_COLUMNS)
-                made += [protocol_table(spec, panel, dataset) for dataset in spec.datasets]
-            case "search":
-                made += [search_table(spec, frame, dataset) for dataset in spec.datasets]
-            case _:
-                raise ValueError(f"no table is called {name!r}")
-    return made
+    return [table for name in spec.tables for table in _build(name, spec, frame, root)]
+
+
+def _build(name: str, spec: SummarySpec, frame: pd.DataFrame, root: Path) -> list[Table]:
+    match name:
+        case "table1":
+            return [table1(spec, frame, dataset, "frechet_distance") for dataset in spec.datasets]
+        case "published":
+            return published_tables(spec, frame)
+        case "details":
+            return [table for dataset in spec.datasets for table in _details(spec, frame, dataset)]
+        case "claims":
+            return [verdict_table(spec, frame)]
+        case "comparisons":
+            kinds = (ranking_table, comparisons_table)
+            return [table(spec, frame, dataset) for dataset in spec.datasets for table in kinds]
+        case "densities":
+            return [density_table(spec, frame, dataset, metric) for dataset in spec.datasets for metric in GRID]
+        case "protocols":
+            panel = storage.read_frame(root / "protocols.parquet", *PANEL_COLUMNS)
+            return [protocol_table(spec, panel, dataset) for dataset in spec.datasets]
+        case "search":
+            return [search_table(spec, frame, dataset) for dataset in spec.datasets]
+        case _:
+            raise ValueError(f"no table is called {name!r}")
+
+
+def _details(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[Table]:
+    """Reconstructions, every other metric as in Table 1, and likelihoods where there are any."""
+    present = set(frame.loc[frame["dataset"] == dataset, "metric"])
+    return [
+        reconstruction_table(spec, frame, dataset),
+        *(table1(spec, frame, dataset, metric) for metric in METRICS if metric in present - {"frechet_distance"}),
+        *([likelihood_table(spec, frame, dataset)] if "evidence_bound" in present else []),
+    ]

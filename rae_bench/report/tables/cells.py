@@ -20,6 +20,14 @@ LEAD = 2.0
 """A value leads if it is better by more than this many pooled SDs; else it is a tie with the best."""
 
 
+def place(row: Row, column: str) -> tuple[str, str] | None:
+    """The image set and the density that a row shows in a column; None where it has none, as 2sVAE no GMM."""
+    if column in ("reconstruction", "interpolation"):
+        return column, row.through
+    density = {"n": row.n, "gmm": row.gmm}.get(column, column)
+    return ("sample", density) if density else None
+
+
 def cell_values(
     frame: pd.DataFrame, dataset: str, row: Row, column: str, metric: str = "frechet_distance"
 ) -> pd.Series:
@@ -35,31 +43,18 @@ def first_draws(frame: pd.DataFrame, dataset: str, row: Row, column: str) -> pd.
     return values
 
 
-def has_cell(row: Row, column: str) -> bool:
-    """Whether the row has the column: 2sVAE has no GMM."""
-    return column != "gmm" or bool(row.gmm)
-
-
 def sampler_values(frame: pd.DataFrame, dataset: str, row: Row) -> pd.Series:
     """The Fréchet distance of the row's GMM, or of its N where it has none, by train and sample seed."""
-    chosen = _chosen(frame, dataset, row.model, "sample", row.gmm or row.n, "frechet_distance")
-    values: pd.Series = chosen.set_index(["train_seed", "sample_seed"])["value"]
+    mine = _cell(frame, dataset, row, "gmm" if row.gmm else "n", "frechet_distance")
+    values: pd.Series = mine.set_index(["train_seed", "sample_seed"])["value"]
     return values
 
 
 def _cell(frame: pd.DataFrame, dataset: str, row: Row, column: str, metric: str) -> pd.DataFrame:
-    if not has_cell(row, column):
-        return frame.iloc[:0]
-    if column in ("reconstruction", "interpolation"):
-        return _chosen(frame, dataset, row.model, column, row.through, metric)
-    density = {"n": row.n, "gmm": row.gmm}.get(column, column)
-    return _chosen(frame, dataset, row.model, "sample", density, metric)
-
-
-def _chosen(frame: pd.DataFrame, dataset: str, model: str, image_set: str, density: str, metric: str) -> pd.DataFrame:
+    image_set, density = place(row, column) or ("", "")
     return frame[
         (frame["dataset"] == dataset)
-        & (frame["model"] == model)
+        & (frame["model"] == row.model)
         & (frame["image_set"] == image_set)
         & (frame["density"] == density)
         & (frame["metric"] == metric)

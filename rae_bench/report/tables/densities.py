@@ -1,4 +1,4 @@
-"""The grid: every model under every density."""
+"""The grids: a metric, or the log-likelihood of images, of every model under every density."""
 
 import pandas as pd
 
@@ -10,7 +10,7 @@ from rae_bench.study.specs import SummarySpec
 
 GRID = ("frechet_distance", "precision", "recall", "log_likelihood_validation", "nearest_training_ratio")
 """What the grid of densities shows of each model and density, a table each."""
-GRID_TITLES = {"log_likelihood_validation": "Held-out log-likelihood of validation codes, nats a code"}
+HELD_OUT = ("Held-out log-likelihood of validation codes, nats a code", "", "higher")
 
 
 def density_order(spec: SummarySpec, dataset: str) -> list[str]:
@@ -21,31 +21,17 @@ def density_order(spec: SummarySpec, dataset: str) -> list[str]:
 def density_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> Table:
     """One metric of every trained model (columns) under every density (rows)."""
     mine = frame[(frame["dataset"] == dataset) & (frame["metric"] == metric) & (frame["density"] != "")]
-    mine = mine[mine["image_set"].isin(["sample", "codes"])]
-    seeds = mine.groupby(["density", "model", "train_seed"])["value"].mean()
-    data = seeds.groupby(["density", "model"]).agg(["mean", "std", "size"]).reset_index()
-    data = data.rename(columns={"std": "sd", "size": "n_seeds"})
+    data = _spread(mine[mine["image_set"].isin(["sample", "codes"])], "density", "model")
     data.insert(0, "metric", metric)
     data.insert(0, "dataset", dataset)
     models = model_labels(spec)
     order = [name for name in density_order(spec, dataset) if name in set(data["density"])]
-    title, _, better = METRICS.get(metric, (GRID_TITLES.get(metric, metric), "", "higher"))
-    cells = {(row["density"], row["model"]): row for row in as_records(data)}
-    rows, bold = [], set()
-    for i, density in enumerate(order):
-        found = [cells.get((density, model)) for model in models]
-        rows.append(
-            [
-                density_label(density),
-                *("–" if one is None else mean_sd(one["mean"], one["sd"], metric) for one in found),
-            ]
-        )
-        for j, model in enumerate(models, start=1):
-            column = data[data["model"] == model].set_index("density")
-            if metric in ("frechet_distance", "log_likelihood_validation") and density in column.index:
-                best = leaders(column["mean"], column["sd"], better).index
-                bold |= {(i, j)} if density in best else set()
-    arrow = "↓" if better == "lower" else "↑"
+    title, _, better = METRICS.get(metric, HELD_OUT)
+    has_leaders = metric in ("frechet_distance", "log_likelihood_validation")
+    bold = set()
+    for j, model in enumerate(models if has_leaders else [], start=1):
+        column = data[data["model"] == model].set_index("density")
+        bold |= {(order.index(density), j) for density in leaders(column["mean"], column["sd"], better).index}
     if metric == "log_likelihood_validation":
         notes = [
             *synthetic_notes(spec, dataset),
@@ -56,19 +42,55 @@ def density_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: 
         ]
     else:
         notes = measured_notes(spec, frame, dataset, metric)
-    notes.append(
-        "Second stages and other densities alike were fitted ex post on the codes of"
-        f" {spec.datasets[dataset].n_train:,} training images."
-    )
-    if metric in ("frechet_distance", "log_likelihood_validation"):
-        notes.append(f"Bold: within {LEAD:g} pooled SDs of the column's best.")
-    notes += warning_notes(frame, dataset, metric)
     return Table(
         f"densities_{metric}_{dataset}",
-        f"{spec.datasets[dataset].label}: every model under every density. {title} {arrow}",
+        f"{spec.datasets[dataset].label}: every model under every density. {title} {'↓' if better == 'lower' else '↑'}",
         ["", *models.values()],
-        rows,
+        [[density_label(name), *texts] for name, texts in _texts(data, order, list(models), metric)],
         bold,
-        notes,
+        [
+            *notes,
+            "Second stages and other densities alike were fitted ex post on the codes of"
+            f" {spec.datasets[dataset].n_train:,} training images.",
+            *([f"Bold: within {LEAD:g} pooled SDs of the column's best."] if has_leaders else []),
+            *warning_notes(frame, dataset, metric),
+        ],
         data,
     )
+
+
+def likelihood_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
+    """Evidence bound and importance-sampled likelihood of reference images, under each density as the prior."""
+    data = _spread(frame[(frame["dataset"] == dataset) & (frame["image_set"] == "reference")], "model", "density")
+    data.insert(0, "dataset", dataset)
+    models = {model: label for model, label in model_labels(spec).items() if model in set(data["model"])}
+    order = [name for name in ("", *density_order(spec, dataset)) if name in set(data["density"])]
+    return Table(
+        f"likelihood_{dataset}",
+        f"{spec.datasets[dataset].label}: log-likelihood of {spec.reference_split} images, nats an image ↑",
+        ["", *models.values()],
+        [
+            [f"estimate, prior {density_label(name)}" if name else "evidence bound, prior N(0,I)", *texts]
+            for name, texts in _texts(data, order, list(models), "log_likelihood")
+        ],
+        set(),
+        [
+            "Models with a KL term only. Decoder: Gaussian of variance β, the KL weight, which differs between models:"
+            " compare within a column. Estimates: importance sampling from the posterior. The bound's prior is N(0,I).",
+            "Densities of continuous pixels in [0, 1], not dequantised: no bits per dimension.",
+        ],
+        data,
+    )
+
+
+def _spread(values: pd.DataFrame, *keys: str) -> pd.DataFrame:
+    """Mean, SD and number of training seeds of the values of each density and model."""
+    seeds = values.groupby([*keys, "train_seed"])["value"].mean()
+    data = seeds.groupby(list(keys)).agg(["mean", "std", "size"]).reset_index()
+    return data.rename(columns={"std": "sd", "size": "n_seeds"})
+
+
+def _texts(data: pd.DataFrame, order: list[str], models: list[str], metric: str) -> list[tuple[str, list[str]]]:
+    """Each density of `order` with the text of its cell under each model."""
+    cells = {(one["density"], one["model"]): mean_sd(one["mean"], one["sd"], metric) for one in as_records(data)}
+    return [(name, [cells.get((name, model), "–") for model in models]) for name in order]

@@ -7,7 +7,7 @@ from rae_bench.densities.specs import Density, DirichletMixture, GaussianMixture
 from rae_bench.report.tables.wording import SCALE, density_label
 from rae_bench.scoring.specs import INCEPTION_LABEL
 from rae_bench.study.results import HALF_SD, warnings
-from rae_bench.study.specs import Row, SummarySpec
+from rae_bench.study.specs import SummarySpec
 
 MOST_WARNINGS = 5
 
@@ -20,20 +20,15 @@ def synthetic_notes(spec: SummarySpec, dataset: str) -> list[str]:
 
 def protocol_notes(spec: SummarySpec, dataset: str) -> list[str]:
     """Which protocol the numbers belong to, and what its settings mean for the rows of this data set."""
-    sets = spec.image_sets[dataset]
-    paired = "Rec. is paired with its own reference images and may lie below real against real."
-    return [
-        f"Protocol: {spec.protocol}.",
-        *spec.notes[dataset],
-        *([paired] if sets.reconstructed == spec.reference_split else []),
-    ]
+    is_paired = spec.image_sets[dataset].reconstructed == spec.reference_split
+    paired = ["Rec. is paired with its own reference images and may lie below real against real."]
+    return [f"Protocol: {spec.protocol}.", *spec.notes[dataset], *(paired if is_paired else [])]
 
 
 def measured_notes(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
     """Seeds, counts of images, features, and the distance between real images."""
     mine = frame[(frame["dataset"] == dataset) & (frame["metric"] == metric)]
     first = mine.iloc[0]
-    label = first["extractor_label"]
     floor = float(first["floor"]) * SCALE.get(metric, 1.0)
     floor_sd = "" if np.isnan(first["floor_sd"]) else f" ± {first['floor_sd']:.2g} (half-sampling SD)"
     half = frame.loc[(frame["dataset"] == dataset) & (frame["metric"] == HALF_SD.get(metric)), "value"]
@@ -42,7 +37,11 @@ def measured_notes(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric:
         *synthetic_notes(spec, dataset),
         f"Mean ± SD over {len(spec.train_seeds)} training seeds. {first['n_generated']:,} generated images a cell,"
         f" {first['n_reference']:,} {spec.reference_split} images as reference. Features: {first['extractor']}."
-        + (" Not comparable with FID." if metric == "frechet_distance" and label != INCEPTION_LABEL else ""),
+        + (
+            " Not comparable with FID."
+            if metric == "frechet_distance" and first["extractor_label"] != INCEPTION_LABEL
+            else ""
+        ),
         f"Real against real ({spec.floor_split} against {spec.reference_split}, same counts): {floor:.4g}{floor_sd}."
         + (sampling if len(half) else ""),
     ]
@@ -61,24 +60,21 @@ def warning_notes(frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
 
 def row_notes(spec: SummarySpec, dataset: str) -> list[str]:
     """Which density stands in columns N and GMM of each row, and which rows pass through a second stage."""
-    rows = list(spec.ordered_rows.values())
-    n = _by_density(spec, dataset, [(row, row.n) for row in rows])
-    gmm = _by_density(spec, dataset, [(row, row.gmm) for row in rows if row.gmm])
-    notes = [f"Column N is {n}." + (f" Column GMM is {gmm}." if gmm else "") + " All fitted on training codes."]
+    rows = spec.ordered_rows.values()
+    columns = []
+    for column in ("n", "gmm"):
+        labels: dict[str, list[str]] = {}
+        for row, name in ((row, getattr(row, column)) for row in rows if getattr(row, column)):
+            labels.setdefault(_described(name, spec.density(dataset, row.model, name)), []).append(row.label)
+        texts = [f"{text}: {', '.join(mine)}" if len(labels) > 1 else text for text, mine in labels.items()]
+        columns += [f"Column {column.upper()} is {'; '.join(texts)}."] if texts else []
+    notes = [" ".join([*columns, "All fitted on training codes."])]
     for row in rows:
         if row.through:
             others = [other.label for other in rows if other.model == row.model and other != row]
             same = f" Same weights as {', '.join(others)}, hence the same N(0,I) and Gaussian." if others else ""
             notes.append(f"{row.label}: Rec. and Interp. pass through its second stage.{same}")
     return notes
-
-
-def _by_density(spec: SummarySpec, dataset: str, shown: list[tuple[Row, str]]) -> str:
-    """Each density of (a row, the density it shows), with its rows where there is more than one."""
-    labels: dict[str, list[str]] = {}
-    for row, name in shown:
-        labels.setdefault(_described(name, spec.density(dataset, row.model, name)), []).append(row.label)
-    return "; ".join(f"{text}: {', '.join(mine)}" if len(labels) > 1 else text for text, mine in labels.items())
 
 
 def _described(name: str, density: Density) -> str:

@@ -18,8 +18,7 @@ def protocol_table(spec: SummarySpec, panel: pd.DataFrame, dataset: str) -> Tabl
         changes = {key: value for key, value in found.items() if value != vars(own)[key]}
         texts = [name.replace("_", " "), ", ".join(f"{key} {value}" for key, value in changes.items()) or "–"]
         for column in ("n", "gmm"):
-            means = protocol_means(spec, panel, dataset, name, column)
-            base = protocol_means(spec, panel, dataset, OWN, column)
+            base, means = (protocol_means(spec, panel, dataset, one, column) for one in (OWN, name))
             tau = kendall(base, means)
             first = spec.rows[str(means.idxmin())].label if len(means) else "–"
             records.append({"dataset": dataset, "protocol": name, "column": column, "tau": tau, "first": first})
@@ -48,10 +47,9 @@ def protocol_order(spec: SummarySpec, dataset: str) -> list[str]:
 def protocol_means(spec: SummarySpec, panel: pd.DataFrame, dataset: str, protocol: str, column: str) -> pd.Series:
     """Mean Fréchet distance over seeds of each row that has the column, under one protocol."""
     mine = panel[(panel["dataset"] == dataset) & (panel["protocol"] == protocol)]
-    found = {}
-    for name, row in spec.ordered_rows.items():
-        density = row.n if column == "n" else row.gmm
-        values = mine.loc[(mine["model"] == row.model) & (mine["density"] == density), "value"]
-        if len(values):
-            found[name] = float(values.mean())
-    return pd.Series(found)
+    shown = {name: (row.model, row.n if column == "n" else row.gmm) for name, row in spec.ordered_rows.items()}
+    values = {
+        name: mine.loc[(mine["model"] == model) & (mine["density"] == density), "value"]
+        for name, (model, density) in shown.items()
+    }
+    return pd.Series({name: float(found.mean()) for name, found in values.items() if len(found)})

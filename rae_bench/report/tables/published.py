@@ -13,9 +13,9 @@ import pandas as pd
 from rae_bench.report.comparisons import prediction_half_width
 from rae_bench.report.published import numbers as published
 from rae_bench.report.rendering import Table
-from rae_bench.report.tables.cells import COLUMNS, as_records, extractor_label, first_draws, has_cell
+from rae_bench.report.tables.cells import COLUMNS, as_records, first_draws, place
 from rae_bench.report.tables.notes import row_notes
-from rae_bench.report.tables.wording import METRICS, distance_name, mean_sd
+from rae_bench.report.tables.wording import distance_name, mean_sd
 from rae_bench.scoring.specs import INCEPTION_LABEL, is_fid
 from rae_bench.study.specs import PAPER_DATASETS, SummarySpec
 
@@ -23,6 +23,7 @@ COMPARED = ("reconstruction", "n", "gmm", "interpolation")
 """The columns of the paper's Table 1."""
 MARKS = {"confirmed": "c", "approx_confirmed": "a", "single_source": "u"}
 """How a value's status is printed; u for unconfirmed."""
+NOT_PUBLISHED = published.Published(np.nan, "no published value", "")
 
 
 def published_tables(spec: SummarySpec, frame: pd.DataFrame) -> list[Table]:
@@ -30,12 +31,11 @@ def published_tables(spec: SummarySpec, frame: pd.DataFrame) -> list[Table]:
 
     `frame` may hold any part of the study's runs, or none: what has not been run is said to be so.
     """
-    made = []
-    for dataset in papers_datasets(spec):
-        made.append(comparison_table(spec, frame, dataset))
-        if any(one.dataset == spec.published[dataset] for one in published.reproductions()):
-            made.append(reproduction_table(spec, dataset))
-    return made
+    return [
+        table
+        for dataset in papers_datasets(spec)
+        for table in (comparison_table(spec, frame, dataset), *reproduction_tables(spec, dataset))
+    ]
 
 
 def papers_datasets(spec: SummarySpec) -> list[str]:
@@ -55,13 +55,12 @@ def published_cells(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> pd.
     found = []
     for name, row in spec.ordered_rows.items():
         for column in COMPARED:
-            theirs = published.lookup(spec.published[dataset], row.label, column)
-            if theirs is None and not has_cell(row, column):
+            theirs = published.table1().get((spec.published[dataset], row.label, column), NOT_PUBLISHED)
+            in_study = place(row, column) is not None
+            if theirs is NOT_PUBLISHED and not in_study:
                 continue
             ours = first_draws(frame, dataset, row, column)
-            comparable = theirs is not None and len(ours) > 0 and not withheld
-            difference = float(ours.mean()) - theirs.value if theirs is not None and comparable else np.nan
-            noise = prediction_half_width(ours) if comparable else np.nan
+            difference = np.nan if withheld else float(ours.mean()) - theirs.value
             found.append(
                 {
                     "dataset": dataset,
@@ -69,29 +68,24 @@ def published_cells(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> pd.
                     "row": name,
                     "label": row.label,
                     "column": column,
-                    "published": np.nan if theirs is None else theirs.value,
-                    "status": "no published value" if theirs is None else theirs.status,
-                    "second_source": "" if theirs is None else theirs.second_source,
-                    "in_study": has_cell(row, column),
+                    "published": theirs.value,
+                    "status": theirs.status,
+                    "second_source": theirs.second_source,
+                    "in_study": in_study,
                     "n_seeds": len(ours),
                     "n_planned": len(spec.train_seeds),
                     "mean": ours.mean(),
                     "sd": ours.std(ddof=1),
                     "difference": difference,
-                    "noise": noise,
-                    "inside": _inside(difference, noise),
-                    "withheld": withheld,
+                    "noise": np.nan if np.isnan(difference) else prediction_half_width(ours),
                 }
             )
-    return pd.DataFrame(found)
-
-
-def _inside(difference: float, noise: float) -> str:
-    if np.isnan(difference):
-        return ""
-    if np.isnan(noise):
-        return "not decidable"
-    return "yes" if abs(difference) <= noise else "no"
+    data = pd.DataFrame(found)
+    data["inside"] = "no"
+    data.loc[data["difference"].abs() <= data["noise"], "inside"] = "yes"
+    data.loc[data["noise"].isna(), "inside"] = "not decidable"
+    data.loc[data["difference"].isna(), "inside"] = ""
+    return data.assign(withheld=withheld)
 
 
 def obstacles(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[str]:
@@ -112,29 +106,26 @@ def _distances(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
 
 def _name(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> str:
     """What the study's distance is called; before there are results, by the network it will be measured in."""
-    planned = spec.extractors[dataset]
-    label = INCEPTION_LABEL if is_fid(planned) else planned
-    if len(_distances(frame, dataset)):
-        label = extractor_label(frame, dataset)
-    return distance_name(METRICS["frechet_distance"][1], label)
+    planned, measured = spec.extractors[dataset], _distances(frame, dataset)["extractor_label"]
+    label = measured.iloc[0] if len(measured) else INCEPTION_LABEL if is_fid(planned) else planned
+    return distance_name("FD", label)
 
 
 def comparison_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
     """Every cell of the paper's Table 1 for one data set beside ours."""
     data = published_cells(spec, frame, dataset)
-    cells = as_records(data)
     return Table(
         f"published_{dataset}",
         f"{spec.datasets[dataset].label}: the paper's Table 1 ({spec.published[dataset]}) beside ours, protocol"
         f" {spec.protocol}",
         ["", "Column", "Published FID", f"Our {_name(spec, frame, dataset)}", "Seeds", "Difference", "Noise", "Inside"],
-        [_texts(cell) for cell in cells],
-        {(i, 5) for i, cell in enumerate(cells) if cell["inside"] == "no"},
+        [_texts(cell) for cell in as_records(data)],
+        {(int(i), 5) for i in np.flatnonzero(data["inside"] == "no")},
         [
             "Published: Ghosh et al. 2020, as submitted; single runs without error bars. c: confirmed, found again in a"
             " second place; a: a second place agrees, rounded; u: unconfirmed, read in their table alone.",
-            *_our_notes(spec, frame, dataset, data),
-            *_noise_notes(data),
+            _measured_note(spec, _distances(frame, dataset), data[data["in_study"]]),
+            _noise_note(data),
             *spec.notes[dataset],
             *row_notes(spec, dataset),
         ],
@@ -144,64 +135,53 @@ def comparison_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Ta
 
 def _texts(cell: dict[str, Any]) -> list[str]:
     is_published = cell["status"] in MARKS
-    texts = [
-        cell["label"],
-        COLUMNS[cell["column"]],
-        f"{cell['published']:.2f} ({MARKS[cell['status']]})" if is_published else cell["status"],
-    ]
+    theirs = f"{cell['published']:.2f} ({MARKS[cell['status']]})" if is_published else cell["status"]
     if not cell["in_study"]:
-        return [*texts, "not in this study", "–", "–", "–", "–"]
-    texts += [_ours(cell), f"{cell['n_seeds']} of {cell['n_planned']}"]
-    if np.isnan(cell["difference"]):
-        has_both = is_published and cell["n_seeds"]
-        return [*texts, "withheld" if has_both else "–", "–", "–"]
-    difference = f"{cell['difference']:+.2f}".replace("-", "−")
-    return [*texts, difference, "–" if np.isnan(cell["noise"]) else f"{cell['noise']:.2f}", cell["inside"]]
+        return [cell["label"], COLUMNS[cell["column"]], theirs, "not in this study", "–", "–", "–", "–"]
+    ours, compared = "not run", ["–", "–", "–"]
+    if cell["n_seeds"]:
+        ours = mean_sd(cell["mean"], cell["sd"], "frechet_distance", None if cell["withheld"] else 2)
+        compared[0] = "withheld" if is_published else "–"
+    if cell["inside"]:
+        difference = f"{cell['difference']:+.2f}".replace("-", "−")
+        compared = [difference, "–" if np.isnan(cell["noise"]) else f"{cell['noise']:.2f}", cell["inside"]]
+    seeds = f"{cell['n_seeds']} of {cell['n_planned']}"
+    return [cell["label"], COLUMNS[cell["column"]], theirs, ours, seeds, *compared]
 
 
-def _ours(cell: dict[str, Any]) -> str:
-    if not cell["n_seeds"]:
-        return "not run"
-    if cell["withheld"]:
-        return mean_sd(cell["mean"], cell["sd"], "frechet_distance")
-    return f"{cell['mean']:.2f}" + ("" if np.isnan(cell["sd"]) else f" ± {cell['sd']:.2f}")
-
-
-def _our_notes(spec: SummarySpec, frame: pd.DataFrame, dataset: str, data: pd.DataFrame) -> list[str]:
-    mine = _distances(frame, dataset)
-    if mine.empty:
-        return ["Ours: not run."]
-    first, cells = mine.iloc[0], data[data["in_study"]]
-    return [
+def _measured_note(spec: SummarySpec, distances: pd.DataFrame, cells: pd.DataFrame) -> str:
+    if distances.empty:
+        return "Ours: not run."
+    first = distances.iloc[0]
+    return (
         f"Ours: mean ± SD over the training seeds that have finished, {cells['n_seeds'].sum()} of"
         f" {cells['n_planned'].sum()} in all cells, one draw of samples each. {first['n_generated']:,} generated images"
         f" a cell, {first['n_reference']:,} {spec.reference_split} images as reference. Features: {first['extractor']}."
-    ]
+    )
 
 
-def _noise_notes(data: pd.DataFrame) -> list[str]:
-    withheld = data["withheld"].iloc[0]
-    if withheld:
-        return [f"Not comparable, so no difference is given: {withheld}."]
-    decided = data[data["inside"].isin(["yes", "no"])]
-    inside = f" {(decided['inside'] == 'yes').sum()} of {len(decided)} cells are." if len(decided) else ""
-    return [
+def _noise_note(data: pd.DataFrame) -> str:
+    if withheld := data["withheld"].iloc[0]:
+        return f"Not comparable, so no difference is given: {withheld}."
+    inside, decided = (data["inside"] == "yes").sum(), data["inside"].isin(["yes", "no"]).sum()
+    return (
         "Difference: ours − published. Noise: t(0.975, n − 1)·s·√(1 + 1/n), s our SD over n training seeds: a published"
         " value that were one more run of ours would differ by no more in 95 % of cases. Inside: the difference is no"
-        f" larger; bold where it is.{inside} By chance alone one in twenty would not be. Few seeds make the noise wide:"
-        " inside is no proof of equality. One seed: not decidable."
-    ]
+        f" larger; bold where it is.{f' {inside} of {decided} cells are.' if decided else ''} By chance alone one in"
+        " twenty would not be. Few seeds make the noise wide: inside is no proof of equality. One seed: not decidable."
+    )
 
 
-def reproduction_table(spec: SummarySpec, dataset: str) -> Table:
-    """What others report who ran the paper's models on the data set again."""
-    found = [one for one in published.reproductions() if one.dataset == spec.published[dataset]]
-    return Table(
+def reproduction_tables(spec: SummarySpec, dataset: str) -> list[Table]:
+    """A table of what others report who ran the paper's models on the data set again; none where nobody did."""
+    data = published.reproductions(spec.published[dataset])
+    table = Table(
         f"published_reproductions_{dataset}",
         f"{spec.datasets[dataset].label}: what others report ({spec.published[dataset]})",
         ["", "Column", "FID", "Who", "What"],
-        [[one.model, one.column, one.value, one.who, one.note] for one in found],
+        data.drop(columns="dataset").to_numpy().tolist(),
         set(),
         ["As reported; not scored here, and under settings of their own."],
-        pd.DataFrame([vars(one) for one in found]),
+        data,
     )
+    return [table] if table.rows else []

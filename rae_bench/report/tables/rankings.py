@@ -3,13 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from rae_bench.report.comparisons import pairs, rank_agreement, ranks
+from rae_bench.report.comparisons import LEVEL, pairs, rank_agreement, ranks
 from rae_bench.report.rendering import Table
 from rae_bench.report.tables.cells import as_records, extractor_label, sampler_values
 from rae_bench.report.tables.wording import density_label, distance_name, mean_sd
 from rae_bench.study.specs import SummarySpec
-
-LEVEL = 0.05
 
 
 def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:

@@ -9,39 +9,43 @@ from rae_bench.report.tables.cells import cell_values
 from rae_bench.study.config import POINT
 from rae_bench.study.specs import Row, SummarySpec
 
+SHOWN = {
+    "row": "Model",
+    "latent": "latent weight",
+    "regulariser": "regulariser weight",
+    "fd_reconstruction": "FD Rec.",
+    "fd_n": "FD N",
+    "fd_gmm": "FD GMM",
+    "criterion": "criterion",
+}
+
 
 def search_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
     """Every point of a search with its weights and the criterion: the geometric mean of its row's Rec., N and GMM."""
     records = []
     for name, row in spec.ordered_rows.items():
-        distances = {column: cell_values(frame, dataset, row, column) for column in ("reconstruction", "n", "gmm")}
-        means = {column: float(values.mean()) for column, values in distances.items() if len(values)}
-        weights = _weights(spec, dataset, row)
+        columns = ("reconstruction", "n", "gmm")
+        means = {column: cell_values(frame, dataset, row, column).mean() for column in columns}
         records.append(
             {
                 "dataset": dataset,
                 "row": name.split(POINT)[0],
-                "latent": weights.get("latent", np.nan),
-                "regulariser": weights.get("regulariser", np.nan),
-                **{f"fd_{column}": means.get(column, np.nan) for column in distances},
-                "criterion": float(np.exp(np.mean(np.log(list(means.values()))))),
+                **{term: _weight(spec, dataset, row, term) for term in ("latent", "regulariser")},
+                **{f"fd_{column}": mean for column, mean in means.items()},
+                "criterion": float(np.exp(np.nanmean(np.log(list(means.values()))))),
             }
         )
     data = pd.DataFrame(records)
     data["chosen"] = data.groupby("row")["criterion"].transform("min") == data["criterion"]
-    shown = ["row", "latent", "regulariser", "fd_reconstruction", "fd_n", "fd_gmm", "criterion"]
-    rows = [
-        ["–" if isinstance(value, float) and np.isnan(value) else f"{value:.4g}" if isinstance(value, float) else value
-         for value in record]
-        for record in data[shown].itertuples(index=False)
-    ]  # fmt: skip
-    bold = {(int(i), len(shown) - 1) for i in np.flatnonzero(data["chosen"])}
     return Table(
         f"search_{dataset}",
         f"{spec.datasets[dataset].label}: search for the loss weights",
-        ["Model", "latent weight", "regulariser weight", "FD Rec.", "FD N", "FD GMM", "criterion"],
-        rows,
-        bold,
+        list(SHOWN.values()),
+        [
+            [row, *("–" if np.isnan(value) else f"{value:.4g}" for value in values)]
+            for row, *values in data[list(SHOWN)].itertuples(index=False)
+        ],
+        {(int(i), len(SHOWN) - 1) for i in np.flatnonzero(data["chosen"])},
         [
             f"Criterion: geometric mean of FD in columns Rec., N and GMM against the {spec.reference_split} split."
             " Bold: the chosen point.",
@@ -50,8 +54,8 @@ def search_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
     )
 
 
-def _weights(spec: SummarySpec, dataset: str, row: Row) -> dict[str, float]:
+def _weight(spec: SummarySpec, dataset: str, row: Row, term: str) -> float:
+    """The weight of a term of the row's loss; of a second stage's own where it has one. NaN without such a term."""
     density = spec.density(dataset, row.model, row.n)
     objective = density.objective if isinstance(density, SecondStage) else spec.trainings[dataset][row.model].objective
-    terms = {"latent": objective.latent, "regulariser": objective.regulariser}
-    return {name: float(term.weight) for name, term in terms.items() if hasattr(term, "weight")}
+    return float(getattr(getattr(objective, term), "weight", np.nan))

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from rae_bench.report.rendering import Table
-from rae_bench.report.tables.cells import COLUMNS, LEAD, cells, extractor_label
+from rae_bench.report.tables.cells import COLUMNS, LEAD, as_records, cells, extractor_label
 from rae_bench.report.tables.notes import measured_notes, protocol_notes, row_notes, warning_notes
 from rae_bench.report.tables.wording import DISTANCES, METRICS, distance_name, mean_sd
 from rae_bench.study.specs import SummarySpec
@@ -12,33 +12,30 @@ from rae_bench.study.specs import SummarySpec
 def table1(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> Table:
     """The paper's Table 1 for one data set and metric."""
     data = cells(spec, frame, dataset, metric)
-    rows, bold = [], set()
-    for i, (name, row) in enumerate(spec.ordered_rows.items()):
-        texts = [row.label]
-        for j, column in enumerate(COLUMNS, start=1):
-            cell = data[(data["row"] == name) & (data["column"] == column)]
-            texts.append("–" if cell.empty else mean_sd(cell["mean"].iloc[0], cell["sd"].iloc[0], metric))
-            if not cell.empty and cell["leads"].iloc[0]:
-                bold.add((i, j))
-        rows.append(texts)
+    found = {(cell["row"], cell["column"]): cell for cell in as_records(data)}
+    texts = {place: mean_sd(cell["mean"], cell["sd"], metric) for place, cell in found.items()}
+    rows, columns = spec.ordered_rows, list(COLUMNS)
     title, short, better = METRICS[metric]
-    label = extractor_label(frame, dataset)
-    name = "table1" if metric == "frechet_distance" else f"table1_{metric}"
-    arrow = "↓" if better == "lower" else "↑"
+    label, arrow = extractor_label(frame, dataset), "↓" if better == "lower" else "↑"
+    measured = f", {distance_name(short, label)}" if short in DISTANCES else f" ({label})"
+    is_main = metric == "frechet_distance"
     return Table(
-        f"{name}_{dataset}",
-        f"{spec.datasets[dataset].label}: {title}, {distance_name(short, label)} {arrow}"
-        if short in DISTANCES
-        else f"{spec.datasets[dataset].label}: {title} ({label}) {arrow}",
+        f"table1_{dataset}" if is_main else f"table1_{metric}_{dataset}",
+        f"{spec.datasets[dataset].label}: {title}{measured} {arrow}",
         ["", *COLUMNS.values()],
-        rows,
-        bold,
+        [[row.label, *(texts.get((name, column), "–") for column in columns)] for name, row in rows.items()],
+        {
+            (i, j)
+            for i, name in enumerate(rows)
+            for j, column in enumerate(columns, start=1)
+            if (name, column) in found and found[name, column]["leads"]
+        },
         [
             *measured_notes(spec, frame, dataset, metric),
             *protocol_notes(spec, dataset),
             f"Bold: within {LEAD:g} pooled SDs of the column's best.",
             *warning_notes(frame, dataset, metric),
-            *(row_notes(spec, dataset) if name == "table1" else []),
+            *(row_notes(spec, dataset) if is_main else []),
         ],
         data,
     )

@@ -58,8 +58,9 @@ def model_labels(spec: SummarySpec) -> dict[str, str]:
     return {model: labels.get(model, model) for model in dict.fromkeys(r.model for r in spec.ordered_rows.values())}
 
 
-def mean_sd(mean: float, sd: float, metric: str) -> str:
-    """Mean ± SD, the mean to three digits; the mean alone where the SD is NaN."""
-    magnitude = 0 if metric in SHARES or mean == 0 else int(np.floor(np.log10(abs(mean))))
-    digits = 3 if metric in SHARES else max(0, 2 - magnitude)  # three significant ones
+def mean_sd(mean: float, sd: float, metric: str, digits: int | None = None) -> str:
+    """Mean ± SD with so many decimals, else the mean to three digits; the mean alone where the SD is NaN."""
+    if digits is None:
+        magnitude = 0 if metric in SHARES or mean == 0 else int(np.floor(np.log10(abs(mean))))
+        digits = 3 if metric in SHARES else max(0, 2 - magnitude)  # three significant ones
     return f"{mean:.{digits}f}" if np.isnan(sd) else f"{mean:.{digits}f} ± {sd:.{digits}f}"
