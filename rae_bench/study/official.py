@@ -9,7 +9,7 @@ D values and C channels an image and Z dimensions a code, these are
     VAE, CV-VAE      Σ over H, W of the mean over C of (x − x̂)²  +  β · KL
     second stage     mean over Z of (z − ẑ)²  +  β₂ · KL
 
-with g = ∂/∂z Σ x̂² (`objectives.decode_with_output_gradient`). Multiplied by `to_sum` (D, 20, C, Z) each begins with
+with g = ∂/∂z Σ x̂² (`OutputGradient`). Multiplied by `to_sum` (D, 20, C, Z) each begins with
 Σ (x − x̂)², the "sum form"; half of that is our scale. A loss as coded is thus `scale` = 2 / `to_sum` times ours, and
 what is not free of scale, Adam's epsilon and the plateau's threshold, is divided by it.
 """

@@ -87,7 +87,7 @@ def test_layers_compute_in_bfloat16_and_losses_in_float32(name, images):
     x = training.as_input(images[:64])
     loss = _loss(model, x, objective, "bfloat16")
     assert seen == {torch.bfloat16}
-    assert {part.dtype for part in vars(loss).values()} == {torch.float32}
+    assert {part.dtype for part in loss} == {torch.float32}
     (x_hat,) = kept
     x_hat = torch.autograd.forward_ad.unpack_dual(x_hat).primal.detach()
     assert x_hat.dtype == torch.float32
