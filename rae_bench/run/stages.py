@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rae_bench.base.storage import Arrays
-    from rae_bench.densities.catalogue import FittedDensity
     from rae_bench.densities.codes import Posteriors
+    from rae_bench.densities.density import FittedDensity
     from rae_bench.models.autoencoder import Autoencoder
     from rae_bench.scoring.evaluation import Subject
     from rae_bench.scoring.metrics.reference import Reference
@@ -134,13 +134,13 @@ def train(options: argparse.Namespace) -> None:
     from rae_bench.base import memory, storage
     from rae_bench.base.checkpoints import Checkpoint
     from rae_bench.data import store
-    from rae_bench.models import training
+    from rae_bench.models import optimisation, training
     from rae_bench.run import jobs
 
     configure_torch(spec.compute)
     folder = options.manifest.parent
     writes = {"model": options.model, "codes": options.codes, "history": options.history}
-    batches = f"batch_size {spec.optimisation.batch_size} (validation: at most {training.VALIDATION_BATCH})"
+    batches = f"batch_size {spec.optimisation.batch_size} (validation: at most {optimisation.VALIDATION_BATCH})"
     change = "a smaller batch_size in budgets.yaml, which changes the study,"
     with (
         jobs.running("train", spec, {"manifest": options.manifest}, writes, {"seed": options.seed}) as progress,
@@ -152,17 +152,7 @@ def train(options: argparse.Namespace) -> None:
             split: training.to_device(store.open_split(folder, split), spec.compute.device)
             for split in dict.fromkeys(("train", "validation", spec.validation_split))
         }
-        trained = training.train(
-            spec.network,
-            spec.objective,
-            spec.optimisation,
-            data["train"],
-            data[spec.validation_split],
-            options.seed,
-            progress,
-            checkpoint,
-            spec.compute.precision,
-        )
+        trained = training.train(spec, data["train"], data[spec.validation_split], options.seed, progress, checkpoint)
         about = {"fingerprint": fingerprint(spec), "seed": options.seed, "best_epoch": trained.best_epoch}
         weights = {name: np.asarray(value.cpu().numpy()) for name, value in trained.model.state_dict().items()}
         storage.write_arrays(options.model, weights, about)  # before encoding, which may iterate spectral norms
