@@ -98,15 +98,7 @@ def epoch(axis: str, x: int, folder: Path, model: str = "rae_l2", n: int = 500, 
     photos = np.load(folder / "photos.npy", mmap_mode="c")  # as writable as torch wants it, without a copy
     data, validation = (training.to_device(photos[part], "cpu") for part in (slice(n), slice(-VALIDATED, None)))
     ends: list[float] = []
-    training.train(
-        spec.network,
-        spec.objective,
-        spec.optimisation,
-        data,
-        validation,
-        seed=0,
-        progress=lambda *_: ends.append(time.perf_counter()),
-    )
+    training.train(spec, data, validation, seed=0, progress=lambda *_: ends.append(time.perf_counter()))
     peak = _status("VmHWM") - before
     flops, held = epoch_counts(spec, n)
     return Point(axis, "epoch", x, float(np.median(np.diff(ends))), flops, peak, held)

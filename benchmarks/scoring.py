@@ -139,10 +139,8 @@ def prepare(name: str, folder: Path) -> None:
     spec, evaluation = study.training(name, "vae"), study.evaluation(name, "vae")
     configure_torch(with_threads(spec.compute))
     on_device = {split: training.to_device(images, "cpu") for split, images in splits.items()}
-    optimisation = replace(spec.optimisation, epochs=1)
-    model = training.train(
-        spec.network, spec.objective, optimisation, on_device["train"], on_device["validation"], seed=0
-    ).model
+    short = replace(spec, optimisation=replace(spec.optimisation, epochs=1))
+    model = training.train(short, on_device["train"], on_device["validation"], seed=0).model
     encoded = {split: Posteriors(**training.encode(model, images)) for split, images in on_device.items()}
     real = encoded["test"].mean[:N]
     codes = {

@@ -40,7 +40,8 @@ def data_and_specs(model: str, width: int) -> tuple[Any, Any, Any, Any]:
     network = replace(spec.network, width=width, start_width=8 * width)
     optimisation = replace(spec.optimisation, epochs=EPOCHS, batch_size=BATCH)
     train, validation = (data.images[data.splits[split]] for split in ("train", "validation"))
-    return train[:N_TRAIN], validation[:N_VALIDATION], replace(spec, network=network), optimisation
+    spec = replace(spec, network=network, optimisation=optimisation)
+    return train[:N_TRAIN], validation[:N_VALIDATION], spec
 
 
 def rates(seconds: list[float]) -> list[float]:
@@ -55,13 +56,13 @@ def ours(model: str, width: int, precision: str) -> dict[str, Any]:
 
     compute = Compute(device="cpu", threads=THREADS, tf32=False, precision=precision)  # type: ignore[arg-type]
     process.configure(compute)
-    from rae_bench.models import training
+    from rae_bench.models import optimisation, training
 
     process.configure_torch(compute)
-    train, validation, spec, optimisation = data_and_specs(model, width)
+    train, validation, spec = data_and_specs(model, width)
     ends: list[float] = []
     validating: list[float] = []
-    plain = training.validate
+    plain = optimisation.validate
 
     def timed(*arguments: Any) -> dict[str, float]:
         started = time.perf_counter()
@@ -69,17 +70,10 @@ def ours(model: str, width: int, precision: str) -> dict[str, Any]:
         validating.append(time.perf_counter() - started)
         return found
 
-    training.validate = timed  # only to know its share
+    optimisation.validate = timed  # only to know its share
     images = training.to_device(train, "cpu"), training.to_device(validation, "cpu")
-    training.train(
-        spec.network,
-        spec.objective,
-        optimisation,
-        *images,
-        seed=0,
-        progress=lambda *_: ends.append(time.perf_counter()),
-        precision=compute.precision,
-    )
+    spec = replace(spec, compute=compute)
+    training.train(spec, *images, seed=0, progress=lambda *_: ends.append(time.perf_counter()))
     whole = rates(ends)
     updates = [1 / (1 / rate - spent / N_TRAIN) for rate, spent in zip(whole, validating[1:], strict=True)]
     return {"whole": whole, "updates": updates}
@@ -98,10 +92,10 @@ def bare(model: str, width: int, precision: str) -> dict[str, Any]:
     from rae_bench.models.autoencoder import build
 
     process.configure_torch(compute)
-    train, _, spec, optimisation = data_and_specs(model, width)
+    train, _, spec = data_and_specs(model, width)
     images = torch.from_numpy(train).contiguous(memory_format=torch.channels_last)
     network = build(spec.network, spec.objective, 0)
-    adam = torch.optim.Adam(network.parameters(), lr=optimisation.learning_rate, fused=True)
+    adam = torch.optim.Adam(network.parameters(), lr=spec.optimisation.learning_rate, fused=True)
     generator = torch.Generator().manual_seed(0)
     network.train()
     ends = []
@@ -133,7 +127,7 @@ def pythae(model: str, width: int, _: str, *, own_layers: bool = True) -> dict[s
 
     from rae_bench.models import networks
 
-    train, validation, spec, optimisation = data_and_specs(model, width)
+    train, validation, spec = data_and_specs(model, width)
 
     class Encoder(BaseEncoder):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -174,9 +168,9 @@ def pythae(model: str, width: int, _: str, *, own_layers: bool = True) -> dict[s
     with tempfile.TemporaryDirectory() as folder:
         if model == "vae":
             network = VAE(VAEConfig(input_dim=shape, latent_dim=latent), encoder=Encoder(), decoder=Decoder())
-            config = BaseTrainerConfig(output_dir=folder, learning_rate=optimisation.learning_rate, **common)
+            config = BaseTrainerConfig(output_dir=folder, learning_rate=spec.optimisation.learning_rate, **common)
         else:
-            rate = optimisation.learning_rate
+            rate = spec.optimisation.learning_rate
             network = RAE_L2(RAE_L2_Config(input_dim=shape, latent_dim=latent), encoder=Encoder(), decoder=Decoder())
             config = CoupledOptimizerTrainerConfig(
                 output_dir=folder, encoder_learning_rate=rate, decoder_learning_rate=rate, **common

@@ -6,6 +6,7 @@ import numpy as np
 import yaml
 from scipy import stats
 
+from rae_bench.densities import catalogue
 from rae_bench.densities.codes import Posteriors
 from rae_bench.study.config import CONFIG, load_study, resolve_study
 
@@ -13,6 +14,28 @@ from rae_bench.study.config import CONFIG, load_study, resolve_study
 def points(codes):
     """Codes of a deterministic encoder."""
     return Posteriors(codes, None)
+
+
+def fit(spec, codes, validation=None, seed=0):
+    """A density fitted to codes of a deterministic encoder; where none are held out, the first fifty choose."""
+    return catalogue.fit(spec, points(codes), points(codes[:50] if validation is None else validation), seed)
+
+
+MIXING = np.array([[1, 0.8, 0], [0, 0.6, 0], [0, 0, 1]])
+
+
+def scaled(n, seed=0):
+    """Correlated, far from the origin, each dimension on a scale of its own, in float32 (n, 3)."""
+    white = np.random.default_rng(seed).standard_normal((n, 3))
+    return ((white @ MIXING) * [10, 0.1, 1] + [100, 0, -3]).astype(np.float32)
+
+
+def assert_moments_are_close(drawn, codes, correlation):
+    """A network's law is near that of codes, not equal: by 15 % of an SD."""
+    sd = codes.std(axis=0)
+    np.testing.assert_allclose((drawn.mean(axis=0) - codes.mean(axis=0)) / sd, 0, atol=0.15)
+    np.testing.assert_allclose(drawn.std(axis=0) / sd, 1, atol=0.15)
+    np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(codes.T), atol=correlation)
 
 
 def bananas(n, pairs, seed=0):

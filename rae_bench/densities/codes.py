@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from rae_bench.base.rng import numpy_generator
-from rae_bench.densities.errors import DensityError
 from rae_bench.densities.specs import CodeKind
 
 CodeArray = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-State = dict[str, npt.NDArray[np.float32] | npt.NDArray[np.float64]]
+
+
+class DensityError(RuntimeError):
+    """Codes a density cannot be fitted to; the message says what would be enough."""
 
 
 @dataclass(frozen=True)
@@ -53,29 +55,13 @@ class Posteriors:
                 assert_never(kind)
 
 
-def mean_log_density(log_density: Float64) -> float:
-    """The mean of log densities (n,), in nats per code.
+@dataclass(frozen=True)
+class Observed:
+    """What a density is fitted to: the codes `train` (n, d) of training images, and their posteriors.
 
-    Raises:
-        DensityError: one is not finite.
+    The codes `validation` (m, d) of validation images only choose: a network's best epoch, a kernel's bandwidth.
     """
-    finite = np.isfinite(log_density)
-    if not finite.all():
-        bad = int(np.argmin(finite))
-        raise DensityError(
-            f"the log density of code {bad} is {log_density[bad]}, of {len(finite)} codes {np.sum(~finite)} are not"
-            " finite: the density is degenerate or the code far outside"
-        )
-    return float(log_density.mean())
 
-
-def check_samples(codes: CodeArray) -> CodeArray:
-    """The samples themselves, float32 (n, d).
-
-    Raises:
-        DensityError: one is not finite.
-    """
-    finite = np.isfinite(codes).all(axis=1)
-    if not finite.all():
-        raise DensityError(f"{np.sum(~finite)} of {len(codes)} samples are not finite: the density is degenerate")
-    return codes
+    train: CodeArray
+    validation: CodeArray
+    posteriors: Posteriors

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from rae_bench.base.rng import derive
 from rae_bench.densities import learning
-from rae_bench.densities.codes import CodeArray, State, check_samples
+from rae_bench.densities.codes import CodeArray, Observed
+from rae_bench.densities.density import FittedDensity, State, check_samples
 from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.specs import DaiWipfSecondStage
 from rae_bench.models.autoencoder import Codes
-from rae_bench.models.networks import initialise
+from rae_bench.models.networks import dense, initialise, initialising
 from rae_bench.models.objectives import kl_to_standard_normal
 
 BLOCK = 1000
@@ -33,10 +34,7 @@ class _Dense(nn.Module):
 
     def __init__(self, d: int, width: int, depth: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for i in range(depth):
-            layers += [nn.Linear(width if i else d, width), nn.ReLU()]
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*dense(d, width, depth))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x, self.layers(x)], dim=1)
@@ -63,7 +61,7 @@ class _SecondStage(nn.Module):
 
 
 def _build(spec: DaiWipfSecondStage, d: int, seed: int) -> _SecondStage:
-    with learning.initialising(seed):
+    with initialising(seed):
         model = _SecondStage(d, spec.width, spec.depth)
         initialise(model)
     return model
@@ -78,7 +76,7 @@ def _negative_bound(model: _SecondStage, batch: Tensor, generator: torch.Generat
 
 
 @dataclass(frozen=True)
-class FittedDaiWipf:
+class FittedDaiWipf(FittedDensity):
     """`scale_`, the standardisation, the second VAE, and whether samples get the decoder's noise."""
 
     scale_: FittedGaussian
@@ -86,22 +84,18 @@ class FittedDaiWipf:
     decoder_noise: bool
 
     @classmethod
-    def fit(cls, spec: DaiWipfSecondStage, codes: CodeArray, validation: CodeArray, seed: int) -> "FittedDaiWipf":
-        """Train on codes (n, d); `validation` codes choose the best epoch.
+    def fit(cls, spec: DaiWipfSecondStage, observed: Observed, seed: int) -> "FittedDaiWipf":
+        """Trained on the training codes; those of validation images choose the best epoch.
 
         Raises:
-            DensityError: fewer codes than a batch, a dimension that does not vary, or a loss that is not finite.
+            DensityError: a dimension that does not vary.
+            TrainingError: fewer codes than a batch, or a loss that is not finite.
         """
-        seed = derive(seed, "second_stage_dai_wipf")
-        scale = FittedGaussian.fit_diagonal(codes)
-        model = _build(spec, codes.shape[1], seed)
-
-        def loss(batch: Tensor, generator: torch.Generator) -> Tensor:
-            return _negative_bound(model, batch, generator)
-
-        data, held_out = (torch.from_numpy(scale.whiten(part)).float() for part in (codes, validation))
-        learning.optimise(model, loss, data, held_out, spec.optimisation, seed)
-        return cls(scale, model, spec.decoder_noise)
+        seed = derive(seed, spec.kind)
+        scale = FittedGaussian.diagonal_of(observed.train)
+        fitted = cls(scale, _build(spec, observed.train.shape[1], seed), spec.decoder_noise)
+        learning.train(fitted.model_, _negative_bound, scale, observed, spec.optimisation, seed)
+        return fitted
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
         """N codes, float32 (n, d): u ~ N(0, I) decoded to the mean, with or without noise of SD γ.
@@ -109,22 +103,14 @@ class FittedDaiWipf:
         Raises:
             DensityError: a sample that is not finite.
         """
-        inner = torch.from_numpy(rng.standard_normal((n, len(self.scale_.mean_)))).float()
-        with torch.no_grad():
-            parts = [self.model_.decode(inner[start : start + BLOCK]) for start in range(0, n, BLOCK)]
-            standard = torch.cat(parts).double().numpy()
-            gamma = float(self.model_.log_gamma.exp())
+        standard = learning.in_blocks(self.model_.decode, rng.standard_normal((n, len(self.scale_.mean_))), BLOCK)
         if self.decoder_noise:
+            gamma = float(self.model_.log_gamma.detach().exp())
             standard = standard + gamma * rng.standard_normal(standard.shape)
         return check_samples(self.scale_.colour(standard))
 
-    def log_density(self, codes: CodeArray) -> None:  # noqa: ARG002  the protocol's signature
+    def log_density(self, codes: CodeArray) -> None:
         """None: a VAE bounds its likelihood but does not give it."""
-        return
-
-    def log_likelihood(self, codes: CodeArray) -> None:  # noqa: ARG002  the protocol's signature
-        """None, as `log_density`."""
-        return
 
     def state(self) -> State:
         """The learned arrays."""
@@ -134,6 +120,4 @@ class FittedDaiWipf:
     def restore(cls, spec: DaiWipfSecondStage, state: State) -> "FittedDaiWipf":
         """The inverse of `state`."""
         scale = FittedGaussian.restore_white(state)
-        model = _build(spec, len(scale.mean_), seed=0)
-        learning.load_weights(model, state)
-        return cls(scale, model, spec.decoder_noise)
+        return cls(scale, learning.with_weights(_build(spec, len(scale.mean_), seed=0), state), spec.decoder_noise)

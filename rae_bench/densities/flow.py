@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from rae_bench.base.rng import derive
 from rae_bench.densities import learning
-from rae_bench.densities.codes import CodeArray, Float64, State, check_samples, mean_log_density
+from rae_bench.densities.codes import CodeArray, Float64, Observed
+from rae_bench.densities.density import FittedDensity, State, check_samples
 from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.specs import SplineFlow
+from rae_bench.models.networks import initialising
 
 BLOCK = 1000
 """Codes passed through the flow at once; it bounds memory."""
@@ -27,7 +29,7 @@ BLOCK = 1000
 
 def _build(spec: SplineFlow, d: int, seed: int) -> nn.Module:
     """The transformation f alone: zuko's base distribution has nothing to learn."""
-    with learning.initialising(seed):
+    with initialising(seed):
         flow = zuko.flows.NSF(
             d,
             transforms=spec.transforms,
@@ -46,30 +48,29 @@ def _log_density(model: nn.Module, white: Tensor) -> Tensor:
     return total
 
 
+def _loss(model: nn.Module, batch: Tensor, noise: torch.Generator) -> Tensor:  # noqa: ARG001  a likelihood needs none
+    return -_log_density(model, batch).mean()
+
+
 @dataclass(frozen=True)
-class FittedFlow:
+class FittedFlow(FittedDensity):
     """`white_`, the whitening, and `model_`, the transformation f of whitened codes to N(0, I)."""
 
     white_: FittedGaussian
     model_: nn.Module
 
     @classmethod
-    def fit(cls, spec: SplineFlow, codes: CodeArray, validation: CodeArray, seed: int) -> "FittedFlow":
-        """Train on codes (n, d); `validation` codes choose the best epoch.
+    def fit(cls, spec: SplineFlow, observed: Observed, seed: int) -> "FittedFlow":
+        """Trained on the training codes; those of validation images choose the best epoch.
 
         Raises:
-            DensityError: fewer codes than a batch, a singular covariance, or a loss that is not finite.
+            DensityError: a singular covariance.
+            TrainingError: fewer codes than a batch, or a loss that is not finite.
         """
-        seed = derive(seed, "flow")
-        white = FittedGaussian.fit(codes)
-        model = _build(spec, codes.shape[1], seed)
-
-        def loss(batch: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG001  a likelihood needs no noise
-            return -_log_density(model, batch).mean()
-
-        data, held_out = (torch.from_numpy(white.whiten(part)).float() for part in (codes, validation))
-        learning.optimise(model, loss, data, held_out, spec.optimisation, seed)
-        return cls(white, model)
+        seed = derive(seed, spec.kind)
+        fitted = cls(FittedGaussian.of(observed.train), _build(spec, observed.train.shape[1], seed))
+        learning.train(fitted.model_, _loss, fitted.white_, observed, spec.optimisation, seed)
+        return fitted
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
         """N codes, float32 (n, d): noise of `rng` through the inverse of f.
@@ -77,22 +78,15 @@ class FittedFlow:
         Raises:
             DensityError: a sample that is not finite.
         """
-        noise = torch.from_numpy(rng.standard_normal((n, len(self.white_.mean_)))).float()
-        with torch.no_grad():
-            parts = [self.model_().inv(noise[start : start + BLOCK]) for start in range(0, n, BLOCK)]
-        return check_samples(self.white_.colour(torch.cat(parts).double().numpy()))
+        noise = rng.standard_normal((n, len(self.white_.mean_)))
+        return check_samples(
+            self.white_.colour(learning.in_blocks(lambda block: self.model_().inv(block), noise, BLOCK))
+        )
 
     def log_density(self, codes: CodeArray) -> Float64:
         """Log density of each code, (n,), in nats."""
-        white = torch.from_numpy(self.white_.whiten(codes)).float()
-        with torch.no_grad():
-            parts = [_log_density(self.model_, white[start : start + BLOCK]) for start in range(0, len(white), BLOCK)]
-        density: Float64 = torch.cat(parts).double().numpy() - self.white_.log_volume
-        return density
-
-    def log_likelihood(self, codes: CodeArray) -> float:
-        """Mean log density in nats per code."""
-        return mean_log_density(self.log_density(codes))
+        white = self.white_.whiten(codes)
+        return learning.in_blocks(lambda block: _log_density(self.model_, block), white, BLOCK) - self.white_.log_volume
 
     def state(self) -> State:
         """The learned arrays."""
@@ -102,6 +96,4 @@ class FittedFlow:
     def restore(cls, spec: SplineFlow, state: State) -> "FittedFlow":
         """The inverse of `state`."""
         white = FittedGaussian.restore_white(state)
-        model = _build(spec, len(white.mean_), seed=0)
-        learning.load_weights(model, state)
-        return cls(white, model)
+        return cls(white, learning.with_weights(_build(spec, len(white.mean_), seed=0), state))

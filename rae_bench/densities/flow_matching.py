@@ -20,9 +20,11 @@ from torch import Tensor, nn
 
 from rae_bench.base.rng import derive
 from rae_bench.densities import learning
-from rae_bench.densities.codes import CodeArray, Float64, State, check_samples, mean_log_density
+from rae_bench.densities.codes import CodeArray, Float64, Observed
+from rae_bench.densities.density import FittedDensity, State, check_samples
 from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.specs import FlowMatching
+from rae_bench.models.networks import dense, initialising
 
 BLOCK = 500
 """Codes solved for at once; it bounds memory."""
@@ -37,12 +39,8 @@ class _Velocity(nn.Module):
         super().__init__()
         angular = math.pi * torch.arange(1, spec.frequencies + 1)
         self.register_buffer("frequencies", angular, persistent=False)
-        layers: list[nn.Module] = []
-        inputs = d + 1 + spec.frequencies
-        for _ in range(spec.depth):
-            layers += [nn.Linear(inputs, spec.width), nn.SiLU()]
-            inputs = spec.width
-        self.layers = nn.Sequential(*layers, nn.Linear(inputs, d))
+        hidden = dense(d + 1 + spec.frequencies, spec.width, spec.depth, nn.SiLU)
+        self.layers = nn.Sequential(*hidden, nn.Linear(spec.width, d))
 
     def forward(self, w: Tensor, t: Tensor) -> Tensor:
         """Codes (n, d) at times (n, 1) to velocities (n, d)."""
@@ -51,7 +49,7 @@ class _Velocity(nn.Module):
 
 
 def _build(spec: FlowMatching, d: int, seed: int) -> _Velocity:
-    with learning.initialising(seed):
+    with initialising(seed):
         return _Velocity(spec, d)
 
 
@@ -100,7 +98,7 @@ def _solve(model: _Velocity, w: Tensor, steps: int, backwards: bool) -> tuple[Te
 
 
 @dataclass(frozen=True)
-class FittedFlowMatching:
+class FittedFlowMatching(FittedDensity):
     """`white_`, the whitening, and `model_`, the velocity field of whitened codes; solved in `steps` steps."""
 
     white_: FittedGaussian
@@ -108,22 +106,17 @@ class FittedFlowMatching:
     steps: int
 
     @classmethod
-    def fit(cls, spec: FlowMatching, codes: CodeArray, validation: CodeArray, seed: int) -> "FittedFlowMatching":
-        """Train on codes (n, d); `validation` codes choose the best epoch.
+    def fit(cls, spec: FlowMatching, observed: Observed, seed: int) -> "FittedFlowMatching":
+        """Trained on the training codes; those of validation images choose the best epoch.
 
         Raises:
-            DensityError: fewer codes than a batch, a singular covariance, or a loss that is not finite.
+            DensityError: a singular covariance.
+            TrainingError: fewer codes than a batch, or a loss that is not finite.
         """
-        seed = derive(seed, "flow_matching")
-        white = FittedGaussian.fit(codes)
-        model = _build(spec, codes.shape[1], seed)
-
-        def loss(batch: Tensor, generator: torch.Generator) -> Tensor:
-            return _matching(model, batch, generator)
-
-        data, held_out = (torch.from_numpy(white.whiten(part)).float() for part in (codes, validation))
-        learning.optimise(model, loss, data, held_out, spec.optimisation, seed)
-        return cls(white, model, spec.steps)
+        seed = derive(seed, spec.kind)
+        fitted = cls(FittedGaussian.of(observed.train), _build(spec, observed.train.shape[1], seed), spec.steps)
+        learning.train(fitted.model_, _matching, fitted.white_, observed, spec.optimisation, seed)
+        return fitted
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
         """N codes, float32 (n, d): noise of `rng` carried along the field.
@@ -131,27 +124,21 @@ class FittedFlowMatching:
         Raises:
             DensityError: a sample that is not finite.
         """
-        noise = torch.from_numpy(rng.standard_normal((n, len(self.white_.mean_)))).float()
-        ends = [self._ends(noise[start : start + BLOCK], backwards=False)[0] for start in range(0, n, BLOCK)]
-        return check_samples(self.white_.colour(torch.cat(ends).double().numpy()))
+        noise = rng.standard_normal((n, len(self.white_.mean_)))
+
+        def end(block: Tensor) -> Tensor:
+            return _solve(self.model_, block, self.steps, backwards=False)[0]
+
+        return check_samples(self.white_.colour(learning.in_blocks(end, noise, BLOCK)))
 
     def log_density(self, codes: CodeArray) -> Float64:
         """Log density of each code, (n,), in nats."""
-        white = torch.from_numpy(self.white_.whiten(codes)).float()
-        parts = []
-        for start in range(0, len(white), BLOCK):
-            base, trace = self._ends(white[start : start + BLOCK], backwards=True)
-            parts.append(-0.5 * (base.square() + math.log(2 * math.pi)).sum(dim=1) - trace)
-        density: Float64 = torch.cat(parts).double().numpy() - self.white_.log_volume
-        return density
 
-    def _ends(self, w: Tensor, backwards: bool) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            return _solve(self.model_, w, self.steps, backwards)
+        def of_white(block: Tensor) -> Tensor:
+            base, trace = _solve(self.model_, block, self.steps, backwards=True)
+            return -0.5 * (base.square() + math.log(2 * math.pi)).sum(dim=1) - trace
 
-    def log_likelihood(self, codes: CodeArray) -> float:
-        """Mean log density in nats per code."""
-        return mean_log_density(self.log_density(codes))
+        return learning.in_blocks(of_white, self.white_.whiten(codes), BLOCK) - self.white_.log_volume
 
     def state(self) -> State:
         """The learned arrays."""
@@ -161,6 +148,4 @@ class FittedFlowMatching:
     def restore(cls, spec: FlowMatching, state: State) -> "FittedFlowMatching":
         """The inverse of `state`."""
         white = FittedGaussian.restore_white(state)
-        model = _build(spec, len(white.mean_), seed=0)
-        learning.load_weights(model, state)
-        return cls(white, model, spec.steps)
+        return cls(white, learning.with_weights(_build(spec, len(white.mean_), seed=0), state), spec.steps)

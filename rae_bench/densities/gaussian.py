@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rae_bench.densities.codes import CodeArray, Float64, State, mean_log_density
-from rae_bench.densities.errors import DensityError
+from rae_bench.densities.codes import CodeArray, DensityError, Float64, Observed
+from rae_bench.densities.density import FittedDensity, State
+from rae_bench.densities.specs import SingleGaussian, StandardNormal
 
 UNEXPLAINED = 1e-12
 """A dimension of which the ones before explain all but this share is dependent on them, up to float32 rounding."""
@@ -29,11 +30,22 @@ def _unused(covariance: Float64) -> int:
 
 
 @dataclass(frozen=True)
-class FittedGaussian:
+class FittedGaussian(FittedDensity):
     """`mean_` (d,) and `factor_` (d, d), the lower Cholesky factor of the covariance."""
 
     mean_: Float64
     factor_: Float64
+
+    @classmethod
+    def fit(cls, spec: StandardNormal | SingleGaussian, observed: Observed, seed: int) -> "FittedGaussian":  # noqa: ARG003
+        """N(0, I), or the Gaussian of the codes' mean and covariance.
+
+        Raises:
+            DensityError: too few codes, or a direction in which they do not vary.
+        """
+        if isinstance(spec, StandardNormal):
+            return cls.standard(observed.train.shape[1])
+        return cls.of(observed.train) if spec.covariance == "full" else cls.diagonal_of(observed.train)
 
     @classmethod
     def standard(cls, d: int) -> "FittedGaussian":
@@ -41,7 +53,7 @@ class FittedGaussian:
         return cls(np.zeros(d), np.eye(d))
 
     @classmethod
-    def fit(cls, codes: CodeArray) -> "FittedGaussian":
+    def of(cls, codes: CodeArray) -> "FittedGaussian":
         """Mean and full covariance of codes (n, d): also what whitens them for other densities.
 
         Raises:
@@ -61,7 +73,7 @@ class FittedGaussian:
         return cls(exact.mean(axis=0), factor)
 
     @classmethod
-    def fit_diagonal(cls, codes: CodeArray) -> "FittedGaussian":
+    def diagonal_of(cls, codes: CodeArray) -> "FittedGaussian":
         """Mean and variance of each dimension of codes (n, d).
 
         Raises:
@@ -100,16 +112,12 @@ class FittedGaussian:
         density: Float64 = -0.5 * ((white**2).sum(axis=1) + white.shape[1] * np.log(2 * np.pi)) - self.log_volume
         return density
 
-    def log_likelihood(self, codes: CodeArray) -> float:
-        """Mean log density in nats per code."""
-        return mean_log_density(self.log_density(codes))
-
     def state(self) -> State:
         """The learned arrays."""
         return {"mean": self.mean_, "factor": self.factor_}
 
     @classmethod
-    def restore(cls, state: State) -> "FittedGaussian":
+    def restore(cls, spec: StandardNormal | SingleGaussian, state: State) -> "FittedGaussian":  # noqa: ARG003
         """The inverse of `state`."""
         return cls(state["mean"].astype(np.float64), state["factor"].astype(np.float64))
 
@@ -120,4 +128,4 @@ class FittedGaussian:
     @classmethod
     def restore_white(cls, state: State) -> "FittedGaussian":
         """The inverse of `white_state`."""
-        return cls.restore({"mean": state["white_mean"], "factor": state["white_factor"]})
+        return cls(state["white_mean"].astype(np.float64), state["white_factor"].astype(np.float64))

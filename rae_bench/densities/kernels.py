@@ -11,15 +11,14 @@ to be seen with that in mind, the validation likelihood is not.
 
 import logging
 from dataclasses import dataclass
-from typing import assert_never
 
 import numpy as np
 
 from rae_bench.base.rng import numpy_generator
-from rae_bench.densities.codes import CodeArray, Float64, Posteriors, State, mean_log_density
-from rae_bench.densities.errors import DensityError
+from rae_bench.densities.codes import CodeArray, DensityError, Float64, Observed
+from rae_bench.densities.density import FittedDensity, State, mean_log_density
 from rae_bench.densities.gaussian import FittedGaussian
-from rae_bench.densities.specs import AggregatePosterior, AllImages, ImageSubset, KernelDensity
+from rae_bench.densities.specs import AggregatePosterior, ImageSubset, KernelDensity
 
 BLOCK = 256
 """Codes whose densities are computed at once: memory is bounded by BLOCK x components float64."""
@@ -46,7 +45,7 @@ def log_mean_of_gaussians(codes: Float64, means: Float64, sigmas: Float64) -> Fl
 
 
 @dataclass(frozen=True)
-class FittedKernelDensity:
+class FittedKernelDensity(FittedDensity):
     """`points_` (n, d), the training codes, whitened, and `bandwidth_` (1,), the SD of the Gaussian at each."""
 
     white_: FittedGaussian
@@ -54,17 +53,17 @@ class FittedKernelDensity:
     bandwidth_: Float64
 
     @classmethod
-    def fit(cls, spec: KernelDensity, codes: CodeArray, validation: CodeArray) -> "FittedKernelDensity":
-        """Keep codes (n, d); of the bandwidths take the one with the best likelihood of `validation` codes.
+    def fit(cls, spec: KernelDensity, observed: Observed, seed: int) -> "FittedKernelDensity":  # noqa: ARG003
+        """Keep the training codes; of the bandwidths take the one with the best likelihood of `validation` codes.
 
         Validation codes only choose: their own likelihood is then that of the best of a few.
 
         Raises:
             DensityError: a singular covariance, or no bandwidth with a finite likelihood.
         """
-        white = FittedGaussian.fit(codes)
-        fits = [cls(white, white.whiten(codes), np.array([bandwidth])) for bandwidth in spec.bandwidths]
-        scores = [fitted.log_likelihood(validation) for fitted in fits]
+        white = FittedGaussian.of(observed.train)
+        fits = [cls(white, white.whiten(observed.train), np.array([bandwidth])) for bandwidth in spec.bandwidths]
+        scores = [mean_log_density(fitted.log_density(observed.validation)) for fitted in fits]
         best = int(np.argmax(scores))
         log.info("bandwidth %g: %.3f nats", spec.bandwidths[best], scores[best])
         if len(fits) > 1 and best in (0, len(fits) - 1):
@@ -82,47 +81,41 @@ class FittedKernelDensity:
         white = self.white_.whiten(codes)
         return log_mean_of_gaussians(white, self.points_, self.bandwidth_[:, None]) - self.white_.log_volume
 
-    def log_likelihood(self, codes: CodeArray) -> float:
-        """Mean log density in nats per code."""
-        return mean_log_density(self.log_density(codes))
-
     def state(self) -> State:
         """The learned arrays."""
         return {**self.white_.white_state(), "points": self.points_, "bandwidth": self.bandwidth_}
 
     @classmethod
-    def restore(cls, state: State) -> "FittedKernelDensity":
+    def restore(cls, spec: KernelDensity, state: State) -> "FittedKernelDensity":  # noqa: ARG003
         """The inverse of `state`."""
         points, bandwidth = (state[name].astype(np.float64) for name in ("points", "bandwidth"))
         return cls(FittedGaussian.restore_white(state), points, bandwidth)
 
 
 @dataclass(frozen=True)
-class FittedAggregatePosterior:
+class FittedAggregatePosterior(FittedDensity):
     """`means_`, `sigmas_` (M, d) of the posteriors of M training images."""
 
     means_: Float64
     sigmas_: Float64
 
     @classmethod
-    def fit(cls, spec: AggregatePosterior, train: Posteriors, seed: int) -> "FittedAggregatePosterior":
+    def fit(cls, spec: AggregatePosterior, observed: Observed, seed: int) -> "FittedAggregatePosterior":
         """The posteriors of all training images, or of a subset that `seed` draws.
 
         Raises:
             DensityError: a deterministic encoder's codes, or fewer images than components.
         """
+        train = observed.posteriors
         if train.log_sigma is None:
             raise DensityError("a deterministic encoder has no posterior to aggregate; the codes hold no log_sigma")
         n = len(train.mean)
-        match spec.components:
-            case AllImages():
-                chosen = np.arange(n)
-            case ImageSubset(n_components=n_components):
-                if n < n_components:
-                    raise DensityError(f"{n} codes are too few for {n_components} components")
-                chosen = numpy_generator(seed, "aggregate_posterior").choice(n, size=n_components, replace=False)
-            case _:
-                assert_never(spec.components)
+        chosen = np.arange(n)
+        if isinstance(spec.components, ImageSubset):
+            size = spec.components.n_components
+            if n < size:
+                raise DensityError(f"{n} codes are too few for {size} components")
+            chosen = numpy_generator(seed, spec.kind).choice(n, size=size, replace=False)
         return cls(train.mean[chosen].astype(np.float64), np.exp(train.log_sigma[chosen].astype(np.float64)))
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
@@ -136,16 +129,12 @@ class FittedAggregatePosterior:
         centre = self.means_.mean(axis=0)  # differences of large squares lose digits far from the origin
         return log_mean_of_gaussians(codes.astype(np.float64) - centre, self.means_ - centre, self.sigmas_)
 
-    def log_likelihood(self, codes: CodeArray) -> float:
-        """Mean log density in nats per code."""
-        return mean_log_density(self.log_density(codes))
-
     def state(self) -> State:
         """The learned arrays."""
         return {"means": self.means_, "sigmas": self.sigmas_}
 
     @classmethod
-    def restore(cls, state: State) -> "FittedAggregatePosterior":
+    def restore(cls, spec: AggregatePosterior, state: State) -> "FittedAggregatePosterior":  # noqa: ARG003
         """The inverse of `state`."""
         means, sigmas = (state[name].astype(np.float64) for name in ("means", "sigmas"))
         return cls(means, sigmas)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from rae_bench.base.rng import derive
-from rae_bench.densities.codes import CodeArray, Float64, State, mean_log_density
-from rae_bench.densities.errors import DensityError
+from rae_bench.densities.codes import CodeArray, DensityError, Float64, Observed
+from rae_bench.densities.density import FittedDensity, State
 from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.specs import LEAST_PER_COMPONENT, DirichletMixture, GaussianMixture
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class FittedMixture:
+class FittedMixture(FittedDensity):
     """`weights_` (K,), and in whitened coordinates `means_` (K, d), `factors_` (K, d, d), lower Cholesky factors."""
 
     white_: FittedGaussian
@@ -34,69 +34,32 @@ class FittedMixture:
     factors_: Float64
 
     @classmethod
-    def fit(cls, spec: GaussianMixture, codes: CodeArray, seed: int) -> "FittedMixture":
-        """EM from k-means on codes (n, d).
+    def fit(cls, spec: GaussianMixture | DirichletMixture, observed: Observed, seed: int) -> "FittedMixture":
+        """EM, or variational inference, from k-means on the training codes.
 
         Raises:
-            DensityError: fewer codes than ten per component, a singular covariance, or EM that does not converge.
+            DensityError: fewer codes than ten per component, a singular covariance, or a fit that does not converge.
         """
-        from sklearn import mixture as sklearn_mixture
-
-        mixture = sklearn_mixture.GaussianMixture(
-            spec.n_components,
-            covariance_type="full",
-            tol=spec.tolerance,
-            reg_covar=spec.reg_covar,
-            max_iter=spec.max_iter,
-            n_init=spec.n_init,
-            random_state=derive(seed, "mixture") % 2**32,
-        )
-        return cls._fit(mixture, spec, codes)
-
-    @classmethod
-    def fit_dirichlet(cls, spec: DirichletMixture, codes: CodeArray, seed: int) -> "FittedMixture":
-        """Variational inference from k-means on codes (n, d); the posterior's mean.
-
-        Raises:
-            DensityError: as `fit`.
-        """
-        from sklearn import mixture as sklearn_mixture
-
-        mixture = sklearn_mixture.BayesianGaussianMixture(
-            n_components=spec.n_components,
-            covariance_type="full",
-            tol=spec.tolerance,
-            reg_covar=spec.reg_covar,
-            max_iter=spec.max_iter,
-            n_init=spec.n_init,
-            weight_concentration_prior_type="dirichlet_process",
-            weight_concentration_prior=spec.concentration,
-            mean_precision_prior=spec.mean_precision,
-            mean_prior=np.zeros(codes.shape[1]),
-            degrees_of_freedom_prior=codes.shape[1],
-            covariance_prior=np.eye(codes.shape[1]),
-            random_state=derive(seed, "dirichlet_mixture") % 2**32,
-        )
-        return cls._fit(mixture, spec, codes)
-
-    @classmethod
-    def _fit(cls, mixture: Any, spec: GaussianMixture | DirichletMixture, codes: CodeArray) -> "FittedMixture":
-        """Run scikit-learn's `mixture` on whitened codes to its end."""
         import warnings
 
         from sklearn.exceptions import ConvergenceWarning
 
-        white = _whitening(spec, codes)
+        n, k = len(observed.train), spec.n_components
+        if n < LEAST_PER_COMPONENT * k:
+            raise DensityError(
+                f"{n} codes are too few for {k} components; at least {LEAST_PER_COMPONENT * k} are needed"
+            )
+        white = FittedGaussian.of(observed.train)
+        mixture = _estimator(spec, observed.train.shape[1], derive(seed, spec.kind) % 2**32)
         with warnings.catch_warnings():
             warnings.simplefilter("error", ConvergenceWarning)
             try:
-                mixture.fit(white.whiten(codes))
+                mixture.fit(white.whiten(observed.train))
             except ConvergenceWarning as warning:
                 raise DensityError(
-                    f"the fit of {spec.n_components} components in at most {spec.max_iter} iterations (max_iter)"
-                    f" failed: {warning}"
+                    f"the fit of {k} components in at most {spec.max_iter} iterations (max_iter) failed: {warning}"
                 ) from None
-        log.info("%d components: converged after %d iterations", spec.n_components, mixture.n_iter_)
+        log.info("%d components: converged after %d iterations", k, mixture.n_iter_)
         return cls(white, mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_))
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
@@ -121,10 +84,6 @@ class FittedMixture:
             volume = FittedGaussian(mean, factor).log_volume
             yield np.log(weight) - 0.5 * (squares + len(mean) * np.log(2 * np.pi)) - volume
 
-    def log_likelihood(self, codes: CodeArray) -> float:
-        """Mean log density in nats per code."""
-        return mean_log_density(self.log_density(codes))
-
     def state(self) -> State:
         """The learned arrays."""
         return {
@@ -135,21 +94,33 @@ class FittedMixture:
         }
 
     @classmethod
-    def restore(cls, state: State) -> "FittedMixture":
+    def restore(cls, spec: GaussianMixture | DirichletMixture, state: State) -> "FittedMixture":  # noqa: ARG003
         """The inverse of `state`."""
         arrays = (state[name].astype(np.float64) for name in ("weights", "means", "factors"))
         return cls(FittedGaussian.restore_white(state), *arrays)
 
 
-def _whitening(spec: GaussianMixture | DirichletMixture, codes: CodeArray) -> FittedGaussian:
-    """What whitens codes (n, d) for a mixture.
+def _estimator(spec: GaussianMixture | DirichletMixture, d: int, seed: int) -> Any:
+    """scikit-learn's, for whitened codes in `d` dimensions."""
+    from sklearn import mixture
 
-    Raises:
-        DensityError: fewer codes than ten per component, or a singular covariance.
-    """
-    least = LEAST_PER_COMPONENT * spec.n_components
-    if len(codes) < least:
-        raise DensityError(
-            f"{len(codes)} codes are too few for {spec.n_components} components; at least {least} are needed"
-        )
-    return FittedGaussian.fit(codes)
+    common = {
+        "n_components": spec.n_components,
+        "covariance_type": "full",
+        "tol": spec.tolerance,
+        "reg_covar": spec.reg_covar,
+        "max_iter": spec.max_iter,
+        "n_init": spec.n_init,
+        "random_state": seed,
+    }
+    if isinstance(spec, GaussianMixture):
+        return mixture.GaussianMixture(**common)
+    return mixture.BayesianGaussianMixture(
+        weight_concentration_prior_type="dirichlet_process",
+        weight_concentration_prior=spec.concentration,
+        mean_precision_prior=spec.mean_precision,
+        mean_prior=np.zeros(d),
+        degrees_of_freedom_prior=d,
+        covariance_prior=np.eye(d),
+        **common,
+    )

@@ -105,8 +105,7 @@ class Autoencoder(nn.Module):
 
 def build(network: Network, objective: Objective, seed: int) -> Autoencoder:
     """A new autoencoder; layer initialisation depends on `seed` alone and leaves torch's global generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.derive(seed, "initialise"))
+    with networks.initialising(seed):
         model = Autoencoder(network, objective.posterior)
         networks.initialise(model)
         if isinstance(objective.regulariser, SpectralNorm):

@@ -7,7 +7,9 @@ transposed convolution and a sigmoid. Keras' conventions: "same" padding, Glorot
 batch norm with epsilon 1e-3.
 """
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 from typing import assert_never
 
 import torch
@@ -16,17 +18,11 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.nn.utils import parametrizations, parametrize
 
+from rae_bench.base import rng
 from rae_bench.models.specs import ConvolutionalNetwork, DenseNetwork, Network, SpectralNorm
 
 _START = 8
 """Side of the decoder's first feature map."""
-
-
-class _SamePadding(nn.Module):
-    """Keras' padding of a 5x5 stride-2 convolution: one row and column more at the far side."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.pad(x, (1, 2, 1, 2))
 
 
 class _CropLast(nn.Module):
@@ -107,8 +103,7 @@ def _norm(filters: int, momentum: float) -> list[nn.Module]:
 def _up(kernel: int, inputs: int, outputs: int, stride: int) -> list[nn.Module]:
     """A Keras "same" transposed convolution."""
     layer = _Up(inputs, outputs, kernel, stride, padding=2 if (kernel, stride) == (5, 1) else 1)
-    exact = (kernel, stride) in ((4, 2), (5, 1))
-    return [layer] if exact else [layer, _CropLast()]
+    return [layer] if (kernel, stride) in ((4, 2), (5, 1)) else [layer, _CropLast()]
 
 
 def features(spec: Network) -> tuple[nn.Sequential, int]:
@@ -120,13 +115,13 @@ def features(spec: Network) -> tuple[nn.Sequential, int]:
             for inputs, outputs in itertools.pairwise(filters):
                 if spec.kernel == 4:
                     layers.append(nn.Conv2d(inputs, outputs, 4, 2, padding=1))
-                else:
-                    layers += [_SamePadding(), nn.Conv2d(inputs, outputs, 5, 2)]
+                else:  # Keras pads one row and column more at the far side
+                    layers += [nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(inputs, outputs, 5, 2)]
                 layers += _norm(outputs, spec.norm_momentum)
             side = spec.size // 16
             return nn.Sequential(*layers, nn.Flatten()), filters[-1] * side * side
         case DenseNetwork():
-            return nn.Sequential(*_dense(spec.input_dim, spec)), spec.width
+            return nn.Sequential(*dense(spec.input_dim, spec.width, spec.depth)), spec.width
         case _:
             assert_never(spec)
 
@@ -145,17 +140,24 @@ def decoder(spec: Network) -> nn.Sequential:
                 layers += [*_up(spec.kernel, inputs, outputs, stride=2), *_norm(outputs, spec.norm_momentum)]
             return nn.Sequential(*layers, *_up(spec.kernel, filters[-1], spec.channels, stride=1), _Sigmoid())
         case DenseNetwork():
-            return nn.Sequential(*_dense(spec.latent_dim, spec), nn.Linear(spec.width, spec.input_dim))
+            hidden = dense(spec.latent_dim, spec.width, spec.depth)
+            return nn.Sequential(*hidden, nn.Linear(spec.width, spec.input_dim))
         case _:
             assert_never(spec)
 
 
-def _dense(inputs: int, spec: DenseNetwork) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for _ in range(spec.depth):
-        layers += [nn.Linear(inputs, spec.width), nn.ReLU()]
-        inputs = spec.width
-    return layers
+def dense(inputs: int, width: int, depth: int, activation: type[nn.Module] = nn.ReLU) -> list[nn.Module]:
+    """`depth` dense layers of `width` units, each with its activation: (n, inputs) to (n, width)."""
+    sizes = [inputs, *depth * [width]]
+    return [layer for one, other in itertools.pairwise(sizes) for layer in (nn.Linear(one, other), activation())]
+
+
+@contextlib.contextmanager
+def initialising(seed: int) -> Iterator[None]:
+    """A scope in which layers are initialised from `seed` alone; torch's global generator is as before afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.derive(seed, "initialise"))
+        yield
 
 
 def initialise(module: nn.Module) -> None:

@@ -7,9 +7,8 @@ maximises the evidence lower bound; a weight b means a decoder variance of b. Th
 to other scales (docs/methods.md).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal, assert_never
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +33,7 @@ from rae_bench.models.specs import (
 )
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """The terms of one batch, unweighted, and `total`, which applies the weights; scalars."""
 
     reconstruction: Tensor
@@ -51,10 +49,9 @@ def loss(model: Autoencoder, x: Tensor, objective: Objective, generator: torch.G
     """
     drawn = noise(model, x.shape, objective, generator, x.device)
     codes, z = model.draw_with(x, drawn)
-    x_hat, derivative = decode(model.decoder, z, objective.regulariser, drawn)
+    x_hat, regulariser = decode(model.decoder, z, objective.regulariser, drawn)
     reconstruction = half_squared_error(x, x_hat)
     latent = _latent(objective.latent, codes, z, drawn)
-    regulariser = _regulariser(objective.regulariser, model.decoder, z, derivative)
     total = reconstruction + weight(objective.latent) * latent + weight(objective.regulariser) * regulariser
     return Loss(reconstruction, latent, regulariser, total)
 
@@ -77,11 +74,7 @@ def noise(
 
 def weight(term: Latent | Regulariser) -> float:
     """The weight of a term in the total; 0 for the terms that add nothing."""
-    match term:
-        case NoLatentTerm() | NoRegulariser() | SpectralNorm():
-            return 0.0
-        case _:
-            return term.weight
+    return 0.0 if isinstance(term, NoLatentTerm | NoRegulariser | SpectralNorm) else term.weight
 
 
 def half_squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
@@ -128,32 +121,21 @@ def mmd(z: Tensor, prior: Tensor, scales: tuple[float, ...]) -> Tensor:
     return within(z) + within(prior) - 2 * kernel(z, prior).mean()
 
 
-Decoder = Callable[[Tensor], Tensor]
-"""A map from codes to x_hat."""
+def decode(decoder: nn.Module, z: Tensor, term: Regulariser, noise: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """x_hat, and the value of the regulariser `term`, unweighted: a scalar, of the same pass where it is a derivative.
 
-
-def decode(decoder: Decoder, z: Tensor, term: Regulariser, noise: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-    """x_hat, and the derivative of the decoder that `term` penalises, from the same pass: None where it has none."""
+    `noise` holds the penalty's "direction".
+    """
     match term:
-        case NoRegulariser() | SpectralNorm() | WeightL2():
-            return decoder(z), None
-        case GradientPenalty():
-            return _forward_derivative(decoder, z, noise["direction"])
-        case OutputGradient():
-            return _output_gradient(decoder, z)
-        case _:
-            assert_never(term)
-
-
-def _regulariser(term: Regulariser, decoder: nn.Module, z: Tensor, derivative: Tensor | None) -> Tensor:
-    match term:
+        case NoRegulariser() | SpectralNorm():
+            return decoder(z), z.new_zeros(())
         case WeightL2(scope=scope):
             weights = regularised_weights(decoder, scope).values()
-            return torch.stack([weight.square().sum() for weight in weights]).sum()
-        case NoRegulariser() | SpectralNorm():
-            return z.new_zeros(())
-        case GradientPenalty() | OutputGradient():
-            return _mean_squared_norm(derivative, z)
+            return decoder(z), torch.stack([weight.square().sum() for weight in weights]).sum()
+        case GradientPenalty():
+            return _with_gradient_penalty(decoder, z, noise["direction"])
+        case OutputGradient():
+            return _with_output_gradient(decoder, z)
         case _:
             assert_never(term)
 
@@ -166,26 +148,21 @@ def regularised_weights(decoder: nn.Module, scope: Literal["all", "convolutions"
     return {f"{names[id(layer)]}.weight": layer.weight for layer in layers}
 
 
-def decode_with_gradient_penalty(decoder: nn.Module, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _with_gradient_penalty(decoder: nn.Module, z: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     """x_hat and an unbiased estimate of the batch mean of ‖J‖²_F, with J = ∂D(z)/∂z the Jacobian at the code.
 
     For u ~ N(0, I), E‖J u‖² = ‖J‖²_F; J u comes forward, with x_hat, in one pass. The gradient reaches the
     encoder through z, as the objective says. In training mode batch norm makes D a map of the whole batch: J is
     then the Jacobian of that map, its off-diagonal blocks (how one code moves another's image, of order 1/B)
-    included.
+    included. A decoder that ignores its code has no tangent, and a penalty of 0.
     """
-    x_hat, derivative = _forward_derivative(decoder, z, rng.normal(z.shape, generator, z.device))
-    return x_hat, _mean_squared_norm(derivative, z)
-
-
-def _forward_derivative(decoder: Decoder, z: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
-    """x_hat and J u, of x_hat's shape; None if the decoder ignores its input."""
     with forward_ad.dual_level():
         x_hat, tangent = forward_ad.unpack_dual(decoder(forward_ad.make_dual(z, u)))  # type: ignore[no-untyped-call]
-        return networks.widened(x_hat), None if tangent is None else networks.widened(tangent)
+        penalty = z.new_zeros(()) if tangent is None else _mean_squared_norm(networks.widened(tangent))
+        return networks.widened(x_hat), penalty
 
 
-def decode_with_output_gradient(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
+def _with_output_gradient(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
     """x_hat and the batch mean of ‖g‖², with g = ∂/∂z Σ x̂², x̂² summed over the batch and its pixels.
 
     The official code's penalty. For a decoder that maps each code by itself g = 2 Jᵀx̂, J the Jacobian at the code:
@@ -193,22 +170,14 @@ def decode_with_output_gradient(decoder: nn.Module, z: Tensor) -> tuple[Tensor, 
     training mode couples the batch: g then holds how a code moves the other images, too. The gradient reaches decoder
     and, through z, encoder.
     """
-    x_hat, derivative = _output_gradient(decoder, z)
-    return x_hat, _mean_squared_norm(derivative, z)
-
-
-def _output_gradient(decoder: Decoder, z: Tensor) -> tuple[Tensor, Tensor]:
-    """x_hat and g (B, d)."""
-    differentiable = torch.is_grad_enabled()
+    is_differentiable = torch.is_grad_enabled()
     with torch.enable_grad():  # validation needs g as well, but nothing of it
         z = z if z.requires_grad else z.detach().requires_grad_()
         x_hat = networks.widened(decoder(z))
-        (g,) = torch.autograd.grad(x_hat.square().sum(), z, create_graph=differentiable)
-    return x_hat, g
+        (g,) = torch.autograd.grad(x_hat.square().sum(), z, create_graph=is_differentiable)
+    return x_hat, _mean_squared_norm(g)
 
 
-def _mean_squared_norm(derivative: Tensor | None, z: Tensor) -> Tensor:
-    """‖derivative‖² summed over all but the batch and averaged over it; 0 where there is none."""
-    if derivative is None:
-        return z.new_zeros(())
+def _mean_squared_norm(derivative: Tensor) -> Tensor:
+    """‖derivative‖² summed over all but the batch and averaged over it."""
     return derivative.square().flatten(1).sum(dim=1).mean()

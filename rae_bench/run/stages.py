@@ -23,7 +23,7 @@ from rae_bench.study.specs import SummarySpec
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rae_bench.densities.catalogue import FittedDensity
+    from rae_bench.densities.density import FittedDensity
     from rae_bench.models.autoencoder import Autoencoder
     from rae_bench.scoring.evaluation import Subject
     from rae_bench.scoring.metrics.reference import Reference
@@ -120,13 +120,13 @@ def train(spec: TrainingSpec, data: Path, run: RunFiles) -> None:
     from rae_bench.base import memory, storage
     from rae_bench.base.checkpoints import Checkpoint
     from rae_bench.data import store
-    from rae_bench.models import training
+    from rae_bench.models import optimisation, training
     from rae_bench.run import jobs
 
     configure_torch(spec.compute)
     reads = {"manifest": data / MANIFEST}
     writes = {"model": run.model, "codes": run.codes, "history": run.history}
-    batches = f"batch_size {spec.optimisation.batch_size} (validation: at most {training.VALIDATION_BATCH})"
+    batches = f"batch_size {spec.optimisation.batch_size} (validation: at most {optimisation.VALIDATION_BATCH})"
     change = "a smaller batch_size in budgets.yaml, which changes the study,"
     with (
         jobs.running("train", spec, reads, writes, {"seed": run.seed}) as progress,
@@ -138,17 +138,8 @@ def train(spec: TrainingSpec, data: Path, run: RunFiles) -> None:
             split: training.to_device(store.open_split(data, split), spec.compute.device)
             for split in dict.fromkeys(("train", "validation", spec.validation_split))
         }
-        trained = training.train(
-            spec.network,
-            spec.objective,
-            spec.optimisation,
-            images["train"],
-            images[spec.validation_split],
-            int(run.seed),
-            progress,
-            checkpoint,
-            spec.compute.precision,
-        )
+        validation = images[spec.validation_split]
+        trained = training.train(spec, images["train"], validation, int(run.seed), progress, checkpoint)
         about = {"fingerprint": fingerprint(spec), "seed": run.seed, "best_epoch": trained.best_epoch}
         weights = {name: np.asarray(value.cpu().numpy()) for name, value in trained.model.state_dict().items()}
         storage.write_arrays(run.model, weights, about)  # before encoding, which may iterate spectral norms

@@ -16,8 +16,8 @@ from rae_bench.base.rng import numpy_generator, torch_generator
 from rae_bench.base.storage import MappedRows
 from rae_bench.data.faces import LAW
 from rae_bench.data.specs import Split
-from rae_bench.densities.catalogue import FittedDensity
 from rae_bench.densities.codes import Posteriors
+from rae_bench.densities.density import FittedDensity
 from rae_bench.densities.second_stage import FittedSecondStage
 from rae_bench.models.autoencoder import Autoencoder
 from rae_bench.models.specs import GaussianKL, SpectralNorm

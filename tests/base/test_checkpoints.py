@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import small
 from checkout import ROOT, environment
 
 from rae_bench.base import storage
@@ -18,12 +19,13 @@ from rae_bench.base.cluster import STOP_AT, STOPPED, StoppedError
 from rae_bench.base.plain import to_json
 from rae_bench.models import training
 from rae_bench.models.autoencoder import build
-from rae_bench.models.specs import Cosine, NoisyInput, Optimisation, OutputGradient, Plateau, SpectralNorm
+from rae_bench.models.specs import NoisyInput, OutputGradient, Plateau
 from rae_bench.study.config import load_study
 
 STUDY = load_study("smoke")
-PLATEAU = Plateau("plateau", 0.5, 1, 1e9)  # never enough: halves the rate every epoch
-MODELS = [*load_study("digits").models]
+PLATEAU = Plateau(kind="plateau", factor=0.5, patience=1, threshold=1e9)  # never enough: halves the rate every epoch
+OBJECTIVES = {model: load_study("digits").training("digits", model).objective for model in load_study("digits").models}
+NETWORK = small.images(latent_dim=3)
 UPDATES = 2 * 4
 """Two epochs of four batches."""
 
@@ -62,12 +64,16 @@ def images(n, seed=0):
     return training.to_device(made, "cpu")
 
 
-def run(objective, schedule=None, checkpoint=None, seed=0, order="shuffled", precision="float32"):
-    network = dataclasses.replace(load_study("digits").training("digits", "ae").network, width=2, latent_dim=3)
-    optimisation = Optimisation(2, 8, order, 5e-3, 1e-7, schedule or Cosine("cosine"))
-    return training.train(
-        network, objective, optimisation, images(35), images(10, 1), seed, checkpoint=checkpoint, precision=precision
-    )
+def run(objective, schedule=small.COSINE, checkpoint=None, seed=0, order="shuffled", precision="float32"):
+    optimisation = small.optimisation(epochs=2, batch_size=8, schedule=schedule, order=order)
+    spec = small.training_spec(NETWORK, objective, optimisation, precision)
+    return training.train(spec, images(35), images(10, 1), seed, checkpoint=checkpoint)
+
+
+def stop(path, updates, objective, **settings):
+    """Run until asked to end at that update."""
+    with pytest.raises(StoppedError, match=r"asked to end; \d updates? .*; state saved in .*; the same command"):
+        run(objective, checkpoint=StopAfter(checkpoint(path), updates), **settings)
 
 
 def result(trained):
@@ -78,57 +84,43 @@ def result(trained):
 # --- in one process: every place ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("model", MODELS)
-def test_every_model_stopped_in_the_second_epoch_ends_with_the_same_bytes(model, precision, tmp_path):
-    objective = load_study("digits").training("digits", model).objective
-    whole = run(objective, precision=precision)
-    with pytest.raises(
-        StoppedError, match=r"asked to end; 6 updates .*; state saved in .*model\.safetensors; the same command"
-    ):
-        run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 6), precision=precision)
-    assert result(run(objective, checkpoint=checkpoint(tmp_path), precision=precision)) == result(whole)
-
-
-@pytest.mark.parametrize("schedule", [Cosine("cosine"), PLATEAU], ids=["cosine", "plateau"])
-@pytest.mark.parametrize("updates", range(1, UPDATES + 1))
-def test_stopped_at_any_update_the_run_is_the_same(updates, schedule, tmp_path):
-    objective = load_study("digits").training("digits", "vae").objective
-    with pytest.raises(StoppedError):
-        run(objective, schedule, StopAfter(checkpoint(tmp_path), updates))
-    assert result(run(objective, schedule, checkpoint(tmp_path))) == result(run(objective, schedule))
-
-
-def test_stopped_at_every_update_the_run_is_the_same(tmp_path):
-    objective = load_study("digits").training("digits", "rae_sn").objective
-    for _ in range(UPDATES):
-        with pytest.raises(StoppedError):
-            run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 1))
-    assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(run(objective))
-
-
 OFFICIAL = {
-    "noisy_input": {"posterior": NoisyInput("noisy_input", 0.01, 0.01)},
-    "output_gradient": {"regulariser": OutputGradient("output_gradient", 0.1)},
-    "spectral_norm": {
-        "regulariser": SpectralNorm("spectral_norm", 1, "autoencoder", "keras", 0, "differentiated", "iterates")
-    },
+    "noisy_input": {"posterior": NoisyInput(kind="noisy_input", sd=0.01, bound=0.01)},
+    "output_gradient": {"regulariser": OutputGradient(kind="output_gradient", weight=0.1)},
+    "spectral_norm": {"regulariser": small.OFFICIAL_NORM},
+}
+STOPPED_TWICE = OBJECTIVES | {
+    f"official {name}": dataclasses.replace(OBJECTIVES["rae"], **parts) for name, parts in OFFICIAL.items()
 }
 
 
-@pytest.mark.parametrize("setting", OFFICIAL)
-def test_under_the_official_codes_settings_a_stopped_run_ends_with_the_same_bytes(setting, tmp_path):
-    objective = dataclasses.replace(load_study("digits").training("digits", "rae").objective, **OFFICIAL[setting])
+@pytest.mark.parametrize(("precision", "order"), [("float32", "file"), ("bfloat16", "shuffled")])
+@pytest.mark.parametrize("name", STOPPED_TWICE)
+def test_every_objective_stopped_in_both_epochs_ends_with_the_same_bytes(name, precision, order, tmp_path):
+    settings = {"objective": STOPPED_TWICE[name], "precision": precision, "order": order}
     for updates in (3, 4):  # within the first epoch, and then within the second
-        with pytest.raises(StoppedError):
-            run(objective, checkpoint=StopAfter(checkpoint(tmp_path), updates), order="file")
-    assert result(run(objective, checkpoint=checkpoint(tmp_path), order="file")) == result(run(objective, order="file"))
+        stop(tmp_path, updates, **settings)
+    assert result(run(checkpoint=checkpoint(tmp_path), **settings)) == result(run(**settings))
+
+
+@pytest.mark.parametrize("schedule", [small.COSINE, PLATEAU], ids=["cosine", "plateau"])
+@pytest.mark.parametrize("updates", range(1, UPDATES + 1))
+def test_stopped_at_any_update_the_run_is_the_same(updates, schedule, tmp_path):
+    stop(tmp_path, updates, OBJECTIVES["vae"], schedule=schedule)
+    resumed = run(OBJECTIVES["vae"], schedule, checkpoint(tmp_path))
+    assert result(resumed) == result(run(OBJECTIVES["vae"], schedule))
+
+
+def test_stopped_at_every_update_the_run_is_the_same(tmp_path):
+    for _ in range(UPDATES):
+        stop(tmp_path, 1, OBJECTIVES["rae_sn"])
+    assert result(run(OBJECTIVES["rae_sn"], checkpoint=checkpoint(tmp_path))) == result(run(OBJECTIVES["rae_sn"]))
 
 
 def test_a_limit_too_short_for_anything_still_lets_every_attempt_make_one_update(tmp_path, monkeypatch):
     """No attempt is in vain, so a retried job cannot stand still; and the run ends with the same bytes."""
     monkeypatch.setenv(STOP_AT, "0")
-    objective = load_study("digits").training("digits", "vae").objective
+    objective = OBJECTIVES["vae"]
     for _ in range(UPDATES):
         with pytest.raises(StoppedError, match=r"^the job's time limit is near; 1 update in .*; runtime of train sets"):
             run(objective, checkpoint=checkpoint(tmp_path))
@@ -137,7 +129,7 @@ def test_a_limit_too_short_for_anything_still_lets_every_attempt_make_one_update
 
 def test_saving_at_every_update_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("RAE_BENCH_CHECKPOINT_SECONDS", "0")
-    objective = load_study("digits").training("digits", "vae").objective
+    objective = OBJECTIVES["vae"]
     assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(run(objective))
     _, about = storage.read_arrays(tmp_path / "state" / "model.safetensors")
     assert (about["epoch"], about["batch"]) == (1, 4)
@@ -145,12 +137,10 @@ def test_saving_at_every_update_changes_nothing(tmp_path, monkeypatch):
 
 def test_the_state_holds_all_that_training_carries(tmp_path):
     """Weights, best weights, both of Adam's moments and its count, both generators, the epoch's order and losses."""
-    objective = load_study("digits").training("digits", "rae_l2").objective
-    with pytest.raises(StoppedError):
-        run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 6))
+    objective = OBJECTIVES["rae_l2"]
+    stop(tmp_path, 6, objective)
     arrays, about = storage.read_arrays(tmp_path / "state" / "model.safetensors")
-    network = dataclasses.replace(load_study("digits").training("digits", "ae").network, width=2, latent_dim=3)
-    model = build(network, objective, 0)
+    model = build(NETWORK, objective, 0)
     expected = {f"{kind}.{name}" for kind in ("model", "best") for name in model.state_dict()}
     count = len(list(model.parameters()))
     expected |= {f"optimiser.{i}.{name}" for i in range(count) for name in ("exp_avg", "exp_avg_sq", "step")}
@@ -207,9 +197,8 @@ SPOIL = {
 @pytest.mark.parametrize("spoil", SPOIL)
 def test_a_spoilt_state_stops_nothing_and_changes_nothing(tmp_path, monkeypatch, spoil):
     """It only saves time. It is not used, not even where it would be written again, and gone in the end."""
-    objective = load_study("digits").training("digits", "rae_l2").objective
-    with pytest.raises(StoppedError):
-        run(objective, checkpoint=StopAfter(checkpoint(tmp_path), 3))
+    objective = OBJECTIVES["rae_l2"]
+    stop(tmp_path, 3, objective)
     made = checkpoint(tmp_path)
     SPOIL[spoil](made.path)
     assert made.load() is None

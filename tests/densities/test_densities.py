@@ -12,8 +12,8 @@ from planted import every_density, points
 from scipy import stats
 
 from rae_bench.densities import catalogue as densities
-from rae_bench.densities.codes import Posteriors, check_samples, mean_log_density
-from rae_bench.densities.errors import DensityError
+from rae_bench.densities.codes import DensityError, Posteriors
+from rae_bench.densities.density import check_samples, mean_log_density
 from rae_bench.densities.specs import (
     AggregatePosterior,
     AllImages,
@@ -23,6 +23,7 @@ from rae_bench.densities.specs import (
     SingleGaussian,
     StandardNormal,
 )
+from rae_bench.models.optimisation import TrainingError
 
 TINY = {"n_components": 3, "transforms": 2, "width": 16, "depth": 1, "steps": 4, "epochs": 3, "batch_size": 50}
 
@@ -64,26 +65,15 @@ def fitted(request):
     return spec, fit(spec)
 
 
-def test_samples_are_as_many_float32_codes_as_asked_for(fitted):
+def test_samples_are_as_many_float32_codes_as_asked_for_and_their_generators(fitted):
+    """Two generators share no sample, one repeats itself, and goes on from call to call."""
     _, density = fitted
-    drawn = density.sample(17, np.random.default_rng(0))
-    assert drawn.shape == (17, 3)
-    assert drawn.dtype == np.float32
+    rng, again, other = (np.random.default_rng(seed) for seed in (0, 0, 1))
+    drawn = [density.sample(200, one) for one in (rng, rng, other)]
+    assert {(one.shape, one.dtype.name) for one in drawn} == {((200, 3), "float32")}
     assert np.isfinite(drawn).all()
-
-
-def test_two_generators_share_no_sample_and_one_repeats_itself(fitted):
-    _, density = fitted
-    first, second, again = (density.sample(200, np.random.default_rng(seed)) for seed in (0, 1, 0))
-    np.testing.assert_array_equal(first, again)
-    assert len(np.unique(np.concatenate([first, second]), axis=0)) == 400
-
-
-def test_a_generator_goes_on_from_call_to_call(fitted):
-    _, density = fitted
-    rng = np.random.default_rng(0)
-    both = np.concatenate([density.sample(100, rng), density.sample(100, rng)])
-    assert len(np.unique(both, axis=0)) == 200
+    assert len(np.unique(np.concatenate(drawn), axis=0)) == 600
+    np.testing.assert_array_equal(density.sample(200, again), drawn[0])
 
 
 def test_samples_come_in_random_order(fitted):
@@ -169,7 +159,7 @@ def test_samples_have_the_density(fitted):
 
 
 def test_means_or_draws_of_the_posterior_are_fitted():
-    spec = SingleGaussian("gaussian", "mean", "full")
+    spec = SingleGaussian(kind="gaussian", codes="mean", covariance="full")
     of_means = fit(spec)
     of_draws = fit(dataclasses.replace(spec, codes="sample"))
     covariances = [one.factor_ @ one.factor_.T for one in (of_means, of_draws)]
@@ -200,23 +190,37 @@ def test_a_deterministic_encoders_codes_are_their_own_draws():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_codes_that_are_not_finite_are_an_error(bad):
+def test_codes_that_are_not_finite_or_no_matrix_are_an_error(bad):
     broken = codes()
     broken[3, 1] = bad
-    with pytest.raises(DensityError, match=r"codes of shape \(400, 3\) must be finite"):
-        points(broken)
-    with pytest.raises(DensityError, match=r"log_sigma of shape \(400, 3\) must be finite"):
-        Posteriors(codes(), broken)
+    for arrays, message in (
+        ((broken, None), r"codes of shape \(400, 3\) must be finite"),
+        ((codes(), broken), r"log_sigma of shape \(400, 3\) must be finite"),
+        ((codes().ravel(), None), "two-dimensional"),
+        ((codes(), codes(5)), r"log_sigma of shape \(5, 3\) must be as the codes, \(400, 3\)"),
+    ):
+        with pytest.raises(DensityError, match=message):
+            Posteriors(*arrays)
 
 
-def test_codes_that_are_no_matrix_are_an_error():
-    with pytest.raises(DensityError, match="two-dimensional"):
-        points(codes().ravel())
+NETWORKS = {name: spec for name, spec in ALL.items() if isinstance(spec, densities.NETWORKS)}
 
 
-def test_spreads_of_another_shape_are_an_error():
-    with pytest.raises(DensityError, match=r"log_sigma of shape \(5, 3\) must be as the codes, \(400, 3\)"):
-        Posteriors(codes(), codes(5))
+@pytest.mark.parametrize("name", NETWORKS)
+def test_another_seed_learns_other_weights(name):
+    one, two = (densities.fit(NETWORKS[name], posteriors(), posteriors(), seed).state() for seed in (0, 1))
+    learnt = [key for key in one if key.startswith("model.")]
+    assert any(not np.array_equal(one[key], two[key]) for key in learnt)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_fewer_codes_than_a_batch_and_a_loss_that_is_not_finite_are_errors(name):
+    spec = NETWORKS[name]
+    with pytest.raises(TrainingError, match="49 training samples are fewer than one batch of 50"):
+        densities.fit(spec, posteriors(49), posteriors(), seed=0)
+    optimisation = dataclasses.replace(spec.optimisation, learning_rate=1e30)
+    with pytest.raises(TrainingError, match=r"epoch \d+.*: the (validation )?loss is not finite: "):
+        densities.fit(dataclasses.replace(spec, optimisation=optimisation), posteriors(), posteriors(), seed=0)
 
 
 def test_validation_codes_of_other_dimensions_are_an_error():
@@ -238,7 +242,7 @@ def test_codes_in_fewer_dimensions_than_they_have_are_an_error(name):
 
 def test_a_fit_that_ends_in_numbers_that_are_not_finite_is_an_error():
     wide = Posteriors(codes(), np.full((400, 3), 800, dtype=np.float32))  # exp(800) is infinite
-    spec = AggregatePosterior("aggregate_posterior", "mean", AllImages("all"))
+    spec = AggregatePosterior(kind="aggregate_posterior", codes="mean", components=AllImages(kind="all"))
     with (
         np.errstate(over="ignore"),
         pytest.raises(DensityError, match="the fit of 'aggregate_posterior' is degenerate: its array 'sigmas'"),

@@ -4,24 +4,17 @@ import logging
 
 import numpy as np
 import pytest
-from planted import bananas, bananas_log_density
+from planted import bananas, bananas_log_density, fit, points
 from scipy import special, stats
 from sklearn import neighbors
 
-from rae_bench.densities import kernels
-from rae_bench.densities.codes import Posteriors
-from rae_bench.densities.errors import DensityError
-from rae_bench.densities.kernels import FittedAggregatePosterior, FittedKernelDensity
+from rae_bench.densities import catalogue, kernels
+from rae_bench.densities.codes import DensityError, Posteriors
 from rae_bench.densities.specs import AggregatePosterior, AllImages, ImageSubset, KernelDensity
 
 
 def kde(*bandwidths):
-    return KernelDensity("kernel_density", "mean", bandwidths)
-
-
-def aggregate(n_components=None):
-    components = ImageSubset("subset", n_components) if n_components else AllImages("all")
-    return AggregatePosterior("aggregate_posterior", "sample", components)
+    return KernelDensity(kind="kernel_density", codes="mean", bandwidths=bandwidths)
 
 
 def codes(n=600, seed=0):
@@ -35,14 +28,14 @@ def codes(n=600, seed=0):
 @pytest.mark.parametrize("bandwidth", [0.05, 0.3, 1.0])
 def test_the_density_is_scipys_with_that_factor(bandwidth):
     """scipy scales the codes' covariance by the factor, which is a spherical kernel on whitened codes."""
-    fitted = FittedKernelDensity.fit(kde(bandwidth), codes(), codes(100, seed=1))
+    fitted = fit(kde(bandwidth), codes(), codes(100, seed=1))
     theirs = stats.gaussian_kde(codes().T.astype(np.float64), bw_method=bandwidth)
     np.testing.assert_allclose(fitted.log_density(codes(500, seed=2)), theirs.logpdf(codes(500, seed=2).T), rtol=1e-6)
 
 
 def test_the_bandwidth_is_the_one_validation_codes_like_best():
     grid = [0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0]
-    fitted = FittedKernelDensity.fit(kde(*grid), codes(), codes(200, seed=1))
+    fitted = fit(kde(*grid), codes(), codes(200, seed=1))
     white, held_out = (fitted.white_.whiten(part) for part in (codes(), codes(200, seed=1)))
     scores = [neighbors.KernelDensity(bandwidth=h).fit(white).score(held_out) for h in grid]
     assert fitted.bandwidth_[0] == grid[int(np.argmax(scores))]
@@ -53,12 +46,12 @@ def test_the_bandwidth_is_the_one_validation_codes_like_best():
 @pytest.mark.parametrize(("grid", "warned"), [([0.01, 0.02], True), ([0.1, 0.4, 5.0], False), ([0.3], False)])
 def test_a_choice_at_the_edge_of_its_grid_is_told(grid, warned, caplog):
     with caplog.at_level(logging.WARNING):
-        FittedKernelDensity.fit(kde(*grid), codes(), codes(200, seed=1))
+        fit(kde(*grid), codes(), codes(200, seed=1))
     assert ("is the edge of its grid" in caplog.text) == warned
 
 
 def test_a_known_density_is_approached():
-    fitted = FittedKernelDensity.fit(kde(0.1, 0.15, 0.2, 0.3), bananas(20_000, 1), bananas(1000, 1, seed=1))
+    fitted = fit(kde(0.1, 0.15, 0.2, 0.3), bananas(20_000, 1), bananas(1000, 1, seed=1))
     held_out = bananas(3000, 1, seed=2)
     # a kernel smooths: from 20,000 codes in two dimensions it stays some 1 % below
     assert fitted.log_likelihood(held_out) == pytest.approx(bananas_log_density(held_out).mean(), rel=0.02)
@@ -66,7 +59,7 @@ def test_a_known_density_is_approached():
 
 def test_samples_have_the_kernels_moments():
     n, h = 20_000, 0.5
-    drawn = FittedKernelDensity.fit(kde(h), codes(), codes(10)).sample(n, np.random.default_rng(0)).astype(np.float64)
+    drawn = fit(kde(h), codes(), codes(10)).sample(n, np.random.default_rng(0)).astype(np.float64)
     exact = codes().astype(np.float64)
     sd = np.sqrt(1 + h**2) * exact.std(axis=0)
     assert np.all(np.abs(drawn.mean(axis=0) - exact.mean(axis=0)) < 4.5 * sd / np.sqrt(n))
@@ -74,16 +67,13 @@ def test_samples_have_the_kernels_moments():
     assert np.all(np.abs(np.cov(drawn.T) - expected) < 4.5 * np.sqrt(2) * np.outer(sd, sd) / np.sqrt(n))
 
 
-def test_blocks_change_nothing(monkeypatch):
-    fitted = FittedKernelDensity.fit(kde(0.3), codes(), codes(100, seed=1))
-    before = fitted.log_density(codes(100, seed=2))
+def test_far_codes_have_a_finite_density_and_blocks_change_nothing(monkeypatch):
+    fitted, at = fit(kde(0.1), codes(), codes(100, seed=1)), codes(100, seed=2)
+    at[:5] += 1000
+    before = fitted.log_density(at)
+    assert -1e12 < before[:5].max() < -1e6
     monkeypatch.setattr(kernels, "BLOCK", 7)
-    np.testing.assert_allclose(fitted.log_density(codes(100, seed=2)), before, rtol=1e-12)
-
-
-def test_far_codes_have_a_finite_density():
-    fitted = FittedKernelDensity.fit(kde(0.1), codes(), codes(100, seed=1))
-    assert fitted.log_likelihood((codes(5) + 1000).astype(np.float32)) < -1e6
+    np.testing.assert_allclose(fitted.log_density(at), before, rtol=1e-12)
 
 
 # --- aggregate posterior ----------------------------------------------------------------------------------
@@ -95,11 +85,19 @@ def posteriors(n=300, seed=0, shift=0.0):
     return Posteriors((codes(n, seed) + shift).astype(np.float32), log_sigma)
 
 
+def aggregated(train, n_components=None, seed=0):
+    components = AllImages(kind="all")
+    if n_components:
+        components = ImageSubset(kind="subset", n_components=n_components)
+    spec = AggregatePosterior(kind="aggregate_posterior", codes="sample", components=components)
+    return catalogue.fit(spec, train, train, seed)
+
+
 @pytest.mark.parametrize("shift", [0.0, 300.0])
 def test_the_density_is_the_mean_of_the_posteriors(shift):
     train, at = posteriors(40, shift=shift), (codes(30, seed=3) + shift).astype(np.float32)
     at[:10] = train.mean[:10]
-    fitted = FittedAggregatePosterior.fit(aggregate(), train, seed=0)
+    fitted = aggregated(train)
     expected = [
         special.logsumexp(
             [
@@ -115,7 +113,7 @@ def test_the_density_is_the_mean_of_the_posteriors(shift):
 
 def test_samples_have_the_moments_of_the_posteriors():
     n, train = 20_000, posteriors()
-    drawn = FittedAggregatePosterior.fit(aggregate(), train, seed=0).sample(n, np.random.default_rng(0))
+    drawn = aggregated(train).sample(n, np.random.default_rng(0))
     means, sigmas = train.mean.astype(np.float64), np.exp(train.log_sigma.astype(np.float64))
     covariance = np.cov(means.T, bias=True) + np.diag((sigmas**2).mean(axis=0))
     sd = np.sqrt(np.diag(covariance))
@@ -125,7 +123,7 @@ def test_samples_have_the_moments_of_the_posteriors():
 
 
 def test_a_subset_is_of_different_images_and_the_seed_draws_it():
-    one, same, other = (FittedAggregatePosterior.fit(aggregate(50), posteriors(), seed=seed) for seed in (0, 0, 1))
+    one, same, other = (aggregated(posteriors(), 50, seed) for seed in (0, 0, 1))
     assert len(np.unique(one.means_, axis=0)) == 50
     np.testing.assert_array_equal(one.means_, same.means_)
     assert not np.array_equal(one.means_, other.means_)
@@ -133,11 +131,8 @@ def test_a_subset_is_of_different_images_and_the_seed_draws_it():
     assert {tuple(row) for row in one.means_} <= everything
 
 
-def test_a_point_is_no_posterior():
+def test_a_point_is_no_posterior_and_a_subset_no_larger_than_the_whole():
     with pytest.raises(DensityError, match="a deterministic encoder has no posterior to aggregate"):
-        FittedAggregatePosterior.fit(aggregate(), Posteriors(codes(), None), seed=0)
-
-
-def test_too_few_images_for_a_subset_are_an_error():
+        aggregated(points(codes()))
     with pytest.raises(DensityError, match="300 codes are too few for 301 components"):
-        FittedAggregatePosterior.fit(aggregate(301), posteriors(), seed=0)
+        aggregated(posteriors(), 301)

@@ -2,57 +2,39 @@
 
 import numpy as np
 import pytest
+import small
 import torch
 from torch import distributions
 
 from rae_bench.models import autoencoder
 from rae_bench.models.autoencoder import Codes
-from rae_bench.models.specs import (
-    DenseNetwork,
-    Deterministic,
-    FixedGaussian,
-    Gaussian,
-    NoisyInput,
-    NoLatentTerm,
-    NoRegulariser,
-    Objective,
-)
+from rae_bench.models.specs import Gaussian, NoisyInput
 
-NETWORK = DenseNetwork("dense", input_dim=5, width=8, depth=1, latent_dim=3)
-GAUSSIAN = Gaussian("gaussian", log_sigma_bound=2.0)
+GAUSSIAN = Gaussian(kind="gaussian", log_sigma_bound=2.0)
 
 
-def build(posterior, seed=0, network=NETWORK):
-    objective = Objective(posterior, NoLatentTerm("none"), NoRegulariser("none"))
-    return autoencoder.build(network, objective, seed)
-
-
-def test_a_deterministic_code_is_its_mean():
-    codes = build(Deterministic("deterministic")).encode(torch.randn(4, 5))
-    assert codes.log_sigma is None
-    assert torch.equal(codes.draw(torch.Generator()), codes.mean)
+def build(posterior, seed=0):
+    network = small.vectors(input_dim=5, width=8, depth=1)
+    return autoencoder.build(network, small.objective(posterior), seed)
 
 
 def test_a_fixed_sigma_is_the_same_for_all_inputs():
-    codes = build(FixedGaussian("fixed_gaussian", sigma=0.7)).encode(torch.randn(4, 5))
+    codes = build(small.FIXED).encode(torch.randn(4, 5))
     torch.testing.assert_close(codes.log_sigma, torch.full((4, 3), float(np.log(0.7))))
 
 
 def test_a_learned_log_sigma_is_the_bounded_tanh_of_its_head():
-    model = build(GAUSSIAN)
-    x = torch.randn(4, 5)
+    model, x = build(GAUSSIAN), torch.randn(4, 5)
     features = model.features(x).detach().numpy()
     head = features @ model.log_sigma.weight.detach().numpy().T + model.log_sigma.bias.detach().numpy()
     np.testing.assert_allclose(model.encode(x).log_sigma.detach(), 2 * np.tanh(head), rtol=1e-5, atol=1e-6)
-    extreme = model.encode(1e4 * x).log_sigma
-    assert extreme.abs().max().item() == pytest.approx(2, rel=1e-5)
+    assert model.encode(1e4 * x).log_sigma.abs().max().item() == pytest.approx(2, rel=1e-5)
 
 
 def test_draws_have_the_posteriors_moments():
     mean, log_sigma = torch.tensor([1.0, -2.0]), torch.tensor([-1.0, 0.5])
     n = 40_000
-    codes = Codes(mean.expand(n, 2), log_sigma.expand(n, 2))
-    z = codes.draw(torch.Generator().manual_seed(0)).numpy()
+    z = Codes(mean.expand(n, 2), log_sigma.expand(n, 2)).draw(torch.Generator().manual_seed(0)).numpy()
     sigma = np.exp([-1.0, 0.5])
     assert np.all(np.abs(z.mean(axis=0) - [1, -2]) < 4.5 * sigma / np.sqrt(n))
     assert np.all(np.abs(z.std(axis=0) / sigma - 1) < 4.5 / np.sqrt(2 * n))
@@ -67,29 +49,27 @@ def test_draws_are_reparametrised():
     torch.testing.assert_close(log_sigma.grad, z.detach())  # dz/dlog_sigma = sigma · noise = z − mean
 
 
-def test_a_draw_is_the_code_of_the_image_or_one_from_its_posterior():
-    x = torch.randn(4, 5)
-    for posterior in (Deterministic("deterministic"), GAUSSIAN):
-        model = build(posterior)
-        codes, z = model.draw(x, torch.Generator().manual_seed(3))
-        assert torch.equal(codes.mean, model.encode(x).mean)
-        assert torch.equal(z, model.encode(x).draw(torch.Generator().manual_seed(3)))
+@pytest.mark.parametrize("posterior", [small.POINT, GAUSSIAN], ids=["point", "gaussian"])
+def test_a_draw_is_the_code_of_the_image_or_one_from_its_posterior(posterior):
+    model, x = build(posterior), torch.randn(4, 5)
+    codes, z = model.draw(x, torch.Generator().manual_seed(3))
+    assert torch.equal(codes.mean, model.encode(x).mean)
+    assert torch.equal(z, model.encode(x).draw(torch.Generator().manual_seed(3)))
+    assert torch.equal(z, codes.mean) == (posterior is small.POINT)
 
 
 def test_a_noisy_input_is_that_of_a_clipped_normal_and_its_mean_that_of_the_image():
-    model = build(NoisyInput("noisy_input", sd=0.5, bound=0.3))
+    model, x = build(NoisyInput(kind="noisy_input", sd=0.5, bound=0.3)), torch.rand(4000, 5)
     seen = []
     model.features.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
-    x = torch.rand(4000, 5)
     codes, z = model.draw(x, torch.Generator().manual_seed(0))
     assert codes.log_sigma is None
     assert torch.equal(z, codes.mean)
     noise = (seen[0] - x).flatten().double()
-    assert noise.abs().max().item() == pytest.approx(0.3)
     clipped = 2 * distributions.Normal(0.0, 0.5).cdf(torch.tensor(-0.3)).item()
-    assert (noise.abs() > 0.3 - 1e-6).double().mean().item() == pytest.approx(
-        clipped, abs=4.5 * np.sqrt(clipped * (1 - clipped) / 20_000)
-    )
+    share = (noise.abs() > 0.3 - 1e-6).double().mean().item()
+    assert noise.abs().max().item() == pytest.approx(0.3)
+    assert share == pytest.approx(clipped, abs=4.5 * np.sqrt(clipped * (1 - clipped) / 20_000))
     assert noise.mean().item() == pytest.approx(0, abs=4.5 * noise.std().item() / np.sqrt(20_000))
     torch.testing.assert_close(z, model.encode(seen[0]).mean)
     assert not torch.equal(model.encode(x).mean, z)
@@ -99,17 +79,13 @@ def test_a_noisy_input_is_that_of_a_clipped_normal_and_its_mean_that_of_the_imag
     assert not torch.equal(other, z)
 
 
-def test_initialisation_leaves_the_global_generator_as_it_was():
-    before = torch.get_rng_state()
-    build(GAUSSIAN)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_initialisation_depends_on_its_seed_alone():
-    torch.manual_seed(1)
-    first = build(GAUSSIAN, seed=5).state_dict()
-    torch.manual_seed(2)
-    second = build(GAUSSIAN, seed=5).state_dict()
-    other = build(GAUSSIAN, seed=6).state_dict()
+def test_initialisation_depends_on_its_seed_alone_and_leaves_the_global_generator_as_it_was():
+    built = []
+    for global_seed, seed in enumerate((5, 5, 6)):
+        torch.manual_seed(global_seed)
+        before = torch.get_rng_state()
+        built.append(build(GAUSSIAN, seed).state_dict())
+        assert torch.equal(torch.get_rng_state(), before)
+    first, second, other = built
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["mean.weight"], other["mean.weight"])

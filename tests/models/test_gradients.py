@@ -13,13 +13,15 @@ import typing
 
 import numpy as np
 import pytest
+import small
 import torch
 import yaml
+from planted import every_density
 
 from rae_bench.base import rng
-from rae_bench.base.plain import kinds, parse, to_json
+from rae_bench.base.plain import kinds, to_json
 from rae_bench.densities import catalogue as densities
-from rae_bench.densities import learning
+from rae_bench.densities import learning, second_stage
 from rae_bench.densities.codes import Posteriors
 from rae_bench.densities.specs import Density
 from rae_bench.models import autoencoder, networks, objectives, training
@@ -28,7 +30,6 @@ from rae_bench.models.specs import (
     DenseNetwork,
     GradientPenalty,
     Latent,
-    NoRegulariser,
     Posterior,
     Regulariser,
     SpectralNorm,
@@ -41,15 +42,12 @@ FLOOR = 1e-3
 """Of a loss's value: gradients below it are held against it. The gradient of a bias before batch norm is zero, and its
 difference nothing but the rounding of the loss, some 1e-16 of it, divided by the step."""
 BATCH, CODES = 4, 3
-TERMS = ("reconstruction", "latent", "regulariser", "total")
 
 IMAGES = {
-    f"{size}x{size}, kernel {kernel}": ConvolutionalNetwork(
-        "convolutional", channels, size, kernel, width=2, start_width=4, latent_dim=CODES, norm_momentum=0.1
-    )
+    f"{size}x{size}, kernel {kernel}": small.images(channels, size, kernel, latent_dim=CODES, start_width=4)
     for size, kernel, channels in ((32, 4, 1), (64, 5, 3))
 }
-VECTORS = DenseNetwork("dense", input_dim=7, width=9, depth=2, latent_dim=CODES)
+VECTORS = small.vectors(latent_dim=CODES)
 
 
 def unweighted(objective):
@@ -121,8 +119,7 @@ class Point:
         with torch.no_grad():
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(self.state[name])
-        loss = objectives.loss(self.model, self.x, self.objective, torch.Generator().manual_seed(2))
-        return torch.stack([getattr(loss, term) for term in TERMS])
+        return torch.stack(objectives.loss(self.model, self.x, self.objective, torch.Generator().manual_seed(2)))
 
     def hold_singular_vectors(self):
         """From now on the vectors of spectral norms are those that this pass ends with, and do not move."""
@@ -246,8 +243,7 @@ def test_the_penalty_follows_its_own_gradient_at_the_widths_of_digits(kernel):
         tensors = [z, *decoder.parameters()]
 
         def penalty():
-            _, derivative = objectives.decode(decoder, z, objective.regulariser, {"direction": u})
-            return derivative.square().flatten(1).sum(dim=1).mean()
+            return objectives.decode(decoder, z, objective.regulariser, {"direction": u})[1]
 
         gradients = torch.autograd.grad(penalty(), tensors, allow_unused=True, materialize_grads=True)
         for tensor, gradient in zip(tensors, gradients, strict=True):
@@ -300,23 +296,23 @@ def relative_error_of_gradient(network, objective, precision, device):
 def test_rae_gp_lowers_its_penalty_below_that_of_rae_and_of_the_wrong_gradient(digits, monkeypatch):
     """On real digits, at weights of the study before; the wrong gradient is that of torch's own rule for batch norm."""
     spec = config.load_study("digits").training("digits", "rae_gp")
-    penalty = GradientPenalty("gradient_penalty", weight=1e-2)
-    penalised = dataclasses.replace(spec.objective, regulariser=penalty)
-    optimisation = dataclasses.replace(spec.optimisation, epochs=3)
     images = {split: torch.from_numpy(digits.images[digits.splits[split]]) for split in ("train", "validation")}
-    unpenalised = dataclasses.replace(spec.objective, regulariser=NoRegulariser("none"))
 
-    def penalty_after_training(objective):
-        trained = training.train(spec.network, objective, optimisation, *images.values(), seed=0).model
+    def penalty_after_training(regulariser):
+        objective = dataclasses.replace(spec.objective, regulariser=regulariser)
+        optimisation = dataclasses.replace(spec.optimisation, epochs=3)
+        made = dataclasses.replace(spec, objective=objective, optimisation=optimisation)
+        trained = training.train(made, *images.values(), seed=0).model
         z = torch.from_numpy(training.encode(trained, images["validation"])["mean"])
         axes = torch.eye(z.shape[1])
         derivatives = (torch.func.jvp(trained.decoder, (z,), (axis.expand_as(z),))[1] for axis in axes)
         with torch.no_grad():
             return sum(derivative.square().sum().item() for derivative in derivatives) / len(z)
 
-    without, right = penalty_after_training(unpenalised), penalty_after_training(penalised)
+    penalty = GradientPenalty(kind="gradient_penalty", weight=1e-2)
+    without, right = penalty_after_training(small.NO_REGULARISER), penalty_after_training(penalty)
     monkeypatch.setattr(networks._Norm, "forward", lambda norm, x: torch.nn.BatchNorm2d.forward(norm, x))
-    wrong = penalty_after_training(penalised)
+    wrong = penalty_after_training(penalty)
     assert right < 0.8 * wrong
     assert wrong < without
 
@@ -336,7 +332,9 @@ def test_batch_norm_gives_and_learns_the_same_with_a_forward_derivative(is_train
             decoder.train()(torch.randn(8, CODES, generator=torch.Generator().manual_seed(0)))
             decoder.train(is_training)
         plain = decoders[0](z)
-        x_hat, _ = objectives.decode(decoders[1], z, GradientPenalty("gradient_penalty", 1.0), {"direction": z})
+        x_hat, _ = objectives.decode(
+            decoders[1], z, GradientPenalty(kind="gradient_penalty", weight=1.0), {"direction": z}
+        )
         torch.testing.assert_close(x_hat, plain, rtol=1e-12, atol=0)
         for (name, with_it), without in zip(decoders[1].named_buffers(), decoders[0].buffers(), strict=True):
             torch.testing.assert_close(with_it, without, rtol=1e-12, atol=1e-15, msg=name)
@@ -347,44 +345,41 @@ def test_batch_norm_gives_and_learns_the_same_with_a_forward_derivative(is_train
 
 
 class CapturedError(Exception):
-    """The loss that a density's network is trained on, caught as training begins."""
+    """What a density's network learns, caught as training begins."""
+
+    def __init__(self, task, _, data, *__):
+        self.task, self.batch = task, data[:BATCH].double().requires_grad_()
 
 
-def networks_of_densities():
-    entries = yaml.safe_load((config.CONFIG / "densities.yaml").read_text())
-    return {name: entry for name, entry in entries.items() if "optimisation" in entry and "objective" not in entry}
+NETWORKS = {name: spec for name, spec in every_density().items() if hasattr(spec, "optimisation")}
 
 
-@pytest.mark.parametrize("name", networks_of_densities())
+def captured(*arguments):
+    raise CapturedError(*arguments)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_the_gradient_of_a_densitys_loss_is_that_of_differences(name, monkeypatch):
-    """Flow, flow matching, Dai and Wipf's second stage; the simplified second stage is walked as an autoencoder."""
-    entry = {**networks_of_densities()[name], "width": 6}
-    spec = parse(Density, entry, name)
-    caught = []
-
-    def catch(model, loss, data, *_):
-        caught.extend((model, loss, data))
-        raise CapturedError
-
-    monkeypatch.setattr(learning, "optimise", catch)
+    """Flow, flow matching and both second stages, whose terms all add to what is minimised, their last."""
+    spec = dataclasses.replace(NETWORKS[name], width=6)
+    for module in (learning, second_stage):
+        monkeypatch.setattr(module, "optimise", captured)
     codes = np.random.default_rng(0).standard_normal((spec.optimisation.batch_size, CODES)).astype(np.float32)
     posteriors = Posteriors(codes, np.full_like(codes, -1))
-    with pytest.raises(CapturedError):
+    with pytest.raises(CapturedError) as caught:
         densities.fit(spec, posteriors, posteriors, 0)
-    model, loss, data = caught
+    task, batch = caught.value.task, caught.value.batch
     with float64():
-        model.double().train()
-        for parameter in model.parameters():  # a network that starts as the identity has gradients of zero
+        task.model.double().train()
+        for parameter in task.model.parameters():  # a network that starts as the identity has gradients of zero
             parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3))
-        batch = data[:BATCH].double().requires_grad_()
 
         def terms():
-            return loss(batch, torch.Generator().manual_seed(1))[None]
+            return torch.stack(task.loss(batch, torch.Generator().manual_seed(1)))
 
-        check(errors(terms, {"z": batch, **dict(model.named_parameters())}))
+        check(errors(terms, {"z": batch, **dict(task.model.named_parameters())}))
 
 
 def test_every_density_whose_network_is_trained_is_walked():
-    fitted = {name: parse(Density, entry, name).kind for name, entry in networks_of_densities().items()}
-    trained = {kind for kind, spec in kinds(Density).items() if "optimisation" in typing.get_type_hints(spec)}
-    assert set(fitted.values()) | {"second_stage"} == trained
+    trained = {kind for kind in kinds(Density).values() if "optimisation" in typing.get_type_hints(kind)}
+    assert {type(spec) for spec in NETWORKS.values()} == trained

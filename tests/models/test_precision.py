@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import small
 import torch
 
 from rae_bench.base.plain import ConfigError
@@ -13,6 +14,7 @@ from rae_bench.base.rng import torch_generator
 from rae_bench.base.specs import Compute
 from rae_bench.models import networks, objectives, training
 from rae_bench.models.autoencoder import build
+from rae_bench.models.optimisation import validate
 from rae_bench.models.specs import MMD
 from rae_bench.run import process
 from rae_bench.study.config import load_study, resolve_study
@@ -20,6 +22,10 @@ from rae_bench.study.config import load_study, resolve_study
 STUDY = load_study("digits")
 UNIT = 2.0**-9
 """Relative error of one rounding to bfloat16, whose significand has eight bits, one of them implicit."""
+
+
+def compute(device="cpu", tf32=False, precision="float32"):
+    return Compute(device=device, threads=1, tf32=tf32, precision=precision)
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +43,21 @@ def _fresh(name):
     return build(spec.network, spec.objective, 0), spec.objective
 
 
+def _trained(name, images, precision):
+    spec = STUDY.training("digits", name)
+    two_epochs = dataclasses.replace(spec.optimisation, epochs=2)
+    made = small.training_spec(spec.network, spec.objective, two_epochs, precision)
+    return training.train(made, images, images[:100], 0)
+
+
 @pytest.mark.parametrize("name", STUDY.models)
 def test_every_model_trains_in_bfloat16(name, images):
-    spec = STUDY.training("digits", name)
-    optimisation = dataclasses.replace(spec.optimisation, epochs=2)
-
-    def trained(precision):
-        return training.train(spec.network, spec.objective, optimisation, images, images[:100], 0, precision=precision)
-
-    half, single = trained("bfloat16"), trained("float32")
+    half, single = (_trained(name, images, precision) for precision in ("bfloat16", "float32"))
     assert all(math.isfinite(value) for row in half.history for value in row.values())
     assert half.history[1]["validation_total"] < half.history[0]["validation_total"]
     assert {w.dtype for w in half.model.parameters()} == {torch.float32}
     assert not any(torch.equal(a, b) for a, b in zip(half.model.parameters(), single.model.parameters(), strict=True))
-    repeated = trained("bfloat16").model.state_dict()
+    repeated = _trained(name, images, "bfloat16").model.state_dict()
     assert all(torch.equal(value, repeated[key]) for key, value in half.model.state_dict().items())
 
 
@@ -87,7 +94,7 @@ def test_layers_compute_in_bfloat16_and_losses_in_float32(name, images):
     x = training.as_input(images[:64])
     loss = _loss(model, x, objective, "bfloat16")
     assert seen == {torch.bfloat16}
-    assert {part.dtype for part in vars(loss).values()} == {torch.float32}
+    assert {part.dtype for part in loss} == {torch.float32}
     (x_hat,) = kept
     x_hat = torch.autograd.forward_ad.unpack_dual(x_hat).primal.detach()
     assert x_hat.dtype == torch.float32
@@ -97,7 +104,8 @@ def test_layers_compute_in_bfloat16_and_losses_in_float32(name, images):
 
 def test_validation_is_in_the_precision_of_training_and_codes_are_in_float32(images):
     model, objective = _fresh("vae")
-    single, half = (training.validate(model, objective, images, 0, precision) for precision in ("float32", "bfloat16"))
+    tasks = [training.task_of(model, objective, precision=precision) for precision in ("float32", "bfloat16")]
+    single, half = (validate(task, images, 0) for task in tasks)
     assert single["reconstruction"] != half["reconstruction"]
     mean = training.encode(model, images)["mean"]
     assert (mean != torch.from_numpy(mean).bfloat16().float().numpy()).any()
@@ -115,17 +123,10 @@ def test_spectral_norms_are_found_in_float32(images):
     assert all(torch.equal(value, state[name]) for name, value in vectors.items())
 
 
-def test_float32_is_the_computation_without_a_scope(images):
-    model, objective = _fresh("vae")
-    x = training.as_input(images[:64])
-    plain = objectives.loss(model, x, objective, torch_generator(0, "noise"))
-    assert torch.equal(plain.total, _loss(model, x, objective, "float32").total)
-
-
 def test_tf32_is_a_setting_of_a_gpu():
     with pytest.raises(ConfigError, match=r"^tf32: true, but device is 'cpu', which has no TF32; write false$"):
-        Compute("cpu", 1, True, "float32")
-    assert Compute("cuda", 1, True, "float32").tf32
+        compute(tf32=True)
+    assert compute("cuda", tf32=True).tf32
 
 
 @pytest.fixture
@@ -156,7 +157,7 @@ def _set(compute):
 @pytest.mark.usefixtures("flags")
 def test_the_process_is_deterministic_and_without_tf32():
     torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-    assert _set(Compute("cpu", 1, False, "float32")) == (False, False, False, True)
+    assert _set(compute()) == (False, False, False, True)
 
 
 def test_determinism_imports_no_compiler():
@@ -165,7 +166,7 @@ def test_determinism_imports_no_compiler():
         "import sys, torch",
         "from rae_bench.base.specs import Compute",
         "from rae_bench.run import process",
-        "process.configure_torch(Compute('cpu', 1, False, 'float32'))",
+        "process.configure_torch(Compute(device='cpu', threads=1, tf32=False, precision='float32'))",
         "print(torch.are_deterministic_algorithms_enabled(), 'torch._inductor' in sys.modules)",
     )
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
@@ -176,7 +177,7 @@ def test_determinism_imports_no_compiler():
 @pytest.mark.usefixtures("flags")
 @pytest.mark.parametrize("tf32", [False, True])
 def test_tf32_is_as_the_study_says(tf32):
-    assert _set(Compute("cuda", 1, tf32, "float32")) == (tf32, tf32, False, True)
+    assert _set(compute("cuda", tf32)) == (tf32, tf32, False, True)
     a, b = (torch.randn(256, 256, generator=torch_generator(0, name)).cuda() for name in "ab")
     error = ((a @ b).double() - a.double() @ b.double()).norm() / (a.double() @ b.double()).norm()
     assert (error > 2.0**-14) == tf32  # ten bits against 23; before Ampere there is no TF32, and this fails
@@ -185,31 +186,22 @@ def test_tf32_is_as_the_study_says(tf32):
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", STUDY.models)
 def test_every_model_trains_in_bfloat16_on_a_gpu_to_the_same_bytes_twice(name, images):
-    spec = STUDY.training("digits", name)
-    optimisation = dataclasses.replace(spec.optimisation, epochs=2)
-    process.configure(Compute("cuda", 1, False, "bfloat16"))
-    process.configure_torch(Compute("cuda", 1, False, "bfloat16"))
-    data = images.cuda()
-
-    def trained():
-        return training.train(
-            spec.network, spec.objective, optimisation, data, data[:100], 0, precision="bfloat16"
-        ).model.state_dict()
-
-    first, second = trained(), trained()
+    process.configure(compute("cuda", precision="bfloat16"))
+    process.configure_torch(compute("cuda", precision="bfloat16"))
+    first, second = (_trained(name, images.cuda(), "bfloat16").model.state_dict() for _ in range(2))
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
 
 def test_only_training_is_in_the_studys_precision():
-    file = dataclasses.replace(load_study("smoke").file, compute=Compute("cuda", 1, tf32=True, precision="bfloat16"))
+    file = dataclasses.replace(load_study("smoke").file, compute=compute("cuda", tf32=True, precision="bfloat16"))
     study = resolve_study("smoke", file)
     assert study.training("digits_mini", "vae").compute.precision == "bfloat16"
     evaluation = study.evaluation("digits_mini", "vae")
     assert evaluation.training.compute.precision == "bfloat16"
     others = [evaluation, study.protocol_panel("digits_mini", "vae"), *study.references("digits_mini").values()]
-    assert {spec.compute for spec in others} == {Compute("cuda", 1, True, "float32")}
+    assert {spec.compute for spec in others} == {compute("cuda", tf32=True)}
     without = [
         study.floor("digits_mini"),
         *(study.fit("digits_mini", "vae", density) for density in study.densities_of("vae")),
     ]
-    assert {spec.compute for spec in without} == {Compute("cpu", 1, False, "float32")}
+    assert {spec.compute for spec in without} == {compute()}

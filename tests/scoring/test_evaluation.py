@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from metric_settings import settings
+from planted import fit
 
 from rae_bench.densities.gaussian import FittedGaussian
-from rae_bench.densities.second_stage import FittedSecondStage
 from rae_bench.models import training
 from rae_bench.models.autoencoder import Codes
 from rae_bench.scoring import evaluation, features, generation
@@ -61,7 +61,7 @@ def extractor():
 def model(digits):
     spec = STUDY.training("digits_mini", "rae_l2")
     data = training.to_device(digits.images[digits.splits["train"][:1000]], "cpu")
-    return training.train(spec.network, spec.objective, spec.optimisation, data, data[:100], seed=0).model
+    return training.train(spec, data, data[:100], seed=0).model
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,9 @@ def densities(model, images):
     stage = STUDY.fit("digits_mini", "vae", "second_stage").density
     stage = dataclasses.replace(stage, optimisation=dataclasses.replace(stage.optimisation, epochs=3, batch_size=20))
     return {
-        "spread": FittedGaussian.fit(codes),
+        "spread": FittedGaussian.of(codes),
         "collapsed": FittedGaussian(codes[0].astype(np.float64), 1e-4 * np.eye(codes.shape[1])),
-        "second_stage": FittedSecondStage.fit(stage, codes, codes, seed=0),
+        "second_stage": fit(stage, codes, codes),
     }
 
 
@@ -275,10 +275,8 @@ def test_images_without_labels_have_no_agreement(run):
 def test_a_vaes_images_have_a_likelihood_under_each_prior(densities, images):
     training_spec = STUDY.training("digits_mini", "vae")
     data = training.to_device(images, "cpu")
-    vae = training.train(
-        training_spec.network, training_spec.objective, dataclasses.replace(training_spec.optimisation, epochs=1),
-        data, data, seed=0,
-    ).model  # fmt: skip
+    one_epoch = dataclasses.replace(training_spec.optimisation, epochs=1)
+    vae = training.train(dataclasses.replace(training_spec, optimisation=one_epoch), data, data, seed=0).model
     spec = dataclasses.replace(SPEC, densities=(), through=(), importance_samples=3)
     assert spec.training.objective == training_spec.objective
     reference = Reference.of(np.zeros((N, 2), np.float32) + np.arange(N)[:, None], 5)
