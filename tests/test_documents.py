@@ -1,0 +1,106 @@
+"""What the documents name is there: files, links and their headings, commands and their options, studies, modules."""
+
+import importlib
+import re
+import shlex
+
+import pytest
+from checkout import ROOT
+
+from rae_bench import cli
+from rae_bench.study.config import study_names
+
+PAGES = [ROOT / "README.md", ROOT / "results" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BELOW = ("", "rae_bench", "rae_bench/report", "rae_bench/scoring", "workflow/config", "workflow/config/studies", "docs")
+"""The folders from which a document may name a file."""
+FILE = re.compile(r"[\w./-]*\w\.(py|yaml|yml|md|smk|sh|csv|toml|lock|safetensors|jinja)")
+GENERATED = re.compile(
+    r"results/.*|(.*/)?(costs|index|record|table1|published|claims|search|model|codes|sheets)\.[\w.*]+"
+)
+"""What commands write, wherever that is."""
+GENERATED_NAMES = ("images.npy", "files.sha256", "metrics.parquet", "protocols.parquet")
+
+
+def prose_and_code(page):
+    """Every command line of a page's code blocks, and every `quoted` piece of its prose."""
+    text = page.read_text()
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    prose = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return lines, re.findall(r"`([^`\n]+)`", prose)
+
+
+def exists(name):
+    return any(list((ROOT / folder).glob(name)) for folder in BELOW)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_a_page_names_is_there(page):
+    lines, quoted = prose_and_code(page)
+    named = {piece for text in (*lines, *quoted) for piece in re.split(r"[\s=\"'(),:]+", text)}
+    files = {name for name in named if FILE.fullmatch(name) and not GENERATED.fullmatch(name)}
+    assert not {name for name in files if not exists(name)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, heading = target.partition("#")
+        if "://" in target or path.startswith(("results/", "../results/")):
+            continue
+        there = (page.parent / path) if path else page
+        assert there.exists(), target
+        assert not heading or heading in headings(there.read_text()), target
+
+
+def headings(text):
+    """The anchors that a page's headings have on the usual hosts."""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def commands(page):
+    """The words of every command of the suite, of make and of Snakemake that a page gives."""
+    lines, quoted = prose_and_code(page)
+    for text in (*lines, *quoted):
+        text = re.sub(r"\s#.*|\s>.*|\|.*", "", text.strip().removeprefix("$ "))
+        if text.count('"') % 2 or text.count("'") % 2:
+            continue
+        words = [word for word in shlex.split(text) if not re.fullmatch(r"[A-Z_]+=\S*", word)]
+        if words[:3] == ["python", "-m", "rae_bench"]:
+            yield words[3:]
+        elif words and words[0] in ("make", "snakemake"):
+            yield [*words, *re.findall(r"STUDY=\S+", text)]
+        elif len(words) > 1 and words[0] in subcommands() and re.match("-|STUDY|FILE|NAME", words[1]):
+            yield words
+
+
+def subcommands():
+    return next(action for action in cli._parser()._actions if action.choices).choices
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_and_option_exists(page):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for words in commands(page):
+        options = [word.partition("=")[0] for word in words[1:] if word.startswith("--")]
+        if words[0] == "make":
+            assert words[1] in targets, words
+        elif words[0] != "snakemake":
+            assert words[0] in subcommands(), words
+            assert set(options) <= set(subcommands()[words[0]]._option_string_actions), words
+        for study in re.findall(r"(?:study|STUDY)=(\w+)", " ".join(words)):
+            assert study in (*study_names(), "NAME", "mine"), words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_name_of_the_package_is_one(page):
+    """`rae_bench.room.module.thing`, and `module.thing` of any module."""
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "rae_bench").rglob("*.py")]
+    for text in prose_and_code(page)[1]:
+        if not re.fullmatch(r"[a-z_]+(\.\w+)+", text) or FILE.fullmatch(text) or text in modules:
+            continue
+        holder, _, name = text.rpartition(".")
+        holders = [one for one in modules if one == holder or one.endswith(f".{holder}")]
+        if holder.startswith("rae_bench") or (holders and f"{holder}.{name}" not in GENERATED_NAMES):
+            assert any(hasattr(importlib.import_module(one), name) for one in holders), text
