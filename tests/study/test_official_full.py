@@ -12,7 +12,8 @@ from PIL import Image
 from test_official import CASES, drawing
 
 from rae_bench.data import catalogue as sources
-from rae_bench.data import celeba, cifar, idx, store
+from rae_bench.data import store
+from rae_bench.data.releases import RELEASES
 from rae_bench.models import objectives, training
 from rae_bench.models.autoencoder import build
 from rae_bench.study import official
@@ -58,17 +59,11 @@ def images(digit_images, tmp_path_factory):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAE_BENCH_DATA", str(folder))
-        prepared = {
-            "mnist": idx.prepare(entries["mnist"], 2, data_files.release_of(idx.mnist(), labels)),
-            "cifar10": cifar.prepare(entries["cifar10"], data_files.release_of(cifar.release(), labels)),
-            "celeba": celeba.prepare(
-                entries["celeba"],
-                entries["celeba"].source,
-                dataclasses.replace(celeba.release(), counts=counts, md5={}),
-            ),
-        }
-        for name, one in prepared.items():
-            store.save(one, entries[name], folder / "prepared" / name)
+        small = {name: data_files.release_of(RELEASES[name], labels) for name in ("mnist", "cifar10")}
+        small["celeba"] = dataclasses.replace(RELEASES["celeba"], counts=counts, md5={})
+        for name, release in small.items():
+            patch.setitem(RELEASES, name, release)
+            store.save(sources.prepare(entries[name]), entries[name], folder / "prepared" / name)
             found[name] = store.load_split(folder / "prepared" / name, "train")
     return found
 
