@@ -672,6 +672,14 @@ def test_a_data_folder_that_is_named_no_longer_is_looked_for_where_it_was(mine, 
     assert origins.look(SPEC, once, True).is_changed
 
 
+def test_what_has_other_settings_or_no_record_of_its_source_is_passed_over(mine, once):
+    (mine / "014.png").unlink()
+    assert origins.look(spec(seed=1), once, True) == origins.Finding()  # stale: told elsewhere
+    (once / "source.json").unlink()  # as after an import
+    assert origins.look(SPEC, once, True) == origins.Finding()
+    assert origins.look(SPEC, once / "nowhere", True) == origins.Finding()
+
+
 def test_times_are_outside_the_promise_of_equal_bytes(mine, tmp_path, once):
     again(mine)
     folder, _ = prepared(tmp_path / "again")
