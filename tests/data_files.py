@@ -15,11 +15,14 @@ from scipy.io import savemat
 FILES = {"train": "train", "test": "t10k"}
 
 
-def drawn(n, shape, seed=0, classes=10):
-    """Random images and labels, every class at least once."""
-    rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.arange(n) % classes)
-    return rng.integers(0, 256, (n, *shape), dtype=np.uint8), labels
+def drawn(shape, seed=0):
+    """60 training and 20 test images, random, and their labels, every class at least once."""
+    images, labels = {}, {}
+    for part, n in (("train", 60), ("test", 20)):
+        rng = np.random.default_rng(seed + n)
+        labels[part] = rng.permutation(np.arange(n) % 10)
+        images[part] = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
+    return images, labels
 
 
 def release_of(official, labels, md5=None):
@@ -48,11 +51,8 @@ def idx(array):
 def write_idx(folder, images, labels, compressed=True):
     for part, name in FILES.items():
         for kind, array in (("images-idx3", images[part]), ("labels-idx1", labels[part].astype(np.uint8))):
-            content = idx(array)
-            if compressed:
-                put(folder / f"{name}-{kind}-ubyte.gz", gzip.compress(content))
-            else:
-                put(folder / f"{name}-{kind}-ubyte", content)
+            path, content = folder / f"{name}-{kind}-ubyte", idx(array)
+            put(*((path.with_name(f"{path.name}.gz"), gzip.compress(content)) if compressed else (path, content)))
 
 
 # --- CIFAR-10 ---------------------------------------------------------------------------------------------
@@ -60,11 +60,10 @@ def write_idx(folder, images, labels, compressed=True):
 
 def cifar_batches(images, labels):
     """Names, pixels (n, 3072) and labels of the six batches."""
-    n = len(images["train"]) // 5
-    for number in range(5):
-        part = slice(number * n, (number + 1) * n)
-        yield f"data_batch_{number + 1}", images["train"][part].reshape(n, -1), labels["train"][part]
-    yield "test_batch", images["test"].reshape(len(images["test"]), -1), labels["test"]
+    pixels = {part: of.reshape(len(of), -1) for part, of in images.items()}
+    for number, both in enumerate(zip(np.split(pixels["train"], 5), np.split(labels["train"], 5), strict=True), 1):
+        yield f"data_batch_{number}", *both
+    yield "test_batch", pixels["test"], labels["test"]
 
 
 def binary_batch(pixels, labels):
@@ -185,19 +184,22 @@ def jpeg(image, **options):
     return buffer.getvalue()
 
 
+def zipped(photos):
+    """The zip file that CelebA's photographs are published in, as bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("img_align_celeba/", b"")
+        for name, content in photos.items():
+            file.writestr(f"img_align_celeba/{name}", content)
+    return buffer.getvalue()
+
+
 def write_celeba(folder, photos, form, parts=CELEBA_PARTS):
+    listing, images = (folder / "Eval", folder / "Img") if form == "original layout" else (folder, folder)
     partition = "".join(f"{name} {part}\n" for name, part in zip(photos, parts, strict=True))
-    if form == "original layout":
-        put(folder / "Eval" / "list_eval_partition.txt", partition.encode())
-        folder = folder / "Img"
-    else:
-        put(folder / "list_eval_partition.txt", partition.encode())
+    put(listing / "list_eval_partition.txt", partition.encode())
     if form == "folder":
         for name, content in photos.items():
-            put(folder / "img_align_celeba" / name, content)
+            put(images / "img_align_celeba" / name, content)
     else:
-        folder.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(folder / "img_align_celeba.zip", "w", zipfile.ZIP_DEFLATED) as file:
-            file.writestr("img_align_celeba/", b"")
-            for name, content in photos.items():
-                file.writestr(f"img_align_celeba/{name}", content)
+        put(images / "img_align_celeba.zip", zipped(photos))

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from rae_bench.data import celeba, cifar, embedded, idx, image_folder, svhn
+from rae_bench.data import celeba, embedded, image_folder, labelled
 from rae_bench.data.prepared import Prepared
 from rae_bench.data.specs import (
     CelebA,
@@ -31,16 +31,10 @@ def prepare(spec: DatasetSpec) -> Prepared:
             return embedded.photos(spec, spec.source)
         case FaceRenderer():
             return embedded.drawn_faces(spec)
-        case Mnist():
-            return idx.prepare(spec, spec.source.padding, idx.mnist())
-        case FashionMnist():
-            return idx.prepare(spec, spec.source.padding, idx.fashion_mnist())
-        case Cifar10():
-            return cifar.prepare(spec, cifar.release())
-        case Svhn():
-            return svhn.prepare(spec, svhn.release())
+        case Mnist() | FashionMnist() | Cifar10() | Svhn():
+            return labelled.prepare(spec, spec.source)
         case CelebA():
-            return celeba.prepare(spec, spec.source, celeba.release())
+            return celeba.prepare(spec, spec.source)
         case ImageFolder():
             return image_folder.prepare(spec, spec.source)
         case _:

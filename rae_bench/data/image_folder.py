@@ -1,6 +1,5 @@
 """Any folder of images: PNG, JPEG, BMP, WebP, TIFF, PPM or GIF files at any depth, sorted by name."""
 
-import contextlib
 import logging
 import os
 import unicodedata
@@ -13,8 +12,8 @@ from PIL import Image, ImageOps
 
 from rae_bench.base.rng import numpy_generator
 from rae_bench.data import files
-from rae_bench.data.pictures import Read, Recipe, image_files
-from rae_bench.data.prepared import SPLITS, DataError, Indices, Prepared
+from rae_bench.data.pictures import Recipe, image_files
+from rae_bench.data.prepared import SPLITS, DataError, Indices, Prepared, consecutive
 from rae_bench.data.specs import DatasetSpec, ImageFolder
 
 log = logging.getLogger(__name__)
@@ -50,14 +49,13 @@ def prepare(spec: DatasetSpec, source: ImageFolder) -> Prepared:
     def convert(image: Image.Image) -> Image.Image:
         return _converted(image, spec.channels)
 
-    @contextlib.contextmanager
-    def opened() -> Iterator[Read]:
-        yield lambda name: files.read(top / name)
+    def read(name: str) -> bytes:
+        return files.read(top / name)
 
     recipe = Recipe(FORMATS, convert, source.crop, source.filter, spec.channels, spec.size, remedy)
     side = f"{source.crop}x{source.crop}" if source.crop else "square"
     return Prepared(
-        images=image_files(names, f"{top}/", opened, recipe),
+        images=image_files(names, f"{top}/", read, recipe),
         splits=splits,
         extras={},
         sources=(),
@@ -69,35 +67,25 @@ def prepare(spec: DatasetSpec, source: ImageFolder) -> Prepared:
 def chosen(spec: DatasetSpec, source: ImageFolder, top: Path) -> tuple[tuple[str, ...], dict[str, Indices]]:
     """The files of the folder `top` that make up the data set, sorted by name, and which of them each split has.
 
+    Files that no split has are not read.
+
     Raises:
         DataError: there are too few, or in a split's folder another number; what `_images` says.
     """
-    return (_by_subfolder if source.split == "subfolders" else _seeded)(spec, top)
-
-
-def _by_subfolder(spec: DatasetSpec, top: Path) -> tuple[tuple[str, ...], dict[str, Indices]]:
-    names: list[str] = []
-    splits = {}
-    for split in SPLITS:
-        found = _images(top, split)
-        if len(found) != spec.count(split):
-            raise DataError(f"{top / split}: {len(found)} images, n_{split} is {spec.count(split)}; make them agree")
-        splits[split] = np.arange(len(names), len(names) + len(found))
-        names += found
-    return tuple(names), splits
-
-
-def _seeded(spec: DatasetSpec, top: Path) -> tuple[tuple[str, ...], dict[str, Indices]]:
-    """A random choice of the files for each split; files that no split has are not read."""
-    found = _images(top, ".")
-    ends = np.cumsum([0, *(spec.count(split) for split in SPLITS)])
-    if len(found) < ends[-1]:
+    if source.split == "subfolders":
+        by_split = {split: _images(top, split) for split in SPLITS}
+        for split, found in by_split.items():
+            if len(found) != spec.count(split):
+                told = f"{len(found)} images, n_{split} is {spec.count(split)}; make them agree"
+                raise DataError(f"{top / split}: {told}")
+        return tuple(name for found in by_split.values() for name in found), consecutive(spec)
+    found, count = _images(top, "."), sum(spec.count(split) for split in SPLITS)
+    if len(found) < count:
         remedy = "ask for fewer" if found else "put images there"
-        raise DataError(f"{top}: {len(found)} images, {ends[-1]} asked for; {remedy}")
-    chosen = numpy_generator(spec.seed, "split").permutation(len(found))[: ends[-1]]
-    used = np.sort(chosen)
-    places = np.searchsorted(used, chosen)
-    splits = {split: places[ends[i] : ends[i + 1]] for i, split in enumerate(SPLITS)}
+        raise DataError(f"{top}: {len(found)} images, {count} asked for; {remedy}")
+    drawn = numpy_generator(spec.seed, "split").permutation(len(found))[:count]
+    used = np.sort(drawn)
+    splits = {split: np.searchsorted(used, drawn[places]) for split, places in consecutive(spec).items()}
     return tuple(found[i] for i in used), splits
 
 

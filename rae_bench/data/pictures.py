@@ -1,17 +1,22 @@
-"""Image files to pixels: decoded, converted, the centred square cut out, resized with an antialiasing filter."""
+"""Image files to pixels: decoded, converted, the centred square cut out, resized with an antialiasing filter.
+
+Pillow brings many a file to 8 bits a channel, and leaves out its further images, without a word: here that is refused.
+"""
 
 import hashlib
 import io
+import math
+import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, SAMPLEFORMAT, TiffImageFile
 
-from rae_bench.data import samples
 from rae_bench.data.prepared import DataError, ImageFiles, Images
 from rae_bench.data.specs import ResizeFilter
 
@@ -21,6 +26,11 @@ Read = Callable[[str], bytes]
 _BLOCK = 256
 _DAMAGE = ("Corrupt JPEG data", "Inconsistent progression sequence", "Premature end of JPEG file")
 """How libjpeg's warnings of damage begin."""
+_SPACE = rb"(?:\s|#[^\r\n]*[\r\n])+"
+_PNM = re.compile(rb"P(?:[14]%b(\d+)%b(\d+)|[2356]%b(\d+)%b(\d+)%b(\d+))\s" % ((_SPACE,) * 5))
+"""The header of a PBM, or of a PGM or PPM with its largest value; comments may stand between the numbers."""
+_IMAGE_DEPTH = 32997
+"""TIFF tag: the number of slices of a volume."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +56,22 @@ class Recipe:
             DataError: not a whole image of these formats, too large to be one, or too small for the crop or the size.
         """
         try:
-            samples.check(data)
             with Image.open(io.BytesIO(data), formats=self.formats) as image:
-                samples.scale_key(image, data)
+                _check_samples(image, data)
                 resized = self._resized(self.convert(image))
             if not self.has_checksums:
                 _check_jpeg(data)
         except DataError as error:
-            raise DataError(f"{where}: {error}; {self.remedy}") from None
+            fault = str(error)
         except UnidentifiedImageError:
-            found = f"{len(data):,} bytes, not an image of the kinds {', '.join(self.formats)}"
-            raise DataError(f"{where}: {found}; {self.remedy}") from None
+            fault = f"{len(data):,} bytes, not an image of 8 bits a channel of the kinds {', '.join(self.formats)}"
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise DataError(f"{where}: not decoded: {error}; {self.remedy}") from None
+            fault = f"not decoded: {error}"
         except Exception as error:  # the decoders of Pillow share no class of errors
-            raise DataError(f"{where}: {len(data):,} bytes, cannot be decoded: {error}; {self.remedy}") from None
-        return np.asarray(resized).reshape(self.size, self.size, self.channels).transpose(2, 0, 1)
+            fault = f"{len(data):,} bytes, cannot be decoded: {error}"
+        else:
+            return np.asarray(resized).reshape(self.size, self.size, self.channels).transpose(2, 0, 1)
+        raise DataError(f"{where}: {fault}; {self.remedy}")
 
     def _resized(self, image: Image.Image) -> Image.Image:
         width, height = image.size
@@ -71,6 +81,40 @@ class Recipe:
         left, top = (width - side) // 2, (height - side) // 2
         square = image.crop((left, top, left + side, top + side))
         return square.resize((self.size, self.size), Image.Resampling[self.filter.upper()])
+
+
+def _check_samples(image: Image.Image, data: bytes) -> None:
+    """Raise a DataError if an image file promises more than 8 bits a channel, several images, or a wrong checksum.
+
+    Nothing is said of formats that cannot: BMP, GIF and WebP have 8 bits, of a JPEG Pillow knows.
+    """
+    bits = 8
+    if isinstance(image, PngImageFile):
+        Image.open(io.BytesIO(data), formats=["PNG"]).verify()  # of its pixels, too: decoding skips that
+        bits = data[24]
+        key = image.info.get("transparency")
+        if image.mode == "L" and bits < 8 and isinstance(key, int):
+            image.info["transparency"] = key * 255 // (2**bits - 1)  # the scale to which Pillow brings the pixels
+    elif isinstance(image, TiffImageFile):
+        bits, kind = (max(image.tag_v2.get(tag, (1,))) for tag in (BITSPERSAMPLE, SAMPLEFORMAT))
+        if image.tag_v2.get(_IMAGE_DEPTH, 1) > 1:
+            raise DataError("has several frames, expected one")
+        if bits <= 8 and kind != 1:
+            raise DataError(f"has samples of TIFF's format {kind}, expected 1: whole numbers from 0")
+    elif re.match(rb"P[1-6]", data):
+        bits = _pnm_bits(data)
+    if bits > 8:
+        raise DataError(f"has {bits} bits a channel, expected 8")
+
+
+def _pnm_bits(data: bytes) -> int:
+    if (header := _PNM.match(data)) is None:
+        raise DataError("has no header of a PBM, PGM or PPM file")
+    width, height, largest = [int(number) for number in (*header.groups(), b"1") if number is not None][:3]
+    values = {b"4": math.ceil(width / 8), b"5": width, b"6": 3 * width}.get(data[1:2])
+    if values is not None and largest < 256 and _PNM.match(data[header.end() + values * height :].lstrip()):
+        raise DataError("has several frames, expected one")
+    return largest.bit_length()
 
 
 def _check_jpeg(data: bytes) -> None:
@@ -87,30 +131,23 @@ def _check_jpeg(data: bytes) -> None:
             raise DataError(f"{len(data):,} bytes, cannot be decoded: {error}") from None
 
 
-def image_files(
-    names: tuple[str, ...], place: str, opened: Callable[[], AbstractContextManager[Read]], recipe: Recipe
-) -> ImageFiles:
-    """The images of the files `names`, decoded when they are written; `opened()` gives access to them.
-
-    `place` stands before a name in messages.
-    """
+def image_files(names: tuple[str, ...], place: str, read: Read, recipe: Recipe) -> ImageFiles:
+    """The images of the files `names`, read and decoded when they are written; `place` precedes a name in messages."""
 
     def blocks() -> Iterator[tuple[Images, list[str]]]:
-        with opened() as read:
-            for first in range(0, len(names), _BLOCK):
-                yield _block(names[first : first + _BLOCK], place, read, recipe)
+        for first in range(0, len(names), _BLOCK):
+            yield _block(names[first : first + _BLOCK], place, read, recipe)
 
     return ImageFiles(names, (len(names), recipe.channels, recipe.size, recipe.size), blocks)
 
 
 def _block(names: tuple[str, ...], place: str, read: Read, recipe: Recipe) -> tuple[Images, list[str]]:
-    images = np.empty((len(names), recipe.channels, recipe.size, recipe.size), np.uint8)
-    hashes = []
+    images, hashes = [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of metadata; a file that is not whole fails as well
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for number, name in enumerate(names):
+        for name in names:
             data = read(name)
             hashes.append(hashlib.sha256(data).hexdigest())
-            images[number] = recipe.pixels(place + name, data)
-    return images, hashes
+            images.append(recipe.pixels(place + name, data))
+    return np.stack(images), hashes

@@ -1,9 +1,8 @@
 """What a source gives: uint8 images, their splits, and where they come from."""
 
-import hashlib
-import importlib.resources
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,46 +20,23 @@ class DataError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class SourceFile:
-    """A file inside an installed package, with the hash of the bytes this suite was written for."""
+class DataFile:
+    """A file that a data set was made of: its path in the distribution, its hash, and the terms of its use."""
 
-    package: str
     distribution: str
     path: str
     sha256: str
     licence: str
-
-    def read(self) -> bytes:
-        """The file's bytes.
-
-        Raises:
-            DataError: the package is not installed, lacks the file, or the file's bytes have changed.
-        """
-        try:
-            data = importlib.resources.files(self.package).joinpath(self.path).read_bytes()
-        except ModuleNotFoundError:
-            raise DataError(f"package {self.distribution!r} is not installed; install it: make environment") from None
-        except FileNotFoundError:
-            raise DataError(
-                f"{self.distribution}: {self.path} is missing; install the locked version: make environment"
-            ) from None
-        found = hashlib.sha256(data).hexdigest()
-        if found != self.sha256:
-            raise DataError(
-                f"{self.distribution}: {self.path} has SHA-256 {found[:16]}..., expected {self.sha256[:16]}...;"
-                " install the locked version: make environment"
-            )
-        return data
 
 
 @dataclass(frozen=True)
-class DataFile:
-    """A file of a published data set, as it was read: its path in the data set's folder, and its hash."""
+class Batch:
+    """Images (n, C, H, W) of an official part, `train` or `test`, and their classes; `where` a faulty class is."""
 
-    distribution: str
-    path: str
-    sha256: str
-    licence: str
+    part: str
+    where: Path
+    images: Images
+    labels: Indices
 
 
 @dataclass(frozen=True)
@@ -91,7 +67,7 @@ class Prepared:
     images: Images | ImageFiles
     splits: dict[str, Indices]
     extras: dict[str, npt.NDArray[Any]]
-    sources: tuple[SourceFile | DataFile, ...]
+    sources: tuple[DataFile, ...]
     note: str
     origin: Origin | None = None
 
@@ -103,19 +79,7 @@ def check_shape(images: Images, spec: DatasetSpec) -> None:
         raise DataError(f"{spec.label}: images have shape {images.shape[1:]}, the data set says {expected}")
 
 
-def official_splits(spec: DatasetSpec, counts: Mapping[str, int]) -> dict[str, Indices]:
-    """The first of the official training images, the last of them, and the first of the test images after them.
-
-    `counts` says how many official images there are, in `train` and `test`, as they follow each other.
-    """
-    train, test = counts["train"], counts["test"]
-    if spec.n_train + spec.n_validation > train or spec.n_test > test:
-        raise DataError(
-            f"{spec.label}: {spec.n_train} training and {spec.n_validation} validation images of {train} official"
-            f" training images, {spec.n_test} of {test} test images; ask for fewer"
-        )
-    return {
-        "train": np.arange(spec.n_train),
-        "validation": np.arange(train - spec.n_validation, train),
-        "test": np.arange(train, train + spec.n_test),
-    }
+def consecutive(spec: DatasetSpec) -> dict[str, Indices]:
+    """Splits of images that lie one split after the other."""
+    ends = np.cumsum([0, *(spec.count(split) for split in SPLITS)])
+    return {split: np.arange(ends[i], ends[i + 1]) for i, split in enumerate(SPLITS)}

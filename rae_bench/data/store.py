@@ -2,7 +2,7 @@
 
 A prepared data set is a folder: `images.npy`, one index file per split, `labels.npy` or `factors.npy`, and
 `manifest.json` with counts, shapes, SHA-256s, source and licence. It is immutable and shared by all studies.
-Source files are checked against the SHA-256s pinned here: a changed source is an error, never other data.
+A changed source is an error, never other data: readers check its files against the hashes that are pinned beside them.
 """
 
 import logging

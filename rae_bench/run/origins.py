@@ -54,102 +54,72 @@ def look(spec: DatasetSpec, folder: Path, is_thorough: bool) -> Finding:
     Raises:
         StorageError, ConfigError, DataError: the prepared data set is damaged, or a file of the source cannot be read.
     """
-    if not (folder / "manifest.json").exists():
+    if not (folder / "manifest.json").exists() or not (folder / SOURCE).exists():
         return Finding()
     manifest = load_manifest(folder)
     if fingerprint(manifest.settings) != fingerprint(to_plain(spec)):
         return Finding()  # to be prepared anew in any case
-    kept = _kept(folder)
-    top, names = _place(spec, folder, kept)
-    if not names:
-        return Finding()
-    if not any((top / name).exists() for name in names):
+    kept: Origin = parse(Origin, storage.read_json(folder / SOURCE), str(folder / SOURCE))
+    top = Path(kept.folder)
+    if isinstance(spec.source, ImageFolder) and (named := files.root() / spec.source.path).is_dir():
+        top = named
+    if not any((top / name).exists() for name in kept.files):
         return Finding(f"{top}: not there now, moved or not mounted; what was prepared from it stays valid")
     hashes = _hashes(folder, manifest)
-    changes, touched = _changes(top, names, hashes, kept.files, is_thorough)
+    fates = {}
+    for name, known in kept.files.items():
+        sha256 = hashes.get(name, hashes.get(Path(name).name))  # a manifest has the last part of a name
+        fates[name] = _fate(top / name, known, sha256, is_thorough)
+    changes = [_told(fates, fate, f"are {fate}") for fate in ("missing", "of other content") if fate in fates.values()]
     if isinstance(spec.source, ImageFolder) and not changes:
-        changes = _other_choice(spec, spec.source, top, folder)
+        changes = _other_choice(spec, spec.source, top, folder, kept.files)
     if changes:
         return Finding(f"{top}: not what was prepared: {'; '.join(changes)}", is_changed=True)
-    if touched:
-        many = f"{len(touched):,} of {len(names):,} files have other times than when they were read"
-        return Finding(f"{top}: {many}, first {touched[0]}; verify compares what they hold")
+    if "open" in fates.values():
+        many = _told(fates, "open", "have other times than when they were read")
+        return Finding(f"{top}: {many}; verify compares what they hold")
     return Finding()
 
 
-def _kept(folder: Path) -> Origin:
-    """What `prepare` left of the source; of a data set of before it did, nothing."""
-    path = folder / SOURCE
-    if not path.exists():
-        return Origin("", {})
-    kept: Origin = parse(Origin, storage.read_json(path), str(path))
-    return kept
-
-
-def _place(spec: DatasetSpec, folder: Path, kept: Origin) -> tuple[Path, Collection[str]]:
-    """Where the source lies, and the names of its files that were read."""
-    if not isinstance(spec.source, ImageFolder):
-        return Path(kept.folder), kept.files
-    here = files.root() / spec.source.path
-    listed = _listed(folder)
-    return (Path(kept.folder) if kept.folder and not here.is_dir() else here), listed
-
-
-def _listed(folder: Path) -> dict[str, str]:
-    """The hashes of the images' files, by name; of an imported data set there are none."""
-    path = folder / "files.sha256"
-    if not path.exists():
-        return {}
-    with storage.reading(path, "list of hashes"):
-        lines = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
-        return {name: sha256 for sha256, name in lines}
-
-
 def _hashes(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """All hashes that the data set has of its source's files: images by their names, others by the last part of it."""
-    return {**{str(source["path"]): str(source["sha256"]) for source in manifest.sources}, **_listed(folder)}
+    """The SHA-256s of the source's files, by name: of published files from the manifest, of images from their list."""
+    hashes = {str(source["path"]): str(source["sha256"]) for source in manifest.sources}
+    path = folder / "files.sha256"
+    if path.exists():
+        with storage.reading(path, "list of hashes"):
+            lines = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+            hashes |= {name: sha256 for sha256, name in lines}
+    return hashes
 
 
-def _changes(
-    top: Path,
-    names: Collection[str],
-    hashes: Mapping[str, str],
-    kept: Mapping[str, tuple[int, ...]],
-    is_thorough: bool,
-) -> tuple[list[str], list[str]]:
-    """What has become of the files, a phrase for every kind of change with the first; the files that leave it open."""
-    gone: list[str] = []
-    other: list[str] = []
-    touched: list[str] = []
-    for name in names:
-        path = top / name
-        try:
-            status = path.stat()
-        except OSError:
-            gone.append(name)
-            continue
-        known = kept.get(name)
-        if known == (status.st_size, status.st_mtime_ns):
-            continue
-        if not stat.S_ISREG(status.st_mode) or (known and known[0] != status.st_size):
-            other.append(name)
-        elif is_thorough:
-            if hashlib.sha256(files.read(path)).hexdigest() != hashes.get(name, hashes.get(path.name)):
-                other.append(name)
-        elif known:
-            touched.append(name)
-    kinds = {"missing": gone, "of other content": other}
-    of = f"of {len(names):,} files"
-    return [f"{len(those):,} {of} are {kind}, first {those[0]}" for kind, those in kinds.items() if those], touched
+def _fate(path: Path, known: tuple[int, ...], sha256: str | None, is_thorough: bool) -> str:
+    """What has become of a file: `same`, `missing`, `of other content`, or `open` where nothing is read to decide."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "missing"
+    if known == (status.st_size, status.st_mtime_ns):
+        return "same"
+    if not stat.S_ISREG(status.st_mode) or known[0] != status.st_size:
+        return "of other content"
+    if not is_thorough:
+        return "open"
+    return "same" if hashlib.sha256(files.read(path)).hexdigest() == sha256 else "of other content"
 
 
-def _other_choice(spec: DatasetSpec, source: ImageFolder, top: Path, folder: Path) -> list[str]:
+def _told(fates: Mapping[str, str], fate: str, what: str) -> str:
+    """A phrase on the files of one fate, with their number and the first of them."""
+    those = [name for name, one in fates.items() if one == fate]
+    return f"{len(those):,} of {len(fates):,} files {what}, first {those[0]}"
+
+
+def _other_choice(spec: DatasetSpec, source: ImageFolder, top: Path, folder: Path, kept: Collection[str]) -> list[str]:
     """Whether `prepare` would take other files now, though all that it took are as they were."""
     try:
         names, splits = image_folder.chosen(spec, source, top)
     except DataError as error:
         return [str(error)]
-    if new := sorted(set(names) - set(_listed(folder))):
+    if new := sorted(set(names) - set(kept)):
         return [f"of the files there now prepare would choose {len(new):,} others, first {new[0]}"]
     if any(not np.array_equal(splits[split], storage.read_npy(folder / f"{split}.npy")) for split in splits):
         return ["of the files there now prepare would draw other splits"]

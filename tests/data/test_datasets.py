@@ -284,7 +284,7 @@ def test_photos_name_the_licence_of_every_photograph(tmp_path):
     store.save(sources.prepare(small("photos")), small("photos"), tmp_path)
     listed = json.loads((tmp_path / "manifest.json").read_text())["sources"]
     assert len(listed) == 6
-    assert all(source["licence"] for source in sources)
+    assert all(source["licence"] for source in listed)
 
 
 def test_synthetic_images_say_so(tmp_path):
