@@ -67,13 +67,13 @@ def reference(options: argparse.Namespace) -> None:
     from rae_bench.base import memory, storage
     from rae_bench.data import store
     from rae_bench.run import jobs
-    from rae_bench.scoring import features
+    from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.scoring.metrics.reference import Reference
 
     configure_torch(spec.compute)
     reads, writes = {"manifest": options.manifest}, {"reference": options.reference}
     with jobs.running("reference", spec, reads, writes, {}, {"manifest": fingerprint(spec.dataset)}):
-        extractor = features.load_extractor(spec.extractor, spec.compute.device)
+        extractor = load_extractor(spec.extractor, spec.compute.device)
         with memory.explained(f"{spec.extractor}, batches of {extractor.batch} images"):
             images = store.open_split(options.manifest.parent, spec.split, spec.n_images)
             about = {"fingerprint": fingerprint(spec), "extractor": extractor.id, "label": extractor.label}
@@ -285,8 +285,8 @@ def load_subject(
     """
     from rae_bench.base import storage
     from rae_bench.data import store
+    from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.scoring.evaluation import Subject
-    from rae_bench.scoring.features import load_extractor
     from rae_bench.scoring.metrics.memorisation import Training
     from rae_bench.study import results
 
@@ -323,8 +323,8 @@ def protocols(options: argparse.Namespace) -> None:
     from rae_bench.base import memory, storage
     from rae_bench.run import jobs
     from rae_bench.scoring import generation
+    from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.scoring.evaluation import score_protocols
-    from rae_bench.scoring.features import load_extractor
 
     configure_torch(spec.compute)
     paths = {key: options.references / f"{name}.safetensors" for key, name in spec.references.items()}
