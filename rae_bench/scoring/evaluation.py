@@ -259,8 +259,8 @@ def ssim(images: Images, rebuilt: Images) -> float:
 
 def pca_squared_error(train: Images | MappedRows, images: Images, components: int, seed: int) -> float:
     """The squared error of `images` after PCA fitted on `train` with as many components as a code has dimensions."""
-    fitted, rows = pca.fit(train, components, seed), pca.rows_of_a_block(images)
-    blocks = [images[start : start + rows] for start in range(0, len(images), rows)]
+    fitted = pca.fit(train, components, seed)
+    blocks = (images[rows] for rows in pca.blocks_of(images))
     errors = [pixel_errors(block, fitted.rebuilt(block).astype(np.float64)) for block in blocks]
     return float(np.concatenate(errors).mean())
 
