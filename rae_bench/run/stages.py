@@ -253,25 +253,13 @@ def evaluate(options: argparse.Namespace) -> None:
     ):
         subject, fits, floor_values = load_subject(spec, reads, densities, options.seed)
         evaluated = evaluation.evaluate(subject)
-        context = results.Context(
-            study=options.study,
-            dataset=options.dataset,
-            is_synthetic=store.load_manifest(options.manifest.parent).synthetic,
-            model=options.model_name,
-            train_seed=options.seed,
-            n_generated=spec.n_images,
-            n_reference=spec.n_images,
-            n_features=subject.reference.features.shape[1],
-            reference_split=spec.reference_split,
-            extractor=subject.extractor.id,
-            extractor_label=subject.extractor.label,
-            train_fingerprint=fingerprint(spec.training),
-            evaluate_fingerprint=fingerprint(spec),
-            device=spec.compute.device,
-            tf32=spec.compute.tf32,
-            precision=spec.training.compute.precision,
-        )
-        frame = results.run_frame(context, evaluated.rows, fits, to_plain(floor_values))
+        about = {
+            **{"study": options.study, "dataset": options.dataset, "model": options.model_name},
+            **{"train_seed": options.seed, "n_features": subject.reference.features.shape[1]},
+            "is_synthetic": store.load_manifest(options.manifest.parent).synthetic,
+            **{"extractor": subject.extractor.id, "extractor_label": subject.extractor.label},
+        }
+        frame = results.run_frame(spec, about, evaluated.rows, fits, floor_values)
         storage.write_arrays(options.sheets, evaluated.sheets, {"fingerprint": fingerprint(spec)})
         storage.write_frame(options.metrics, frame)
 
