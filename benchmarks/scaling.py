@@ -155,7 +155,7 @@ class _Iterations(logging.Handler):
 def scores(axis: str, n: int, folder: Path) -> list[Point]:
     """One image set of n images against as many: features, every metric, and the nearest of 3,000 training images."""
     before = _begun()
-    from rae_bench.scoring import features
+    from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.scoring.metrics.manifold import pair_metrics
     from rae_bench.scoring.metrics.measure import measure
     from rae_bench.scoring.metrics.memorisation import Training
@@ -164,7 +164,7 @@ def scores(axis: str, n: int, folder: Path) -> list[Point]:
     from rae_bench.study import resources
 
     settings = load_study("embedded").metrics
-    extractor = features.load_extractor("digit_classifier")
+    extractor = load_extractor("digit_classifier")
     real, fake, training = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("real", "fake", "training"))
     copies = Training(extractor(np.array(training)), 1.0)
 

@@ -129,7 +129,7 @@ def prepare(name: str, folder: Path) -> None:
     from rae_bench.models import training
     from rae_bench.run.process import configure_torch
     from rae_bench.scoring import generation
-    from rae_bench.scoring.features import load_extractor
+    from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.scoring.metrics.reference import Reference
     from rae_bench.study.config import load_study
 
@@ -198,7 +198,7 @@ def ours(folder: Path, variant: str) -> None:
     from rae_bench.base import storage
     from rae_bench.run import stages
     from rae_bench.scoring import generation
-    from rae_bench.scoring.features import load_extractor
+    from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.scoring.metrics.frechet import frechet_distance
     from rae_bench.scoring.metrics.kernel import kernel_distance
     from rae_bench.scoring.metrics.manifold import pair_metrics
@@ -235,7 +235,7 @@ def other(folder: Path, variant: str) -> None:
 
     from rae_bench.run import stages
     from rae_bench.scoring import generation
-    from rae_bench.scoring.features import load_extractor
+    from rae_bench.scoring.catalogue import load_extractor
 
     spec = settings_of(folder)
     torch.set_num_threads(with_threads(spec.compute).threads)

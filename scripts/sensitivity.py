@@ -17,7 +17,7 @@ import pandas as pd
 from rae_bench.base import storage
 from rae_bench.base.rng import numpy_generator
 from rae_bench.data import catalogue as sources
-from rae_bench.scoring.features import load_extractor
+from rae_bench.scoring.catalogue import load_extractor
 from rae_bench.scoring.metrics.frechet import frechet_distance
 from rae_bench.scoring.metrics.reference import Reference
 from rae_bench.study.config import load_study

@@ -374,26 +374,6 @@ def test_a_reader_that_stops_reading_is_no_error(folder):
     assert ended.stderr == ""
 
 
-CONTEXT = results.Context(
-    study="smoke",
-    dataset="digits_mini",
-    is_synthetic=False,
-    model="vae",
-    train_seed=0,
-    n_generated=300,
-    n_reference=300,
-    n_features=128,
-    reference_split="test",
-    extractor="net@32",
-    extractor_label="Net",
-    train_fingerprint="t",
-    evaluate_fingerprint="e",
-    device="cpu",
-    tf32=False,
-    precision="float32",
-)
-
-
 def _collect(study):
     """Collect a whole study whose runs hold one saturated recall each, written where the workflow puts them."""
     summary = study.summary()
@@ -402,10 +382,10 @@ def _collect(study):
     files = StudyFiles(Path("results"), "smoke")
     for model, seed in [(model, seed) for model in study.models for seed in study.train_seeds]:
         run = files.run("digits_mini", model, seed)
-        context = replace(
-            CONTEXT, model=model, train_seed=seed, evaluate_fingerprint=summary.evaluations["digits_mini"][model]
-        )
-        frames = {run.metrics: results.run_frame(context, rows, {}, {"values": {}, "pca_squared_error": 1.0})}
+        about = {"study": "smoke", "dataset": "digits_mini", "is_synthetic": False, "model": model, "train_seed": seed}
+        about |= {"n_features": 128, "extractor": "net@32", "extractor_label": "Net"}
+        floor = results.Floor({}, 1.0, 1.0, "net@32", "Net", "")
+        frames = {run.metrics: results.run_frame(study.evaluation("digits_mini", model), about, rows, {}, floor)}
         if summary.panels:
             made_with = {"protocol_fingerprint": summary.panels["digits_mini"][model]}
             frames[run.panel] = pd.DataFrame(

@@ -76,7 +76,7 @@ def job_frame(study: Study, results: Path, seconds: Seconds | None) -> pd.DataFr
                 "is_done": read_state(job)["status"] == "done",
                 "images": need.images,
                 "network_flops": need.networks,
-                "other_flops": need.features + need.other,
+                "other_flops": need.float32 + need.float64,
                 "host_bytes": need.libraries + need.bytes,
                 "device_bytes": need.gpu,
                 "disk_bytes": need.disk,
@@ -135,9 +135,16 @@ def _hours(seconds: float) -> float | None:
 def describe(found: dict[str, Any]) -> str:
     """`summary` as a table to read."""
     header = f"{'':10}{'jobs':>6}{'left':>6}{'images':>9}{'FLOPs networks':>16}"
-    header += "".join(f"{name:>10}" for name in ("other", "memory", "GPU", "disk", "hours"))
-    groups = {**found["stages"], **(found["datasets"] if len(found["datasets"]) > 1 else {}), "total": found["total"]}
-    lines = [f"{found['study']}: {found['title']}", header, *(_line(name, group) for name, group in groups.items())]
+    lines = [
+        f"{found['study']}: {found['title']}",
+        header + "".join(f"{name:>10}" for name in ("other", "memory", "GPU", "disk", "hours")),
+    ]
+    datasets = found["datasets"] if len(found["datasets"]) > 1 else {}
+    for name, group in {**found["stages"], **datasets, "total": found["total"]}.items():
+        cells = [_short(group["other_flops"]), *(_short(group[key], "B") for key in (*PEAKS, "disk_bytes"))]
+        cells.append("-" if group["hours"] is None else f"{group['hours']:.3g}")
+        counts = f"{group['jobs']:6}{group['left']:6}{_short(group['images']):>9}{_short(group['network_flops']):>16}"
+        lines.append(f"{name:10}{counts}" + "".join(f"{cell:>10}" for cell in cells))
     left = found["left"]
     lines.append(f"left to do: {left['jobs']} of {found['total']['jobs']} jobs")
     if left["hours"] is None:
@@ -146,13 +153,6 @@ def describe(found: dict[str, Any]) -> str:
         lines.append(f"hours on {found['device']}")
         lines.append(f"left: {left['hours']:.3g}; with {found['at_once']} at once {found['wall_hours']:.3g}")
     return "\n".join([*lines, *(part for note in found["notes"] for part in textwrap.wrap(note, 110))])
-
-
-def _line(name: str, group: dict[str, Any]) -> str:
-    values = [_short(group["other_flops"]), *(_short(group[key], "B") for key in (*PEAKS, "disk_bytes"))]
-    values.append("-" if group["hours"] is None else f"{group['hours']:.3g}")
-    counts = f"{group['jobs']:6}{group['left']:6}{_short(group['images']):>9}{_short(group['network_flops']):>16}"
-    return f"{name:10}{counts}" + "".join(f"{value:>10}" for value in values)
 
 
 def _short(value: float, unit: str = "") -> str:
@@ -165,7 +165,7 @@ def _short(value: float, unit: str = "") -> str:
 
 
 def from_peak(teraflops: float | None, utilisation: float | None) -> tuple[str, Seconds]:
-    """Seconds of autoencoders and feature networks by their FLOPs, at a share of a stated peak; nothing else has any.
+    """Seconds of networks by their FLOPs, at a share of a stated peak; nothing else has any.
 
     Raises:
         ConfigError: one without the other, a peak not above 0, or a utilisation outside (0, 1].
@@ -178,7 +178,7 @@ def from_peak(teraflops: float | None, utilisation: float | None) -> tuple[str, 
         raise ConfigError(f"--utilisation: {utilisation} must lie above 0 and be at most 1, a share of the peak")
     rate = teraflops * 1e12 * utilisation
     name = f"a stated peak of {teraflops:g} TFLOP/s at {utilisation:.0%}: from a stated peak, not measured;"
-    return f"{name} autoencoders and feature networks alone", lambda _, need: (need.networks + need.features) / rate
+    return f"{name} networks alone", lambda _, need: (need.networks + need.float32) / rate
 
 
 def device_name(compute: Compute) -> str:
@@ -202,17 +202,15 @@ def stored(results: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: a file there, copied from another machine perhaps, holds none.
     """
-    found = [_read(path) for path in sorted((results / FOLDER).glob("*.json"))]
-    return {calibration["device"]: calibration for calibration in found}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = storage.read_json(path)
-    except storage.StorageError:
-        raise ConfigError(f"{path}: cannot be read as JSON; expected what cost STUDY --calibrate writes") from None
-    checked: dict[str, Any] = to_plain(parse(Calibration, found, str(path)))
-    return checked
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted((results / FOLDER).glob("*.json")):
+        try:
+            read = storage.read_json(path)
+        except storage.StorageError:
+            raise ConfigError(f"{path}: cannot be read as JSON; expected what cost STUDY --calibrate writes") from None
+        calibration: Calibration = parse(Calibration, read, str(path))
+        found[calibration.device] = to_plain(calibration)
+    return found
 
 
 def key(job: Job) -> str:

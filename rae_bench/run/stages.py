@@ -53,7 +53,7 @@ def reference(spec: ReferenceSpec, data: Path, out: Path) -> None:
     from rae_bench.base import memory, storage
     from rae_bench.data import store
     from rae_bench.run import jobs
-    from rae_bench.scoring.features import load_extractor
+    from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.scoring.metrics.reference import Reference
 
     configure_torch(spec.compute)
@@ -229,25 +229,13 @@ def evaluate(
     ):
         subject, fits, floor_values = _subject(spec, reads, densities, int(run.seed))
         evaluated = evaluation.evaluate(subject, only)
-        context = results.Context(
-            study=run.of.study,
-            dataset=run.dataset,
-            is_synthetic=store.load_manifest(data).synthetic,
-            model=run.model_name,
-            train_seed=int(run.seed),
-            n_generated=spec.n_images,
-            n_reference=spec.n_images,
-            n_features=subject.reference.features.shape[1],
-            reference_split=spec.reference_split,
-            extractor=subject.extractor.id,
-            extractor_label=subject.extractor.label,
-            train_fingerprint=fingerprint(spec.training),
-            evaluate_fingerprint=fingerprint(spec),
-            device=spec.compute.device,
-            tf32=spec.compute.tf32,
-            precision=spec.training.compute.precision,
-        )
-        frame = results.run_frame(context, evaluated.rows, fits, to_plain(floor_values))
+        about = {
+            **{"study": run.of.study, "dataset": run.dataset, "model": run.model_name, "train_seed": int(run.seed)},
+            "n_features": subject.reference.features.shape[1],
+            "is_synthetic": store.load_manifest(data).synthetic,
+            **{"extractor": subject.extractor.id, "extractor_label": subject.extractor.label},
+        }
+        frame = results.run_frame(spec, about, evaluated.rows, fits, floor_values)
         storage.write_arrays(run.sheets, evaluated.sheets, {"fingerprint": fingerprint(spec)})
         storage.write_frame(run.metrics, frame)
 
@@ -258,8 +246,8 @@ def _subject(
     """What is evaluated and against what; what the files of `densities` say of themselves; and the floor's values."""
     from rae_bench.base import storage
     from rae_bench.data import store
+    from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.scoring.evaluation import Subject
-    from rae_bench.scoring.features import load_extractor
     from rae_bench.scoring.metrics.memorisation import Training
     from rae_bench.study import results
 
@@ -295,8 +283,8 @@ def protocols(spec: ProtocolSpec, run: RunFiles) -> None:
     from rae_bench.base import memory, storage
     from rae_bench.run import jobs
     from rae_bench.scoring import generation
+    from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.scoring.evaluation import score_protocols
-    from rae_bench.scoring.features import load_extractor
 
     configure_torch(spec.compute)
     paths = {key: run.of.reference(run.dataset, name) for key, name in spec.references.items()}

@@ -4,6 +4,7 @@ Image sets: `reconstruction` of the reference images, `interpolation` between th
 `reference`, the images themselves, whose likelihood is estimated. What a table calls a row is put together later.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,9 +23,8 @@ from rae_bench.densities.second_stage import FittedSecondStage
 from rae_bench.models.autoencoder import Autoencoder
 from rae_bench.models.specs import GaussianKL, SpectralNorm
 from rae_bench.models.training import draw_codes, encode, to_device
-from rae_bench.scoring import generation, pca
-from rae_bench.scoring.face_classifier import read_classes
-from rae_bench.scoring.features import FrozenExtractor, load_digit_classifier, load_face_classifier
+from rae_bench.scoring import classifiers, generation, pca
+from rae_bench.scoring.features import FrozenExtractor
 from rae_bench.scoring.likelihood import image_likelihoods
 from rae_bench.scoring.metrics.attributes import attribute_marginal_error, mode_coverage
 from rae_bench.scoring.metrics.frechet import frechet_distance
@@ -78,7 +78,7 @@ class Subject:
 
     @cached_property
     def posteriors(self) -> dict[Split, Posteriors]:
-        """Of all `images`."""
+        """The posteriors of all `images`, by split."""
         encoded = {
             split: encode(self.model, to_device(images, self.spec.compute.device))
             for split, images in self.images.items()
@@ -125,8 +125,8 @@ def reconstruction(subject: Subject, through: str) -> Evaluated:
     if stage is not None:
         codes = stage.through(codes)
     rebuilt, rows = _score(subject, "reconstruction", through, 0, codes)
-    for metric, value in reconstruction_metrics(subject.images[sets.reconstructed], rebuilt, subject.labels).items():
-        rows.append(row("reconstruction", through, 0, metric, value))
+    found = reconstruction_metrics(subject.images[sets.reconstructed], rebuilt, subject.labels)
+    rows += [row("reconstruction", through, 0, metric, value) for metric, value in found.items()]
     return Evaluated(rows, {_key("reconstruction", through): rebuilt[:SHOWN]})
 
 
@@ -211,26 +211,22 @@ def score_protocols(
 ) -> list[Row]:
     """The Fréchet distance of the same samples under every protocol of the panel; `references` by protocol."""
     rows: list[Row] = []
-    for name in spec.densities:
-        for sample_seed in spec.sample_seeds:
-            most = max(protocol.n_images for protocol in spec.protocols.values())
-            drawn = densities[name].sample(most, numpy_generator(seed, "sample", name, sample_seed))
-            made: dict[str, Images] = {}
-            features: dict[tuple[str, str], npt.NDArray[np.float32]] = {}
-            for key, protocol in spec.protocols.items():
-                way = (protocol.rounding, protocol.extractor)
-                if protocol.rounding not in made:
-                    made[protocol.rounding] = generation.decode(model, drawn, protocol.rounding)
-                if way not in features:
-                    features[way] = extractors[protocol.extractor](made[protocol.rounding])
-                distance = frechet_distance(references[key], features[way][: protocol.n_images])
-                rows.append({**row("sample", name, sample_seed, "frechet_distance", distance), "protocol": key})
+    ways = {key: (protocol.rounding, protocol.extractor) for key, protocol in spec.protocols.items()}
+    most = max(protocol.n_images for protocol in spec.protocols.values())
+    for name, sample_seed in itertools.product(spec.densities, spec.sample_seeds):
+        drawn = densities[name].sample(most, numpy_generator(seed, "sample", name, sample_seed))
+        roundings = dict.fromkeys(rounding for rounding, _ in ways.values())
+        made = {rounding: generation.decode(model, drawn, rounding) for rounding in roundings}
+        features = {way: extractors[way[1]](made[way[0]]) for way in dict.fromkeys(ways.values())}
+        for key, protocol in spec.protocols.items():
+            distance = frechet_distance(references[key], features[ways[key]][: protocol.n_images])
+            rows.append({**row("sample", name, sample_seed, "frechet_distance", distance), "protocol": key})
     return rows
 
 
 def attribute_metrics(images: Images) -> dict[str, float]:
     """How far the faces' attributes lie from the law of the renderer, and how many of their combinations occur."""
-    read = read_classes(load_face_classifier(), images)
+    read = classifiers.read_classes(classifiers.face_classifier(), images)
     return {**attribute_marginal_error(read, LAW), "mode_coverage": mode_coverage(read, LAW)}
 
 
@@ -241,33 +237,23 @@ def reconstruction_metrics(images: Images, rebuilt: Images, labels: npt.NDArray[
     image with no error counted as one with an error of half a grey level in one pixel. `ssim`: structural similarity
     with the Gaussian window of 1.5 pixels of Wang et al. (2004).
     """
+    errors, pixels = pixel_errors(images, rebuilt), images[0].size
+    least = (0.5 / 255) ** 2 / pixels
     metrics = {
-        "squared_error": squared_error(images, rebuilt),
-        "psnr": psnr(images, rebuilt),
+        "squared_error": float(errors.mean()),
+        "psnr": float(-10 * np.log10(np.maximum(errors / pixels, least)).mean()),
         "ssim": ssim(images, rebuilt),
     }
     if labels is not None:
-        from rae_bench.scoring.digit_classifier import accuracy
-
-        metrics["label_agreement"] = accuracy(load_digit_classifier(), rebuilt, labels)
+        metrics["label_agreement"] = classifiers.accuracy(classifiers.digit_classifier(), rebuilt, labels)
     return metrics
 
 
-def squared_error(images: Images, rebuilt: Images | npt.NDArray[np.float64]) -> float:
-    """‖x − x̂‖² summed over pixels, averaged over images, both (n, ...) on the scale 0 to 255, as if in [0, 1]."""
-    return float(_pixel_errors(images, rebuilt).mean())
+def pixel_errors(images: Images, rebuilt: Images | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """‖x − x̂‖² of each image, (n,), as if in [0, 1]; both (n, ...) on the scale 0 to 255.
 
-
-def psnr(images: Images, rebuilt: Images) -> float:
-    """Peak signal-to-noise ratio, the mean over images (n, C, H, W), in dB."""
-    pixels = images[0].size
-    errors = _pixel_errors(images, rebuilt) / pixels
-    least = (0.5 / 255) ** 2 / pixels
-    return float(-10 * np.log10(np.maximum(errors, least)).mean())
-
-
-def _pixel_errors(images: Images, rebuilt: Images | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """‖x − x̂‖² of each image, (n,), x in [0, 1]; a few in double precision at a time: of 10,000 faces, 1 GB each."""
+    A few are in double precision at a time: all of 10,000 faces would take 1 GB.
+    """
     errors = np.empty(len(images))
     for start in range(0, len(images), COMPARED):
         some = slice(start, start + COMPARED)
@@ -291,9 +277,9 @@ def ssim(images: Images, rebuilt: Images) -> float:
 
 def pca_squared_error(train: Images | MappedRows, images: Images, components: int, seed: int) -> float:
     """The squared error of `images` after PCA fitted on `train` with as many components as a code has dimensions."""
-    fitted, rows = pca.fit(train, components, seed), pca.rows_of_a_block(images)
-    blocks = [images[start : start + rows] for start in range(0, len(images), rows)]
-    errors = [_pixel_errors(block, fitted.rebuilt(block).astype(np.float64)) for block in blocks]
+    fitted = pca.fit(train, components, seed)
+    blocks = (images[rows] for rows in pca.blocks_of(images))
+    errors = [pixel_errors(block, fitted.rebuilt(block).astype(np.float64)) for block in blocks]
     return float(np.concatenate(errors).mean())
 
 

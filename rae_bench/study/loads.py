@@ -15,8 +15,8 @@ Modules = tuple[str, ...]
 # torch's optimisers load the compiler, which nobody here asks for, at their first step
 LEARNING: Modules = ("rae_bench.models.training", "torch._dynamo")
 FRAMES: Modules = ("pandas", "pyarrow.parquet")
-READING: Modules = ("rae_bench.scoring.features", "rae_bench.scoring.metrics.measure")
-SCORING: Modules = ("rae_bench.scoring.evaluation", "sklearn.cluster")
+READING: Modules = ("rae_bench.scoring.catalogue", "rae_bench.scoring.metrics.measure")
+SCORING: Modules = ("rae_bench.scoring.catalogue", "rae_bench.scoring.evaluation", "sklearn.cluster")
 # brings torchvision and torch's compiler along, three quarters of a second
 FIDELITY: Modules = ("torch_fidelity.metric_kid",)
 
@@ -26,7 +26,7 @@ STAGES: dict[str, Modules] = {
     "floor": ("rae_bench.data.catalogue", *SCORING, "scipy.linalg"),
     "train": ("rae_bench.data.catalogue", *LEARNING, *FRAMES),
     "evaluate": ("rae_bench.data.catalogue", "rae_bench.study.results", *SCORING, "skimage.metrics", *FRAMES),
-    "protocols": ("rae_bench.scoring.evaluation", *FRAMES),
+    "protocols": ("rae_bench.scoring.catalogue", "rae_bench.scoring.evaluation", *FRAMES),
     "collect": ("rae_bench.study.results", *FRAMES),
     "tables": ("rae_bench.report.tables.catalogue", "scipy.stats", *FRAMES),
     "figures": ("rae_bench.report.plots.catalogue", "matplotlib.backends.backend_pdf", *FRAMES),

@@ -1,9 +1,9 @@
 """What each stage needs, by formulas of the study's sizes: memory, disk, operations, and minutes of a slow core.
 
 The rules ask a scheduler for memory and minutes, more at each attempt. It kills what passes them, so they are bounds
-with room, not predictions: bytes and arithmetic counted from the shapes, at the rate of one slow core, times ROOM. They
-change no result and rerun nothing. GPUs are asked for by the rules (`Study.gpus`); cores are the study's threads, which
-change bytes. `cost` adds the same needs up (`rae_bench.run.cost`).
+with room, not predictions: bytes and operations counted from the shapes, at the rates of one slow core, times ROOM.
+They change no result and rerun nothing. GPUs are asked for by the rules (`Study.gpus`); cores are the study's threads,
+which change bytes. `cost` adds the same needs up (`rae_bench.run.cost`).
 
 Operations (FLOPs) are those of matrix products and convolutions, two a multiply-add; elementwise work is not counted.
 Metrics and densities count by their leading terms: distances n m d, covariances n d², eigenvalues d³.
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import assert_never
 
-from rae_bench.data.specs import DatasetSpec
 from rae_bench.densities.specs import (
     AggregatePosterior,
     DaiWipfSecondStage,
@@ -56,21 +55,23 @@ here."""
 START_SECONDS = 300.0
 """Before the work: Snakemakes and imports. Measured: 12 s of a quiet core, 60 s with five processes a core."""
 ROOM = 4.0
-"""By how much longer than counted a stage may take: other machines, busy nodes. Measured, an epoch of each data set and
-each kind of density took a tenth to nearly all of the count."""
+"""How many times longer than counted a stage may take: other machines, busy nodes. Measured, an epoch of each data set
+and each kind of density took a tenth to nearly all of the count."""
 MEMORY_ROOM = 1.5
-"""By how much more memory than counted: allocators. Measured of the same, beyond libraries: 0.6 to 1.4 of the count."""
+"""How many times more memory than counted it may take: allocators. Measured, beyond libraries: 0.6 to 1.4 times."""
 MOST_MINUTES = 24 * 60
 """What a training asks for at most: partitions have limits, and it goes on from its state in the next attempt."""
 MOST = 3
 """Attempts up to which an ask grows; later ones, after many pre-emptions, ask for no more than a node has."""
 NETWORK_RATE = 4e10
-"""Arithmetic a second of one core in convolutions and dense layers. Measured (torch 2.14, AVX-512), training on digits:
-9e10 with 8 filters, 1.6e11 with 32."""
+"""Operations a second of one core in convolutions and dense layers, in single precision. Measured (torch 2.14,
+AVX-512), training on digits: 9e10 with 8 filters, 1.6e11 with 32."""
 MATRIX_RATE = 5e9
 """The same of double-precision linear algebra, mostly eigenvalues."""
 GPU_SPEEDUP = 10.0
 """How many times one core's rate a GPU has at least, of ten years ago or later. Not measured: there is no GPU here."""
+DIFFERENTIATIONS = 5
+"""How many plain steps one with a penalty on a derivative takes, in memory and time. Measured: 3.4 to 4."""
 SAMPLE_SECONDS = 1.2e-4
 """A core's overhead for each sample of a batch. Measured: spline flow of 5 x 64 x 2, 1.1e-4; other networks, less."""
 
@@ -118,25 +119,40 @@ FEATURES: dict[Extractor, int] = {
 """Length of each extractor's features; of pixels, the most (64x64 in colour)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Need:
-    """Beyond what any process needs: bytes of main memory, and seconds. `resumes`: it goes on where it was stopped.
+    """What a job needs beyond any process.
 
-    `images`: how many are made, read or trained on, each time counted. `networks`, `features` and `other`: operations
-    of autoencoders, of feature networks, and of the rest. `disk` and `gpu`: bytes kept, and held on the GPU.
+    bytes, libraries, gpu   of main memory, of it for libraries, and of a GPU's
+    networks                operations of autoencoders
+    float32, float64        other operations: of feature networks, networks on codes and PCA; of metrics and densities
+    samples                 passes of an image or a code through a network
+    overhead                seconds that no operations account for
+    slack                   by how much longer it may take than is counted
+    images, disk            how many are made, read or trained on, each time counted; bytes kept
+    on_gpu, resumes         it runs on a GPU; it goes on where it was stopped
     """
 
-    bytes: float
-    seconds: float
+    bytes: float = 0.0
+    libraries: float = 0.0
+    gpu: float = 0.0
+    networks: float = 0.0
+    float32: float = 0.0
+    float64: float = 0.0
+    samples: float = 0.0
+    overhead: float = 0.0
+    slack: float = 1.0
+    images: float = 0.0
+    disk: float = 0.0
     on_gpu: bool = False
     resumes: bool = False
-    libraries: float = 0.0
-    images: float = 0.0
-    networks: float = 0.0
-    features: float = 0.0
-    other: float = 0.0
-    disk: float = 0.0
-    gpu: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes at most, by the rates of a slow core or GPU."""
+        passes = (self.networks + self.float32) / NETWORK_RATE + self.samples * SAMPLE_SECONDS
+        speed = GPU_SPEEDUP if self.on_gpu else 1.0
+        return self.slack * (self.overhead + passes / speed + self.float64 / MATRIX_RATE)
 
     def mem_mb(self, attempt: int) -> int:
         """Megabytes to ask for, in steps of 500."""
@@ -167,14 +183,14 @@ class Size:
 def prepare(study: Study, dataset: str) -> Need:
     """Images drawn, cut or read, held several times over; but for those that are decoded while they are written."""
     data = study.preparation(dataset)
-    held = IMAGE_FILE * _count(data) if data.source.is_streamed else 4 * _images(data)
-    # measured: 5,000 faces of 64x64 pixels, 4.6 s, the slowest source: 1e-3 s an image
+    n = data.n_train + data.n_validation + data.n_test
+    size = float(n * data.channels * data.size**2)
     return Need(
-        bytes=held,
-        seconds=1e-3 * _count(data) * (data.size / 64) ** 2,
+        bytes=IMAGE_FILE * n if data.source.is_streamed else 4 * size,
         libraries=LIBRARIES["prepare"],
-        images=_count(data),
-        disk=_images(data) + 8 * _count(data),
+        overhead=1e-3 * n * (data.size / 64) ** 2,  # measured: 5,000 faces of 64x64 pixels, 4.6 s, the slowest source
+        images=n,
+        disk=size + 8 * n,
     )
 
 
@@ -182,19 +198,18 @@ def reference(study: Study, dataset: str, name: str) -> Need:
     """Features of real images, a matrix root, and neighbours among them."""
     spec = study.references(dataset)[name]
     n, dim = spec.n_images, FEATURES[spec.extractor]
-    seconds = _extraction(study, spec.extractor, n) + _distances(n, n, dim) / MATRIX_RATE
+    compared = _distances(n, n, dim) if spec.neighbours else 0
     # features, and the bytes that are written of them
-    held = 8.0 * n * dim + _feature_bytes(n, dim, spec.neighbours > 0)
-    held += 3 * spec.dataset.held_bytes(spec.split)
+    held = 8.0 * n * dim + _feature_bytes(n, dim, spec.neighbours > 0) + 3 * spec.dataset.held_bytes(spec.split)
     return Need(
-        held,
-        seconds + _roots(n, dim, 1) / MATRIX_RATE,
-        study.gpus > 0,
+        bytes=held,
         libraries=LIBRARIES["reference"],
+        float32=n * EXTRACTION[spec.extractor],
+        float64=2 * n * dim**2 + _roots(n, dim, 1) + compared,
+        samples=n,
         images=n,
-        features=n * EXTRACTION[spec.extractor],
-        other=2 * n * dim**2 + _roots(n, dim, 1) + (_distances(n, n, dim) if spec.neighbours else 0),
         disk=4 * n * dim + 8 * dim * (dim + min(n, dim)) + 8 * n * spec.neighbours,
+        on_gpu=study.gpus > 0,
     )
 
 
@@ -202,46 +217,40 @@ def floor(study: Study, dataset: str) -> Need:
     """One image set scored, and the training images' principal components."""
     spec, data = study.floor(dataset), study.preparation(dataset)
     pixels = data.channels * data.size**2
-    operations = scoring(spec.extractor, spec.metrics, spec.n_images, data.n_train)
     # PCA: images as float32, twice, and as they are; seven power iterations, whose basis has a row an image
-    pca = 40 * data.n_train * pixels * spec.pca_components
     block = min(data.n_train * pixels, PCA_VALUES)
     held = 3 * 4 * block + 16 * data.n_train * spec.pca_components + 8 * spec.n_images * pixels
     return Need(
-        _scoring_bytes(spec.extractor, spec.n_images, data.n_train) + held,
-        operations / MATRIX_RATE + pca / NETWORK_RATE,
+        bytes=_scoring_bytes(spec.extractor, spec.n_images, data.n_train) + held,
         libraries=_scoring_libraries("floor", spec),
+        float32=40 * data.n_train * pixels * spec.pca_components,
+        float64=scoring(spec.extractor, spec.metrics, spec.n_images, data.n_train),
         images=2 * spec.n_images,
-        other=operations + pca,
     )
 
 
 def train(study: Study, dataset: str, model: str) -> Need:
     """All epochs over the images, the smaller splits held; weights, best weights, moments and what is being saved."""
     spec, data = study.training(dataset, model), study.preparation(dataset)
-    size = network_size(spec.network)
-    passes = 3 * data.n_train + data.n_validation  # backwards costs twice forwards
-    seconds = (
-        spec.optimisation.epochs * passes * _pass_seconds(study, size.arithmetic) * _differentiations(spec.objective)
-    )
+    size, batch, epochs = network_size(spec.network), spec.optimisation.batch_size, spec.optimisation.epochs
+    trained, checked = epochs * (data.n_train - data.n_train % batch), epochs * data.count(spec.validation_split)
+    encoded = data.n_train + data.n_validation
+    penalty = _penalty(spec.objective)
     # measured at 8 filters: 855 MiB in all for 4,000 images of 32x32, 1,062 for faces of 64x64
-    activations = 4 * size.floats * max(spec.optimisation.batch_size * 3 * _differentiations(spec.objective), 500)
+    activations = 4 * size.floats * max(batch * 3 * (DIFFERENTIATIONS if penalty else 1), 500)
     images = sum(data.held_bytes(split) for split in dict.fromkeys(("train", "validation", spec.validation_split)))
-    held = 3 * images + 4 * 10 * size.parameters + (0 if study.gpus else activations)
-    validated, encoded = data.count(spec.validation_split), data.n_train + data.n_validation
-    trained = spec.optimisation.epochs * (data.n_train - data.n_train % spec.optimisation.batch_size)
-    checked = spec.optimisation.epochs * validated
     codes = encoded * spec.network.latent_dim * (1 if isinstance(spec.objective.posterior, Deterministic) else 2)
     return Need(
-        held,
-        seconds,
-        study.gpus > 0,
-        resumes=True,
+        bytes=3 * images + 4 * 10 * size.parameters + (0 if study.gpus else activations),
         libraries=LIBRARIES["train"],
-        images=trained + checked + encoded,
-        networks=trained * update_operations(spec) + checked * size.arithmetic + encoded * size.encoder,
-        disk=4 * (size.parameters + codes),
         gpu=images + 20 * size.parameters + activations / 2 if study.gpus else 0,
+        networks=trained * update_operations(spec) + checked * size.arithmetic + encoded * size.encoder,
+        samples=3 * trained + checked + encoded,
+        slack=DIFFERENTIATIONS / 2 if penalty else 1,  # half of it are operations
+        images=trained + checked + encoded,
+        disk=4 * (size.parameters + codes),
+        on_gpu=study.gpus > 0,
+        resumes=True,
     )
 
 
@@ -252,25 +261,22 @@ def fit(study: Study, dataset: str, model: str, density: str) -> Need:
     codes, pairs = 8 * 4 * n * dim, 2.0 * (n + validated) * n * dim
     match study.fit(dataset, model, density).density:
         case StandardNormal() | SingleGaussian():
-            square = 8 * dim**2
-            return Need(codes, 1e-5 * n * dim, libraries=LIBRARIES["fit"], other=4 * n * dim**2, disk=square)
+            return Need(bytes=codes, libraries=LIBRARIES["fit"], float64=4 * n * dim**2, disk=8 * dim**2)
         case AggregatePosterior():
-            return Need(codes, 1e-5 * n * dim, libraries=LIBRARIES["fit"], other=2 * pairs, disk=16 * n * dim)
+            return Need(bytes=codes, libraries=LIBRARIES["fit"], float64=2 * pairs, disk=16 * n * dim)
         case KernelDensity(bandwidths=bandwidths):
             # every validation code against every training code, once a bandwidth
-            chosen = n * validated * len(bandwidths)
-            held, seconds = codes + 8 * 3 * 256 * n, chosen * (dim + 20) / MATRIX_RATE
-            operations = 2 * pairs + 4 * chosen * dim
-            return Need(held, seconds, libraries=LIBRARIES["fit"], other=operations, disk=8 * n * dim)
+            operations = 2 * pairs + 4 * n * validated * len(bandwidths) * dim
+            held = codes + 8 * 3 * 256 * n
+            return Need(bytes=held, libraries=LIBRARIES["fit"], float64=operations, disk=8 * n * dim)
         case GaussianMixture(n_components=k, n_init=starts) | DirichletMixture(n_components=k, n_init=starts):
             # measured: 100 components of 3,000 codes in 16 dimensions, 0.7 s, by a Dirichlet process 3.1 s, in 8
             # dimensions 5.8 s; each iteration a product of codes and of outer products for each component
-            seconds = MOST_ITERATIONS * starts * n * k * (4 * dim**2 + 50) / MATRIX_RATE
             return Need(
-                codes + 8 * 4 * n * k + 8 * 6 * k * dim**2,
-                seconds,
+                bytes=codes + 8 * 4 * n * k + 8 * 6 * k * dim**2,
                 libraries=LIBRARIES["fit by scikit-learn"],
-                other=ITERATIONS * starts * n * k * 4 * dim**2,
+                float64=ITERATIONS * starts * n * k * 4 * dim**2,
+                slack=MOST_ITERATIONS / ITERATIONS,
                 disk=8 * k * (dim**2 + dim + 1),
             )
         case SplineFlow(width=width, depth=depth, transforms=transforms, optimisation=optimisation):
@@ -289,60 +295,52 @@ def fit(study: Study, dataset: str, model: str, density: str) -> Need:
 def evaluate(study: Study, dataset: str, model: str) -> Need:
     """Every image set decoded, its features taken and scored; importance samples of every image's likelihood."""
     spec, data = study.evaluation(dataset, model), study.preparation(dataset)
-    rebuilt, n = 1 + len(spec.through), spec.n_images
+    size, n, pixels = network_size(spec.training.network), spec.n_images, data.channels * data.size**2
+    rebuilt = 1 + len(spec.through)
     sets = 2 * rebuilt + len(spec.densities) * len(spec.sample_seeds)
     samples = spec.importance_samples if isinstance(spec.training.objective.latent, GaussianKL) else 0
     decoded = n * (sets + samples)
-    size = network_size(spec.training.network)
-    scored = scoring(spec.extractor, spec.metrics, n, data.n_train)
-    seconds = decoded * _pass_seconds(study, size.arithmetic) + sets * (
-        scored / MATRIX_RATE + _extraction(study, spec.extractor, n)
-    )
-    # a prior with a component for each training code, at every importance sample
-    seconds += samples * n * data.n_train * len(spec.priors) * 50 / MATRIX_RATE
+    encoded = n * len({spec.reference_split, spec.image_sets.reconstructed, spec.image_sets.interpolated})
     # measured: digits with 10 samples an image, 340 MiB beyond libraries
-    pixels = data.channels * data.size**2
     held = 8.0 * (n + 6 * min(n, COMPARED)) * pixels
     passes = 4 * size.floats * max(DECODED, 20 * spec.importance_samples)
-    encoded = n * len({spec.reference_split, spec.image_sets.reconstructed, spec.image_sets.interpolated})
+    shown = pixels * ((sets + 1) * SHOWN + rebuilt * STRIP_IMAGES)
     return Need(
-        _scoring_bytes(spec.extractor, n, data.n_train) + held + (0 if study.gpus else passes),
-        seconds,
-        study.gpus > 0,
+        bytes=_scoring_bytes(spec.extractor, n, data.n_train) + held + (0 if study.gpus else passes),
         libraries=_scoring_libraries("evaluate", spec),
-        images=sets * n,
-        networks=decoded * size.decoder + encoded * size.encoder,
-        features=sets * n * EXTRACTION[spec.extractor],
-        other=sets * scored,
-        disk=pixels * ((sets + 1) * SHOWN + rebuilt * STRIP_IMAGES)
-        + 4 * spec.training.network.latent_dim * PLOTTED * (1 + len(spec.densities)),
         gpu=4 * size.parameters + passes / 2 if study.gpus else 0,
+        networks=decoded * size.decoder + encoded * size.encoder,
+        float32=sets * n * EXTRACTION[spec.extractor],
+        float64=sets * scoring(spec.extractor, spec.metrics, n, data.n_train),
+        samples=decoded + encoded + sets * n,
+        # a prior may have a component for each training code, at every importance sample
+        overhead=samples * n * data.n_train * len(spec.priors) * 50 / MATRIX_RATE,
+        images=sets * n,
+        disk=shown + 4 * spec.training.network.latent_dim * PLOTTED * (1 + len(spec.densities)),
+        on_gpu=study.gpus > 0,
     )
 
 
 def protocols(study: Study, dataset: str, model: str) -> Need:
     """The samples of the shown densities, decoded and taken the features of in every way."""
-    spec = study.protocol_panel(dataset, model)
-    sets, size = len(spec.densities) * len(spec.sample_seeds), network_size(spec.training.network)
-    n = max((protocol.n_images for protocol in spec.protocols.values()), default=0)
-    seconds = 2 * sets * n * _pass_seconds(study, size.arithmetic)
-    held, other = 4.0 * size.floats * DECODED, 0.0
-    for protocol in spec.protocols.values():
-        dim = FEATURES[protocol.extractor]
-        seconds += sets * (_extraction(study, protocol.extractor, n) + _roots(n, dim, 1) / MATRIX_RATE)
-        held += _feature_bytes(study.preparation(dataset).count(protocol.reference_split), dim)
-        other += sets * (2 * protocol.n_images * dim**2 + _roots(n, dim, 1))
-    ways = {(protocol.rounding, protocol.extractor) for protocol in spec.protocols.values()}
+    spec, data = study.protocol_panel(dataset, model), study.preparation(dataset)
+    size, scored = network_size(spec.training.network), spec.protocols.values()
+    n = len(spec.densities) * len(spec.sample_seeds) * max((one.n_images for one in scored), default=0)
+    dims = [(one, FEATURES[one.extractor]) for one in scored]
+    roots = sum(2 * one.n_images * dim**2 + _roots(one.n_images, dim, 1) for one, dim in dims)
+    ways = {(one.rounding, one.extractor) for one in scored}
+    roundings = {rounding for rounding, _ in ways}
     return Need(
-        held,
-        seconds,
-        study.gpus > 0,
+        bytes=4.0 * size.floats * DECODED
+        + sum(_feature_bytes(data.count(one.reference_split), dim) for one, dim in dims),
         libraries=LIBRARIES["protocols"],
-        images=sets * n,
-        networks=sets * n * len({rounding for rounding, _ in ways}) * size.decoder,
-        features=sets * n * sum(EXTRACTION[extractor] for _, extractor in ways),
-        other=other,
         gpu=4 * size.parameters + 4 * size.floats * DECODED / 2 if study.gpus else 0,
+        networks=n * len(roundings) * size.decoder,
+        float32=n * sum(EXTRACTION[extractor] for _, extractor in ways),
+        float64=len(spec.densities) * len(spec.sample_seeds) * roots,
+        samples=n * (len(roundings) + len(ways)),
+        images=n,
+        on_gpu=study.gpus > 0,
     )
 
 
@@ -352,24 +350,11 @@ def of_job(study: Study, stage: str, about: Sequence[str]) -> Need:
         **{"prepare": prepare, "reference": reference, "floor": floor, "train": train, "fit": fit},
         **{"evaluate": evaluate, "protocols": protocols},
     }
-    return stages[stage](study, *about) if stage in stages else Need(0, 0, libraries=LIBRARIES[stage])
-
-
-def _count(data: DatasetSpec) -> int:
-    return data.n_train + data.n_validation + data.n_test
-
-
-def _images(data: DatasetSpec) -> float:
-    """Bytes of a data set."""
-    return float(_count(data) * data.channels * data.size**2)
-
-
-def _extraction(study: Study, extractor: Extractor, n: int) -> float:
-    return n * _pass_seconds(study, EXTRACTION[extractor])
+    return stages[stage](study, *about) if stage in stages else Need(libraries=LIBRARIES[stage])
 
 
 def _feature_bytes(n: int, dim: int, are_compared: bool = True) -> float:
-    """Of n features in double precision: some thrice for moments, a few square matrices, blocks of distances."""
+    """Bytes of n features in double precision: some thrice for moments, a few square matrices, blocks of distances."""
     block = 3 * min(n * dim, MOMENT_VALUES) + 8 * dim**2
     return 8.0 * (block + (n * dim + 4 * 512 * n if are_compared else 0))
 
@@ -404,48 +389,33 @@ def _scoring_libraries(stage: str, spec: EvaluationSpec | FloorSpec) -> float:
     return LIBRARIES[stage] + (LIBRARIES["torch-fidelity"] if loads_fidelity else 0)
 
 
-def _differentiations(objective: Objective) -> int:
-    """How many plain steps one of this objective takes; of a derivative differentiated again, 4 measured."""
-    match objective.regulariser:
-        case GradientPenalty() | OutputGradient():
-            return 5
-        case NoRegulariser() | WeightL2() | SpectralNorm():
-            return 1
-        case other:
-            assert_never(other)
-
-
 def update_operations(spec: TrainingSpec) -> float:
-    """Operations of a training step, per image: backwards twice forwards.
-
-    Of penalties on a derivative of the decoder, as many more as torch was seen to count: 5.7, and 3.1 to 4.
-    """
+    """Operations of a training step, per image: backwards twice forwards; and what a penalty adds."""
     size = network_size(spec.network)
-    match spec.objective.regulariser:
+    return 3 * size.arithmetic + _penalty(spec.objective) * size.decoder
+
+
+def _penalty(objective: Objective) -> float:
+    """How many passes of the decoder a penalty on its derivative adds: torch was seen to count 5.7, and 3.1 to 4."""
+    match objective.regulariser:
         case GradientPenalty():
-            return 3 * size.arithmetic + 5.5 * size.decoder
+            return 5.5
         case OutputGradient():
-            return 3 * size.arithmetic + 3.5 * size.decoder
+            return 3.5
         case NoRegulariser() | WeightL2() | SpectralNorm():
-            return 3 * size.arithmetic
+            return 0
         case other:
             assert_never(other)
-
-
-def _pass_seconds(study: Study, arithmetic: float) -> float:
-    """One sample once forwards, on the study's device."""
-    seconds = arithmetic / NETWORK_RATE + SAMPLE_SECONDS
-    return seconds / GPU_SPEEDUP if study.gpus else seconds
 
 
 def _learnt(n: int, optimisation: Optimisation, parameters: float) -> Need:
     """A network on codes: each epoch forwards and backwards over all."""
-    seconds = optimisation.epochs * n * (6 * parameters / NETWORK_RATE + SAMPLE_SECONDS)
+    trained = optimisation.epochs * n
     return Need(
-        4 * 10 * parameters + 4e3 * math.sqrt(parameters) * 50,
-        seconds,
+        bytes=4 * 10 * parameters + 4e3 * math.sqrt(parameters) * 50,
         libraries=LIBRARIES["fit of a network"],
-        other=optimisation.epochs * n * 6 * parameters,
+        float32=trained * 6 * parameters,
+        samples=trained,
         disk=4 * parameters,
     )
 

@@ -1,13 +1,15 @@
 """Metric files to one tidy frame: one value per row, with everything needed to interpret it."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from rae_bench import __version__
-from rae_bench.scoring.specs import IMAGES_PER_FEATURE
+from rae_bench.base.plain import fingerprint
+from rae_bench.scoring.specs import IMAGES_PER_FEATURE, EvaluationSpec
 from rae_bench.study.specs import SummarySpec
 
 KEYS = ["study", "dataset", "model", "train_seed", "image_set", "density", "sample_seed", "metric"]
@@ -42,39 +44,17 @@ COLUMNS = [
 
 
 HALF_SD = {"frechet_distance": "frechet_distance_half_sd"}
-"""Which metric holds another one's sampling SD."""
+"""The metric that holds another one's sampling SD."""
 FLOOR_SDS = 3.0
 """A distance so many SDs below the floor is better than real images: a leak, or images paired with the reference."""
 
 
 PANEL_COLUMNS = ["dataset", "model", "train_seed", "density", "sample_seed", "protocol", "value"]
-"""Of a run's `protocols.parquet`."""
+"""The columns of a run's `protocols.parquet`."""
 
 
 class ResultError(RuntimeError):
     """Metric files that do not belong together."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """What all rows of one evaluation share."""
-
-    study: str
-    dataset: str
-    is_synthetic: bool
-    model: str
-    train_seed: int
-    n_generated: int
-    n_reference: int
-    n_features: int
-    reference_split: str
-    extractor: str
-    extractor_label: str
-    train_fingerprint: str
-    evaluate_fingerprint: str
-    device: str
-    tf32: bool
-    precision: str
 
 
 @dataclass(frozen=True)
@@ -90,31 +70,42 @@ class Floor:
 
 
 def run_frame(
-    context: Context, rows: list[dict[str, Any]], fits: dict[str, dict[str, Any]], floor: dict[str, Any]
+    spec: EvaluationSpec,
+    run: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    fits: Mapping[str, Mapping[str, Any]],
+    floor: Floor,
 ) -> pd.DataFrame:
     """The rows of one run as a frame of `COLUMNS`; `floor` is the real-against-real value of the same metric, or NaN.
 
-    `floor_sd` is that value's sampling SD, where it is estimated. `fits` is what the density files say of themselves,
-    `floor` what the floor's file holds.
+    `floor_sd` is that value's sampling SD, where it is estimated. `run`: the columns that the settings of its
+    evaluation do not say (study, dataset, is_synthetic, model, train_seed, n_features, extractor, extractor_label).
+    `fits`: what the density files say of themselves.
     """
-    all_rows = [dict(row) for row in rows]
-    for density, fit in fits.items():
-        for split, value in fit["log_likelihood"].items():
-            if value is not None:
-                all_rows.append(
-                    {"density": density, "metric": f"log_likelihood_{split}", "value": value, "image_set": "codes"}
-                )
-    pca = {"image_set": "reconstruction", "metric": "pca_squared_error", "value": floor["pca_squared_error"]}
-    all_rows.append(pca)
-    for row in all_rows:
-        row.setdefault("density", "")
-        row.setdefault("sample_seed", 0)
-        row |= asdict(context)
-        row["floor"] = floor["values"].get(row["metric"], float("nan"))
-        row["floor_sd"] = floor["values"].get(HALF_SD.get(row["metric"], ""), float("nan"))
-        row["fit_fingerprint"] = fits[row["density"]]["fingerprint"] if row["density"] in fits else ""
-        row["package_version"] = __version__
-    return pd.DataFrame(all_rows)[COLUMNS]
+    shared = {
+        **run,
+        **{"n_generated": spec.n_images, "n_reference": spec.n_images, "reference_split": spec.reference_split},
+        **{"train_fingerprint": fingerprint(spec.training), "evaluate_fingerprint": fingerprint(spec)},
+        **{"device": spec.compute.device, "tf32": spec.compute.tf32},
+        **{"precision": spec.training.compute.precision, "package_version": __version__},
+    }
+    of_codes = [
+        {"image_set": "codes", "density": density, "metric": f"log_likelihood_{split}", "value": value}
+        for density, fit in fits.items()
+        for split, value in fit["log_likelihood"].items()
+        if value is not None
+    ]
+    pca = {"image_set": "reconstruction", "metric": "pca_squared_error", "value": floor.pca_squared_error}
+    frame = pd.DataFrame(
+        {
+            **{"density": "", "sample_seed": 0, **row, **shared},
+            "floor": floor.values.get(row["metric"], math.nan),
+            "floor_sd": floor.values.get(HALF_SD.get(row["metric"], ""), math.nan),
+            "fit_fingerprint": fits.get(row.get("density", ""), {}).get("fingerprint", ""),
+        }
+        for row in [*rows, *of_codes, pca]
+    )
+    return frame[COLUMNS]
 
 
 def collect(frames: list[pd.DataFrame]) -> pd.DataFrame:

@@ -116,7 +116,7 @@ def test_a_study_is_timed_and_told_as_it_then_runs(smoke, tmp_path):
 
 def test_a_job_not_timed_is_told_by_its_stage(tmp_path):
     seconds = cost.seconds_on(CALIBRATION)
-    need = resources.Need(0, 10.0)
+    need = resources.Need(overhead=10.0)
     jobs = {job.stage: job for job in study_jobs(load_study("digits"), tmp_path)}
     assert seconds(jobs["train"], need) == 3.0 + 2.0 * 10.0
     assert seconds(jobs["report"], need) == 0
@@ -144,7 +144,7 @@ def test_another_number_of_threads_is_another_device():
 
 def test_a_stated_peak_divides_flops_of_networks_and_says_so():
     name, seconds = cost.from_peak(20.0, 0.25)
-    assert seconds(None, resources.Need(0, 0, networks=3e12, features=2e12, other=7e15)) == 1.0
+    assert seconds(None, resources.Need(networks=3e12, float32=2e12, float64=7e15)) == 1.0
     assert "20 TFLOP/s at 25%: from a stated peak, not measured" in name
 
 

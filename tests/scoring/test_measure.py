@@ -104,21 +104,8 @@ def test_every_metric_says_how_many_images_it_needs(changes, least):
         measure(Reference.of(features(least - 1), 5), features(least), chosen)
 
 
-def test_halves_need_two_images_each():
-    small = settings(neighbours=1, coverage_neighbours=1, kernel_subset_size=2, prd_clusters=2)
-    assert np.isfinite(measure(Reference.of(features(4), 1), features(4, seed=1), small)["frechet_distance_half_sd"])
-    with pytest.raises(MetricError, match=r"^fake: features have shape \(3, 4\).* at least 4 for half_samples"):
-        measure(Reference.of(features(4), 1), features(3), small)
-
-
 @pytest.mark.parametrize("version", ["0.3.0", "0.40.1", "1.0"])
 def test_another_torch_fidelity_is_refused(version, monkeypatch):
     monkeypatch.setattr(fidelity.importlib.metadata, "version", lambda _: version)
     with pytest.raises(ImportError, match=f"torch-fidelity {version} is installed, 0.4.x is needed"):
         fidelity.call("metric_fid", "fid_statistics_to_metric")
-
-
-def test_features_reach_torch_fidelity_in_float64():
-    tensor = fidelity.tensor(features()[::2])
-    assert str(tensor.dtype) == "torch.float64"
-    np.testing.assert_array_equal(tensor.numpy(), features()[::2].astype(np.float64))

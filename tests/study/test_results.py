@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 import rae_bench
+from rae_bench.base.plain import fingerprint
 from rae_bench.study.config import load_study
 from rae_bench.study.results import (
     COLUMNS,
     KEYS,
-    Context,
+    Floor,
     ResultError,
     check_runs,
     collect,
@@ -19,24 +20,12 @@ from rae_bench.study.results import (
     warnings,
 )
 
-CONTEXT = Context(
-    study="digits",
-    dataset="digits",
-    is_synthetic=False,
-    model="vae",
-    train_seed=3,
-    n_generated=1000,
-    n_reference=1000,
-    n_features=128,
-    reference_split="test",
-    extractor="net@32",
-    extractor_label="Net",
-    train_fingerprint="t" * 16,
-    evaluate_fingerprint="e" * 16,
-    device="cpu",
-    tf32=False,
-    precision="float32",
-)
+STUDY = load_study("smoke")
+EVALUATION = STUDY.evaluation("digits_mini", "vae")
+RUN = {
+    **{"study": "digits", "dataset": "digits", "is_synthetic": False, "model": "vae", "train_seed": 3},
+    **{"n_features": 128, "extractor": "net@32", "extractor_label": "Net"},
+}
 ROWS = [
     {"image_set": "reconstruction", "metric": "frechet_distance", "value": 1.5},
     {"image_set": "sample", "density": "gmm10", "sample_seed": 7, "metric": "frechet_distance", "value": 2.5},
@@ -45,11 +34,12 @@ FITS = {
     "gmm10": {"fingerprint": "f" * 16, "log_likelihood": {"train": -3.0, "validation": -4.0}},
     "second_stage": {"fingerprint": "s" * 16, "log_likelihood": {"train": None, "validation": None}},
 }
-FLOOR = {"values": {"frechet_distance": 0.25, "frechet_distance_half_sd": 0.05}, "pca_squared_error": 30.5}
+FLOOR = Floor({"frechet_distance": 0.25, "frechet_distance_half_sd": 0.05}, 30.5, 1.0, "net@32", "Net", "")
 
 
 def _frame(rows=None, **changes):
-    return run_frame(Context(**{**vars(CONTEXT), **changes}), rows or ROWS, FITS, FLOOR)
+    """One run's frame; changes are of columns."""
+    return run_frame(EVALUATION, RUN, rows or ROWS, FITS, FLOOR).assign(**changes)
 
 
 def _one(frame, **wanted):
@@ -66,14 +56,10 @@ def test_a_run_is_one_value_a_row_with_what_is_needed_to_read_it():
     sample = _one(frame, image_set="sample")
     assert (sample["value"], sample["floor"], sample["density"], sample["sample_seed"]) == (2.5, 0.25, "gmm10", 7)
     assert sample["floor_sd"] == 0.05
-    assert (sample["model"], sample["train_seed"], sample["n_generated"]) == ("vae", 3, 1000)
-    assert (sample["train_fingerprint"], sample["fit_fingerprint"]) == ("t" * 16, "f" * 16)
+    assert (sample["model"], sample["train_seed"], sample["n_generated"]) == ("vae", 3, EVALUATION.n_images)
+    assert sample["train_fingerprint"] == fingerprint(EVALUATION.training)
+    assert (sample["evaluate_fingerprint"], sample["fit_fingerprint"]) == (fingerprint(EVALUATION), "f" * 16)
     assert sample["package_version"] == rae_bench.__version__
-
-
-def test_reconstructions_have_no_density_and_no_fit():
-    row = _one(_frame(), image_set="reconstruction", metric="frechet_distance")
-    assert (row["density"], row["fit_fingerprint"], row["sample_seed"]) == ("", "", 0)
 
 
 def test_log_likelihoods_are_rows_where_the_density_has_one():
@@ -81,10 +67,6 @@ def test_log_likelihoods_are_rows_where_the_density_has_one():
     assert _one(frame, metric="log_likelihood_train")["value"] == -3.0
     assert _one(frame, metric="log_likelihood_validation")["density"] == "gmm10"
     assert math.isnan(_one(frame, metric="log_likelihood_train")["floor"])
-
-
-def test_the_error_of_pca_is_a_row():
-    assert _one(_frame(), metric="pca_squared_error")["value"] == 30.5
 
 
 def test_the_order_of_files_does_not_matter():
@@ -117,7 +99,7 @@ def test_runs_measured_by_different_rulers_are_refused(column, value):
 
 # --- the runs of a study ----------------------------------------------------------------------------------
 
-SPEC = load_study("smoke").summary()
+SPEC = STUDY.summary()
 RUNS = [(model, seed) for model in ("vae", "rae_l2") for seed in (0, 1)]
 
 
@@ -211,9 +193,9 @@ def test_ordinary_numbers_need_no_warning():
 
 
 def test_fewer_images_than_two_a_feature_are_warned_of():
-    (found,) = warnings(_frame(n_features=501))
-    assert "digits: 1000 images for 501 features, fewer than 2 a feature" in found
-    assert warnings(_frame(n_features=500)) == []
+    (found,) = warnings(_frame(n_features=151))
+    assert "digits: 300 images for 151 features, fewer than 2 a feature" in found
+    assert warnings(_frame(n_features=150)) == []
 
 
 def test_samples_better_than_real_images_are_warned_of_and_reconstructions_are_not():

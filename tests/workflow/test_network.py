@@ -27,7 +27,7 @@ import torch
 def dinov2_vitl14():
     return torch.nn.Flatten()
 """
-LOAD = "from rae_bench.scoring.features import load_extractor; print(load_extractor('dinov2_vit_l_14').id)"
+LOAD = "from rae_bench.scoring.catalogue import load_extractor; print(load_extractor('dinov2_vit_l_14').id)"
 
 
 @pytest.fixture

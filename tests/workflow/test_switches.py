@@ -16,7 +16,7 @@ from rae_bench.densities.codes import Posteriors
 from rae_bench.models import training
 from rae_bench.models.specs import TrainingSpec
 from rae_bench.scoring import evaluation
-from rae_bench.scoring.features import load_extractor
+from rae_bench.scoring.catalogue import load_extractor
 from rae_bench.scoring.metrics.memorisation import Training
 from rae_bench.scoring.metrics.reference import Reference
 from rae_bench.study.config import CONFIG, load_study, resolve_study

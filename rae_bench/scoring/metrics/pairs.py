@@ -14,7 +14,7 @@ import numpy.typing as npt
 Float64 = npt.NDArray[np.float64]
 BLOCK = 512
 AMONG = 2**14
-"""Of training images, how many are in double precision at once: of 2,048 features, 256 MiB."""
+"""How many training images are in double precision at once: 256 MiB of 2,048 features."""
 AT_ONCE = 2**20
 """Differences in memory at once: 8 MiB."""
 FAR = 2.0**8
