@@ -237,6 +237,8 @@ def test_an_interval_that_is_no_number_is_an_error(tmp_path, monkeypatch, text):
 
 # --- real processes, really killed --------------------------------------------------------------------------
 
+one_worker = pytest.mark.xdist_group("checkpoints")  # so that the undisturbed run is made once
+
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
@@ -250,7 +252,7 @@ def prepared(tmp_path_factory):
     return folder / "manifest.json"
 
 
-def command(manifest, out, epochs=40):
+def command(manifest, out, epochs=20):
     spec = STUDY.training("digits_mini", "vae")
     spec = dataclasses.replace(spec, optimisation=dataclasses.replace(spec.optimisation, epochs=epochs))
     outputs = [f"--{name}={out / name}.{kind}" for name, kind in OUTPUTS]
@@ -289,6 +291,7 @@ def epochs_done(out):
     return json.loads(path.read_text()).get("done", 0) if path.exists() else 0
 
 
+@one_worker
 def test_a_run_asked_to_end_saves_and_ends_and_goes_on_to_the_same_bytes(prepared, undisturbed, tmp_path):
     process = start(prepared, tmp_path)
     wait_for(lambda: epochs_done(tmp_path) >= 3, process)
@@ -303,6 +306,7 @@ def test_a_run_asked_to_end_saves_and_ends_and_goes_on_to_the_same_bytes(prepare
     assert not (tmp_path / "state").exists()
 
 
+@one_worker
 def test_a_run_near_its_limit_saves_and_ends_and_goes_on_to_the_same_bytes(prepared, undisturbed, tmp_path):
     process = start(prepared, tmp_path)
     wait_for(lambda: epochs_done(tmp_path) >= 1, process)  # it knows its limit from its start: this one has none
@@ -316,6 +320,7 @@ def test_a_run_near_its_limit_saves_and_ends_and_goes_on_to_the_same_bytes(prepa
     assert [(tmp_path / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
 
 
+@one_worker
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(prepared, undisturbed, tmp_path):
     state = tmp_path / "state" / "model.safetensors"
     for _ in range(3):
