@@ -6,7 +6,7 @@ CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 ENVIRONMENT := .venv/.complete
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: results environment test test-workflow test-slow check bench
+.PHONY: results environment check test test-workflow test-slow test-gpu bench
 
 results: $(ENVIRONMENT)
 	snakemake --cores $(CORES) --config study=$(STUDY)
@@ -27,14 +27,21 @@ check: $(ENVIRONMENT)
 	snakemake --lint
 	mypy --strict -p rae_bench
 
-test: check
-	python -m pytest -m "not workflow and not slow and not gpu"
+# A process a core, each of one thread; what many tests read is made once for all processes.
+TESTS := python -m pytest --numprocesses $(CORES) --maxprocesses 8 --dist loadgroup
 
+test: check
+	$(TESTS) -m "not workflow and not slow and not gpu"
+
+# A process more: the tests on Slurm mostly wait.
 test-workflow: $(ENVIRONMENT)
-	python -m pytest -m "workflow and not slow and not gpu"
+	$(TESTS) --numprocesses $$(($(CORES) + 1)) -m "workflow and not slow and not gpu"
 
 test-slow: $(ENVIRONMENT)
-	python -m pytest -m "slow and not gpu"
+	$(TESTS) -m "slow and not gpu"
+
+test-gpu: $(ENVIRONMENT)
+	python -m pytest -m gpu
 
 # A quiet machine, please: an hour and a half of it. What the suite is measured against stays out of the environment.
 BENCHMARKS := training kernels regularisers scoring scaling memory orchestration

@@ -99,18 +99,25 @@ def refusal(checkout, ended):
 
 
 class Checkout:
-    """The repository's files under `path`, and how to run its commands there."""
+    """The repository's files under `path`, copied there unless they are, and how to run its commands there."""
 
     def __init__(self, path):
         self.path = path
         self.results = path / "results"
         self.config = path / "workflow" / "config"
+        if (path / COPIED[0]).exists():
+            return
         path.mkdir(exist_ok=True)
         for name in COPIED:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(ROOT / name, path / name)
+
+    def copy(self, path):
+        """A copy of this one with its results, their times and what Snakemake remembers of them."""
+        shutil.copytree(self.path, path, symlinks=True, dirs_exist_ok=True)
+        return Checkout(path)
 
     def run(self, *arguments):
         """Run `python -m ARGUMENTS` here to its end."""

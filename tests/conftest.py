@@ -1,19 +1,31 @@
-"""What all tests share: one thread, and the real digits, prepared once."""
+"""What all tests share: one thread a process, the real digits, and the smoke study, run once for all workers."""
 
 import logging
 import os
 import shutil
 import subprocess
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before anything that makes threads is imported
+
 import pytest
 import torch
 from checkout import Checkout
 
 from rae_bench.base import storage
+from rae_bench.base.locks import locked
 from rae_bench.data import catalogue as sources
 from rae_bench.study.config import load_study
 
 torch.set_num_threads(1)
+WHOLE_RUNS = {"fresh", "smoke", "planned"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What runs the workflow, or reads a study that it has run, is of the second tier."""
+    for item in items:
+        if item.path.parent.name == "workflow" or WHOLE_RUNS & set(item.fixturenames):
+            item.add_marker("workflow")
 
 
 @pytest.fixture(autouse=True)
@@ -51,11 +63,22 @@ def fresh(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
-    """A copy of the repository in which the smoke study has run, once for all tests; they may read, not write."""
-    checkout = Checkout(tmp_path_factory.mktemp("smoke"))
-    finished = checkout.snakemake()
-    assert finished.returncode == 0, finished.stderr
+    """A copy of the repository in which the smoke study has run, once for all workers, which read it and no more."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with locked(folder / "smoke.lock"):
+        checkout = Checkout(folder / "smoke")
+        if not (checkout.results / "smoke" / "report.html").exists():
+            finished = checkout.snakemake()
+            assert finished.returncode == 0, finished.stderr
     return checkout
+
+
+@pytest.fixture(scope="session")
+def planned(smoke, tmp_path_factory):
+    """A worker's own copy of the finished smoke study, for dry runs; whoever edits its configuration undoes that."""
+    return smoke.copy(tmp_path_factory.mktemp("planned"))
 
 
 @pytest.fixture(scope="session")

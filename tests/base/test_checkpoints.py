@@ -226,6 +226,8 @@ def test_an_interval_that_is_no_number_is_an_error(tmp_path, monkeypatch, text):
 
 # --- real processes, really killed --------------------------------------------------------------------------
 
+one_worker = pytest.mark.xdist_group("checkpoints")  # so that the undisturbed run is made once
+
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
@@ -239,7 +241,7 @@ def prepared(tmp_path_factory):
     return folder
 
 
-def command(data, out, epochs=40):
+def command(data, out, epochs=20):
     spec = STUDY.training("digits_mini", "vae")
     spec = dataclasses.replace(spec, optimisation=dataclasses.replace(spec.optimisation, epochs=epochs))
     options = ["--spec", to_json(spec), "--data", str(data), "--run", str(out)]
@@ -287,6 +289,7 @@ def epochs_done(out):
     return json.loads(path.read_text()).get("done", 0) if path.exists() else 0
 
 
+@one_worker
 def test_a_run_asked_to_end_saves_and_ends_and_goes_on_to_the_same_bytes(prepared, undisturbed, out):
     process = start(prepared, out)
     wait_for(lambda: epochs_done(out) >= 3, process)
@@ -301,6 +304,7 @@ def test_a_run_asked_to_end_saves_and_ends_and_goes_on_to_the_same_bytes(prepare
     assert not (out / "state").exists()
 
 
+@one_worker
 def test_a_run_near_its_limit_saves_and_ends_and_goes_on_to_the_same_bytes(prepared, undisturbed, out):
     process = start(prepared, out)
     wait_for(lambda: epochs_done(out) >= 1, process)  # it knows its limit from its start: this one has none
@@ -314,6 +318,7 @@ def test_a_run_near_its_limit_saves_and_ends_and_goes_on_to_the_same_bytes(prepa
     assert [(out / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
 
 
+@one_worker
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(prepared, undisturbed, out):
     state = out / "state" / "model.safetensors"
     for _ in range(3):

@@ -105,12 +105,12 @@ def test_an_auto_study_is_a_cpu_study_without_a_gpu_and_a_gpu_study_with_one(fre
         assert _slice(fresh) == ("cpu", False)
 
 
-def test_auto_without_a_gpu_is_cpu_to_the_byte_and_another_device_reruns_all(smoke, monkeypatch):
-    with smoke.edited("studies/smoke.yaml", lambda data: put(data, ["compute", "device"], "auto")):
-        assert smoke.plan() == {}
+def test_auto_without_a_gpu_is_cpu_to_the_byte_and_another_device_reruns_all(planned, monkeypatch):
+    with planned.edited("studies/smoke.yaml", lambda data: put(data, ["compute", "device"], "auto")):
+        assert planned.plan() == {}
         monkeypatch.setenv(devices.DEVICE, "cuda")
-        stages = Counter(job.split()[0] for job in smoke.plan())
-    jobs = Counter(path.name for path in smoke.results.rglob("*.job.json"))
+        stages = Counter(job.split()[0] for job in planned.plan())
+    jobs = Counter(path.name for path in planned.results.rglob("*.job.json"))
     assert stages["train"] == stages["evaluate"] == jobs["model.job.json"] == 4
     assert stages["reference"] == 5
     assert "prepare" not in stages

@@ -172,8 +172,8 @@ def _resources(checkout):
     return found
 
 
-def test_the_rules_ask_for_what_is_counted(smoke):
-    found = _resources(smoke)
+def test_the_rules_ask_for_what_is_counted(planned):
+    found = _resources(planned)
     for stage in STAGES:
         asked = {(int(one["mem_mb"]), int(one["runtime"])) for one in found[stage]}
         need = _need(stage)
@@ -190,13 +190,13 @@ def test_on_a_gpu_four_stages_ask_for_one_each_and_no_other(fresh):
     assert all(one.get("gpu") == "1" for rule in GPU_STAGES for one in found[rule])
 
 
-def test_other_asks_rerun_nothing(smoke):
-    path = smoke.path / "rae_bench" / "study" / "resources.py"
+def test_other_asks_rerun_nothing(planned):
+    path = planned.path / "rae_bench" / "study" / "resources.py"
     before = path.read_text()
     try:
         path.write_text(before.replace("BASE_MB = 3000", "BASE_MB = 9000").replace("ROOM = 4.0", "ROOM = 400.0"))
-        assert {one["mem_mb"] for one in _resources(smoke)["train"]} != {str(_need("train").mem_mb(1))}
-        assert smoke.plan() == {}
+        assert {one["mem_mb"] for one in _resources(planned)["train"]} != {str(_need("train").mem_mb(1))}
+        assert planned.plan() == {}
     finally:
         path.write_text(before)
 
