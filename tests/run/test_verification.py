@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from checkout import Checkout
 
 from rae_bench import cli
 from rae_bench.base import storage
