@@ -91,7 +91,7 @@ def test_a_command_of_results_says_that_it_was_given_elsewhere(folder, arguments
 def test_every_command_of_results_is_among_these():
     """Those that read or write `results/` by themselves; stages are told their files."""
     given = {arguments[0] for arguments in OF_RESULTS}
-    commands = next(action for action in cli._parser()._actions if action.choices).choices
+    commands = next(action for action in cli.parser(cli._commands([]))._actions if action.choices).choices
     assert {*commands} - {*STAGES} - {"settings", "convert", "score"} == given
 
 
@@ -251,7 +251,7 @@ def test_settings_that_cannot_be_used_are_one_line(normals, option, value, expec
 
 def test_a_seed_that_tables_cannot_hold_is_one_line():
     run = f"smoke/digits/vae/seed{2**63}"
-    assert f"--run: {2**63} must be at" in _refused("fit", "--spec", "{}", "--density", "gaussian", "--run", run)
+    assert f"--run: {2**63} must be at" in _refused(*FIT, "--density", "gaussian", "--run", run)
 
 
 @pytest.mark.parametrize("stage", STAGES)

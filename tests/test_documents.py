@@ -76,7 +76,7 @@ def commands(page):
 
 
 def subcommands():
-    return next(action for action in cli._parser()._actions if action.choices).choices
+    return next(action for action in cli.parser(cli._commands([]))._actions if action.choices).choices
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -117,7 +117,7 @@ def recompute(study: Study, results: Path, cell: Cell) -> list[Comparison]:
 
 
 def _do(job: Job, **more: str) -> None:
-    getattr(stages, job.stage)(job.spec, **job.arguments, **more)
+    getattr(stages, job.stage)(spec=job.spec, **job.arguments, **more)
 
 
 def _check(stored: StudyFiles, kept: RunFiles, spec: EvaluationSpec, densities: Collection[str]) -> None:

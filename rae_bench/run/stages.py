@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 # --- images and what they are measured against ------------------------------------------------------------
 
 
-def prepare(spec: DatasetSpec, data: Path) -> None:
+def prepare(*, spec: DatasetSpec, data: Path) -> None:
     """Source -> uint8 images, splits and manifest, in the folder `data`."""
     loads.load(loads.STAGES["prepare"])
     from rae_bench.data import catalogue, store
@@ -46,7 +46,7 @@ def prepare(spec: DatasetSpec, data: Path) -> None:
         writes |= store.save(catalogue.prepare(spec), spec, data, progress)
 
 
-def reference(spec: ReferenceSpec, data: Path, out: Path) -> None:
+def reference(*, spec: ReferenceSpec, data: Path, out: Path) -> None:
     """Real images of a split -> features and all that can be computed from them once, shared by all studies."""
     configure(spec.compute)
     loads.load(loads.STAGES["reference"])
@@ -67,7 +67,7 @@ def reference(spec: ReferenceSpec, data: Path, out: Path) -> None:
             storage.write_arrays(out, found.arrays(), about)
 
 
-def floor(spec: FloorSpec, data: Path, reference: Path, other: Path, training: Path, out: Path) -> None:
+def floor(*, spec: FloorSpec, data: Path, reference: Path, other: Path, training: Path, out: Path) -> None:
     """Two sets of real features -> every metric of one against the other; and what PCA makes of the images."""
     configure(spec.compute)
     loads.load(loads.of_scoring("floor", spec))
@@ -108,7 +108,7 @@ def _reference(path: Path) -> "tuple[Reference, dict[str, str]]":
 # --- a run ------------------------------------------------------------------------------------------------
 
 
-def train(spec: TrainingSpec, data: Path, run: RunFiles) -> None:
+def train(*, spec: TrainingSpec, data: Path, run: RunFiles) -> None:
     """Images -> weights, codes of the training and validation images, one row of losses per epoch."""
     configure(spec.compute)
     loads.load(loads.STAGES["train"])
@@ -152,7 +152,7 @@ def train(spec: TrainingSpec, data: Path, run: RunFiles) -> None:
     checkpoint.remove()  # last: an output or a record that cannot be written costs no training
 
 
-def fit(spec: FitSpec, run: RunFiles, density: str) -> None:
+def fit(*, spec: FitSpec, run: RunFiles, density: str) -> None:
     """Codes -> a density's arrays, with the log-likelihood of training and validation codes."""
     configure(spec.compute)
     loads.load(loads.of_density(spec.density))
@@ -191,6 +191,7 @@ def fit(spec: FitSpec, run: RunFiles, density: str) -> None:
 
 
 def evaluate(
+    *,
     spec: EvaluationSpec,
     data: Path,
     reference: Path,
@@ -274,7 +275,7 @@ def _subject(
     return subject, fits, floor_values
 
 
-def protocols(spec: ProtocolSpec, run: RunFiles) -> None:
+def protocols(*, spec: ProtocolSpec, run: RunFiles) -> None:
     """Model, densities and references -> the distance of the same samples, scored in other ways."""
     configure(spec.compute)
     loads.load(loads.STAGES["protocols"])
@@ -351,7 +352,7 @@ def load_model(path: Path, spec: TrainingSpec) -> "Autoencoder":
 # --- all runs together ------------------------------------------------------------------------------------
 
 
-def collect(spec: SummarySpec, results: Path) -> None:
+def collect(*, spec: SummarySpec, results: Path) -> None:
     """Every run's metrics -> one tidy frame; and every run's panel of protocols, where the study has one."""
     loads.load(loads.STAGES["collect"])
     from rae_bench.base import storage
@@ -381,7 +382,7 @@ def collect(spec: SummarySpec, results: Path) -> None:
         storage.write_frame(files.metrics, frame)
 
 
-def tables(spec: SummarySpec, results: Path) -> None:
+def tables(*, spec: SummarySpec, results: Path) -> None:
     """Tidy frame -> Table 1, claims ... as csv, md and tex."""
     loads.load(loads.STAGES["tables"])
     from rae_bench.report.tables import catalogue
@@ -390,7 +391,7 @@ def tables(spec: SummarySpec, results: Path) -> None:
     _summarise("tables", spec, files, files.tables, catalogue.inputs(spec, files.root), catalogue.write)
 
 
-def figures(spec: SummarySpec, results: Path) -> None:
+def figures(*, spec: SummarySpec, results: Path) -> None:
     """Tidy frame, sheets and histories -> pdf and png."""
     loads.load(loads.STAGES["figures"])
     from rae_bench.report.plots import catalogue
@@ -399,7 +400,7 @@ def figures(spec: SummarySpec, results: Path) -> None:
     _summarise("figures", spec, files, files.figures, catalogue.inputs(spec, files.root), catalogue.write)
 
 
-def report(spec: SummarySpec, results: Path) -> None:
+def report(*, spec: SummarySpec, results: Path) -> None:
     """Tables, figures, settings, provenance and costs -> one HTML file."""
     loads.load(loads.STAGES["report"])
     from rae_bench.report import page
@@ -435,3 +436,6 @@ def _summarise(
     with jobs.running(stage, settings, reads, writes, made_by={"metrics": fingerprint(settings)}):
         made = write(spec, storage.read_frame(files.metrics), files.root, out)
         writes |= {str(path): path for path in made}
+
+
+ALL = (prepare, reference, floor, train, fit, evaluate, protocols, collect, tables, figures, report)

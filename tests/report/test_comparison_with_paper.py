@@ -21,6 +21,7 @@ from rae_bench.report.plots.published import compared_cells, published_against_o
 from rae_bench.report.published.numbers import FOLDER
 from rae_bench.report.tables import catalogue as tables
 from rae_bench.report.tables.published import obstacles
+from rae_bench.run import commands
 from rae_bench.study import config, results
 from rae_bench.study.config import load_study
 
@@ -417,7 +418,7 @@ def here(folder, tmp_path, monkeypatch):
 
 def _finish(study, *runs):
     for dataset, model, seed in runs:
-        path = cli.RESULTS / "planted" / dataset / model / f"seed{seed}" / "metrics.parquet"
+        path = commands.RESULTS / "planted" / dataset / model / f"seed{seed}" / "metrics.parquet"
         storage.write_frame(path, _run(study, dataset, model, seed))
 
 
@@ -434,7 +435,7 @@ def test_the_command_needs_no_results(here, capsys):
     assert {tuple(texts[1:3]) for texts in _rows(here / "made", "planted_celeba").values()} == {("not run", "0 of 3")}
     assert "| VAE | N | 19.21 (c) | not run | 0 of 3 |" in (here / "made/tables/published_planted_mnist.md").read_text()
     assert json.loads((here / "made/figures/index.json").read_text())[0]["missing"] == "not run"
-    assert not cli.RESULTS.exists()
+    assert not commands.RESULTS.exists()
 
 
 def test_the_command_shows_what_has_finished(here, study, capsys):
@@ -451,7 +452,7 @@ def test_the_command_shows_what_has_finished(here, study, capsys):
 @pytest.mark.parametrize("column", ["evaluate_fingerprint", "fit_fingerprint"])
 def test_a_run_under_other_settings_counts_as_not_run(here, study, caplog, column):
     _finish(study, ("planted_mnist", "rae", 0), ("planted_mnist", "rae", 1))
-    path = cli.RESULTS / "planted/planted_mnist/rae/seed1/metrics.parquet"
+    path = commands.RESULTS / "planted/planted_mnist/rae/seed1/metrics.parquet"
     frame = storage.read_frame(path)
     chosen = (frame["density"] == "gmm10") if column == "fit_fingerprint" else slice(None)
     frame.loc[chosen, column] = "0"

@@ -11,7 +11,7 @@ from checkout import Checkout
 from rae_bench import cli
 from rae_bench.base import storage
 from rae_bench.base.plain import ConfigError, fingerprint
-from rae_bench.run import cells, jobs, records, stages
+from rae_bench.run import cells, commands, jobs, records, stages
 from rae_bench.run.cells import Cell, parse_cell, recompute, values
 from rae_bench.run.jobs import study_jobs
 from rae_bench.run.verification import verify
@@ -219,7 +219,7 @@ def test_a_training_run_again_by_hand_leaves_the_chain_open(results, changed):
 
 def test_verify_prints_one_screen_or_every_problem(results, damaged, monkeypatch, capsys):
     monkeypatch.chdir(results.parent)
-    monkeypatch.setattr(cli, "RESULTS", results)
+    monkeypatch.setattr(commands, "RESULTS", results)
     cli.main(["verify", "smoke"])
     assert 5 < len(capsys.readouterr().out.splitlines()) < 25
     paths = [damaged(kind, "flipped") for kind in ("codes.safetensors", "csv")]
