@@ -95,9 +95,9 @@ def parser(functions: Sequence[Callable[..., None]]) -> argparse.ArgumentParser:
 
 
 def _add(to: argparse.ArgumentParser, parameter: inspect.Parameter) -> None:
-    kind, *told = (
-        get_args(parameter.annotation) if get_origin(parameter.annotation) is Annotated else [parameter.annotation]
-    )
+    kind, told = parameter.annotation, None
+    if get_origin(kind) is Annotated:
+        kind, told = get_args(kind)
     about: dict[str, Any] = {"help": told}
     if kind is bool:
         about["action"] = "store_true"
