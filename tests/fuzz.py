@@ -85,7 +85,7 @@ def findings(run, place, limit=LIMIT):
     if not (place / "ended.json").exists():
         return [Finding(f"exit {os.WEXITSTATUS(status)} on the spot, {_place_in(said)}", said[-2000:])]
     ended = json.loads((place / "ended.json").read_text())
-    return [*_of_traceback(ended), *_of_refusal(ended["refusal"]), *_of_complaints(ended), *_of_stderr(said)]
+    return list(_wrong(ended, said))
 
 
 def _end_if_it_hangs(child, limit):
@@ -161,28 +161,18 @@ def _place_in(said):
 # --- judging it -------------------------------------------------------------------------------------------
 
 
-def _of_traceback(ended):
+def _wrong(ended, said):
+    """Everything wrong with how a case ended, and with what it said on stderr."""
     if ended["raised"]:
         yield Finding(f"traceback: {ended['site']}", ended["raised"])
-
-
-def _of_refusal(message):
-    if message is None:
-        return
-    if not re.match(r"rae_bench \w+: .", message):
-        yield Finding(f"a message without its command: {_likeness(message)}", message)
-    if any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in message):  # no control, no line's end
-        yield Finding(f"a message that is no line of printable text: {_likeness(message)}", ascii(message))
-    if len(LONG_NAME.sub("name", message)) > LONGEST:
-        yield Finding(f"a message of more than {LONGEST} characters: {_likeness(message)}", message)
-
-
-def _of_complaints(ended):
-    for complaint in ended["complaints"]:
-        yield Finding(_likeness(complaint), complaint)
-
-
-def _of_stderr(said):
+    if (message := ended["refusal"]) is not None:
+        if not re.match(r"rae_bench \w+: .", message):
+            yield Finding(f"a message without its command: {_likeness(message)}", message)
+        if any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in message):  # controls, line ends
+            yield Finding(f"a message that is no line of printable text: {_likeness(message)}", ascii(message))
+        if len(LONG_NAME.sub("name", message)) > LONGEST:
+            yield Finding(f"a message of more than {LONGEST} characters: {_likeness(message)}", message)
+    yield from (Finding(_likeness(complaint), complaint) for complaint in ended["complaints"])
     beside = [line for line in said.splitlines() if not (LOGGED.match(line) or LIBTIFFS.match(line))]
     if beside:
         yield Finding(f"on stderr beside the log: {_likeness(beside[0])}", "\n".join(beside)[:2000])

@@ -1,5 +1,6 @@
 """What the kinds of fuzzing share: a case, how a command ends inside this process, damage to bytes."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -63,3 +64,15 @@ def damaged(chance, data):
         case 10:
             whole = bytearray(chance.choice((b"", b"\0", chance.randbytes(n), b"\n", b"\xef\xbb\xbf" + whole)))
     return bytes(whole)
+
+
+def no_plain_file(chance, path):
+    """Put something at a place that is no file, nor ends if it is read."""
+    path.unlink(missing_ok=True)
+    match chance.randrange(4):
+        case 0:
+            path.mkdir()
+        case 1:
+            os.mkfifo(path)
+        case _:
+            path.symlink_to(chance.choice(("nowhere", path, "/dev/null", "/dev/zero", "/proc/self/mem")))

@@ -11,7 +11,7 @@ import struct
 import zipfile
 
 import numpy as np
-from fuzz_cases import Case, Ended, damaged, refusal
+from fuzz_cases import Case, Ended, damaged, no_plain_file, refusal
 
 from rae_bench.study import loads
 
@@ -221,7 +221,7 @@ def _files(chance, _, arrays, side, paths, __):
         case 8:
             _save(path, array.astype(object))
         case 9:
-            _no_plain_file(chance, path)
+            no_plain_file(chance, path)
     return False
 
 
@@ -269,17 +269,3 @@ def _forged(chance, array):
     version = chance.choice(((1, 0), (1, 0), (2, 0), (3, 0), (9, 9), (0, 1)))
     length = struct.pack("<H", len(text) % 2**16) if version[0] < 2 else struct.pack("<I", len(text))
     return b"\x93NUMPY" + bytes(version) + length + text.encode() + array.tobytes()
-
-
-def _no_plain_file(chance, path):
-    match chance.randrange(5):
-        case 0:
-            path.mkdir()
-        case 1:
-            path.symlink_to("nowhere")
-        case 2:
-            path.symlink_to(path)
-        case 3:
-            os.mkfifo(path)
-        case 4:
-            path.symlink_to(chance.choice(("/dev/null", "/dev/zero", "/proc/self/mem")))

@@ -11,12 +11,12 @@ import os
 import shlex
 import struct
 import warnings
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 import tifffile
-from fuzz_cases import Case, Ended, damaged, refusal
+from data_files import chunk, png, pnm, put
+from fuzz_cases import Case, Ended, damaged, no_plain_file, refusal
 from PIL import Image
 
 Image.init()
@@ -76,7 +76,7 @@ def make(chance, folder):
         picture = _odd(chance, rng, size) if number in odd else _plain(rng, size)
         name = f"{place}/{number}{chance.choice((picture.suffix,) * 19 + SUFFIXES[:1])}".lstrip("/")
         pictures[name] = picture
-        _write(folder / "mine" / name, picture.data)
+        put(folder / "mine" / name, picture.data)
     is_usual = chance.random() < 0.8
     if not is_usual:
         _spoil(chance, folder / "mine", pictures)
@@ -126,11 +126,6 @@ def _wrongly_read(picture, found, channels):
     if furthest <= picture.tolerance + (channels == 1):
         return None
     return f"other pixels than were written: {picture.how}: by up to {furthest:.0f}"
-
-
-def _write(path, data):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
 
 
 # --- pictures ---------------------------------------------------------------------------------------------
@@ -256,51 +251,36 @@ def _jpeg(chance, rng, height, width):
 
 
 def _by_tifffile(chance, rng, height, width):
-    kind = np.dtype(
-        chance.choice(("u1", "u1", "u1", "u2", "u2", "u2", "i1", "i2", "u4", "i4", "f2", "f4", "f8", "?", "c8"))
-    )
+    """Samples, pages and layouts that Pillow does not write."""
+    kind = np.dtype(chance.choice(("u1",) * 3 + ("u2",) * 3 + ("i1", "i2", "u4", "i4", "f2", "f4", "f8", "?", "c8")))
     samples, pages = chance.choice((1, 3, 3, 4)), chance.choice((1, 1, 1, 2))
     planar = chance.choice(("contig", "separate"))
-    photometric = chance.choice(("minisblack", "miniswhite")) if samples == 1 else "rgb"
-    shape = (samples, height, width) if planar == "separate" else (height, width, samples)
-    if kind == "?":
-        values = rng.integers(0, 2, (pages, *shape)).astype(bool)
-    elif kind.kind in "ui":
-        values = rng.integers(np.iinfo(kind).min, np.iinfo(kind).max, (pages, *shape), kind, endpoint=True)
-    else:
-        values = rng.normal(0.5, 0.3, (pages, *shape)).astype(kind)
-    compression = chance.choice((None, None, "zlib"))
-    options = {"photometric": photometric, "compression": compression, "bigtiff": chance.random() < 0.2}
-    options |= {"byteorder": chance.choice("<>"), "metadata": None}
-    is_read = not (options["bigtiff"] and options["byteorder"] == ">")  # which Pillow does not know
-    if samples > 1:
-        options["planarconfig"] = planar
-    if samples == 4:
-        options["extrasamples"] = [chance.choice(("unspecified", "assocalpha", "unassalpha"))]
-    if chance.random() < 0.3:
-        options["tile"] = (16, 16)
-    elif chance.random() < 0.3:
-        options["rowsperstrip"] = chance.choice((1, 2, 7))
-    if samples == 1:
-        values = values.reshape(pages, height, width)
+    options = {
+        "photometric": chance.choice(("minisblack", "miniswhite")) if samples == 1 else "rgb",
+        "compression": chance.choice((None, None, "zlib")),
+        "metadata": None,
+        **({"planarconfig": planar} if samples > 1 else {}),
+        **({"extrasamples": [chance.choice(("unspecified", "assocalpha", "unassalpha"))]} if samples == 4 else {}),
+        **chance.choice(({"tile": (16, 16)}, {"rowsperstrip": chance.choice((1, 2, 7))}, {}, {})),
+    }
+    held = rng.integers(0, 256, (pages, height, width, samples), np.uint8)
+    values = held if kind == "u1" else held.astype(kind) if kind.kind in "ui?" else rng.normal(0.5, 0.3, held.shape)
+    values = values.transpose(0, 3, 1, 2) if planar == "separate" else values
+    values = values.reshape(pages, height, width) if samples == 1 else values
+    is_big, order = chance.random() < 0.2, chance.choice("<>")
     file = io.BytesIO()
     try:
-        with tifffile.TiffWriter(file, bigtiff=options.pop("bigtiff"), byteorder=options.pop("byteorder")) as writer:
+        with tifffile.TiffWriter(file, bigtiff=is_big, byteorder=order) as writer:
             for page in values:
-                writer.write(page, **options)
+                writer.write(np.ascontiguousarray(page.astype(kind)), **options)
     except Exception:  # combinations that need a compressor
         return None
-    layout = f"{planar}, " if samples > 1 else ""
-    how = f"TIFF by tifffile, {samples} x {kind.name}, {photometric}, {layout}{compression}, {pages} pages"
-    how += ", tiles" if "tile" in options else ""
-    is_kept = kind == "u1" and pages == 1
-    must_not = pages > 1 or kind.itemsize > 1 or kind == "i1"
-    if not is_kept or samples == 4:
+    how = f"TIFF by tifffile, {kind.name}, {pages} pages, {options}"
+    if kind != "u1" or pages > 1 or samples == 4:
+        must_not = pages > 1 or kind.itemsize > 1 or kind == "i1"
         return Picture(file.getvalue(), ".tif", how, must_not=must_not)
-    seen = values[0] if samples == 1 or planar == "contig" else values[0].transpose(1, 2, 0)
-    seen = np.repeat(seen[..., None], 3, axis=2) if samples == 1 else seen
-    seen = 255 - seen if photometric == "miniswhite" else seen
-    return Picture(file.getvalue(), ".tif", how, seen, must=is_read)
+    seen = 255 - _three(held[0]) if options["photometric"] == "miniswhite" else _three(held[0])
+    return Picture(file.getvalue(), ".tif", how, seen, must=not (is_big and order == ">"))  # which Pillow does not know
 
 
 def _png(chance, rng, height, width):
@@ -311,18 +291,11 @@ def _png(chance, rng, height, width):
     values = rng.integers(0, 2**depth, (height, width, samples))
     if colour in (4, 6):
         values[..., -1] = 2**depth - 1
-    bits = (values.reshape(height, -1, 1) >> np.arange(depth - 1, -1, -1)) & 1
-    rows = np.packbits(bits.reshape(height, -1).astype(np.uint8), axis=1)
-    packed = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows), chance.randrange(10))
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     palette = rng.integers(0, 256, (2**depth, 3), np.uint8) if colour == 3 else None
-    cut = chance.randrange(1, len(packed))
-    chunks = [("IHDR", header)]
-    chunks += [("PLTE", palette.tobytes())] if colour == 3 else []
-    chunks += [("gAMA", struct.pack(">I", 45455))] if chance.random() < 0.2 else []
-    chunks += [("tEXt", b"Comment\0" + rng.bytes(20))] if chance.random() < 0.2 else []
-    chunks += [("IDAT", packed[:cut]), ("IDAT", packed[cut:]), ("IEND", b"")]
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name.encode(), body) for name, body in chunks)
+    chunks = [] if palette is None else [chunk(b"PLTE", palette.tobytes())]
+    chunks += [chunk(b"gAMA", struct.pack(">I", 45455))] if chance.random() < 0.2 else []
+    chunks += [chunk(b"tEXt", b"Comment\0" + rng.bytes(20))] if chance.random() < 0.2 else []
+    data = png(values, depth, colour, *chunks)
     how = f"PNG, colour type {colour}, {depth} bits"
     if depth == 16:
         return Picture(data, ".png", how, must_not=True)
@@ -330,29 +303,15 @@ def _png(chance, rng, height, width):
     return Picture(data, ".png", how, seen, must=True)
 
 
-def _chunk(name, body):
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
 def _pnm(chance, rng, height, width):
-    """A PBM, PGM or PPM, as text or binary, of any greatest value."""
-    most, samples, is_text = (
-        chance.choice((1, 15, 100, 255, 255, 256, 1023, 65535)),
-        chance.choice((1, 3)),
-        chance.random() < 0.5,
-    )
-    values = rng.integers(0, most, (height, width, samples), endpoint=True)
+    """A PGM or PPM, as text or binary, of any greatest value."""
+    most = chance.choice((1, 15, 100, 255, 255, 256, 1023, 65535))
+    magic = chance.choice((b"P2", b"P3", b"P5", b"P6"))
+    values = rng.integers(0, most, (height, width, 1 if magic in (b"P2", b"P5") else 3), endpoint=True)
     values[0, 0] = most
-    magic = {(1, True): b"P2", (3, True): b"P3", (1, False): b"P5", (3, False): b"P6"}[samples, is_text]
-    header = magic + chance.choice((b"\n", b" ", b"\n# a comment\n")) + f"{width} {height}\n{most}\n".encode()
-    body = (
-        " ".join(map(str, values.ravel())).encode()
-        if is_text
-        else values.astype("u1" if most < 256 else ">u2").tobytes()
-    )
     seen = _three(np.round(values * (255 / most)).astype(np.uint8)) if most < 256 else None
-    how = f"{'PGM' if samples == 1 else 'PPM'} {'as text' if is_text else 'binary'}, greatest value {most}"
-    return Picture(header + body, ".ppm" if samples == 3 else ".pgm", how, seen, 1, most < 256, most > 255)
+    how = f"{magic.decode()}, greatest value {most}"
+    return Picture(pnm(values, magic, most), ".ppm", how, seen, 1, most < 256, most > 255)
 
 
 # --- what else may lie in a folder ------------------------------------------------------------------------
@@ -389,24 +348,15 @@ def _spoil(chance, top, pictures):
             path.rename(path.with_suffix(chance.choice((".PNG", ".jfif", ".txt", "", ".png ", ".Tif"))))
         case 4:
             path.unlink()
-        case 5:
-            path.unlink()
-            path.mkdir()
-        case 6:
-            path.unlink()
-            path.symlink_to(chance.choice(("nowhere", path, "/dev/zero", "/dev/null", top)))
-        case 7:
-            path.unlink()
-            os.mkfifo(path)
+        case 5 | 6 | 7:
+            no_plain_file(chance, path)
         case 8:
             path.rename(top.parent / "outside.png")
             path.symlink_to(top.parent / "outside.png")
         case 9:
             (top / "class").symlink_to(top, target_is_directory=True)
         case 10:
-            _write(
-                top / chance.choice(("notes.txt", ".DS_Store", "._0.png", "Thumbs.db", "x.png")), chance.randbytes(20)
-            )
+            put(top / chance.choice(("notes.txt", ".DS_Store", "._0.png", "Thumbs.db", "x.png")), chance.randbytes(20))
         case 11:
             top.rename(top.with_name("elsewhere"))
             if chance.random() < 0.5:

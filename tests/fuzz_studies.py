@@ -9,7 +9,7 @@ import shutil
 
 import yaml
 from checkout import put
-from fuzz_cases import Case, Ended, damaged, refusal
+from fuzz_cases import Case, Ended, damaged, no_plain_file, refusal
 
 from rae_bench.study import config, resources
 from rae_bench.study.yaml_files import read_yaml
@@ -77,7 +77,7 @@ def make(chance, folder):
         data = chance.choice((damaged, _lines, _tokens, _numbers, _numbers, _nodes, _nodes, _nodes))(chance, data)
     file.write_bytes(data)
     if chance.random() < 0.03:
-        _no_plain_file(chance, file)
+        no_plain_file(chance, file)
     elif chance.random() < 0.03:
         new = chance.choice(("x", "a b", "é", "Smoke", "con", "x" * 41, "datasets", "a{b}", "x\x1b"))
         shutil.copy(folder / "config" / "studies" / f"{name}.yaml", folder / "config" / "studies" / f"{new}.yaml")
@@ -258,17 +258,3 @@ def _instead(chance, value, others):
     elif isinstance(value, str):
         choices += [value.upper(), value + "x", value[1:], chance.choice(TEXTS)] * 2
     return chance.choice(choices)
-
-
-def _no_plain_file(chance, file):
-    """Put something at the place of a file that is none."""
-    file.unlink()
-    match chance.randrange(4):
-        case 0:
-            file.mkdir()
-        case 1:
-            file.symlink_to("nowhere")
-        case 2:
-            file.symlink_to(file)
-        case 3:
-            os.mkfifo(file)

@@ -20,7 +20,7 @@ import pytest
 import tifffile
 import yaml
 from checkout import ROOT, Checkout, environment
-from data_files import put
+from data_files import chunk, png, pnm, put
 from PIL import Image
 
 from rae_bench import cli
@@ -246,20 +246,6 @@ def test_each_filter_keeps_a_ramp_a_ramp(filter, mine, tmp_path):
 # --- conversions ------------------------------------------------------------------------------------------
 
 
-def chunk(kind, content):
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def png(samples, bits, kind, *chunks):
-    """A PNG of samples (H, W, n), byte by byte: Pillow writes neither 2 bits nor 16 bits of RGB."""
-    big = samples.reshape(len(samples), -1, 1).astype(">u2").view(np.uint8)
-    rows = np.packbits(np.unpackbits(big, axis=2)[:, :, 16 - bits :].reshape(len(samples), -1), axis=1)
-    header = struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], bits, kind, 0, 0, 0)
-    content = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
-    parts = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", content), chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
-
-
 def tiff(samples, **options):
     """A TIFF of samples (H, W) or (H, W, 3), written by tifffile; planes: each channel by itself."""
     buffer = io.BytesIO()
@@ -268,13 +254,6 @@ def tiff(samples, **options):
     kind = {"photometric": "rgb" if 3 in samples.shape else "minisblack"}
     tifffile.imwrite(buffer, samples, **{**kind, **options})
     return buffer.getvalue()
-
-
-def pnm(samples, magic, largest):
-    head = b"%b\n# size 9 9\n%d %d\n%d\n" % (magic, samples.shape[1], samples.shape[0], largest)
-    if magic in (b"P2", b"P3"):
-        return head + b"\n".join(b" ".join(b"%d" % one for one in row.ravel()) for row in samples)
-    return head + samples.astype(">u2" if largest > 255 else np.uint8).tobytes()
 
 
 def bmp565(samples):
