@@ -58,27 +58,23 @@ class FittedSecondStage(FittedDensity):
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
         """N codes, float32 (n, d)."""
-        noise = rng.standard_normal((n, len(self.mean_))).astype(np.float32)
-        return self._decode(torch.from_numpy(noise))
+        return self.from_inner(rng.standard_normal((n, len(self.mean_))).astype(np.float32))
 
     def through(self, codes: CodeArray) -> CodeArray:
         """Codes (n, d) as this stage reconstructs them from its posterior's mean."""
         return self.from_inner(self.to_inner(codes))
 
+    @torch.no_grad()
     def to_inner(self, codes: CodeArray) -> CodeArray:
         """The second stage's own codes (n, d): its posterior's means."""
-        with torch.no_grad():
-            inner: CodeArray = self.model_.encode(self._standardise(codes)).mean.numpy()
-            return inner
+        inner: CodeArray = self.model_.encode(self._standardise(codes)).mean.numpy()
+        return inner
 
+    @torch.no_grad()
     def from_inner(self, inner: CodeArray) -> CodeArray:
         """The second stage's codes (n, d) back to codes."""
-        return self._decode(torch.from_numpy(inner))
-
-    def _decode(self, inner: torch.Tensor) -> CodeArray:
-        with torch.no_grad():
-            codes: CodeArray = self.model_.decode(inner).numpy() * self.scale_ + self.mean_
-            return codes
+        codes: CodeArray = self.model_.decode(torch.from_numpy(inner)).numpy() * self.scale_ + self.mean_
+        return codes
 
     def log_density(self, codes: CodeArray) -> None:
         """None: a VAE bounds its likelihood but does not give it."""
