@@ -36,7 +36,7 @@ class FittedSecondStage(FittedDensity):
 
     @classmethod
     def fit(cls, spec: SecondStage, observed: Observed, seed: int) -> "FittedSecondStage":
-        """Trained on the training codes; those of validation images choose the best epoch.
+        """The second VAE, trained on the training codes; those of validation images choose the best epoch.
 
         Raises:
             DensityError: a dimension in which the codes do not vary.
@@ -57,7 +57,7 @@ class FittedSecondStage(FittedDensity):
         return torch.from_numpy((codes - self.mean_) / self.scale_)
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
-        """N codes, float32 (n, d)."""
+        """Codes, float32 (n, d), decoded from u ~ N(0, I)."""
         return self.from_inner(rng.standard_normal((n, len(self.mean_))).astype(np.float32))
 
     def through(self, codes: CodeArray) -> CodeArray:
@@ -72,7 +72,7 @@ class FittedSecondStage(FittedDensity):
 
     @torch.no_grad()
     def from_inner(self, inner: CodeArray) -> CodeArray:
-        """The second stage's codes (n, d) back to codes."""
+        """The codes (n, d) that the second stage's own codes (n, d) decode to."""
         codes: CodeArray = self.model_.decode(torch.from_numpy(inner)).numpy() * self.scale_ + self.mean_
         return codes
 
