@@ -22,10 +22,10 @@ from rae_bench.base import storage
 from rae_bench.base.cluster import StoppedError, stop_at
 
 INTERVAL = "RAE_BENCH_CHECKPOINT_SECONDS"
-"""Environment variable: seconds between states. It changes no result, hence belongs to no study."""
+"""The environment variable with the seconds between states. It changes no result, hence it belongs to no study."""
 DEFAULT_INTERVAL = 60.0
 LARGEST_SHARE = 0.02
-"""Of a training's time, what its states may take: where saving one is slower, they come less often than asked for."""
+"""The share of a training's time that its states may take: where saving is slow, they come less often."""
 log = logging.getLogger(__name__)
 
 
@@ -65,7 +65,7 @@ class Checkpoint:
         self._asked.set()
 
     def is_due(self) -> bool:
-        """Whether the state should be saved now; to be asked after every update, of which each attempt makes one."""
+        """Whether the state should be saved now; asked after every update, of which each attempt makes at least one."""
         self._updates += 1
         return self._must_end() or time.monotonic() - self._last >= max(self.interval, self._pause)
 

@@ -50,12 +50,12 @@ class _SecondStage(nn.Module):
         self.log_gamma = nn.Parameter(torch.zeros(()))
 
     def encode(self, z: Tensor) -> Codes:
-        """Codes (n, d) to the parameters of q(u|z)."""
+        """The parameters of q(u|z) of codes z (n, d)."""
         features = self.encoder(z)
         return Codes(self.mean(features), self.log_sigma(features))
 
     def decode(self, u: Tensor) -> Tensor:
-        """U (n, d) to the mean of p(z|u)."""
+        """The mean of p(z|u), (n, d), of inner codes u (n, d)."""
         mean: Tensor = self.output(self.decoder(u))
         return mean
 
@@ -85,7 +85,7 @@ class FittedDaiWipf(FittedDensity):
 
     @classmethod
     def fit(cls, spec: DaiWipfSecondStage, observed: Observed, seed: int) -> "FittedDaiWipf":
-        """Trained on the training codes; those of validation images choose the best epoch.
+        """The second VAE, trained on the training codes; those of validation images choose the best epoch.
 
         Raises:
             DensityError: a dimension that does not vary.
@@ -98,7 +98,7 @@ class FittedDaiWipf(FittedDensity):
         return fitted
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
-        """N codes, float32 (n, d): u ~ N(0, I) decoded to the mean, with or without noise of SD γ.
+        """Codes, float32 (n, d): u ~ N(0, I) decoded to the mean, with or without noise of SD γ.
 
         Raises:
             DensityError: a sample that is not finite.

@@ -21,7 +21,7 @@ class FittedDensity(ABC):
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
-        """N independent codes, float32 (n, d), in random order."""
+        """Independent codes, float32 (n, d), in random order."""
 
     @abstractmethod
     def log_density(self, codes: CodeArray) -> Float64 | None:

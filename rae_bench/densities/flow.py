@@ -61,7 +61,7 @@ class FittedFlow(FittedDensity):
 
     @classmethod
     def fit(cls, spec: SplineFlow, observed: Observed, seed: int) -> "FittedFlow":
-        """Trained on the training codes; those of validation images choose the best epoch.
+        """The flow, trained on the training codes; those of validation images choose the best epoch.
 
         Raises:
             DensityError: a singular covariance.
@@ -73,7 +73,7 @@ class FittedFlow(FittedDensity):
         return fitted
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
-        """N codes, float32 (n, d): noise of `rng` through the inverse of f.
+        """Codes, float32 (n, d): noise of `rng` through the inverse of f.
 
         Raises:
             DensityError: a sample that is not finite.

@@ -43,7 +43,7 @@ class _Velocity(nn.Module):
         self.layers = nn.Sequential(*hidden, nn.Linear(spec.width, d))
 
     def forward(self, w: Tensor, t: Tensor) -> Tensor:
-        """Codes (n, d) at times (n, 1) to velocities (n, d)."""
+        """The velocities (n, d) of codes w (n, d) at times t (n, 1)."""
         velocity: Tensor = self.layers(torch.cat([w, t, torch.cos(t * self.frequencies)], dim=1))
         return velocity
 
@@ -62,7 +62,7 @@ def _matching(model: _Velocity, batch: Tensor, generator: torch.Generator) -> Te
 
 
 def _velocity_and_trace(model: _Velocity, w: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """V (n, d) and tr ∂v/∂w (n,): the basis vectors' tangents, all in one pass."""
+    """The velocities (n, d) and tr ∂v/∂w (n,): the basis vectors' tangents, all in one pass."""
 
     def diagonal(direction: Tensor) -> Tensor:
         tangent: Tensor = torch.func.jvp(lambda x: model(x, t), (w,), (direction.expand_as(w),))[1]
@@ -107,7 +107,7 @@ class FittedFlowMatching(FittedDensity):
 
     @classmethod
     def fit(cls, spec: FlowMatching, observed: Observed, seed: int) -> "FittedFlowMatching":
-        """Trained on the training codes; those of validation images choose the best epoch.
+        """The field, trained on the training codes; those of validation images choose the best epoch.
 
         Raises:
             DensityError: a singular covariance.
@@ -119,7 +119,7 @@ class FittedFlowMatching(FittedDensity):
         return fitted
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
-        """N codes, float32 (n, d): noise of `rng` carried along the field.
+        """Codes, float32 (n, d): noise of `rng` carried along the field.
 
         Raises:
             DensityError: a sample that is not finite.

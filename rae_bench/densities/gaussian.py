@@ -54,7 +54,7 @@ class FittedGaussian(FittedDensity):
 
     @classmethod
     def of(cls, codes: CodeArray) -> "FittedGaussian":
-        """Mean and full covariance of codes (n, d): also what whitens them for other densities.
+        """The Gaussian of mean and full covariance of codes (n, d): also what whitens them for other densities.
 
         Raises:
             DensityError: too few codes, or a direction in which they do not vary.
@@ -74,7 +74,7 @@ class FittedGaussian(FittedDensity):
 
     @classmethod
     def diagonal_of(cls, codes: CodeArray) -> "FittedGaussian":
-        """Mean and variance of each dimension of codes (n, d).
+        """The Gaussian of mean and variance of each dimension of codes (n, d).
 
         Raises:
             DensityError: fewer than two codes, or a dimension in which they do not vary.
@@ -103,7 +103,7 @@ class FittedGaussian(FittedDensity):
         return float(np.log(np.diag(self.factor_)).sum())
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
-        """N codes, float32 (n, d)."""
+        """Codes, float32 (n, d)."""
         return self.colour(rng.standard_normal((n, len(self.mean_))))
 
     def log_density(self, codes: CodeArray) -> Float64:

@@ -54,7 +54,7 @@ class FittedKernelDensity(FittedDensity):
 
     @classmethod
     def fit(cls, spec: KernelDensity, observed: Observed, seed: int) -> "FittedKernelDensity":  # noqa: ARG003
-        """Keep the training codes; of the bandwidths take the one with the best likelihood of `validation` codes.
+        """The kernels at the training codes, of the bandwidth under which validation codes are likeliest.
 
         Validation codes only choose: their own likelihood is then that of the best of a few.
 
@@ -71,7 +71,7 @@ class FittedKernelDensity(FittedDensity):
         return fits[best]
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
-        """N codes, float32 (n, d), each around a training code drawn with replacement."""
+        """Codes, float32 (n, d), each around a training code drawn with replacement."""
         point = rng.integers(len(self.points_), size=n)
         noise = rng.standard_normal((n, self.points_.shape[1]))
         return self.white_.colour(self.points_[point] + self.bandwidth_ * noise)
@@ -101,7 +101,7 @@ class FittedAggregatePosterior(FittedDensity):
 
     @classmethod
     def fit(cls, spec: AggregatePosterior, observed: Observed, seed: int) -> "FittedAggregatePosterior":
-        """The posteriors of all training images, or of a subset that `seed` draws.
+        """The mixture of the posteriors of all training images, or of a subset that `seed` draws.
 
         Raises:
             DensityError: a deterministic encoder's codes, or fewer images than components.
@@ -119,7 +119,7 @@ class FittedAggregatePosterior(FittedDensity):
         return cls(train.mean[chosen].astype(np.float64), np.exp(train.log_sigma[chosen].astype(np.float64)))
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
-        """N codes, float32 (n, d), each from the posterior of an image drawn with replacement."""
+        """Codes, float32 (n, d), each from the posterior of an image drawn with replacement."""
         image = rng.integers(len(self.means_), size=n)
         noise = rng.standard_normal((n, self.means_.shape[1]))
         return (self.means_[image] + self.sigmas_[image] * noise).astype(np.float32)

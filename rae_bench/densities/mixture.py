@@ -35,7 +35,7 @@ class FittedMixture(FittedDensity):
 
     @classmethod
     def fit(cls, spec: GaussianMixture | DirichletMixture, observed: Observed, seed: int) -> "FittedMixture":
-        """EM, or variational inference, from k-means on the training codes.
+        """The mixture by EM, or by variational inference, from k-means on the training codes.
 
         Raises:
             DensityError: fewer codes than ten per component, a singular covariance, or a fit that does not converge.
@@ -63,7 +63,7 @@ class FittedMixture(FittedDensity):
         return cls(white, mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_))
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
-        """N codes, float32 (n, d): each draws its component, so their order is random."""
+        """Codes, float32 (n, d): each draws its component, so their order is random."""
         component = rng.choice(len(self.weights_), size=n, p=self.weights_)
         noise = rng.standard_normal((n, self.means_.shape[1]))
         white = self.means_[component] + np.einsum("nij,nj->ni", self.factors_[component], noise)
@@ -101,7 +101,7 @@ class FittedMixture(FittedDensity):
 
 
 def _estimator(spec: GaussianMixture | DirichletMixture, d: int, seed: int) -> Any:
-    """scikit-learn's, for whitened codes in `d` dimensions."""
+    """scikit-learn's estimator for whitened codes in `d` dimensions."""
     from sklearn import mixture
 
     common = {

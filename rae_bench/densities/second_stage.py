@@ -36,7 +36,7 @@ class FittedSecondStage(FittedDensity):
 
     @classmethod
     def fit(cls, spec: SecondStage, observed: Observed, seed: int) -> "FittedSecondStage":
-        """Trained on the training codes; those of validation images choose the best epoch.
+        """The second VAE, trained on the training codes; those of validation images choose the best epoch.
 
         Raises:
             DensityError: a dimension in which the codes do not vary.
@@ -57,28 +57,24 @@ class FittedSecondStage(FittedDensity):
         return torch.from_numpy((codes - self.mean_) / self.scale_)
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
-        """N codes, float32 (n, d)."""
-        noise = rng.standard_normal((n, len(self.mean_))).astype(np.float32)
-        return self._decode(torch.from_numpy(noise))
+        """Codes, float32 (n, d), decoded from u ~ N(0, I)."""
+        return self.from_inner(rng.standard_normal((n, len(self.mean_))).astype(np.float32))
 
     def through(self, codes: CodeArray) -> CodeArray:
         """Codes (n, d) as this stage reconstructs them from its posterior's mean."""
         return self.from_inner(self.to_inner(codes))
 
+    @torch.no_grad()
     def to_inner(self, codes: CodeArray) -> CodeArray:
         """The second stage's own codes (n, d): its posterior's means."""
-        with torch.no_grad():
-            inner: CodeArray = self.model_.encode(self._standardise(codes)).mean.numpy()
-            return inner
+        inner: CodeArray = self.model_.encode(self._standardise(codes)).mean.numpy()
+        return inner
 
+    @torch.no_grad()
     def from_inner(self, inner: CodeArray) -> CodeArray:
-        """The second stage's codes (n, d) back to codes."""
-        return self._decode(torch.from_numpy(inner))
-
-    def _decode(self, inner: torch.Tensor) -> CodeArray:
-        with torch.no_grad():
-            codes: CodeArray = self.model_.decode(inner).numpy() * self.scale_ + self.mean_
-            return codes
+        """The codes (n, d) that the second stage's own codes (n, d) decode to."""
+        codes: CodeArray = self.model_.decode(torch.from_numpy(inner)).numpy() * self.scale_ + self.mean_
+        return codes
 
     def log_density(self, codes: CodeArray) -> None:
         """None: a VAE bounds its likelihood but does not give it."""

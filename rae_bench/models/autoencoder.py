@@ -57,7 +57,7 @@ class Autoencoder(nn.Module):
         self.decoder = networks.decoder(network)
 
     def encode(self, x: Tensor) -> Codes:
-        """X (B, C, H, W) in [0, 1], or (B, D) vectors, to the posterior's parameters."""
+        """The posterior's parameters of images x (B, C, H, W) in [0, 1], or of vectors (B, D)."""
         features = self.features(x)
         mean = networks.widened(self.mean(features))
         match self.posterior:
@@ -86,7 +86,7 @@ class Autoencoder(nn.Module):
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Codes, Tensor]:
         """The posterior of each image and one code drawn from it (B, d): the way through the full model.
 
-        Of `NoisyInput` the posterior is that of the noisy images.
+        For a `NoisyInput` the posterior is that of the noisy images.
         """
         return self.draw_with(x, self.noise(x.shape, generator, x.device))
 
@@ -99,7 +99,7 @@ class Autoencoder(nn.Module):
         return codes, codes.at(noise["code"]) if "code" in noise else codes.mean
 
     def decode(self, z: Tensor) -> Tensor:
-        """Codes (B, d) to x_hat, images in [0, 1] or vectors."""
+        """x_hat of codes z (B, d): images in [0, 1], or vectors."""
         return networks.widened(self.decoder(z))
 
 

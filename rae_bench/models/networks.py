@@ -33,7 +33,10 @@ class _CropLast(nn.Module):
 
 
 class _Up(nn.ConvTranspose2d):
-    """Adds its bias after the convolution: oneDNN takes long over its gradient, a sum does not (docs/speed.md)."""
+    """A transposed convolution that adds its bias afterwards: oneDNN takes long over its gradient, a sum does not.
+
+    See docs/speed.md.
+    """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: ARG002  torch's signature
         up = functional.conv_transpose2d(x, self.weight, stride=self.stride, padding=self.padding)  # type: ignore[arg-type]
@@ -43,7 +46,7 @@ class _Up(nn.ConvTranspose2d):
 
 
 class _Norm(nn.BatchNorm2d):
-    """Batch norm. Of bfloat16 images what comes in and goes out is bfloat16, statistics and arithmetic are float32.
+    """Batch norm that takes and gives bfloat16 where images are bfloat16, with statistics and arithmetic in float32.
 
     While a forward derivative is taken it is computed in elementary operations: torch's own rule for the forward
     derivative of batch norm holds the batch's moments constant where that derivative is differentiated once more, so
@@ -73,14 +76,14 @@ class _Norm(nn.BatchNorm2d):
 
 
 class _Sigmoid(nn.Sigmoid):
-    """In float32: a bfloat16 near 1 is up to half a grey level off."""
+    """A sigmoid in float32: a bfloat16 near 1 is up to half a grey level off."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(widened(x))
 
 
 class _Scale(nn.Module):
-    """[0, 1] to [-1, 1], as the official 32x32 encoder does."""
+    """The map of [0, 1] to [-1, 1] that the official 32x32 encoder begins with."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 2 * x - 1
@@ -127,7 +130,7 @@ def features(spec: Network) -> tuple[nn.Sequential, int]:
 
 
 def decoder(spec: Network) -> nn.Sequential:
-    """Code (B, latent_dim) to x_hat: images in [0, 1], or unbounded vectors."""
+    """The network from codes (B, latent_dim) to x_hat: images in [0, 1], or unbounded vectors."""
     match spec:
         case ConvolutionalNetwork():
             n_up = (spec.size // _START).bit_length() - 1
@@ -161,7 +164,7 @@ def initialising(seed: int) -> Iterator[None]:
 
 
 def initialise(module: nn.Module) -> None:
-    """Keras' defaults: Glorot-uniform weights and zero biases."""
+    """Give every layer Keras' defaults: Glorot-uniform weights and zero biases."""
     for layer in weighted_layers(module):
         nn.init.xavier_uniform_(layer.weight)
         if layer.bias is not None:
@@ -185,7 +188,7 @@ def normalise_spectrally(module: nn.Module, spec: SpectralNorm) -> None:
 
 
 class _SpectralNorm(nn.Module):
-    """W to W / sigma with sigma = uᵀ M v; an iteration is u = M v / ‖M v‖, then v = Mᵀ u / ‖Mᵀ u‖.
+    """The map of W to W / sigma, with sigma = uᵀ M v; an iteration is u = M v / ‖M v‖, then v = Mᵀ u / ‖Mᵀ u‖.
 
     PyTorch's parametrization, but for what `specs.SpectralNorm` names. The vectors are buffers, part of the model's
     state. Where evaluation iterates, what a model gives depends on the passes before: the same passes in the same

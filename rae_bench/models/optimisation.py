@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=nn.Module)
 Progress = Callable[[int, int], None]
-"""Told the number of finished epochs and of all epochs."""
+"""A function that is told the number of finished epochs and of all epochs."""
 
 
 class TrainingError(RuntimeError):
@@ -163,7 +163,7 @@ class Loop:
     def train_epoch(
         self, task: Task[Any], optimisation: Optimisation, data: Samples, checkpoint: Checkpoint | None = None
     ) -> Tensor:
-        """One pass, or what is left of it, without the incomplete last batch; every batch's terms, (updates, terms)."""
+        """Every batch's terms (updates, terms) of one pass, or of its rest; an incomplete last batch is left out."""
         self.model.train()
         size = optimisation.batch_size
         if self.batch == 0:
@@ -183,7 +183,7 @@ class Loop:
         return torch.stack(self.losses).cpu()
 
     def end_epoch(self, trained: dict[str, float], validated: dict[str, float]) -> dict[str, float]:
-        """Keep the best weights, step the plateau; the epoch's row of the history, from the means of its terms.
+        """Keep the best weights, step the plateau and return the epoch's row of the history: the means of its terms.
 
         Raises:
             TrainingError: the validation loss is not finite.
