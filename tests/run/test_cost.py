@@ -137,11 +137,6 @@ def test_a_device_timed_elsewhere_is_taken_by_its_name(tmp_path):
         cost.on_device(study, tmp_path, False, "y")
 
 
-def test_another_number_of_threads_is_another_device():
-    compute = SMOKE.file.compute
-    assert cost.device_name(compute) != cost.device_name(dataclasses.replace(compute, threads=2))
-
-
 def test_a_stated_peak_divides_flops_of_networks_and_says_so():
     name, seconds = cost.from_peak(20.0, 0.25)
     assert seconds(None, resources.Need(networks=3e12, float32=2e12, float64=7e15)) == 1.0

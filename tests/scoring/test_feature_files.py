@@ -256,8 +256,3 @@ def test_too_few_images_are_one_line_with_every_option_that_asks_for_more(n):
         message = refused(*files)
         assert message.startswith(f"few.npy: features have shape ({n}, ")
         assert {option: option in message for option in options} == options
-
-
-def test_few_images_are_scored_where_the_options_ask_for_few(score):
-    np.save("few.npy", REAL[:8])
-    assert score("few.npy", "real.npy")[0]["n_real"] == 8

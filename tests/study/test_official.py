@@ -22,11 +22,7 @@ from rae_bench.models import objectives
 from rae_bench.models.autoencoder import build
 from rae_bench.models.specs import (
     DenseNetwork,
-    Deterministic,
-    FixedGaussian,
     Network,
-    NoisyInput,
-    NoRegulariser,
     Objective,
 )
 from rae_bench.study import official, protocols
@@ -90,18 +86,6 @@ def test_epsilon_and_threshold_are_divided_by_the_scale(key):
     assert data["optimisation"]["adam_epsilon"] == pytest.approx(1e-7 / scale)
     assert data["optimisation"]["schedule"]["threshold"] == pytest.approx(1e-4 / scale)
     assert data["optimisation"]["order"] == ("shuffled" if dataset == "celeba" else "file")
-
-
-def test_what_is_special_of_single_configurations():
-    of = {key: one.objective() for key, one in official.configurations().items()}
-    assert of["cifar10", "rae_gp"].regulariser == NoRegulariser("none")
-    assert of["celeba", "wae"].posterior == NoisyInput("noisy_input", 0.01, 0.01)
-    assert of["mnist", "wae"].posterior == Deterministic("deterministic")
-    assert of["mnist", "cv_vae"].posterior == FixedGaussian("fixed_gaussian", 0.7)
-    assert [of[data, "rae_l2"].regulariser.scope for data in STAGES] == ["convolutions", "convolutions", "all"]
-    networks = {key: one.network() for key, one in official.configurations().items()}
-    assert {key for key, network in networks.items() if network.width != 128} == {("celeba", "cv_vae")}
-    assert networks["mnist", "vae_2d"].latent_dim == 2
 
 
 # --- as_released ------------------------------------------------------------------------------------------

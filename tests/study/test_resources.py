@@ -112,7 +112,8 @@ def test_a_larger_study_asks_for_no_less_and_a_much_larger_one_for_more(stage, w
         needs.append(_need(stage, study, names))
     for smaller, larger in itertools.pairwise(needs):
         assert larger.bytes >= smaller.bytes
-        assert larger.seconds >= smaller.seconds
+        if what != "batch_size":  # the last batch is left out where it is not whole
+            assert larger.seconds >= smaller.seconds
     first, last = needs[0], needs[-1]
     assert last.bytes > first.bytes or last.seconds > first.seconds
     if what != "size":  # twice the side is not much larger

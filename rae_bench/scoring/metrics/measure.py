@@ -14,12 +14,9 @@ from rae_bench.scoring.metrics.errors import MetricError
 from rae_bench.scoring.metrics.frechet import fid, frechet_distance, frechet_infinity, half_sample_sd
 from rae_bench.scoring.metrics.kernel import kernel_distance
 from rae_bench.scoring.metrics.manifold import pair_metrics
-from rae_bench.scoring.metrics.memorisation import Training
 from rae_bench.scoring.metrics.prd import prd
 from rae_bench.scoring.metrics.reference import Reference, check_counts, usable
 from rae_bench.scoring.specs import IMAGES_PER_FEATURE, MetricSettings
-
-__all__ = ["MetricError", "Reference", "Training", "measure"]
 
 ROUNDING = 1e-12
 """Kernel distances below this share of the kernel's values have less than three digits that are not its rounding."""
