@@ -23,7 +23,7 @@ BEAT, STALE = 0.1, 1.0
 HOLDER = """
 import sys, time
 from pathlib import Path
-from rae_bench import locks
+from rae_bench.base import locks
 
 path, locks.HOST, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 if locks.HOST != "here":

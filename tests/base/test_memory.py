@@ -24,7 +24,10 @@ SIZES = r"[\d,]+ MiB in all, [\d,]+ free"
 LIMITED = """
 import resource, sys
 import pandas, torch
-from rae_bench import cli, datasets, jobs, training
+from rae_bench import cli
+from rae_bench.data import catalogue
+from rae_bench.models import training
+from rae_bench.run import jobs
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + int(sys.argv[1]) * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -131,7 +134,8 @@ def test_a_full_gpu_is_one_line():
 GIVING_BACK = """
 import ctypes, sys
 from pathlib import Path
-from rae_bench import memory, process, specs
+from rae_bench.base import memory
+from rae_bench.run import process
 process._keep_pages()
 def own():
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")]
