@@ -96,7 +96,7 @@ def holder(path: Path, stale: float = STALE) -> Holder | None:
 
 
 def _acquire(path: Path, fd: int, patience: float, stale: float, beat: float) -> bool:
-    """Wait for the file; whether that was needed."""
+    """Wait for the file; return whether that was needed."""
     began = since = time.monotonic()
     seen: Holder | None = None
     waited = False
@@ -157,7 +157,7 @@ def _is_ours(path: Path, me: Holder) -> bool:
 
 
 def _read(path: Path) -> Holder | None:
-    """Opened anew each time: that is when a network file system looks for changes."""
+    """The holder that the file names; opened anew each time, for only then a network file system looks for changes."""
     try:
         return Holder(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
@@ -165,6 +165,6 @@ def _read(path: Path) -> Holder | None:
 
 
 def _write(fd: int, me: Holder) -> None:
-    """In place: a new file would not carry the kernel's lock. One short stroke of fixed length is seen whole or not."""
+    """Write in place, as a new file would not carry the kernel's lock, at one stroke, seen whole or not at all."""
     os.pwrite(fd, json.dumps(asdict(me)).encode().ljust(LENGTH), 0)
     os.fsync(fd)
