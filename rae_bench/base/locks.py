@@ -5,6 +5,9 @@ once. Between hosts it cannot be relied on: some network file systems keep it on
 also writes its host, process and the time into the file, anew every BEAT seconds; another host takes over when that is
 older than STALE. A holder that finds another's name in its file (it was suspended, or cut off) ends its process at
 once: all files here are written whole, so the other is not harmed.
+
+The library `filelock` has each of the two signs alone, without a beat: its kernel's lock knows one host, its lock by
+a file's existence outlives a host that died, and neither names the holder to whoever waits.
 """
 
 import contextlib
