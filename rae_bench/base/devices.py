@@ -29,9 +29,7 @@ def settled(device: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
     Raises:
         ConfigError: RAE_BENCH_DEVICE is something else.
     """
-    if device != "auto":
-        return device
-    match os.environ.get(DEVICE):
+    match os.environ.get(DEVICE) if device == "auto" else device:
         case "cpu":
             return "cpu"
         case "cuda":

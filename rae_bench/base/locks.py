@@ -5,6 +5,9 @@ once. Between hosts it cannot be relied on: some network file systems keep it on
 also writes its host, process and the time into the file, anew every BEAT seconds; another host takes over when that is
 older than STALE. A holder that finds another's name in its file (it was suspended, or cut off) ends its process at
 once: all files here are written whole, so the other is not harmed.
+
+The library `filelock` has each of the two signs alone, without a beat: its kernel's lock knows one host, its lock by
+a file's existence outlives a host that died, and neither names the holder to whoever waits.
 """
 
 import contextlib
@@ -96,7 +99,7 @@ def holder(path: Path, stale: float = STALE) -> Holder | None:
 
 
 def _acquire(path: Path, fd: int, patience: float, stale: float, beat: float) -> bool:
-    """Wait for the file; whether that was needed."""
+    """Wait for the file; return whether that was needed."""
     began = since = time.monotonic()
     seen: Holder | None = None
     waited = False
@@ -157,7 +160,7 @@ def _is_ours(path: Path, me: Holder) -> bool:
 
 
 def _read(path: Path) -> Holder | None:
-    """Opened anew each time: that is when a network file system looks for changes."""
+    """The holder that the file names; opened anew each time, for only then a network file system looks for changes."""
     try:
         return Holder(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
@@ -165,6 +168,6 @@ def _read(path: Path) -> Holder | None:
 
 
 def _write(fd: int, me: Holder) -> None:
-    """In place: a new file would not carry the kernel's lock. One short stroke of fixed length is seen whole or not."""
+    """Write in place, as a new file would not carry the kernel's lock, at one stroke, seen whole or not at all."""
     os.pwrite(fd, json.dumps(asdict(me)).encode().ljust(LENGTH), 0)
     os.fsync(fd)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 MIB = 2**20
 KEPT = 2**30
-"""Bytes of freed memory that are worth to be faulted in again: of small networks, nothing is ever given back."""
+"""Bytes of freed memory that are worth keeping: small networks never give anything back."""
 _GPU = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 _CPU = ("DefaultCPUAllocator", "std::bad_alloc", "could not create a primitive")
 """The last is oneDNN's, which does not say why; of networks that ran before, a full memory is the reason."""
@@ -26,7 +26,7 @@ class OutOfMemoryError(RuntimeError):
 
 @contextlib.contextmanager
 def explained(batches: str, change: str = "") -> Iterator[None]:
-    """Tell a full memory of the body as `batches` ("batch_size 64"), the memory, and the remedy; `change` stands first.
+    """Turn a full memory into one line: `batches` ("batch_size 64"), the memory, and the remedy, `change` first.
 
     Raises:
         OutOfMemoryError: numpy, torch or Python could not allocate, on the CPU or a GPU.
@@ -76,7 +76,7 @@ def _gpu() -> tuple[str, str]:
 
 
 def _main() -> str:
-    """Of main memory: what the machine has, or this process is allowed (`ulimit -v`)."""
+    """How much main memory the machine has, or this process is allowed (`ulimit -v`), and how much of it is free."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     try:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())

@@ -31,7 +31,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 _BLOCK = 2**23
-"""Bytes."""
+"""Bytes of a file that are read or copied at once."""
 
 
 class StorageError(RuntimeError):
@@ -159,17 +159,17 @@ class MappedRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As the array's that all rows would make."""
+        """The shape of the array that these rows would make."""
         return (len(self.rows), *self.array.shape[1:])
 
     @property
     def ndim(self) -> int:
-        """As the array's."""
+        """The number of the array's axes."""
         return self.array.ndim
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """As the array's."""
+        """The type of the array's numbers."""
         return self.array.dtype
 
     def __len__(self) -> int:
@@ -304,7 +304,7 @@ def hashes(paths: Mapping[str, Path]) -> dict[str, str]:
 
 
 def render(path: Path, draw: Callable[[IO[bytes]], None]) -> None:
-    """Write what `draw` (a plotting library) gives; matplotlib, writing itself, stumbles over a full disk."""
+    """Write what `draw` (a plotting library) puts into a file; matplotlib itself would stumble over a full disk."""
     drawn = io.BytesIO()
     draw(drawn)
     write_bytes(path, drawn.getvalue())

@@ -1,5 +1,6 @@
 """The device of a study, and real processes that spread over GPUs by real locks. No GPU is needed, but where marked."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -145,63 +146,40 @@ sys.stdin.read()
 """
 
 
-class Holder:
-    """A process that takes one of `count` GPUs and keeps it until it is ended."""
-
-    def __init__(self, count, folder):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", TAKE, str(count), str(folder)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(ROOT),
-        )  # fmt: skip
-
-    def gpu(self):
-        return int(self.process.stdout.readline())
-
-    def end(self, how=signal.SIGKILL):
-        self.process.send_signal(how)
-        self.process.communicate()
-
-
 @pytest.fixture
 def hold(tmp_path):
-    held = []
+    """Starts a process that takes one of `count` GPUs and keeps it until it is killed."""
+    with contextlib.ExitStack() as stack:
 
-    def start(count):
-        held.append(Holder(count, tmp_path))
-        return held[-1]
+        def start(count, folder=tmp_path):
+            command = [sys.executable, "-c", TAKE, str(count), str(folder)]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            holder = stack.enter_context(subprocess.Popen(command, env=environment(ROOT), **pipes))
+            stack.callback(holder.kill)
+            return holder
 
-    yield start
-    for holder in held:
-        if holder.process.poll() is None:
-            holder.end()
+        yield start
 
 
-def test_processes_take_the_first_free_gpu(hold):
-    assert [hold(3).gpu() for _ in range(3)] == [0, 1, 2]
+def _gpu(holder):
+    return int(holder.stdout.readline())
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_gpu_is_free_again_however_its_process_ended(hold, how):
-    first, second = hold(2), None
-    assert first.gpu() == 0
-    second = hold(2)
-    assert second.gpu() == 1
-    first.end(how)
-    assert hold(2).gpu() == 0
+def test_a_process_takes_the_first_gpu_that_is_free_and_frees_it_however_it_ends(hold, how):
+    holders = []
+    for expected in range(3):
+        holders.append(hold(3))
+        assert _gpu(holders[-1]) == expected
+    holders[1].send_signal(how)
+    holders[1].wait()
+    assert _gpu(hold(3)) == 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_more_processes_than_gpus_share_them_evenly(hold, count):
     started = [hold(count) for _ in range(2 * count)]  # all at once
-    assert Counter(holder.gpu() for holder in started) == dict.fromkeys(range(count), 2)
-
-
-def test_a_process_that_ends_makes_room_on_its_gpu(hold):
-    holders = [hold(2) for _ in range(4)]
-    gpus = [holder.gpu() for holder in holders]
-    last = max(i for i, gpu in enumerate(gpus) if gpu == 1)
-    holders[last].end()
-    assert hold(2).gpu() == 1
+    assert Counter(map(_gpu, started)) == dict.fromkeys(range(count), 2)
 
 
 CHOOSE = """
@@ -222,19 +200,17 @@ def _chosen(device, folder, **variables):
     return ended.stdout.strip() or ended.stderr.splitlines()[-1]
 
 
-def test_a_stage_chooses_before_torch_is_loaded(driver, tmp_path):
+def test_a_stage_chooses_before_torch_is_loaded(driver, hold, tmp_path):
     driver(2)
     locks = tmp_path / f"rae_bench-{os.getuid()}"
     assert _chosen("cuda", tmp_path) == "0"
     assert locks.stat().st_mode & 0o777 == 0o700
-    holder = Holder(2, locks)
-    assert holder.gpu() == 0
+    assert _gpu(hold(2, locks)) == 0
     assert _chosen("cuda", tmp_path) == "1"
     assert _chosen("cuda", tmp_path, CUDA_VISIBLE_DEVICES="0") == "0"  # whoever said which is obeyed
     assert _chosen("cpu", tmp_path) == "None"
     driver(1)
     assert _chosen("cuda", tmp_path) == "None"
-    holder.end()
 
 
 def test_a_folder_of_locks_that_is_not_ones_own_is_refused(driver, tmp_path):

@@ -25,7 +25,7 @@ LIMITED = """
 import resource, sys
 import pandas, torch
 from rae_bench import cli
-from rae_bench.data import store
+from rae_bench.data import catalogue
 from rae_bench.models import training
 from rae_bench.run import jobs
 pages = int(open("/proc/self/statm").read().split()[0])

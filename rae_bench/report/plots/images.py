@@ -23,11 +23,10 @@ def _tile(images: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.uint8]:
     """Images (n, C, H, W) as one picture, `columns` wide, a white pixel between them; (H', W', 3)."""
     n, _, height, width = images.shape
     rows = -(-n // columns)
-    canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), 255, dtype=np.uint8)
-    for i, image in enumerate(images):
-        top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
-        canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
-    return canvas
+    framed = np.full((rows * columns, height + 1, width + 1, 3), 255, dtype=np.uint8)
+    framed[:n, :height, :width] = images.transpose(0, 2, 3, 1)
+    lines = framed.reshape(rows, columns, height + 1, width + 1, 3).swapaxes(1, 2)
+    return lines.reshape(rows * (height + 1), columns * (width + 1), 3)[:-1, :-1]
 
 
 def _sheet_key(row: Row, column: str) -> str | None:

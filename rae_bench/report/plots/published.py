@@ -13,10 +13,10 @@ from rae_bench.report.tables.published import COMPARED, papers_datasets, publish
 from rae_bench.study.specs import SummarySpec
 
 MARKERS = {"variational": "o", "regularized": "s", "plain": "^"}
-"""Of each family of rows."""
+"""The marker of each family of rows."""
 TICKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100, 150, 200, 300, 500, 1000)
 MARGIN = 1.12
-"""Of the axes beyond the outermost point, as a factor."""
+"""How far the axes reach beyond the outermost point, as a factor."""
 
 
 def compared_cells(spec: SummarySpec, frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:

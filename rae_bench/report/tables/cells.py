@@ -17,7 +17,7 @@ COLUMNS = {
     "interpolation": "Interp.",
 }
 LEAD = 2.0
-"""A value leads if it is better by more than this many pooled SDs; else it is a tie with the best."""
+"""How many pooled SDs a value may lie behind the best and still tie with it."""
 
 
 def place(row: Row, column: str) -> tuple[str, str] | None:

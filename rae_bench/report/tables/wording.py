@@ -1,5 +1,7 @@
 """How metrics, densities and numbers are printed."""
 
+import re
+
 import numpy as np
 
 from rae_bench.scoring.specs import INCEPTION_LABEL
@@ -29,6 +31,14 @@ DISTANCES = {"FD": "FID", "FD∞": "FID∞", "KD": "KID", "MMD²": "MMD²-Incept
 """Short names of distances, and what they are called in official Inception features."""
 SHARES = ("precision", "recall", "density", "coverage", "prd_f1_8", "prd_f8", "nearest_training_ratio", "mode_coverage")
 """Metrics of order one, shown with three decimals."""
+DENSITIES = {
+    "standard_normal": "N(0,I)",
+    "gaussian": "Gaussian",
+    "gaussian_diagonal": "Gaussian, diagonal",
+    "second_stage_dai_wipf": "second stage (Dai and Wipf)",
+    "kde": "KDE",
+}
+"""Densities whose printed name is not their own with spaces."""
 SCALE = {"kernel_distance": 1000.0, "kernel_mmd2": 1000.0}
 
 
@@ -42,14 +52,13 @@ def distance_name(short: str, label: str) -> str:
 
 def density_label(name: str) -> str:
     """A density's printed name."""
-    fixed = {"standard_normal": "N(0,I)", "gaussian": "Gaussian", "gaussian_diagonal": "Gaussian, diagonal"}
-    fixed |= {"second_stage": "second stage", "second_stage_dai_wipf": "second stage (Dai and Wipf)", "kde": "KDE"}
-    if name in fixed:
-        return fixed[name]
-    if name.endswith("_sampled"):
-        return f"{density_label(name.removesuffix('_sampled'))} of draws"
-    kind, number = name.rstrip("0123456789"), name[len(name.rstrip("0123456789")) :]
-    return {"gmm": "GMM-", "dp": "DP-"}[kind] + number if kind in ("gmm", "dp") and number else name.replace("_", " ")
+    match re.split(r"(?=\d+$)|(?=_sampled$)", name, maxsplit=1):
+        case [plain, "_sampled"]:
+            return f"{density_label(plain)} of draws"
+        case ["gmm" | "dp" as kind, number]:
+            return f"{kind.upper()}-{number}"
+        case _:
+            return DENSITIES.get(name, name.replace("_", " "))
 
 
 def model_labels(spec: SummarySpec) -> dict[str, str]:
