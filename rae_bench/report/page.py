@@ -14,26 +14,27 @@ from rae_bench.base import storage
 from rae_bench.base.plain import fingerprint, to_plain
 from rae_bench.data.store import load_manifest
 from rae_bench.models.specs import Objective
+from rae_bench.study.files import StudyFiles
 from rae_bench.study.specs import SummarySpec
 
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "numpy", "scikit-learn", "pandas", "snakemake")
 
 
-def write(spec: SummarySpec, frame: pd.DataFrame, costs: pd.DataFrame, root: Path, path: Path) -> None:
-    """Write the report of the study whose results stand in `root`; `costs` has a row for each of its finished jobs."""
+def write(spec: SummarySpec, frame: pd.DataFrame, costs: pd.DataFrame, files: StudyFiles, path: Path) -> None:
+    """Write the report of a study as the page `path`; `costs` has a row for each of its finished jobs."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     figures = [
-        figure if "missing" in figure else {**figure, "png": _inline(root / "figures" / f"{figure['name']}.png")}
-        for figure in _listed(root / "figures" / "index.json", "name", "caption")
+        figure if "missing" in figure else {**figure, "png": _inline(files.figures.with_name(f"{figure['name']}.png"))}
+        for figure in _listed(files.figures, "name", "caption")
     ]
     html = environment.get_template("page.html.jinja").render(
         spec=spec,
         n_values=len(frame),
-        tables=_listed(root / "tables" / "index.json", "title", "header", "rows", "bold", "notes"),
+        tables=_listed(files.tables, "title", "header", "rows", "bold", "notes"),
         figures=figures,
-        datasets=[_dataset(name, spec, root) for name in spec.datasets],
+        datasets=[_dataset(name, spec, files) for name in spec.datasets],
         models=_models(spec),
         densities=_densities(spec),
         stages=_stage_costs(costs),
@@ -56,8 +57,8 @@ def _listed(index: Path, *needed: str) -> list[dict[str, Any]]:
         return [{**entry, **{key: entry[key] for key in needed}} for entry in entries]
 
 
-def _dataset(name: str, spec: SummarySpec, root: Path) -> dict[str, Any]:
-    manifest = load_manifest(root.parent / "datasets" / name)
+def _dataset(name: str, spec: SummarySpec, files: StudyFiles) -> dict[str, Any]:
+    manifest = load_manifest(files.data(name))
     return {
         "name": name,
         "label": spec.datasets[name].label,

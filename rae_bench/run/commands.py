@@ -17,6 +17,7 @@ from rae_bench.run import stages
 from rae_bench.run.process import configure
 from rae_bench.scoring.specs import MetricSettings
 from rae_bench.study.config import CONFIG, load_study, protocol_vocabulary, study_names
+from rae_bench.study.files import StudyFiles
 
 if TYPE_CHECKING:
     from rae_bench.scoring.feature_files import Moments
@@ -109,7 +110,7 @@ def published(study: str, *, out: Annotated[Path, "folder for tables/ and figure
     if not any(spec.published.values()):
         raise PublishedError(f"{study}: none of its data sets is the paper's: {', '.join(found.datasets)}")
     frame = finished_metrics(found, _results())
-    tables.write(spec, frame, RESULTS / study, out / "tables" / "index.json")
+    tables.write(spec, frame, StudyFiles(RESULTS, study), out / "tables" / "index.json")
     plots.write_published(spec, frame, out / "figures" / "index.json")
     runs = len(found.datasets) * len(found.models) * len(found.train_seeds)
     finished = len(frame[["dataset", "model", "train_seed"]].drop_duplicates())

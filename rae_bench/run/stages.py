@@ -388,7 +388,7 @@ def tables(*, spec: SummarySpec, results: Path) -> None:
     from rae_bench.report.tables import catalogue
 
     files = StudyFiles(results, spec.study)
-    _summarise("tables", spec, files, files.tables, catalogue.inputs(spec, files.root), catalogue.write)
+    _summarise("tables", spec, files, files.tables, catalogue.inputs(spec, files), catalogue.write)
 
 
 def figures(*, spec: SummarySpec, results: Path) -> None:
@@ -397,7 +397,7 @@ def figures(*, spec: SummarySpec, results: Path) -> None:
     from rae_bench.report.plots import catalogue
 
     files = StudyFiles(results, spec.study)
-    _summarise("figures", spec, files, files.figures, catalogue.inputs(spec, files.root), catalogue.write)
+    _summarise("figures", spec, files, files.figures, catalogue.inputs(spec, files), catalogue.write)
 
 
 def report(*, spec: SummarySpec, results: Path) -> None:
@@ -408,8 +408,8 @@ def report(*, spec: SummarySpec, results: Path) -> None:
     from rae_bench.run.status import cost_frame
     from rae_bench.study.config import load_study
 
-    def write(spec: SummarySpec, frame: "pd.DataFrame", root: Path, path: Path) -> list[Path]:
-        page.write(spec, frame, cost_frame(load_study(spec.study), results), root, path)
+    def write(spec: SummarySpec, frame: "pd.DataFrame", files: StudyFiles, path: Path) -> list[Path]:
+        page.write(spec, frame, cost_frame(load_study(spec.study), results), files, path)
         return []
 
     files = StudyFiles(results, spec.study)
@@ -425,7 +425,7 @@ def _summarise(
     files: StudyFiles,
     out: Path,
     inputs: Collection[Path],
-    write: "Callable[[SummarySpec, pd.DataFrame, Path, Path], list[Path]]",
+    write: "Callable[[SummarySpec, pd.DataFrame, StudyFiles, Path], list[Path]]",
 ) -> None:
     """What tables, figures and report have in common: the settings, the study's metrics and its folder."""
     from rae_bench.base import storage
@@ -434,7 +434,7 @@ def _summarise(
     settings = jobs.summary_settings(spec)
     reads, writes = {"metrics": files.metrics, **{str(path): path for path in inputs}}, {stage: out}
     with jobs.running(stage, settings, reads, writes, made_by={"metrics": fingerprint(settings)}):
-        made = write(spec, storage.read_frame(files.metrics), files.root, out)
+        made = write(spec, storage.read_frame(files.metrics), files, out)
         writes |= {str(path): path for path in made}
 
 

@@ -24,6 +24,7 @@ from rae_bench.report.tables.published import obstacles
 from rae_bench.run import commands
 from rae_bench.study import config, results
 from rae_bench.study.config import load_study
+from rae_bench.study.files import StudyFiles
 
 NAMES = {"planted_mnist": "MNIST", "planted_celeba": "CelebA"}
 COLUMNS = {"rec": "Rec.", "n": "N", "gmm": "GMM", "interp": "Interp."}
@@ -290,7 +291,7 @@ def test_what_others_report_stands_beside_as_it_is_in_the_file(spec, frame):
 
 def test_files_hold_the_table_in_every_form_and_are_the_same_bytes_again(spec, frame, tmp_path):
     for name in ("a", "b"):
-        tables.write(spec, frame, tmp_path, tmp_path / name / "index.json")
+        tables.write(spec, frame, StudyFiles(tmp_path, ""), tmp_path / name / "index.json")
     first, second = tmp_path / "a", tmp_path / "b"
     assert {path.name for path in first.iterdir()} == {
         "index.json",

@@ -15,6 +15,7 @@ from rae_bench.base.storage import write_json
 from rae_bench.report.page import write as write_page
 from rae_bench.run.status import cost_frame
 from rae_bench.study.config import load_study
+from rae_bench.study.files import StudyFiles
 
 
 class Page(HTMLParser):
@@ -47,6 +48,11 @@ class Page(HTMLParser):
             self.tables[-1][-1][-1] += data
             if "strong" in self.open:
                 self.strong.append(data)
+
+
+@pytest.fixture(scope="module")
+def files(smoke):
+    return StudyFiles(smoke.results, "smoke")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +113,7 @@ def test_a_figure_that_is_not_drawn_says_why(root, smoke, smoke_spec, smoke_fram
     (tmp_path / "datasets").symlink_to(smoke.results / "datasets")
     entry = {"name": "published", "dataset": "", "caption": "A point a cell.", "missing": "FD-DigitCNN is not FID"}
     write_json(copy / "figures" / "index.json", [entry])
-    write_page(smoke_spec, smoke_frame, costs, copy, copy / "report.html")
+    write_page(smoke_spec, smoke_frame, costs, StudyFiles(tmp_path, "smoke"), copy / "report.html")
     page = Page((copy / "report.html").read_text())
     assert page.texts["Not drawn, for FD-DigitCNN is not FID: A point a cell."] == 1
     assert not any(link.startswith("data:") for link in page.links)
@@ -143,15 +149,15 @@ def test_the_report_counts_the_jobs_and_their_cost(page):
     assert jobs == stages  # all but the report itself
 
 
-def test_text_cannot_become_markup(root, smoke_spec, smoke_frame, costs, tmp_path):
+def test_text_cannot_become_markup(files, smoke_spec, smoke_frame, costs, tmp_path):
     spec = replace(smoke_spec, title="a < b & <img src=x>")
-    write_page(spec, smoke_frame, costs, root, tmp_path / "report.html")
+    write_page(spec, smoke_frame, costs, files, tmp_path / "report.html")
     page = Page((tmp_path / "report.html").read_text())
     assert "x" not in page.links
     assert page.texts["a < b & <img src=x>"] == 2  # title and heading
 
 
-def test_the_same_results_are_the_same_bytes(root, smoke_spec, smoke_frame, costs, tmp_path):
+def test_the_same_results_are_the_same_bytes(files, smoke_spec, smoke_frame, costs, tmp_path):
     for name in ("a.html", "b.html"):
-        write_page(smoke_spec, smoke_frame, costs, root, tmp_path / name)
+        write_page(smoke_spec, smoke_frame, costs, files, tmp_path / name)
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()

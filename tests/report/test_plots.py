@@ -16,11 +16,17 @@ from rae_bench.report.plots import catalogue as plots
 from rae_bench.report.plots.codes import shown_densities
 from rae_bench.report.plots.images import sheet_keys
 from rae_bench.study.config import load_study, resolve_study
+from rae_bench.study.files import StudyFiles
 
 KINDS = ["samples", "interpolations", "distances", "training", "codes", "components", "protocols"]
 DATASET = "digits_mini"
 SIZE = 32
 """Pixels of an image's side; a white pixel stands between two images."""
+
+
+@pytest.fixture(scope="module")
+def files(smoke):
+    return StudyFiles(smoke.results, "smoke")
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +59,10 @@ def _grey(image):
 
 
 @pytest.fixture(scope="module")
-def written(root, smoke_spec, smoke_frame, tmp_path_factory):
+def written(files, smoke_spec, smoke_frame, tmp_path_factory):
     folders = [tmp_path_factory.mktemp("figures") for _ in range(2)]
     for folder in folders:
-        plots.write(smoke_spec, smoke_frame, root, folder / "index.json")
+        plots.write(smoke_spec, smoke_frame, files, folder / "index.json")
     return folders
 
 
@@ -86,22 +92,22 @@ def test_the_same_results_are_the_same_bytes(written):
     assert b"CreationDate" not in (first / f"distances_{DATASET}.pdf").read_bytes()
 
 
-def test_captions_of_drawn_images_say_so(root, smoke_spec, smoke_frame, tmp_path):
+def test_captions_of_drawn_images_say_so(files, smoke_spec, smoke_frame, tmp_path):
     drawn = replace(smoke_spec.datasets[DATASET], source=FaceRenderer("face_renderer"))
-    plots.write(replace(smoke_spec, datasets={DATASET: drawn}), smoke_frame, root, tmp_path / "index.json")
+    plots.write(replace(smoke_spec, datasets={DATASET: drawn}), smoke_frame, files, tmp_path / "index.json")
     listed = json.loads((tmp_path / "index.json").read_text())
     assert all(figure["caption"].startswith("SYNTHETIC images. ") for figure in listed)
 
 
-def test_a_search_has_no_figures(root, smoke_spec, smoke_frame, tmp_path):
-    plots.write(replace(smoke_spec, tables=("search",)), smoke_frame, root, tmp_path / "index.json")
+def test_a_search_has_no_figures(files, smoke_spec, smoke_frame, tmp_path):
+    plots.write(replace(smoke_spec, tables=("search",)), smoke_frame, files, tmp_path / "index.json")
     assert {path.name: path.read_text().strip() for path in tmp_path.iterdir()} == {"index.json": "[]"}
 
 
-def test_what_is_not_fid_is_not_drawn_beside_published_values(root, smoke_spec, smoke_frame, tmp_path):
+def test_what_is_not_fid_is_not_drawn_beside_published_values(files, smoke_spec, smoke_frame, tmp_path):
     """The rest is: the smoke study's real results, as if its digits were the paper's."""
     papers = replace(smoke_spec, published={DATASET: "MNIST"}, tables=("table1", "published"))
-    plots.write(papers, smoke_frame, root, tmp_path / "index.json")
+    plots.write(papers, smoke_frame, files, tmp_path / "index.json")
     *others, last = json.loads((tmp_path / "index.json").read_text())
     assert [figure["name"] for figure in others] == [f"{kind}_{DATASET}" for kind in KINDS[:5]]
     assert (last["name"], last["missing"]) == ("published", "FD-DigitCNN is not FID; 300 images are not 10,000")
@@ -160,8 +166,8 @@ def test_every_seed_of_every_cell_is_a_point_at_its_distance(smoke_spec, smoke_f
     assert axis.get_ylabel().startswith("FD-DigitCNN")
 
 
-def test_training_curves_are_the_histories(smoke_spec, root):
-    axes = plots.training_curves(smoke_spec, root, DATASET).axes
+def test_training_curves_are_the_histories(smoke_spec, root, files):
+    axes = plots.training_curves(smoke_spec, files, DATASET).axes
     assert [len(axis.lines) for axis in axes] == [8, 8, 4]  # 2 models x 2 seeds x 2 splits; only RAE-L2 is regularised
     history = pd.read_parquet(root / DATASET / "rae_l2" / "seed1" / "history.parquet")
     for axis, term in zip(axes, ("reconstruction", "latent", "regulariser"), strict=True):
@@ -336,11 +342,11 @@ def test_the_smoke_studys_protocols_are_its_five(smoke_spec, root):
     assert [len(axis.texts) for axis in axes] == [3 * 5, 2 * 5]
 
 
-def test_no_label_says_fid(smoke_spec, smoke_frame, root, sheets):
+def test_no_label_says_fid(smoke_spec, smoke_frame, files, sheets):
     figures = [
         plots.sample_sheet(smoke_spec, sheets),
         plots.distances(smoke_spec, smoke_frame, DATASET),
-        plots.training_curves(smoke_spec, root, DATASET),
+        plots.training_curves(smoke_spec, files, DATASET),
     ]
     texts = [text.get_text() for figure in figures for text in figure.findobj(plt.Text)]
     assert any("FD-DigitCNN" in text for text in texts)

@@ -16,6 +16,7 @@ from rae_bench.report.tables.cells import cell_values, leaders
 from rae_bench.report.tables.wording import density_label
 from rae_bench.scoring.specs import INCEPTION_LABEL, Protocol
 from rae_bench.study.config import load_study
+from rae_bench.study.files import StudyFiles
 from rae_bench.study.specs import Row
 
 NET = "net@32/none/layer/0123abcd"
@@ -112,12 +113,12 @@ def written(spec, frame, tmp_path):
 
 
 def _written(spec, frame, folder):
-    tables.write(spec, frame, folder, folder / "index.json")
+    tables.write(spec, frame, StudyFiles(folder, ""), folder / "index.json")
     return folder
 
 
 def _build(spec, frame, root, *names):
-    return {table.name: table for table in tables.build(replace(spec, tables=names), frame, root)}
+    return {table.name: table for table in tables.build(replace(spec, tables=names), frame, StudyFiles(root, ""))}
 
 
 def _listed(folder):

@@ -5,6 +5,7 @@ with every seed visible, training curves of each loss part, and codes against fi
 dimensions.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,7 +24,8 @@ from rae_bench.report.plots.distances import distances
 from rae_bench.report.plots.images import interpolation_strips, sample_sheet, sheet_keys
 from rae_bench.report.plots.protocols import protocols
 from rae_bench.report.plots.published import compared_cells, published_against_ours
-from rae_bench.report.plots.training import history_path, training_curves
+from rae_bench.report.plots.training import training_curves
+from rae_bench.study.files import StudyFiles
 from rae_bench.study.results import PANEL_COLUMNS
 from rae_bench.study.specs import SummarySpec
 
@@ -72,22 +74,21 @@ PUBLISHED = (
 )
 
 
-def inputs(spec: SummarySpec, root: Path) -> list[Path]:
+def inputs(spec: SummarySpec, files: StudyFiles) -> list[Path]:
     """What figures are drawn from beside the metrics; of a search none are drawn."""
     if "search" in spec.tables:
         return []
-    runs = [(dataset, row.model) for dataset in spec.datasets for row in spec.rows.values()]
-    sheets = [_sheet_path(spec, root, *run) for run in runs]
-    histories = [history_path(root, *run, seed) for run in runs for seed in spec.train_seeds]
-    panels = [root / "protocols.parquet"] if "protocols" in spec.tables else []
-    return list(dict.fromkeys([*sheets, *histories, *panels]))
+    runs = [
+        [files.run(dataset, row.model, seed) for seed in spec.train_seeds]
+        for dataset in spec.datasets
+        for row in spec.rows.values()
+    ]
+    shown = [[seeds[0].sheets, *(run.history for run in seeds)] for seeds in runs]
+    panels = [files.panel] if "protocols" in spec.tables else []
+    return list(dict.fromkeys([*itertools.chain(*shown), *panels]))
 
 
-def _sheet_path(spec: SummarySpec, root: Path, dataset: str, model: str) -> Path:
-    return root / dataset / model / f"seed{spec.train_seeds[0]}" / "sheets.safetensors"
-
-
-def write(spec: SummarySpec, frame: pd.DataFrame, root: Path, index: Path) -> list[Path]:
+def write(spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles, index: Path) -> list[Path]:
     """Draw every figure of every data set beside `index`, and write `index`, a list of what there is.
 
     Returns the figures' files.
@@ -99,35 +100,37 @@ def write(spec: SummarySpec, frame: pd.DataFrame, root: Path, index: Path) -> li
     spec = replace(spec, rows=rows)
     for dataset, data in spec.datasets.items() if "search" not in spec.tables else ():
         about = f"{'SYNTHETIC images. ' if data.source.is_synthetic else ''}{data.label}: "
-        for kind, draw in _figures(spec, frame, root, dataset).items():
+        for kind, draw in _figures(spec, frame, files, dataset).items():
             caption = CAPTIONS[kind].format(seed=spec.train_seeds[0], split=spec.reference_split)
             listed.append({"name": f"{kind}_{dataset}", "dataset": dataset, "caption": about + caption})
             made += _save(draw, index.with_name(f"{kind}_{dataset}"))
     if "published" in spec.tables:
-        entry, files = _published(spec, frame, index.parent)
+        entry, drawn = _published(spec, frame, index.parent)
         listed.append(entry)
-        made += files
+        made += drawn
     storage.write_json(index, listed)
     return made
 
 
-def _figures(spec: SummarySpec, frame: pd.DataFrame, root: Path, dataset: str) -> dict[str, Callable[[], Figure]]:
+def _figures(
+    spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles, dataset: str
+) -> dict[str, Callable[[], Figure]]:
     """What draws each figure of a data set."""
     sheets = {
-        model: storage.read_arrays(_sheet_path(spec, root, dataset, model), *keys)[0]
+        model: storage.read_arrays(files.run(dataset, model, spec.train_seeds[0]).sheets, *keys)[0]
         for model, keys in sheet_keys(spec).items()
     }
     figures: dict[str, Callable[[], Figure]] = {
         "samples": partial(sample_sheet, spec, sheets),
         "interpolations": partial(interpolation_strips, spec, sheets),
         "distances": partial(distances, spec, frame, dataset),
-        "training": partial(training_curves, spec, root, dataset),
+        "training": partial(training_curves, spec, files, dataset),
         "codes": partial(code_views, spec, sheets, dataset),
     }
     if "densities" in spec.tables:
         figures["components"] = partial(components, spec, frame, dataset)
     if "protocols" in spec.tables:
-        panel = storage.read_frame(root / "protocols.parquet", *PANEL_COLUMNS)
+        panel = storage.read_frame(files.panel, *PANEL_COLUMNS)
         figures["protocols"] = partial(protocols, spec, panel, dataset)
     return figures
 

@@ -1,7 +1,6 @@
 """Training curves of each part of the loss."""
 
 import itertools
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -9,15 +8,11 @@ from matplotlib.figure import Figure
 
 from rae_bench.base import storage
 from rae_bench.report.tables.wording import model_labels
+from rae_bench.study.files import StudyFiles
 from rae_bench.study.specs import SummarySpec
 
 
-def history_path(root: Path, dataset: str, model: str, seed: int) -> Path:
-    """Where the losses of a run stand, of the study in `root`."""
-    return root / dataset / model / f"seed{seed}" / "history.parquet"
-
-
-def training_curves(spec: SummarySpec, root: Path, dataset: str) -> Figure:
+def training_curves(spec: SummarySpec, files: StudyFiles, dataset: str) -> Figure:
     """Reconstruction, latent and regulariser term by epoch, a panel per term, a colour per model."""
     labels = model_labels(spec)
     palette = dict(zip(labels, sns.color_palette("tab10", len(labels)), strict=True))
@@ -25,7 +20,7 @@ def training_curves(spec: SummarySpec, root: Path, dataset: str) -> Figure:
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), layout="constrained")
     for (model, label), seed in itertools.product(labels.items(), spec.train_seeds):
         columns = [f"{side}_{term}" for side in sides for term in terms]
-        history = storage.read_frame(history_path(root, dataset, model, seed), "epoch", *columns)
+        history = storage.read_frame(files.run(dataset, model, seed).history, "epoch", *columns)
         for (axis, term), (side, width) in itertools.product(zip(axes, terms, strict=True), sides.items()):
             if (history[f"train_{term}"] != 0).any():
                 is_named = (seed, side) == (spec.train_seeds[0], "validation")

@@ -20,22 +20,23 @@ from rae_bench.report.tables.reconstruction import reconstruction_table
 from rae_bench.report.tables.search import search_table
 from rae_bench.report.tables.table1 import table1
 from rae_bench.report.tables.wording import METRICS
+from rae_bench.study.files import StudyFiles
 from rae_bench.study.results import PANEL_COLUMNS
 from rae_bench.study.specs import SummarySpec
 
 
-def inputs(spec: SummarySpec, root: Path) -> list[Path]:
-    """What tables are made from beside the metrics: the panel of protocols, where the study in `root` has one."""
-    return [root / "protocols.parquet"] if "protocols" in spec.tables else []
+def inputs(spec: SummarySpec, files: StudyFiles) -> list[Path]:
+    """What tables are made from beside the metrics: the panel of protocols, where the study has one."""
+    return [files.panel] if "protocols" in spec.tables else []
 
 
-def write(spec: SummarySpec, frame: pd.DataFrame, root: Path, index: Path) -> list[Path]:
-    """Write every table of the study in `root` beside `index`, and `index`, a list of what there is.
+def write(spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles, index: Path) -> list[Path]:
+    """Write every table of a study beside `index`, and `index`, a list of what there is.
 
     Returns the tables' files.
     """
     made: list[Path] = []
-    built = build(spec, frame, root)
+    built = build(spec, frame, files)
     for table in built:
         csv, md, tex = (index.with_name(f"{table.name}.{suffix}") for suffix in ("csv", "md", "tex"))
         storage.write_frame(csv, table.data)
@@ -47,12 +48,12 @@ def write(spec: SummarySpec, frame: pd.DataFrame, root: Path, index: Path) -> li
     return made
 
 
-def build(spec: SummarySpec, frame: pd.DataFrame, root: Path) -> list[Table]:
-    """Every table the study asks for, in order; `root` holds the panel of protocols, where there is one."""
-    return [table for name in spec.tables for table in _build(name, spec, frame, root)]
+def build(spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles) -> list[Table]:
+    """Every table the study asks for, in order."""
+    return [table for name in spec.tables for table in _build(name, spec, frame, files)]
 
 
-def _build(name: str, spec: SummarySpec, frame: pd.DataFrame, root: Path) -> list[Table]:
+def _build(name: str, spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles) -> list[Table]:
     match name:
         case "table1":
             return [table1(spec, frame, dataset, "frechet_distance") for dataset in spec.datasets]
@@ -68,7 +69,7 @@ def _build(name: str, spec: SummarySpec, frame: pd.DataFrame, root: Path) -> lis
         case "densities":
             return [density_table(spec, frame, dataset, metric) for dataset in spec.datasets for metric in GRID]
         case "protocols":
-            panel = storage.read_frame(root / "protocols.parquet", *PANEL_COLUMNS)
+            panel = storage.read_frame(files.panel, *PANEL_COLUMNS)
             return [protocol_table(spec, panel, dataset) for dataset in spec.datasets]
         case "search":
             return [search_table(spec, frame, dataset) for dataset in spec.datasets]
