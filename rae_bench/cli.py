@@ -121,11 +121,12 @@ def spent(options: argparse.Namespace) -> None:
 
 def settings(options: argparse.Namespace) -> None:  # noqa: ARG001  every command takes options
     """Every named setting of the protocols as a markdown table: what, where, source, expected effect."""
-    from rae_bench.study.config import protocol_vocabulary
+    from rae_bench.study import config, vocabulary
     from rae_bench.study.protocols import described
 
+    words = vocabulary.read(config.CONFIG)
     header = ["setting", "what it does", "on", "source", "in protocol", "expected effect"]
-    for row in (header, ["---"] * len(header), *described(*protocol_vocabulary())):
+    for row in (header, ["---"] * len(header), *described(words.settings, words.protocols)):
         print("| " + " | ".join(row) + " |")
 
 
@@ -370,7 +371,7 @@ def _parser() -> argparse.ArgumentParser:
     converting = command(convert)
     converting.add_argument("--from", dest="source", default="official", help="official (default), paper or pythae")
     converting.add_argument("--dataset", default="", help="of the official code: mnist, cifar10 or celeba")
-    converting.add_argument("--model", default="", help="as in rows.yaml")
+    converting.add_argument("--model", default="", help="as in models.yaml")
     converting.add_argument("--latent", type=float, help="of paper and pythae: the latent term's weight")
     converting.add_argument("--regulariser", type=float, help="the decoder regulariser's weight, likewise")
     converting.add_argument("--as", dest="penalty", default="", help="gradient_penalty: of rae_gp, that weight instead")

@@ -40,6 +40,7 @@ def hostile(smoke, tmp_path_factory):
     with (
         checkout.edited("studies/smoke.yaml", lambda data: put(data, ["title"], HOSTILE)),
         checkout.edited("rows.yaml", lambda data: [put(data, [row, "label"], f"{row} {LABEL}") for row in data]),
+        checkout.edited("models.yaml", lambda data: [put(data, [row, "label"], f"{row} {LABEL}") for row in data]),
         pytest.MonkeyPatch.context() as patch,
     ):
         ended = checkout.snakemake()

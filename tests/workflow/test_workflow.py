@@ -71,10 +71,10 @@ def test_a_command_that_cannot_be_meant_is_one_line_and_starts_nothing(fresh, co
         ("studies/smoke.yaml", ["n_imags"], 3, "rae_bench: studies/smoke.yaml.n_imags: unknown key 'n_imags'; did you"),
         ("models.yaml", ["rae", "latent", "kind"], "kl", "rae_bench: models.yaml.rae.latent: 'kl' needs a posterior"),
         (
-            "weights.yaml",
-            ["digits_mini", "vae", "latent"],
+            "models.yaml",
+            ["vae", "weights", "digits", "latent"],
             0,
-            "rae_bench: weights.yaml.digits_mini.vae.latent: 0.0 must",
+            "rae_bench: models.yaml.vae.weights.digits.latent: 0 must",
         ),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_second_run_does_nothing(smoke):
 
 
 def test_a_models_weight_reruns_that_model(smoke):
-    with smoke.edited("weights.yaml", lambda data: put(data, ["digits_mini", "rae_l2", "latent"], 0.77)):
+    with smoke.edited("models.yaml", lambda data: put(data, ["rae_l2", "weights", "digits", "latent"], 0.77)):
         plan = smoke.plan()
     expected = [*SUMMARIES]
     for seed in (0, 1):
