@@ -76,7 +76,7 @@ def _told(kind: Any, where: str, errors: Sequence[Mapping[str, Any]]) -> str:
     at, kind = _place(kind, where, steps)
     found = shown(error["input"])
     if name == "unexpected_keyword_argument":
-        return unknown(f"{at}.{key[:LONGEST]}", "key", key, list(get_type_hints(kind)))
+        return unknown(f"{at}.{key[:LONGEST]}", "key", key, [field.name for field in dataclasses.fields(kind)])
     if name == "missing":
         beside = [other["loc"] for other in errors if other["type"] == name and other["loc"][:-1] == error["loc"][:-1]]
         return f"{at}: missing {', '.join(loc[-1] for loc in beside)}"

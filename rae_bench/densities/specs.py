@@ -29,6 +29,8 @@ class DensitySpec:
     """Whether a neural network is trained: then its fit takes turns, resumes and learns as training does."""
     has_formula: ClassVar[bool] = True
     """Whether its log density is a formula: cheap enough for an importance-sampled likelihood's many codes."""
+    reconstructs: ClassVar[bool] = False
+    """Whether it has a reconstruction of codes, which a row can decode (`through`); a study need not list it then."""
     needs_posterior: ClassVar[bool] = False
     """Whether it is made of posteriors, and not of codes: no density for a model that has none."""
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.catalogue",)
@@ -224,6 +226,7 @@ class SecondStage(NetworkSpec):
     optimisation: Optimisation
 
     is_whitened: ClassVar[bool] = False
+    reconstructs: ClassVar[bool] = True
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.second_stage",)
 
 

@@ -16,8 +16,10 @@ from rae_bench.base.plain import ConfigError, parse
 from rae_bench.run import stages
 from rae_bench.run.process import configure
 from rae_bench.scoring.specs import MetricSettings
-from rae_bench.study.config import CONFIG, load_study, protocol_vocabulary, study_names
+from rae_bench.study import config, vocabulary
+from rae_bench.study.config import load_study, study_names
 from rae_bench.study.files import StudyFiles
+from rae_bench.study.protocols import described
 
 if TYPE_CHECKING:
     from rae_bench.scoring.feature_files import Moments
@@ -35,7 +37,9 @@ def _results() -> Path:
     """
     if RESULTS.is_dir() or Path("Snakefile").is_file():
         return RESULTS
-    raise ConfigError(f"no {RESULTS}/ in {Path.cwd()}; give this command in the checkout, {CONFIG.parent.parent}")
+    raise ConfigError(
+        f"no {RESULTS}/ in {Path.cwd()}; give this command in the checkout, {config.CONFIG.parent.parent}"
+    )
 
 
 def status(study: str) -> None:
@@ -91,10 +95,9 @@ def spent(
 
 def settings() -> None:
     """Every named setting of the protocols as a markdown table: what, where, source, expected effect."""
-    from rae_bench.study.protocols import described
-
+    words = vocabulary.read(config.CONFIG)
     header = ["setting", "what it does", "on", "source", "in protocol", "expected effect"]
-    for row in (header, ["---"] * len(header), *described(*protocol_vocabulary())):
+    for row in (header, ["---"] * len(header), *described(words.settings, words.protocols)):
         print("| " + " | ".join(row) + " |")
 
 
@@ -120,7 +123,7 @@ def published(study: str, *, out: Annotated[Path, "folder for tables/ and figure
 def convert(
     *,
     dataset: Annotated[str, "mnist, cifar10 or celeba"] = "",
-    model: Annotated[str, "as in rows.yaml"] = "",
+    model: Annotated[str, "as in models.yaml and rows.yaml"] = "",
     rule: Annotated[float | None, "of rae_gp: the Jacobian penalty's weight, this the mean square pixel"] = None,
     table: Annotated[bool, "print all official configurations as markdown"] = False,
     json: Json = False,

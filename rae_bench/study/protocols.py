@@ -22,6 +22,8 @@ from rae_bench.base.plain import ConfigError, Plain, parse, unknown
 from rae_bench.base.specs import Distinct, Listed
 
 ANY = "any"
+Changes = tuple[tuple[str, dict[str, Plain]], ...]
+"""Each behind the place where it stands, in the order in which they are laid over something."""
 Target = Literal["training", "densities", "fit", "image_sets", "rows"]
 
 

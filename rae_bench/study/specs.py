@@ -13,6 +13,9 @@ PAPER_DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "celeba": "CelebA"}
 """The paper's data sets, as the suite names them and as the published files do; every other is like one of them."""
 
 
+Family = Literal["variational", "regularized", "plain"]
+
+
 @dataclass(frozen=True)
 class Row:
     """A table row: a trained model and which density stands in each column; not a trained model of its own.
@@ -22,7 +25,7 @@ class Row:
     """
 
     label: str
-    family: Literal["variational", "regularized", "plain"]
+    family: Family
     model: str
     n: str
     gmm: str

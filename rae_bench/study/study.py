@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from rae_bench.base.plain import ConfigError, Plain, fingerprint
 from rae_bench.base.specs import Compute, Count, CountOrZero, Listed, Seed
@@ -40,13 +40,14 @@ class DatasetEntry:
     """An entry of `datasets.yaml`: the images, and the network their features are taken from.
 
     `follows`: the paper's data set whose settings this one takes under a protocol. `is_the_papers`: it is exactly that
-    one, and its distances may be held against published ones.
+    one, and its distances may be held against published ones. `weights`: the data set whose loss weights it takes.
     """
 
     data: DatasetSpec
     extractor: Extractor
     follows: Literal["mnist", "cifar10", "celeba"]
     is_the_papers: bool
+    weights: str
 
     @property
     def published(self) -> str:
@@ -96,7 +97,7 @@ class StudyFile:
         Literal["table1", "published", "claims", "comparisons", "densities", "protocols", "details", "search"]
     ]
     compute: Compute
-    search: dict[str, Listed[dict[str, float]]]
+    search: dict[str, Listed[dict[str, PositiveFloat]]]
 
     def __post_init__(self) -> None:
         if bool(self.protocols) != ("protocols" in self.tables):
@@ -111,13 +112,11 @@ class StudyFile:
 
 
 @dataclass(frozen=True)
-class Study:
-    """A resolved study; every path and every stage's settings follow from it.
+class Chosen:
+    """What a study names, looked up, and what follows from the names alone.
 
-    `densities_as_stated` holds each density by data set before settings change it for some models; `fits`, by data
-    set, model and density, is what is fitted. `protocol` says which settings are in force, `notes` what they mean for
-    each data set's tables. `deterministic` names the models whose posterior has no density, `posterior_only` the
-    densities that need one.
+    `deterministic` names the models whose posterior has no density, `posterior_only` the densities that need one.
+    `protocol` says which settings are in force, `notes` what they mean for each data set's tables.
     """
 
     name: str
@@ -125,14 +124,10 @@ class Study:
     datasets: dict[str, DatasetEntry]
     budgets: dict[str, Budget]
     rows: dict[str, Row]
-    trainings: dict[tuple[str, str], TrainingSpec]
-    densities_as_stated: dict[tuple[str, str], Density]
-    fits: dict[tuple[str, str, str], FitSpec]
+    metrics: MetricSettings
     image_sets: dict[str, ImageSets]
     protocol: str
     notes: dict[str, tuple[str, ...]]
-    protocols: dict[str, dict[str, Protocol]]
-    metrics: MetricSettings
     deterministic: tuple[str, ...]
     posterior_only: tuple[str, ...]
 
@@ -183,6 +178,29 @@ class Study:
     def gpus(self) -> int:
         """GPUs a stage with a network asks for: none on a CPU study, or its jobs would take turns."""
         return 1 if self.file.compute.device == "cuda" else 0
+
+    def own_protocol(self, dataset: str) -> Protocol:
+        """How the study itself scores samples of `dataset`."""
+        return Protocol(
+            reference_split=self.file.reference_split,
+            rounding=self.image_sets[dataset].rounding,
+            extractor=self.datasets[dataset].extractor,
+            n_images=self.file.n_images,
+        )
+
+
+@dataclass(frozen=True)
+class Study(Chosen):
+    """A resolved study; every path and every stage's settings follow from it.
+
+    `densities_as_stated` holds each density by data set before settings change it for some models; `fits`, by data
+    set, model and density, is what is fitted. `protocols`: by data set, the ways of scoring samples that are compared.
+    """
+
+    trainings: dict[tuple[str, str], TrainingSpec]
+    densities_as_stated: dict[tuple[str, str], Density]
+    fits: dict[tuple[str, str, str], FitSpec]
+    protocols: dict[str, dict[str, Protocol]]
 
     def preparation(self, dataset: str) -> DatasetSpec:
         """What `prepare` reads."""
@@ -241,15 +259,6 @@ class Study:
             extractor=protocol.extractor,
             neighbours=neighbours,
             compute=self.compute,
-        )
-
-    def own_protocol(self, dataset: str) -> Protocol:
-        """How the study itself scores samples of `dataset`."""
-        return Protocol(
-            reference_split=self.file.reference_split,
-            rounding=self.image_sets[dataset].rounding,
-            extractor=self.datasets[dataset].extractor,
-            n_images=self.file.n_images,
         )
 
     def floor(self, dataset: str) -> FloorSpec:

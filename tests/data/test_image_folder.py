@@ -672,14 +672,12 @@ def own(tmp_path_factory):
     """A copy of the repository with a study of the user's own images; nothing has run."""
     checkout = Checkout(tmp_path_factory.mktemp("own"))
     data = to_plain(spec(channels=1, size=32, n_train=600, n_validation=300, n_test=300))
-    entry = {"data": data, "extractor": "pixels", "follows": "mnist", "is_the_papers": False}
-    weights = yaml.safe_load((checkout.config / "weights.yaml").read_text())
+    entry = {"data": data, "extractor": "pixels", "follows": "mnist", "is_the_papers": False, "weights": "digits"}
     study = yaml.safe_load((checkout.config / "studies" / "smoke.yaml").read_text())
     study["datasets"] = {"mine": "digits_smoke"}
     del study["protocols"]["pixels"]
-    for name, more in {"datasets": {"mine": entry}, "weights": {"mine": weights["digits"]}}.items():
-        with (checkout.config / f"{name}.yaml").open("a") as file:
-            file.write("\n" + yaml.safe_dump(more))
+    with (checkout.config / "datasets.yaml").open("a") as file:
+        file.write("\n" + yaml.safe_dump({"mine": entry}))
     (checkout.config / "studies" / "own.yaml").write_text(yaml.safe_dump(study))
     return checkout
 

@@ -22,7 +22,7 @@ from rae_bench.report.published.numbers import FOLDER
 from rae_bench.report.tables import catalogue as tables
 from rae_bench.report.tables.published import obstacles
 from rae_bench.run import commands
-from rae_bench.study import config, results
+from rae_bench.study import config, results, vocabulary
 from rae_bench.study.config import load_study
 from rae_bench.study.files import StudyFiles
 
@@ -63,7 +63,6 @@ def folder(tmp_path_factory):
             data[name] = entry | own
 
     edit("datasets.yaml", datasets)
-    edit("weights.yaml", lambda data: data | dict.fromkeys(NAMES, data["digits"]))
     study = yaml.safe_load((copy / "studies" / "embedded.yaml").read_text())
     study |= {"datasets": dict.fromkeys(NAMES, "digits_quick"), "n_images": 10000, "train_seeds": list(SEEDS)}
     (copy / "studies" / "planted.yaml").write_text(yaml.safe_dump(study | {"tables": ["table1", "published"]}))
@@ -328,8 +327,8 @@ def test_a_data_set_that_the_paper_does_not_have_is_refused(folder, monkeypatch)
 
 def test_every_row_of_the_paper_is_a_row_of_the_suite():
     """A label finds the published values: one spelt otherwise would find none."""
-    rows = yaml.safe_load((config.CONFIG / "rows.yaml").read_text()).values()
-    assert {row for _, row, _ in PUBLISHED} <= {row["label"] for row in rows}
+    rows = vocabulary.read(config.CONFIG).rows.values()
+    assert {row for _, row, _ in PUBLISHED} <= {row.label for row in rows}
 
 
 # --- the figure -------------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ def test_a_changed_setting_reruns_what_it_must_after_a_copy(copied, in_order):
     """As where the study ran: Snakemake alone remembers settings only of what it saw being made."""
     if in_order:
         settle(STUDY, copied.results)
-    with copied.edited("weights.yaml", lambda data: put(data, ["digits_mini", "second_stage", "latent"], 0.77)):
+    with copied.edited("densities.yaml", lambda data: put(data, ["second_stage", "weights", "digits", "latent"], 0.77)):
         plan = copied.plan()
     fits = [f"fit digits_mini vae {seed} second_stage" for seed in (0, 1)]
     scores = [f"{stage} digits_mini vae {seed}" for stage in ("evaluate", "protocols") for seed in (0, 1)]

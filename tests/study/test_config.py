@@ -10,7 +10,7 @@ import yaml
 from checkout import ROOT, put, unshared
 
 from rae_bench.base.plain import ConfigError, to_json, to_plain
-from rae_bench.study import config
+from rae_bench.study import config, vocabulary
 from rae_bench.study.config import load_study
 
 SMOKE = "studies/smoke.yaml"
@@ -78,7 +78,7 @@ def test_digits_mean_the_same_in_both_studies():
 
 
 def test_a_training_slice_joins_data_set_budget_model_and_weights(folder):
-    _edit(folder / "weights.yaml", (["digits_mini", "rae_l2"], {"latent": 0.25, "regulariser": 0.5}))
+    _edit(folder / "models.yaml", (["rae_l2", "weights", "digits"], {"latent": 0.25, "regulariser": 0.5}))
     _edit(folder / "budgets.yaml", (["digits_smoke", "optimisation", "learning_rate"], 1))
     assert to_plain(load_study("smoke").training("digits_mini", "rae_l2")) == {
         "version": 1,
@@ -108,6 +108,27 @@ def test_a_training_slice_joins_data_set_budget_model_and_weights(folder):
         "validation_split": "validation",
         "compute": {"device": "cpu", "threads": 1, "tf32": False, "precision": "float32"},
     }
+
+
+def test_the_readmes_model_is_one_entry_of_one_file(folder):
+    entry = re.search(
+        r"```yaml\n# workflow/config/models\.yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )[1]
+    with (folder / "models.yaml").open("a") as file:
+        file.write("\n" + entry)
+    _edit(folder / SMOKE, (["rows"], ["rae_l2", "vae_l2"]))
+    study = load_study("smoke")
+    assert study.models == ["rae_l2", "vae_l2"]
+    objective = study.training("digits_mini", "vae_l2").objective
+    assert (objective.posterior.kind, objective.latent.weight, objective.regulariser.weight) == ("gaussian", 0.03, 1e-3)
+    assert study.rows["vae_l2"].label == "VAE-L2"
+    assert study.summary().rows["vae_l2"].n == "standard_normal"
+
+
+def test_a_row_is_stated_once(folder):
+    _edit(folder / "rows.yaml", (["vae"], yaml.safe_load((folder / "rows.yaml").read_text())["two_stage_vae"]))
+    with pytest.raises(ConfigError, match=r"^rows\.yaml: 'vae' is a model's row already, models\.yaml's; give it"):
+        load_study("smoke")
 
 
 def test_two_rows_share_a_model_and_its_second_stage_is_fitted_once():
@@ -224,7 +245,7 @@ def test_settings_of_metrics_reach_evaluation_and_floor(folder):
 
 
 def _searched(dataset):
-    """Every point of the searches of a data set, by the name its weights stand under in weights.yaml."""
+    """Every point of the searches of a data set, by the model or density whose weights they are."""
     points = {}
     for file in (f"search_{dataset}.csv", f"search_second_stage_{dataset}.csv"):
         with (SEARCHES / file).open() as lines:
@@ -235,7 +256,9 @@ def _searched(dataset):
 
 @pytest.mark.parametrize("dataset", ["digits", "photos", "faces"])
 def test_the_weights_are_the_best_points_of_the_search(dataset):
-    weights = yaml.safe_load((ROOT / "workflow/config/weights.yaml").read_text())[dataset]
+    words = vocabulary.read(ROOT / "workflow/config")
+    weights = {name: entry.weights.get(dataset, {}) for name, entry in words.models.items()}
+    weights["second_stage"] = words.densities["second_stage"]["weights"][dataset]
     searched = _searched(dataset)
     assert set(searched) == set(weights)
     for name, points in searched.items():
@@ -349,33 +372,33 @@ MISTAKES = [
     (SMOKE, ["search"], {"vae": []}, "studies/smoke.yaml.search.vae: is empty"),
     (SMOKE, ["search"], {"vae": [{"latent": 0.0}]}, "studies/smoke.yaml.search.vae[0].latent: 0.0 must be above 0"),
     (SMOKE, ["search"], {"vae": [{"regulariser": 1.0}]}, "studies/smoke.yaml.search.vae[0]: missing the weight of its"),
-    ("weights.yaml", ["digits_mini", "vae", "latent"], 0, "weights.yaml.digits_mini.vae.latent: 0.0 must be above"),
-    ("weights.yaml", ["digits_mini", "rae_l2", "regulariser"], 0.0, "weights.yaml.digits_mini.rae_l2.regulariser: 0.0"),
-    ("weights.yaml", ["digits_mini", "vae", "latent"], "0.1", "weights.yaml.digits_mini.vae.latent: expected a number"),
-    ("weights.yaml", ["digits_mini", "vae", "latent"], True, "weights.yaml.digits_mini.vae.latent: expected a number"),
-    ("weights.yaml", ["digits_mini", "vae", "latent"], float("nan"), "digits_mini.vae.latent: expected a finite numbe"),
-    ("weights.yaml", ["digits_mini", "vae", "latent"], float("inf"), "digits_mini.vae.latent: expected a finite numbe"),
-    ("weights.yaml", ["digits_mini", "vae"], {}, "weights.yaml.digits_mini.vae: missing the weight of its term 'laten"),
-    ("weights.yaml", ["digits_mini", "vae"], ..., "weights.yaml.digits_mini.vae: missing the weight of its term 'late"),
-    ("weights.yaml", ["digits_mini"], ..., "weights.yaml.digits_mini.vae: missing the weight of its term 'latent'"),
-    ("weights.yaml", ["digits_mini", "vae", "regulariser"], 1.0, "weights.yaml.digits_mini.vae.regulariser: 1.0 has n"),
-    ("weights.yaml", ["digits_mini", "vae", "latnt"], 1.0, "weights.yaml.digits_mini.vae.latnt: unknown term 'latnt'"),
-    ("weights.yaml", ["digits_mini", "second_stage"], {}, "weights.yaml.digits_mini.second_stage: missing the weight"),
-    ("weights.yaml", ["digits_mini", "rae_l3"], {}, "weights.yaml.digits_mini"),  # no such model
-    ("weights.yaml", ["digts"], {}, "weights.yaml"),  # no such data set
+    ("models.yaml", ["vae", "weights", "digits", "latent"], 0, "models.yaml.vae.weights.digits.latent: 0 must be abov"),
+    ("models.yaml", ["rae_l2", "weights", "digits", "regulariser"], 0.0, "models.yaml.rae_l2.weights.digits.regularis"),
+    ("models.yaml", ["vae", "weights", "digits", "latent"], "0.1", "models.yaml.vae.weights.digits.latent: expected a"),
+    ("models.yaml", ["vae", "weights", "digits", "latent"], True, "models.yaml.vae.weights.digits.latent: expected a "),
+    ("models.yaml", ["vae", "weights", "digits", "latent"], float("nan"), "vae.weights.digits.latent: expected a fini"),
+    ("models.yaml", ["vae", "weights", "digits", "latent"], float("inf"), "vae.weights.digits.latent: expected a fini"),
+    ("models.yaml", ["vae", "weights", "digits"], {}, "models.yaml.vae.weights.digits: missing the weight of its"),
+    ("models.yaml", ["vae", "weights", "digits"], ..., "models.yaml.vae.weights.digits: missing the weight of its"),
+    ("models.yaml", ["vae", "weights", "digits", "regulariser"], 1.0, "models.yaml.vae.weights.digits.regulariser: un"),
+    ("models.yaml", ["vae", "weights", "digits", "latnt"], 1.0, "models.yaml.vae.weights.digits.latnt: unknown term w"),
+    ("densities.yaml", ["second_stage", "weights", "digits"], {}, "densities.yaml.second_stage.weights.digits: missin"),
+    ("models.yaml", ["vae", "weights", "digts"], {}, "models.yaml.vae.weights: unknown data set 'digts'; did you mean"),
+    ("datasets.yaml", ["digits_mini", "weights"], "digts", "datasets.yaml.digits_mini.weights: unknown data set 'digt"),
+    ("datasets.yaml", ["digits_mini", "weights"], ..., "datasets.yaml.digits_mini: missing weights"),
     ("models.yaml", ["vae", "posterior"], {"kind": "deterministic"}, "models.yaml.vae.latent: 'kl' needs a posterior"),
     ("models.yaml", ["vae", "latent", "kind"], "l2", "models.yaml.vae.latent.kind: 'l2' is not one of ['kl', 'mmd', '"),
-    ("models.yaml", ["vae", "latent", "weight"], 3.0, "models.yaml.vae.latent"),  # weights stand in weights.yaml
+    ("models.yaml", ["vae", "latent", "weight"], 3.0, "models.yaml.vae.latent.weight: weights stand by themselves"),
     ("models.yaml", ["vae", "decoder"], {}, "models.yaml.vae.decoder: unknown key 'decoder'"),
     ("models.yaml", ["vae", "posterior", "log_sigma_bound"], ..., "models.yaml.vae.posterior: missing log_sigma_bound"),
     ("models.yaml", ["vae", "latent"], "kl", "models.yaml.vae.latent: expected a mapping of keys to values, found 'kl"),
     ("models.yaml", ["vae", "latent", "kind"], ["kl"], "models.yaml.vae.latent.kind: ['kl'] is not one of"),
-    ("rows.yaml", ["vae", "model"], "vea", "rows.yaml.vae.model: unknown model 'vea'; did you mean 'vae'?"),
-    ("rows.yaml", ["vae", "n"], "gausian", "rows.yaml.vae.n: unknown density 'gausian'; did you mean 'gaussian'?"),
-    ("rows.yaml", ["vae", "gmm"], "gm10", "rows.yaml.vae.gmm: unknown density 'gm10'; did you mean 'gmm10'?"),
+    ("rows.yaml", ["two_stage_vae", "model"], "vea", "rows.yaml.two_stage_vae.model: unknown model 'vea'; did you"),
+    ("models.yaml", ["vae", "n"], "gausian", "models.yaml.vae.n: unknown density 'gausian'; did you mean 'gaussian'?"),
+    ("models.yaml", ["vae", "gmm"], "gm10", "models.yaml.vae.gmm: unknown density 'gm10'; did you mean 'gmm10'?"),
     ("rows.yaml", ["two_stage_vae", "through"], "second", "rows.yaml.two_stage_vae.through: unknown density 'second'"),
     ("rows.yaml", ["two_stage_vae", "through"], "gaussian", "rows.yaml.two_stage_vae.through: 'gaussian'"),  # no codec
-    ("rows.yaml", ["vae", "family"], "vae", "rows.yaml.vae.family: 'vae' is not one of ['variational', 'regularized',"),
+    ("models.yaml", ["vae", "family"], "vae", "models.yaml.vae.family: 'vae' is not one of ['variational', 'regular"),
     ("densities.yaml", ["gmm10", "n_components"], 61, "studies/smoke.yaml: 'gmm10' needs at least 610 training codes"),
     ("densities.yaml", ["gmm10", "kind"], "gmm", "densities.yaml.gmm10.kind: 'gmm' is not one of ['aggregate_posteri"),
     ("densities.yaml", ["gmm10", "codes"], ..., "densities.yaml.gmm10: missing codes"),
@@ -487,7 +510,6 @@ def test_the_digit_classifier_is_refused_for_what_it_cannot_read(folder, dataset
     """Of a study's data set, and of a way of scoring it."""
     budget = f"{dataset}_quick"
     _edit(folder / SMOKE, (["datasets"], {dataset: budget}), (["protocols"], {"x": {"extractor": "digit_classifier"}}))
-    _edit(folder / "weights.yaml", ([dataset], yaml.safe_load((folder / "weights.yaml").read_text())["digits"]))
     with pytest.raises(
         ConfigError, match=r"^studies/smoke\.yaml\.protocols\.x\.extractor: 'digit_classifier' reads grey"
     ):
@@ -504,7 +526,7 @@ SPELLING = [
     ("budgets.yaml", "learning_rate: 4.0e-3", "learning_rate: 4e-3", r"budgets\.yaml: line \d+: 4e-3 could be 0\.004"),
     ("budgets.yaml", "learning_rate: 4.0e-3", "learning_rate: .nan", "learning_rate: expected a finite number, found"),
     ("budgets.yaml", "  width: 4\n", "  width: 4\n  width: 8\n", r"budgets\.yaml: line \d+: the key 'width' stands tw"),
-    ("rows.yaml", "cv_vae: {label", "vae: {label", r"rows\.yaml: line \d+: the key 'vae' stands twice"),
+    ("models.yaml", "\ncv_vae:", "\nvae:", r"models\.yaml: line \d+: the key 'vae' stands twice"),
     (SMOKE, "n_images: 300", "n_images: 300\nn_images: 200", r"smoke\.yaml: line \d+: the key 'n_images' stands twice"),
     (SMOKE, "sample_seeds: [0]", "sample_seeds: [0", r"smoke\.yaml: not YAML: "),
     (SMOKE, "title:", "title: a: b", r"smoke\.yaml: not YAML: "),
@@ -749,8 +771,8 @@ def test_a_searched_deterministic_model_has_no_posterior_either(folder):
 
 def test_a_row_that_shows_a_density_its_model_cannot_have_is_refused(folder):
     _edit(folder / SMOKE, (["densities"], ["standard_normal", "gaussian", "gmm10", "aggregate_posterior"]))
-    _edit(folder / "rows.yaml", (["rae_l2", "gmm"], "aggregate_posterior"))
-    expected = "rows.yaml.rae_l2.gmm: 'aggregate_posterior' needs a posterior; 'rae_l2' has none"
+    _edit(folder / "models.yaml", (["rae_l2", "gmm"], "aggregate_posterior"))
+    expected = "models.yaml.rae_l2.gmm: 'aggregate_posterior' needs a posterior; 'rae_l2' has none"
     with pytest.raises(ConfigError, match=re.escape(expected)):
         load_study("smoke")
 
@@ -791,7 +813,7 @@ def test_a_name_that_is_no_name_of_a_file_on_every_disk_is_refused(name):
     """Shown in ASCII, where one letter cannot look like another."""
     shown = ascii(name if len(name) <= 60 else f"{name[:60]}...")
     with pytest.raises(ConfigError, match="^" + re.escape(f"here: {shown} ")) as error:
-        config._check_name("here", name)
+        vocabulary.check_name("here", name)
     assert "\n" not in str(error.value)
 
 
@@ -802,7 +824,7 @@ def test_a_name_that_is_no_name_of_a_file_on_every_disk_is_refused(name):
         ("datasets.yaml", "digits_mini", lambda name: (["datasets"], {name: "digits_smoke"})),
         ("densities.yaml", "gaussian", lambda name: (["densities"], ["standard_normal", "gaussian", "gmm10", name])),
         ("models.yaml", "vae", None),
-        ("rows.yaml", "vae", lambda name: (["rows"], [name])),
+        ("rows.yaml", "two_stage_vae", lambda name: (["rows"], [name])),
         ("budgets.yaml", "digits_smoke", None),
         ("metrics.yaml", "smoke", None),
         ("image_sets.yaml", "standard", None),
@@ -833,5 +855,5 @@ def test_a_study_of_such_a_name_is_refused(folder, name):
 def test_the_longest_names_make_names_of_files():
     """Of three names, each perhaps a point of a search, and the largest seed: below the 255 bytes disks allow."""
     name = "x" * 40
-    config._check_name("here", name)
+    vocabulary.check_name("here", name)
     assert len(f"{name}_point999.{name}_point999.seed{2**63 - 1}.{name}_point999.log") < 200

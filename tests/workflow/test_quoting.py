@@ -39,6 +39,7 @@ def test_a_title_and_labels_are_text_in_every_format_and_execute_nothing(smoke, 
     with (
         checkout.edited("studies/smoke.yaml", lambda data: put(data, ["title"], HOSTILE)),
         checkout.edited("rows.yaml", lambda data: [put(data, [row, "label"], f"{row} {LABEL}") for row in data]),
+        checkout.edited("models.yaml", lambda data: [put(data, [row, "label"], f"{row} {LABEL}") for row in data]),
     ):
         ended = checkout.snakemake()
         monkeypatch.setattr(config, "CONFIG", checkout.config)

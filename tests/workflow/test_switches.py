@@ -20,6 +20,7 @@ from rae_bench.scoring import evaluation
 from rae_bench.scoring.catalogue import load_extractor
 from rae_bench.scoring.metrics.memorisation import Training
 from rae_bench.scoring.metrics.reference import Reference
+from rae_bench.study import vocabulary
 from rae_bench.study.config import CONFIG, load_study, resolve_study
 
 pytestmark = pytest.mark.slow
@@ -50,7 +51,7 @@ def study(dataset, switch):
     file = dataclasses.replace(
         load_study("smoke").file,
         datasets={dataset: BUDGETS[dataset]},
-        rows=tuple(yaml.safe_load((CONFIG / "rows.yaml").read_text())),
+        rows=tuple(vocabulary.read(CONFIG).rows),
         n_images=100,
         protocols={},
         tables=("table1",),

@@ -132,7 +132,7 @@ def _made(runs):
 
 
 RERUN = {
-    "a model's weight": ("weights.yaml", ["digits_mini", "rae_l2", "latent"], 0.77, _made(RUNS[2:])),
+    "a model's weight": ("models.yaml", ["rae_l2", "weights", "digits", "latent"], 0.77, _made(RUNS[2:])),
     "a seed more": (SMOKE, ["train_seeds"], [0, 1, 7], _made(["digits_mini vae 7", "digits_mini rae_l2 7"])),
     "a density more": (
         *(SMOKE, ["densities"], ["standard_normal", "gaussian", "gmm10", "gmm1"]),

@@ -6,8 +6,8 @@ import pandas as pd
 from rae_bench.densities.specs import SecondStage
 from rae_bench.report.rendering import Table
 from rae_bench.report.tables.cells import cell_values
-from rae_bench.study.config import POINT
 from rae_bench.study.specs import Row, SummarySpec
+from rae_bench.study.vocabulary import POINT
 
 SHOWN = {
     "row": "Model",

@@ -1,0 +1,188 @@
+"""The vocabulary of studies (`workflow/config/*.yaml`): one entry per thing, checked as entries name each other."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import PositiveFloat
+
+from rae_bench.base.plain import ConfigError, Plain, kinds, parse, to_plain, unknown
+from rae_bench.densities.specs import Density
+from rae_bench.models.specs import Latent, Objective, Posterior, Regulariser
+from rae_bench.scoring.specs import ImageSets, MetricSettings
+from rae_bench.study.protocols import ProtocolEntry, Setting, parse_settings
+from rae_bench.study.specs import Family, Row
+from rae_bench.study.study import Budget, DatasetEntry
+from rae_bench.study.yaml_files import read_yaml
+
+POINT = "_point"
+"""Joins a row's name and the number of a search point."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+"""What can stand in a path: the same file on every disk, and a log's name, of three of these, below 255 bytes."""
+_TAKEN = re.compile("datasets|references|calibrations|logs|tables|figures|con|prn|aux|nul|com[0-9]|lpt[0-9]")
+"""Folders of the suite's own beside those named by studies and data sets; and devices of Windows, in any folder."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an objective is made of; the weights of its terms stand elsewhere, per data set."""
+
+    posterior: dict[str, Plain]
+    latent: dict[str, Plain]
+    regulariser: dict[str, Plain]
+
+
+Weights = dict[str, PositiveFloat]
+"""Of a latent term and a regulariser, each by its role, where it has one."""
+
+
+@dataclass(frozen=True)
+class ModelEntry(Terms):
+    """An entry of `models.yaml`: its terms, their weights by data set, and the table row it makes.
+
+    `n` and `gmm`: the densities in the row's columns.
+    """
+
+    label: str
+    family: Family
+    n: str
+    gmm: str
+    weights: dict[str, Weights]
+
+    @property
+    def has_density(self) -> bool:
+        """Whether log q(z|x) of its posterior is known."""
+        return getattr(kinds(Posterior).get(str(self.posterior.get("kind"))), "has_density", True)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Every entry by name, a field for each file; `rows` has those of models, too."""
+
+    datasets: dict[str, DatasetEntry]
+    budgets: dict[str, Budget]
+    models: dict[str, ModelEntry]
+    rows: dict[str, Row]
+    densities: dict[str, dict[str, Plain]]
+    metrics: dict[str, MetricSettings]
+    image_sets: dict[str, ImageSets]
+    protocols: dict[str, ProtocolEntry]
+    settings: dict[str, Setting]
+
+    def density_kind(self, name: str) -> Any:
+        """The class of a density; None where its kind is none."""
+        return kinds(Density).get(str(self.densities[name].get("kind")))
+
+    def row_place(self, name: str) -> str:
+        """Where a row is stated."""
+        return f"models.yaml.{name}" if name in self.models else f"rows.yaml.{name}"
+
+    def objective(self, name: str, like: str, point: Weights | None, where: str) -> Objective:
+        """The objective of a model with the weights of the data set `like`, or of a search's `point`, at `where`."""
+        entry, place = self.models[name], f"models.yaml.{name}"
+        if point is None:
+            point, where = entry.weights.get(like, {}), f"{place}.weights.{like}"
+        return _joined(entry, point, place, where)
+
+    def density(self, name: str, like: str, point: Weights | None, where: str) -> Density:
+        """A density as stated; one that has an objective takes its weights as a model does."""
+        entry, place = dict(self.densities[name]), f"densities.yaml.{name}"
+        if "objective" in get_type_hints(self.density_kind(name) or Terms):
+            weights = parse(dict[str, Weights], entry.pop("weights", {}), f"{place}.weights")
+            if point is None:
+                point, where = weights.get(like, {}), f"{place}.weights.{like}"
+            if "objective" in entry:
+                terms = parse(Terms, entry["objective"], f"{place}.objective")
+                entry["objective"] = to_plain(_joined(terms, point, f"{place}.objective", where))
+        spec: Density = parse(Density, entry, place)
+        return spec
+
+
+def read(folder: Path) -> Vocabulary:
+    """The vocabulary in `folder`.
+
+    Raises:
+        ConfigError: an entry is not what it should be, or names what there is not.
+    """
+    found: dict[str, Any] = {}
+    for name, kind in get_type_hints(Vocabulary).items():
+        if name == "settings":
+            continue
+        found[name] = parse(kind, read_yaml(folder, f"{name}.yaml"), f"{name}.yaml")
+        for key in found[name]:
+            check_name(f"{name}.yaml", key)
+            if POINT in key:
+                raise ConfigError(f"{name}.yaml: {key!r} holds {POINT!r}, which marks the points of a search")
+    models: dict[str, ModelEntry] = found["models"]
+    for key in found["rows"]:
+        if key in models:
+            raise ConfigError(f"rows.yaml: {key!r} is a model's row already, models.yaml's; give it another name")
+    found["rows"] |= {
+        key: Row(entry.label, entry.family, key, entry.n, entry.gmm, through="") for key, entry in models.items()
+    }
+    settings = parse_settings(read_yaml(folder, "settings.yaml"), list(models), list(found["rows"]))
+    vocabulary = Vocabulary(**found, settings=settings)
+    _check(vocabulary)
+    return vocabulary
+
+
+def _check(vocabulary: Vocabulary) -> None:
+    """Refuse names of what there is not, in entries whether a study uses them or not."""
+    for name, dataset in vocabulary.datasets.items():
+        known(f"datasets.yaml.{name}.weights", "data set", dataset.weights, vocabulary.datasets)
+    for name, model in vocabulary.models.items():
+        for like in model.weights:
+            known(f"models.yaml.{name}.weights", "data set", like, vocabulary.datasets)
+            vocabulary.objective(name, like, None, "")
+    for name, stated in vocabulary.densities.items():
+        for like in stated.get("weights", {}):
+            known(f"densities.yaml.{name}.weights", "data set", like, vocabulary.datasets)
+            vocabulary.density(name, like, None, "")
+    for name, entry in vocabulary.protocols.items():
+        for setting in entry.settings:
+            known(f"protocols.yaml.{name}.settings", "setting", setting, vocabulary.settings)
+    for name, changed in vocabulary.settings.items():
+        for i, patch in enumerate(changed.patches):
+            for density in patch.set if patch.target == "densities" else ():
+                known(f"settings.yaml.{name}.patches[{i}].set", "density", density, vocabulary.densities)
+
+
+def _joined(terms: Terms, weights: Weights, where: str, weights_where: str) -> Objective:
+    """Return `terms` with their weights; exactly those that have one must be named."""
+    parts: dict[str, Plain] = {part: dict(getattr(terms, part)) for part in ("posterior", "latent", "regulariser")}
+    weighted = []
+    for term, union in (("latent", Latent), ("regulariser", Regulariser)):
+        kind = kinds(union).get(str(parts[term].get("kind")))
+        if "weight" in parts[term]:
+            raise ConfigError(f"{where}.{term}.weight: weights stand by themselves, per data set, under `weights`")
+        if kind is None:
+            parse(union, parts[term], f"{where}.{term}")
+        elif "weight" in get_type_hints(kind):
+            weighted.append(term)
+            if term not in weights:
+                raise ConfigError(f"{weights_where}: missing the weight of its term {term!r}")
+            parts[term]["weight"] = weights[term]
+    for term in weights:
+        known(f"{weights_where}.{term}", "term with a weight", term, weighted)
+    objective: Objective = parse(Objective, parts, where)
+    return objective
+
+
+def known(where: str, noun: str, name: str, names: Iterable[str] | Mapping[str, Any]) -> None:
+    """Raise ConfigError if `name` is not among `names`, with the nearest that is."""
+    if name not in names:
+        raise ConfigError(unknown(where, noun, name, list(names)))
+
+
+def check_name(where: str, name: str) -> None:
+    """Refuse a name that cannot stand in a path: shown in ASCII, so that a letter that only looks like one is seen."""
+    if not _NAME.fullmatch(name):
+        found = ascii(name if len(name) <= 60 else f"{name[:60]}...")
+        raise ConfigError(
+            f"{where}: {found} is not a name: at most 40 lower-case letters a to z, digits and _, a letter first"
+        )
+    if _TAKEN.fullmatch(name):
+        raise ConfigError(f"{where}: {name!r} cannot name results: a folder or a device is called so; rename it")
