@@ -107,15 +107,10 @@ class _Inert:
     def array(self) -> Images | None:
         """The array of bytes that the pickle describes, or None if it describes anything else."""
         match self.state:
-            case (int(), tuple(shape), _Inert(arguments=(b"u1", *_)), False, bytes(content)):
-                pass
-            case _:
-                return None
-        if len(shape) != 2 or not all(type(side) is int and side > 0 for side in shape):
-            return None
-        if shape[0] * shape[1] != len(content):
-            return None
-        return np.frombuffer(content, np.uint8).reshape(shape)
+            case (int(), (int(n), int(width)), _Inert(arguments=(b"u1", *_)), False, bytes(content)):
+                if n > 0 and n * width == len(content):
+                    return np.frombuffer(content, np.uint8).reshape(n, width)
+        return None
 
 
 class _Unpickler(pickle.Unpickler):

@@ -31,7 +31,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (n, C, H, W) of an official part, `train` or `test`, and their classes; `where` a faulty class is."""
+    """Images (n, C, H, W) of an official part, `train` or `test`, and their labels, which come from `where`."""
 
     part: str
     where: Path
@@ -41,7 +41,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Origin:
-    """Files of a user's, as they lay in `folder` before they were read: size in bytes and time in ns, by name."""
+    """The files of a data set as they lay in `folder` before they were read: size in bytes and time in ns, by name."""
 
     folder: str
     files: dict[str, tuple[int, ...]]

@@ -24,14 +24,14 @@ from rae_bench.study.study import Study
 
 @dataclass(frozen=True)
 class Finding:
-    """What is to be said of a source, one line, or nothing; `is_changed`: it is no longer what was prepared."""
+    """One line about a source, or an empty one; `is_changed`: the source is no longer what was prepared."""
 
     text: str = ""
     is_changed: bool = False
 
 
 def findings(study: Study, results: Path, is_thorough: bool) -> list[Finding]:
-    """What is to be said of the sources of a study's data sets, and of a changed one how it is prepared anew."""
+    """The findings about the sources of a study's data sets; of a changed one with the command to prepare it anew."""
     found = []
     for dataset in study.datasets:
         folder = results / "datasets" / dataset
@@ -47,9 +47,9 @@ def findings(study: Study, results: Path, is_thorough: bool) -> list[Finding]:
 
 
 def look(spec: DatasetSpec, folder: Path, is_thorough: bool) -> Finding:
-    """Hold the source of the data set that was prepared in `folder` against what was read then.
+    """The finding about the source of the data set that was prepared in `folder`.
 
-    `is_thorough`: files whose size or time leaves it open are read; else these count as they are.
+    `is_thorough`: a file of the old size but another time is read; else it is only mentioned.
 
     Raises:
         StorageError, ConfigError, DataError: the prepared data set is damaged, or a file of the source cannot be read.
@@ -114,7 +114,7 @@ def _told(fates: Mapping[str, str], fate: str, what: str) -> str:
 
 
 def _other_choice(spec: DatasetSpec, source: ImageFolder, top: Path, folder: Path, kept: Collection[str]) -> list[str]:
-    """Whether `prepare` would take other files now, though all that it took are as they were."""
+    """A phrase if `prepare` would choose or split the files otherwise now, though all that it read are unchanged."""
     try:
         names, splits = image_folder.chosen(spec, source, top)
     except DataError as error:

@@ -335,6 +335,7 @@ PICKLES = {
     "an attribute of an allowed name": b"\x80\x04\x8c\x05numpy\x8c\x14ndarray.__reduce_ex__\x93.",
     "an instance without its state": b"\x80\x02}(U\x04datacnumpy\nndarray\n)\x81U\x06labels](K\x01eu.",
     "a huge array": b"\x80\x02}(U\x04datacnumpy\nndarray\n(J\xff\xff\xff\x7ftRU\x06labels](K\x01eu.",
+    "a negative shape": pickled(12, 12).replace(b"(K\x0cJ\x00\x0c\x00\x00t", b"(J\xf4\xff\xff\xffJ\x00\xf4\xff\xfft"),
     "a persistent object": b"\x80\x02Pos\n.",
     "nothing": b"",
     "no pickle": b"garbage",
