@@ -25,6 +25,7 @@ from rae_bench.models.specs import GaussianKL, SpectralNorm
 from rae_bench.models.training import draw_codes, encode, to_device
 from rae_bench.scoring import classifiers, generation, pca
 from rae_bench.scoring.features import FrozenExtractor
+from rae_bench.scoring.generation import Images
 from rae_bench.scoring.likelihood import image_likelihoods
 from rae_bench.scoring.metrics.attributes import attribute_marginal_error, mode_coverage
 from rae_bench.scoring.metrics.frechet import frechet_distance
@@ -44,7 +45,6 @@ PLOTTED = 500
 """Codes kept of each density, for the two-dimensional view."""
 
 Row = dict[str, Any]
-Images = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rae_bench.scoring.metrics.frechet import between_factors
-from rae_bench.scoring.metrics.reference import Float64, factor_of
+from rae_bench.scoring.metrics.pairs import Float64
+from rae_bench.scoring.metrics.reference import factor_of
 
 EXPECTED = "expected features (n, d), a row an image, as numpy.save writes them"
 MOMENTS = ("mu", "sigma")

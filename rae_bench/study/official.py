@@ -244,13 +244,12 @@ class Configuration:
         Raises:
             ConversionError: it has no gradient penalty, or M does not lie in (0, 1].
         """
-        if self.model != "rae_gp" or self.regulariser is None:
-            why = (
-                "no gradient penalty; only rae_gp has"
-                if self.model != "rae_gp"
-                else "one of weight 0: regulariser none"
+        if self.model != "rae_gp":
+            raise ConversionError(f"--rule: {self.model} has no gradient penalty; only rae_gp has")
+        if self.regulariser is None:
+            raise ConversionError(
+                f"--rule: the gradient penalty of rae_gp on {self.dataset} has weight 0; regulariser none is right"
             )
-            raise ConversionError(f"--rule: {self.model} on {self.dataset} has {why}")
         if not 0 < mean_square_pixel <= 1:
             raise ConversionError(f"--rule: {mean_square_pixel:g} must lie in (0, 1]: it is a mean square pixel")
         return 4 * mean_square_pixel * self.regulariser.ours
@@ -289,10 +288,8 @@ class Configuration:
                 f" {self.stage.sum_form:g}, x ½: {self.stage.ours:g}; scale {2 / self.latent_dim:g}"
             )
         if mean_square_pixel is not None:
-            weight = self.jacobian_weight(mean_square_pixel)
-            lines["by rule"] = (
-                f"{weight:g} · ‖J‖² for 4 x {mean_square_pixel:g} x ‖g‖²: x̂ uncorrelated with the columns of J"
-            )
+            weight, rule = self.jacobian_weight(mean_square_pixel), f"4 x {mean_square_pixel:g} times that of ‖g‖²"
+            lines["by rule"] = f"{weight:g} · ‖J‖², {rule}, for x̂ uncorrelated with the columns of J"
         title = f"official code, configuration {self.number}: {self.model} on {self.dataset}"
         return "\n".join([title, *(f"  {label:10} {line}" for label, line in lines.items() if line)])
 

@@ -276,8 +276,11 @@ def test_the_rule_holds_where_images_and_jacobian_have_nothing_to_do_with_each_o
         (("mnst", "rae"), "--dataset: unknown data set 'mnst'; did you mean 'mnist'?"),
         (("mnist", "rae_l3"), "--model: unknown model of mnist 'rae_l3'; did you mean 'rae_l2'?"),
         (("celeba", "vae_2d"), "--model: unknown model of celeba 'vae_2d'"),
-        (("mnist", "rae", 0.1), "--rule: rae on mnist has no gradient penalty; only rae_gp has"),
-        (("cifar10", "rae_gp", 0.1), "--rule: rae_gp on cifar10 has one of weight 0: regulariser none"),
+        (("mnist", "rae", 0.1), "--rule: rae has no gradient penalty; only rae_gp has"),
+        (
+            ("cifar10", "rae_gp", 0.1),
+            "--rule: the gradient penalty of rae_gp on cifar10 has weight 0; regulariser none is right",
+        ),
         (("mnist", "rae_gp", 2.0), "--rule: 2 must lie in (0, 1]"),
         (("mnist", "rae_gp", math.nan), "--rule: nan must lie in (0, 1]"),
     ],

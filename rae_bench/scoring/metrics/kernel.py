@@ -1,13 +1,12 @@
 """Kernel distance: unbiased MMD² with the kernel (x·y/d + 1)³, mean over random subsets (Bińkowski et al. 2018)."""
 
 import numpy as np
-import numpy.typing as npt
 
 from rae_bench.scoring.metrics import fidelity
+from rae_bench.scoring.metrics.pairs import Float64
 from rae_bench.scoring.metrics.reference import Features, Reference
 from rae_bench.scoring.specs import MetricSettings
 
-Float64 = npt.NDArray[np.float64]
 BLOCK = 250
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rae_bench.base.rng import derive, numpy_generator
+from rae_bench.scoring.metrics.pairs import Float64
 from rae_bench.scoring.metrics.reference import Reference, exponent
 from rae_bench.scoring.specs import MetricSettings
 
-Float64 = npt.NDArray[np.float64]
 STARTS = 10
 """k-means starts of a run, as in the official code; the best is kept."""
 EDGE = 1e-10

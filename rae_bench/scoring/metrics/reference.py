@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rae_bench.scoring.metrics.errors import MetricError
-from rae_bench.scoring.metrics.pairs import OwnPairs, is_far, own_pairs
+from rae_bench.scoring.metrics.pairs import Float64, OwnPairs, is_far, own_pairs
 
-Float64 = npt.NDArray[np.float64]
 Features = npt.NDArray[np.floating]
 BLOCK = 2**25
 """Features that are in memory in double precision at once: 256 MiB. More are those of CelebA's training images."""
