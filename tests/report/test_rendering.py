@@ -80,17 +80,6 @@ def test_special_characters_of_tex_are_escaped(character):
     assert sum(text.count(f"x{escaped}y") for escaped in ESCAPED[character]) == 3
 
 
-def test_braces_balance():
-    text = latex(_table(label="50 % of A_B", title="↓ & é", note="‖x − x̂‖²"))
-    bare = re.sub(r"\\[{}]", "", text)
-    depth = 0
-    for character in bare:
-        depth += (character == "{") - (character == "}")
-        assert depth >= 0
-    assert depth == 0
-    assert bare.count("$") % 2 == 0
-
-
 def test_symbols_of_the_tables_are_set_in_tex():
     text = latex(_table(title="‖x − x̂‖² ↓", note="↑ – ± Fréchet"))
     for symbol in (r"$\|x-\hat{x}\|^2$", r"$\downarrow$", r"$\uparrow$", "--", r"$\pm$", r"Fr\'echet"):
