@@ -23,7 +23,7 @@ from rae_bench.report.tables import catalogue as tables
 from rae_bench.report.tables.published import obstacles
 from rae_bench.run import commands
 from rae_bench.study import config, results, vocabulary
-from rae_bench.study.config import load_study
+from rae_bench.study.config import load_study, resolve_study
 
 NAMES = {"planted_mnist": "MNIST", "planted_celeba": "CelebA"}
 COLUMNS = {"rec": "Rec.", "n": "N", "gmm": "GMM", "interp": "Interp."}
