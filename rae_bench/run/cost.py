@@ -26,6 +26,7 @@ import pandas as pd
 from rae_bench.base import devices, storage
 from rae_bench.base.plain import ConfigError, parse, to_plain, unknown
 from rae_bench.base.specs import Compute
+from rae_bench.densities.specs import ITERATIONS
 from rae_bench.models.specs import ConvolutionalNetwork, TrainingSpec
 from rae_bench.run.jobs import STAGES, SUMMARIES, Job, read_state, study_jobs
 from rae_bench.study import resources
@@ -39,7 +40,7 @@ RUNS = ("train", "fit", "evaluate", "protocols")
 NOTES = (
     "FLOPs: products of matrices and convolutions, two a multiply-add. Networks: the autoencoders'."
     " Other: feature networks, densities and metrics, by their leading terms;"
-    f" mixtures take {resources.ITERATIONS} iterations a fit, as in a small study.",
+    f" mixtures take {ITERATIONS} iterations a fit, as in a small study.",
     "Memory: of the largest job. Hours without collecting, tables, figures, Snakemake's and a cluster's own time.",
 )
 log = logging.getLogger(__name__)

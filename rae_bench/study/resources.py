@@ -15,18 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import assert_never
 
-from rae_bench.densities.specs import (
-    AggregatePosterior,
-    DaiWipfSecondStage,
-    DirichletMixture,
-    FlowMatching,
-    GaussianMixture,
-    KernelDensity,
-    SecondStage,
-    SingleGaussian,
-    SplineFlow,
-    StandardNormal,
-)
+from rae_bench.densities.specs import NetworkSpec
 from rae_bench.models.specs import (
     ConvolutionalNetwork,
     DenseNetwork,
@@ -87,8 +76,6 @@ DECODED = 250
 """Codes that are decoded at a time."""
 SHOWN, STRIP_IMAGES, PLOTTED = 36, 6 * 8, 500
 """Images of each set, images of interpolations and codes that an evaluation keeps for figures."""
-ITERATIONS, MOST_ITERATIONS = 30, 500
-"""Iterations of EM that are counted (in the study `smoke` a fit took 20, 24, 34, 35), and that time is asked for."""
 
 LIBRARIES: dict[str, float] = {
     **{"prepare": 85e6, "reference": 543e6, "floor": 701e6, "train": 767e6, "evaluate": 707e6, "protocols": 613e6},
@@ -255,41 +242,20 @@ def train(study: Study, dataset: str, model: str) -> Need:
 
 
 def fit(study: Study, dataset: str, model: str, density: str) -> Need:
-    """The need of a fit, which the kind of density decides; on the CPU."""
+    """The need of a fit, which its kind of density states; on the CPU."""
     data, dim = study.preparation(dataset), study.budgets[dataset].latent_dim
     n, validated = data.n_train, data.n_validation
-    codes, pairs = 8 * 4 * n * dim, 2.0 * (n + validated) * n * dim
-    match study.fit(dataset, model, density).density:
-        case StandardNormal() | SingleGaussian():
-            return Need(bytes=codes, libraries=LIBRARIES["fit"], float64=4 * n * dim**2, disk=8 * dim**2)
-        case AggregatePosterior():
-            return Need(bytes=codes, libraries=LIBRARIES["fit"], float64=2 * pairs, disk=16 * n * dim)
-        case KernelDensity(bandwidths=bandwidths):
-            # every validation code against every training code, once a bandwidth
-            operations = 2 * pairs + 4 * n * validated * len(bandwidths) * dim
-            held = codes + 8 * 3 * 256 * n
-            return Need(bytes=held, libraries=LIBRARIES["fit"], float64=operations, disk=8 * n * dim)
-        case GaussianMixture(n_components=k, n_init=starts) | DirichletMixture(n_components=k, n_init=starts):
-            # measured: 100 components of 3,000 codes in 16 dimensions, 0.7 s, by a Dirichlet process 3.1 s, in 8
-            # dimensions 5.8 s; each iteration a product of codes and of outer products for each component
-            return Need(
-                bytes=codes + 8 * 4 * n * k + 8 * 6 * k * dim**2,
-                libraries=LIBRARIES["fit by scikit-learn"],
-                float64=ITERATIONS * starts * n * k * 4 * dim**2,
-                slack=MOST_ITERATIONS / ITERATIONS,
-                disk=8 * k * (dim**2 + dim + 1),
-            )
-        case SplineFlow(width=width, depth=depth, transforms=transforms, optimisation=optimisation):
-            return _learnt(n, optimisation, transforms * (depth * width**2 + 40 * dim * width))
-        case FlowMatching(width=width, depth=depth, optimisation=optimisation):
-            return _learnt(n, optimisation, 2 * (depth * width**2 + 4 * dim * width))
-        case (
-            SecondStage(width=width, depth=depth, optimisation=optimisation)
-            | DaiWipfSecondStage(width=width, depth=depth, optimisation=optimisation)
-        ):
-            return _learnt(n, optimisation, 2 * (depth - 1) * width**2 + 5 * dim * width)
-        case other:
-            assert_never(other)
+    spec = study.fit(dataset, model, density).density
+    if isinstance(spec, NetworkSpec):
+        return _learnt(n, spec.optimisation, spec.parameters(dim))
+    work = spec.work(n, validated, dim)
+    return Need(
+        bytes=8 * 4 * n * dim + work.held,
+        libraries=LIBRARIES["fit by scikit-learn" if "sklearn.mixture" in spec.modules else "fit"],
+        float64=work.operations,
+        slack=work.slack,
+        disk=work.disk,
+    )
 
 
 def evaluate(study: Study, dataset: str, model: str) -> Need:

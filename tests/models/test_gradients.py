@@ -34,7 +34,7 @@ from rae_bench.models.specs import (
     Regulariser,
     SpectralNorm,
 )
-from rae_bench.study import config
+from rae_bench.study import config, vocabulary
 
 STEP, WORST, ENTRIES = 3e-7, 1e-5, 2
 """Of a central difference; the largest relative error of a gradient; entries of each parameter that are moved."""
@@ -61,8 +61,13 @@ def unweighted(objective):
 
 @functools.cache
 def walked():
-    """Every objective there is, by a name: of the studies, of each setting alone, of densities."""
-    found = [spec.objective for name in config.study_names() for spec in config.load_study(name).trainings.values()]
+    """Every objective there is, by a name: of the models, of the studies, of each setting alone, of densities."""
+    words = vocabulary.read(config.CONFIG)
+    models = [
+        words.objective(name, like, None, "") for name, one in words.models.items() for like in one.weights or [""]
+    ]
+    found = [*models]
+    found += [spec.objective for name in config.study_names() for spec in config.load_study(name).trainings.values()]
     embedded = config.load_study("embedded")
     settings = yaml.safe_load((config.CONFIG / "settings.yaml").read_text())
     for name, setting in settings.items():
