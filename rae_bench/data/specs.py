@@ -34,10 +34,13 @@ class SourceSpec:
     is_digits: ClassVar[bool] = False
     """Whether its labels are those of handwritten digits, which the suite's digit classifier knows."""
 
+    native: ClassVar[int | None] = None
+    """The side of its files' images in pixels; None where the data set chooses a size."""
+
     @property
     def size(self) -> int | None:
-        """The side of its images in pixels; None where the data set chooses it."""
-        return None
+        """The side of its images in pixels, padded as they may be; None where the data set chooses it."""
+        return self.native and self.native + 2 * getattr(self, "padding", 0)
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,7 @@ class PaddedDigits(SourceSpec):
     padding: CountOrZero
 
     channels: ClassVar[tuple[int, ...]] = (1,)
-
-    @property
-    def size(self) -> int | None:
-        """See `SourceSpec`."""
-        return 28 + 2 * self.padding
+    native: ClassVar[int | None] = 28
 
 
 @dataclass(frozen=True)
@@ -117,10 +116,7 @@ class Cifar10(SourceSpec):
 
     kind: Literal["cifar10"]
 
-    @property
-    def size(self) -> int | None:
-        """See `SourceSpec`."""
-        return 32
+    native: ClassVar[int | None] = 32
 
 
 @dataclass(frozen=True)
@@ -129,10 +125,7 @@ class Svhn(SourceSpec):
 
     kind: Literal["svhn"]
 
-    @property
-    def size(self) -> int | None:
-        """See `SourceSpec`."""
-        return 32
+    native: ClassVar[int | None] = 32
 
 
 ResizeFilter = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]

@@ -169,7 +169,7 @@ class _Making:
             },
             protocol=_protocol_label(words.protocols[file.protocol].label, file.switches),
             notes={dataset: self._notes(dataset) for dataset in file.datasets},
-            deterministic=tuple(model for model, entry in bases.items() if entry and not entry.has_density),
+            deterministic=tuple(model for model, entry in bases.items() if entry and not entry.posterior.has_density),
             posterior_only=tuple(
                 density for density in words.densities if getattr(words.density_kind(density), "needs_posterior", False)
             ),

@@ -30,7 +30,7 @@ _TAKEN = re.compile("datasets|references|calibrations|logs|tables|figures|con|pr
 class Terms:
     """What an objective is made of; the weights of its terms stand elsewhere, per data set."""
 
-    posterior: dict[str, Plain]
+    posterior: Posterior
     latent: dict[str, Plain]
     regulariser: dict[str, Plain]
 
@@ -51,11 +51,6 @@ class ModelEntry(Terms):
     n: str
     gmm: str
     weights: dict[str, Weights]
-
-    @property
-    def has_density(self) -> bool:
-        """Whether log q(z|x) of its posterior is known."""
-        return getattr(kinds(Posterior).get(str(self.posterior.get("kind"))), "has_density", True)
 
 
 @dataclass(frozen=True)
@@ -152,7 +147,11 @@ def _check(vocabulary: Vocabulary) -> None:
 
 def _joined(terms: Terms, weights: Weights, where: str, weights_where: str) -> Objective:
     """Return `terms` with their weights; exactly those that have one must be named."""
-    parts: dict[str, Plain] = {part: dict(getattr(terms, part)) for part in ("posterior", "latent", "regulariser")}
+    parts = {
+        "posterior": to_plain(terms.posterior),
+        "latent": dict(terms.latent),
+        "regulariser": dict(terms.regulariser),
+    }
     weighted = []
     for term, union in (("latent", Latent), ("regulariser", Regulariser)):
         kind = kinds(union).get(str(parts[term].get("kind")))

@@ -3,6 +3,9 @@
 A key written twice or not as text, a number or a word that YAML 1.1 and YAML 1.2 read differently (`010`, `5:00`,
 `1e-4`, `yes`), a tag (`!!python/...`, `!!binary`), a file that would grow without bound as its aliases are followed:
 none of them is needed in a study. Dates, `=`, `y` and `n` are text.
+
+PyYAML gives nodes and their lines. A reader of YAML 1.2 (ruamel.yaml) would take one of two readings in silence: all of
+this would stand here still.
 """
 
 import math
