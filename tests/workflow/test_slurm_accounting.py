@@ -4,7 +4,7 @@ import pytest
 from checkout import Checkout
 from clusters import run, running_cluster
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.xdist_group("slurm")
 
 
 @pytest.fixture(scope="module")
