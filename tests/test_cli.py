@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from checkout import ROOT, environment
 from scipy import stats
-from scipy.spatial import distance
 
 from rae_bench import cli
 from rae_bench.base.plain import to_json
@@ -151,22 +150,6 @@ def test_a_shift_costs_its_squared_length(score, normals):
     assert score(normals, normals + shift)["frechet_distance"] == pytest.approx(25.0, rel=1e-5)
 
 
-def test_a_scaling_by_two_costs_the_trace_of_the_covariance(score, normals):
-    """tr S + tr 4S − 2 tr (S · 4S)^½ = tr S."""
-    centred = normals - normals.mean(axis=0)
-    trace = np.cov(centred.T.astype(np.float64)).trace()
-    assert score(centred, 2 * centred)["frechet_distance"] == pytest.approx(trace, rel=1e-5)
-
-
-def test_a_set_scored_against_itself_is_perfect(score, normals):
-    values = score(normals, normals)
-    assert values["frechet_distance"] == pytest.approx(0, abs=1e-6)
-    assert [values[name] for name in ("precision", "recall", "coverage")] == [1.0, 1.0, 1.0]
-    assert (values["prd_f8"], values["prd_f1_8"]) == pytest.approx((1.0, 1.0))
-    # a point lies in the balls of the real ones it is among the five nearest of, and in its own: six a ball, over five
-    assert values["density"] == pytest.approx(6 / 5)
-
-
 def test_precision_is_about_the_fake_images_and_recall_about_the_real_ones(score, normals):
     """Fakes around one real image lie among the real ones, but reach none of the others."""
     fake = normals[:1] + 1e-4 * np.random.default_rng(1).normal(size=(100, 6)).astype(np.float32)
@@ -196,38 +179,16 @@ def test_the_metrics_own_seed_changes_their_random_choices_only(score, normals):
     assert not changed & steady
 
 
-def test_a_constant_added_to_a_column_of_both_sets_changes_nothing(score):
-    """Adding it changes no distance, so that of sets six SDs apart stays: a massive activation, a step counter."""
-    real, fake = np.random.default_rng(0).standard_normal((2, 300, 16))
-    fake[:, 0] += 6
-    expected = score(real, fake)
-    assert max(expected["prd_f8"], expected["prd_f1_8"]) < 0.1
-    real[:, 5] += 1e5
-    fake[:, 5] += 1e5
-    moved = score(real, fake)
-    for name in expected:
-        if not name.startswith("kernel"):
-            assert moved[name] == pytest.approx(expected[name], rel=1e-6, abs=0.01 if "prd" in name else 1e-9), name
-
-
-def test_balls_far_from_the_origin_are_those_of_scipys_distances(score, caplog):
-    rng = np.random.default_rng(0)
-    real, fake = 1e6 + rng.standard_normal((200, 16)), 1e6 + 0.2 + 1.3 * rng.standard_normal((200, 16))
-    radii = {k: np.sort(distance.cdist(real, real), axis=1)[:, k, None] for k in (3, 5)}
-    across = distance.cdist(real, fake)
-    found = score(real, fake)
-    assert found["precision"] == (across <= radii[3]).any(axis=0).mean() < 0.5
-    assert found["recall"] == (across <= np.sort(distance.cdist(fake, fake), axis=1)[:, 3]).any(axis=1).mean()
-    assert found["density"] == pytest.approx((across <= radii[5]).sum() / 1000)
-    assert found["coverage"] == (across <= radii[5]).any(axis=1).mean()
-    lost = [record.getMessage() for record in caplog.records if "mostly rounding" in record.getMessage()]
-    assert [text.split()[0] for text in lost] == ["kernel_distance", "kernel_mmd2"]
-
-
 def test_kernels_that_float64_cannot_hold_are_left_out_with_a_word(score, normals, caplog):
     found = score(1e100 * normals.astype(np.float64), 1e100 * normals[::-1].astype(np.float64))
     assert not any(name.startswith("kernel_") and name != "kernel_subset_size" for name in found)
     assert "kernel_mmd2 left out: float64 holds the kernel" in caplog.text
+
+
+def test_kernels_far_from_the_origin_come_with_a_word(score, normals, caplog):
+    score(normals + np.float64(1e6), normals[::-1] + np.float64(1e6 + 0.2))
+    lost = [record.getMessage() for record in caplog.records if "mostly rounding" in record.getMessage()]
+    assert [text.split()[0] for text in lost] == ["kernel_distance", "kernel_mmd2"]
 
 
 def test_the_extrapolation_of_equal_sets_has_its_error_and_a_word(score, normals, caplog):
@@ -349,13 +310,14 @@ def test_a_forecast_that_cannot_be_made_is_one_line(folder, arguments, message):
     assert list(folder.rglob("*")) == [folder / "results"]
 
 
-def test_a_forecast_is_a_table_or_json(folder):
+def test_a_forecast_is_a_table_or_json(folder, capsys):
     (folder / "results").mkdir()
-    text = _command("cost", "smoke", "--from-peak", 10, "--utilisation", 0.3)
-    assert text.returncode == 0, text.stderr
-    assert "left to do: 37 of 37 jobs" in text.stdout
-    assert "10 TFLOP/s at 30%: from a stated peak, not measured" in text.stdout
-    found = json.loads(_command("cost", "smoke", "--json").stdout)
+    cli.main(["cost", "smoke", "--from-peak", "10", "--utilisation", "0.3"])
+    text = capsys.readouterr().out
+    assert "left to do: 37 of 37 jobs" in text
+    assert "10 TFLOP/s at 30%: from a stated peak, not measured" in text
+    cli.main(["cost", "smoke", "--json"])
+    found = json.loads(capsys.readouterr().out)
     assert found["total"]["hours"] is None
     assert sum(stage["jobs"] for stage in found["stages"].values()) == found["total"]["jobs"] == 37
 

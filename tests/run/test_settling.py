@@ -37,17 +37,14 @@ def _shuffle_times(results, seed):
         os.utime(path, ns=(now, now - 10**9 * (len(files) - after)))
 
 
-def _copy(results, path):
-    """Finished results in another checkout, without what Snakemake remembers of them."""
-    checkout = Checkout(path)
-    shutil.copytree(results, checkout.results, copy_function=shutil.copyfile)
-    return checkout
-
-
 @pytest.fixture
 def copied(smoke, tmp_path):
-    """A copy whose files are the younger the older they were: what was made is older than what it was made from."""
-    checkout = _copy(smoke.results, tmp_path / "copy")
+    """A copy whose files are the younger the older they were: what was made is older than what it was made from.
+
+    It is without what Snakemake remembers.
+    """
+    checkout = Checkout(tmp_path / "copy")
+    shutil.copytree(smoke.results, checkout.results, copy_function=shutil.copyfile)
     now = time.time_ns()
     files = sorted(_files(smoke.results), key=lambda path: path.stat().st_mtime_ns)
     for before, path in enumerate(files):
@@ -81,16 +78,15 @@ def test_a_copy_without_times_has_nothing_to_do(smoke, copied):
     assert our_lines(ended.stderr) == []
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_any_order_of_times_is_put_in_order_once(smoke, tmp_path, seed):
-    checkout = _copy(smoke.results, tmp_path)
-    _shuffle_times(checkout.results, seed)
-    found = look(STUDY, checkout.results)
+@pytest.mark.parametrize("seed", range(5))
+def test_any_order_of_times_is_put_in_order_once(smoke, copied, seed):
+    _shuffle_times(copied.results, seed)
+    found = look(STUDY, copied.results)
     assert found.held > 20
     assert found.altered == {}
-    settle(STUDY, checkout.results)
-    assert look(STUDY, checkout.results).times == {}
-    assert differing(checkout.results, smoke.results) == []
+    settle(STUDY, copied.results)
+    assert look(STUDY, copied.results).times == {}
+    assert differing(copied.results, smoke.results) == []
 
 
 def test_times_in_order_cost_no_look_at_a_file(smoke, monkeypatch):
@@ -132,11 +128,6 @@ def test_a_changed_setting_reruns_what_it_must_after_a_copy(copied, in_order):
     assert copied.plan() == {}
 
 
-def test_a_title_reruns_the_summaries_only_after_a_copy(copied):
-    with copied.edited("studies/smoke.yaml", lambda data: put(data, ["title"], "Another title")):
-        assert sorted(copied.plan()) == SUMMARIES
-
-
 def test_what_was_made_from_another_file_than_there_is_now_is_made_again(copied):
     """Codes that were made anew, to other bytes, in a training that Snakemake did not see."""
     settle(STUDY, copied.results)
@@ -176,7 +167,7 @@ def test_damaged_images_are_told_with_the_command_that_makes_them_again(copied):
     assert "prepare digits_mini" in copied.plan(arguments=["--forcerun", "prepare"])
 
 
-@pytest.mark.parametrize("damage", ["missing", "{", "{}"])
+@pytest.mark.parametrize("damage", ["missing", "{}"])
 def test_without_a_whole_record_nothing_is_taken_to_hold(copied, damage):
     record = records.beside(copied.results / FOLDER / "model.safetensors")
     if damage == "missing":
@@ -185,18 +176,6 @@ def test_without_a_whole_record_nothing_is_taken_to_hold(copied, damage):
         record.write_text(damage)
     plan = copied.plan()
     assert sorted(plan) == sorted([f"train {RUN}", *FITS, *SCORES, *SUMMARIES])
-
-
-@pytest.mark.slow
-def test_a_damaged_training_comes_out_as_it_was_and_no_other_runs(smoke, copied):
-    _flip(copied.results / FOLDER / "model.safetensors")
-    kept = copied.results / "smoke/digits_mini/vae/seed1/model.safetensors"
-    before = kept.stat().st_ino
-    ended = copied.snakemake()
-    assert ended.returncode == 0, ended.stderr
-    assert kept.stat().st_ino == before
-    assert differing(copied.results, smoke.results) == []
-    assert copied.plan() == {}
 
 
 # --- others at work, and others' files --------------------------------------------------------------------

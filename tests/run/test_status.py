@@ -3,12 +3,11 @@
 import contextlib
 import fcntl
 import json
-import shutil
 import time
 
 import pandas as pd
 import pytest
-from checkout import Checkout, our_lines, put
+from checkout import our_lines, put
 
 from rae_bench.run.jobs import study_jobs
 from rae_bench.run.status import cost_frame, describe, write_costs
@@ -77,11 +76,6 @@ def test_every_state_is_counted_and_told(study, jobs, tmp_path):
     assert f"left: about 5.0 min with 1 at once, and {rest} yet" in text
 
 
-def test_a_result_that_was_deleted_waits_again(study, jobs, tmp_path):
-    _plant(jobs["prepare digits_mini"], "done", exists=False)
-    assert _counts(describe(study, tmp_path), "prepare")["waiting"] == 1
-
-
 def test_a_finished_study_has_nothing_left(study, jobs, tmp_path):
     for job in jobs.values():
         _done(job, 1.0)
@@ -95,15 +89,8 @@ def test_the_finished_smoke_study_counts_every_job(smoke, study):
     assert "failed" not in text.splitlines()[-1]
 
 
-@pytest.fixture
-def copied(smoke, tmp_path):
-    """The finished smoke study, to be changed."""
-    checkout = Checkout(tmp_path / "copy")
-    shutil.copytree(smoke.results, checkout.results, copy_function=shutil.copy2)
-    return checkout
-
-
-def test_a_refused_rebuild_leaves_nothing_in_the_status(copied):
+def test_a_refused_rebuild_leaves_nothing_in_the_status(smoke, tmp_path):
+    copied = smoke.copy(tmp_path)
     before = copied.run("rae_bench", "status", "smoke").stdout
     path = copied.results / "smoke/digits_mini/vae/seed0/metrics.parquet"
     whole = path.read_bytes()
@@ -117,9 +104,9 @@ def test_a_refused_rebuild_leaves_nothing_in_the_status(copied):
     assert "nothing left to do" in before
 
 
-def test_what_a_changed_setting_makes_run_again_waits(copied):
-    with copied.edited("studies/smoke.yaml", lambda data: put(data, ["title"], "Another title")):
-        text = copied.run("rae_bench", "status", "smoke").stdout
+def test_what_a_changed_setting_makes_run_again_waits(planned):
+    with planned.edited("studies/smoke.yaml", lambda data: put(data, ["title"], "Another title")):
+        text = planned.run("rae_bench", "status", "smoke").stdout
     assert {stage: _counts(text, stage)["waiting"] for stage in ("evaluate", "collect", "tables", "report")} == {
         **{"evaluate": 0, "collect": 1},
         **{"tables": 1, "report": 1},
@@ -147,6 +134,8 @@ def test_costs_are_those_of_finished_jobs(study, jobs, tmp_path):
     _done(jobs["train digits_mini/vae/seed0"], 12.0, cpu=10.0, imports=4.0, peak=850.0)
     _done(jobs["fit digits_mini/vae/seed0/gmm10"], 7.0, cpu=6.0, imports=2.0, peak=300.0)
     _plant(jobs["train digits_mini/vae/seed1"], "failed", error="x")
+    _done(jobs["train digits_mini/rae_l2/seed0"], 12.0)
+    jobs["train digits_mini/rae_l2/seed0"].output.with_suffix(".job.json").write_text("{")  # it stops no report
     frame = cost_frame(study, tmp_path)
     assert frame["job"].tolist() == ["digits_mini/vae/seed0", "digits_mini/vae/seed0/gmm10"]
     assert frame["seconds"].tolist() == [12.0, 7.0]

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from checkout import Checkout
 
 from rae_bench import cli
 from rae_bench.base import storage
@@ -480,29 +479,3 @@ def test_every_cell_comes_out_again(results, monkeypatch, model, column):
     made = _recompute(results, f"{D}/{model}/{column}/seed0")
     assert made
     assert all(one.is_equal for one in made.values()), made
-
-
-@pytest.mark.slow
-def test_a_cell_of_a_model_that_changes_as_it_is_used_comes_out_again(tmp_path):
-    """The official code's spectral norm iterates at test time, too: a cell's numbers hang on the passes before it."""
-    checkout = Checkout(tmp_path)
-
-    def edit(data):
-        data |= {"rows": ["vae", "rae_sn"], "switches": {"iterating_evaluation": True}, "train_seeds": [0]}
-        data |= {"protocols": {}, "tables": ["table1"]}
-
-    with checkout.edited("studies/smoke.yaml", edit):
-        ended = checkout.snakemake()
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        for column in ("gmm10", "interpolation"):
-            ended = checkout.run("rae_bench", "verify", "smoke", "--cell", f"{D}/rae_sn/{column}/seed0")
-            assert ended.returncode == 0, ended.stdout + ended.stderr
-
-
-def test_the_cells_of_a_run_hold_all_of_its_values(smoke_frame):
-    """No stored value is outside every cell."""
-    run = smoke_frame.query("model == 'vae' and train_seed == 0")
-    columns = (*STUDY.densities_of("vae"), "reconstruction", "interpolation")
-    keys = ("image_set", "density", "sample_seed", "metric")
-    parts = [tuple(row[key] for key in keys) for column in columns for row in verification.stored(run, column)]
-    assert len(parts) == len(set(parts)) == len(run)

@@ -71,11 +71,11 @@ def test_a_cached_network_is_loaded_without_asking_anybody(guard, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_smoke_study_runs_without_a_network_to_the_same_bytes(guard, smoke, tmp_path):
+def test_the_smoke_study_runs_on_one_core_without_a_network_to_the_same_bytes(guard, smoke, tmp_path):
     """Neither Snakemake nor a stage tries; and where a namespace without interfaces may be had, nothing else can."""
     folder, attempts = guard
     checkout = Checkout(tmp_path / "copy")
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "study=smoke"]
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config", "study=smoke"]
     alone = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
     if shutil.which("unshare") and subprocess.run([*alone, "true"], capture_output=True, check=False).returncode == 0:
         command = [*alone, *command]
