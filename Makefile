@@ -6,7 +6,7 @@ CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 ENVIRONMENT := .venv/.complete
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: results environment check test test-workflow test-slow test-gpu bench
+.PHONY: results environment check test test-workflow test-slow test-long test-gpu bench
 
 results: $(ENVIRONMENT)
 	snakemake --cores $(CORES) --config study=$(STUDY)
@@ -39,6 +39,10 @@ test-workflow: $(ENVIRONMENT)
 
 test-slow: $(ENVIRONMENT)
 	$(TESTS) -m "slow and not gpu"
+
+# Both at once: while Slurm's tests wait, the slow ones work, and the smoke study is run once.
+test-long: $(ENVIRONMENT)
+	$(TESTS) --numprocesses $$(($(CORES) + 1)) -m "(workflow or slow) and not gpu"
 
 test-gpu: $(ENVIRONMENT)
 	python -m pytest -m gpu

@@ -152,7 +152,8 @@ def test_core_time_divides_into_stages_and_imports(study, jobs, tmp_path):
     assert lines["train"][1:] == ["6.0", "s", "30.0", "%"]
     assert lines["fit"][1:] == ["4.0", "s", "20.0", "%"]
     assert lines["imports"][1:] == ["6.0", "s", "30.0", "%"]
-    assert float(lines["wall"][-2]) == pytest.approx(20.0, abs=1.0)  # 16 of 2 x 10 core seconds were the jobs'
+    # 16 of 2 x 10 core seconds were the jobs', or of a few more
+    assert 19.9 < float(lines["wall"][-2]) < 100 * (1 - 16 / (2 * (time.time() - since))) + 0.1
     assert "largest process: 850 MiB, train digits_mini/vae/seed0" in text
     assert (tmp_path / "smoke" / "costs.txt").read_text() == text + "\n"
     assert len(pd.read_csv(tmp_path / "smoke" / "costs.csv")) == 3
