@@ -1,5 +1,6 @@
 """Small settings that tests of models and of densities share."""
 
+from rae_bench.base.plain import kinds
 from rae_bench.base.specs import Compute
 from rae_bench.models.specs import (
     TRAIN_VERSION,
@@ -15,6 +16,7 @@ from rae_bench.models.specs import (
     Objective,
     Optimisation,
     Posterior,
+    Regulariser,
     SpectralNorm,
     TrainingSpec,
 )
@@ -24,6 +26,7 @@ GAUSSIAN = Gaussian(kind="gaussian", log_sigma_bound=5.0)
 FIXED = FixedGaussian(kind="fixed_gaussian", sigma=0.7)
 NO_LATENT, NO_REGULARISER = NoLatentTerm(kind="none"), NoRegulariser(kind="none")
 COSINE = Cosine(kind="cosine")
+UNIONS = {"posterior": Posterior, "latent": Latent, "regulariser": Regulariser}
 PYTORCHS_NORM = SpectralNorm(
     kind="spectral_norm",
     power_iterations=1,
@@ -65,15 +68,9 @@ def vectors(input_dim=7, width=9, depth=2, latent_dim=3):
 
 def objective(*parts):
     """The objective of these parts, in any order; a point, no latent term and no regulariser where none is named."""
-    posterior, latent, regulariser = POINT, NO_LATENT, NO_REGULARISER
-    for part in parts:
-        if isinstance(part, Posterior):
-            posterior = part
-        elif isinstance(part, Latent):
-            latent = part
-        else:
-            regulariser = part
-    return Objective(posterior=posterior, latent=latent, regulariser=regulariser)
+    terms = {"posterior": POINT, "latent": NO_LATENT, "regulariser": NO_REGULARISER}
+    roles = {type_: role for role, union in UNIONS.items() for type_ in kinds(union).values()}
+    return Objective(**(terms | {roles[type(part)]: part for part in parts}))
 
 
 def optimisation(epochs=5, batch_size=50, learning_rate=5e-3, schedule=COSINE, order="shuffled", adam_epsilon=1e-7):

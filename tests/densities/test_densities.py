@@ -203,7 +203,7 @@ def test_codes_that_are_not_finite_or_no_matrix_are_an_error(bad):
             Posteriors(*arrays)
 
 
-NETWORKS = {name: spec for name, spec in ALL.items() if isinstance(spec, densities.NETWORKS)}
+NETWORKS = {name: spec for name, spec in ALL.items() if spec.is_network}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
