@@ -164,52 +164,55 @@ def test_a_training_asked_to_end_that_cannot_save_keeps_its_last_state(mount_dis
 # --- whole stages, their logs and the libraries' caches ---------------------------------------------------------
 
 
-@pytest.fixture
-def fit():
-    """The command of a fit, its log appended to as the rule does; what it writes, and what it should."""
-    rng = np.random.default_rng(0)
-    codes = {f"{split}.mean": rng.standard_normal((n, 8)).astype(np.float32) for split, n in SPLITS}
-    spec = to_json(load_study("smoke").fit("digits_mini", "rae_l2", "gaussian"))
-
-    def run(folder, log, **variables):
-        run = RunFiles.at(folder / "smoke" / "digits_mini" / "rae_l2" / "seed0")
-        if not run.codes.exists():
-            with jobs.running("train", {}, {}, {"codes": run.codes}, {"seed": 0}):
-                storage.write_arrays(run.codes, codes, {"fingerprint": "0"})
-        command = [sys.executable, "-m", "rae_bench", "fit", "--spec", spec, "--run", str(run.root), "--density", "one"]
-        script = f"set -euo pipefail; {shlex.join(command)} >> {shlex.quote(str(log))} 2>&1"
-        env = {**environment(ROOT), **variables}
-        return subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True)
-
-    return run
-
-
 SPLITS = (("train", 200), ("validation", 50))
 
 
-def test_a_stage_and_its_log_on_a_full_disk(fit, mount_disk, tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    assert fit(tmp_path / "elsewhere", tmp_path / "log").returncode == 0
+def trained(folder):
+    """A run below `folder` with codes, to which a density can be fitted."""
+    run = RunFiles.at(folder / "smoke" / "digits_mini" / "rae_l2" / "seed0")
+    rng = np.random.default_rng(0)
+    codes = {f"{split}.mean": rng.standard_normal((n, 8)).astype(np.float32) for split, n in SPLITS}
+    with jobs.running("train", {}, {}, {"codes": run.codes}, {"seed": 0}):
+        storage.write_arrays(run.codes, codes, {"fingerprint": "0"})
+    return run
+
+
+def fit(run, log):
+    """Run the command of a fit, its log appended to as the rule does."""
+    spec = to_json(load_study("smoke").fit("digits_mini", "rae_l2", "gaussian"))
+    command = [sys.executable, "-m", "rae_bench", "fit", "--spec", spec, "--run", str(run.root), "--density", "one"]
+    script = f"set -euo pipefail; {shlex.join(command)} >> {shlex.quote(str(log))} 2>&1"
+    return subprocess.run(["bash", "-c", script], env=environment(ROOT), capture_output=True, text=True)
+
+
+def test_a_stage_and_its_log_on_a_full_disk(mount_disk, tmp_path):
+    whole = trained(tmp_path / "elsewhere")
+    assert fit(whole, tmp_path / "log").returncode == 0
+    expected = whole.density("one").read_bytes()
     disk = mount_disk(tmp_path / "disk", "256k")
+    run = trained(disk)
+    density = run.density("one")
+    density.parent.mkdir()
     for leave in (0, 4096, 8192):
         filler = fill(disk, leave)
-        assert fit(disk, tmp_path / "log").returncode != 0
-        assert our_lines((tmp_path / "log").read_text())[-1].startswith(f"rae_bench fit: {disk}/d.")
-        assert fit(disk, disk / "log").returncode != 0
-        if (disk / "d.safetensors").exists():  # there was no room for its record
-            assert (disk / "d.safetensors").read_bytes() == (tmp_path / "elsewhere" / "d.safetensors").read_bytes()
-        assert not list(disk.glob(".*.tmp"))
+        assert fit(run, tmp_path / "log").returncode != 0
+        assert our_lines((tmp_path / "log").read_text())[-1].startswith(f"rae_bench fit: {density.parent}/one.")
+        assert fit(run, disk / "log").returncode != 0
+        if density.exists():  # there was no room for its record
+            assert density.read_bytes() == expected
+        assert not list(density.parent.glob(".*.tmp"))
         filler.unlink()
     assert "Traceback" not in (tmp_path / "log").read_text() + (disk / "log").read_text()
-    assert fit(disk, disk / "log").returncode == 0
-    assert (disk / "d.safetensors").read_bytes() == (tmp_path / "elsewhere" / "d.safetensors").read_bytes()
+    assert fit(run, disk / "log").returncode == 0
+    assert density.read_bytes() == expected
 
 
-def test_a_log_that_takes_no_line_costs_no_result(fit, tmp_path):
+def test_a_log_that_takes_no_line_costs_no_result(tmp_path):
     if not os.access("/dev/full", os.W_OK):
         pytest.skip("no /dev/full here")
-    assert fit(tmp_path, "/dev/full").returncode == 0
-    assert (tmp_path / "d.safetensors").exists()
+    run = trained(tmp_path)
+    assert fit(run, "/dev/full").returncode == 0
+    assert run.density("one").exists()
 
 
 FIGURE = """
