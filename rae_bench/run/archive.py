@@ -2,8 +2,7 @@
 
 The file is a zip whose members are stored as they are: any desktop opens it and any member alone can be read, the same
 results give the same bytes whatever the compression library, and nothing can grow when it is read. Its first member,
-`index.json`, lists size, SHA-256 and meaning of all others, and what was left out. Members are named by their path
-below the results.
+`index.json`, lists the SHA-256 of all others, and what was left out. Members are named by their path below the results.
 """
 
 import contextlib
@@ -24,6 +23,7 @@ from typing import IO
 from rae_bench import __version__
 from rae_bench.base import storage
 from rae_bench.base.plain import ConfigError, parse, to_plain
+from rae_bench.data.specs import MANIFEST
 from rae_bench.report.page import PACKAGES
 from rae_bench.run import records
 from rae_bench.run.jobs import study_jobs
@@ -31,7 +31,7 @@ from rae_bench.run.verification import LEFT_OUT, verify
 from rae_bench.study.config import CONFIG
 from rae_bench.study.study import Study
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "index.json"
 MOST_INDEX = 64 * 2**20
 """Bytes an index may have: that of a study of a thousand runs has fewer than ten million."""
@@ -47,23 +47,14 @@ class ArchiveError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Member:
-    """A file of an archive."""
-
-    sha256: str
-    size: int
-    what: str
-
-
-@dataclass(frozen=True)
 class Index:
-    """What an archive holds, and which files of the study it does not (`left_out`), all by path below the results."""
+    """The SHA-256 of what an archive holds, and which files of the study it does not; all by path below the results."""
 
     format: int
     study: str
     package: str
     packages: dict[str, str]
-    members: dict[str, Member]
+    members: dict[str, str]
     left_out: tuple[str, ...]
 
 
@@ -83,68 +74,45 @@ def pack(study: Study, results: Path, path: Path, weights: bool, codes: bool) ->
     verdict = verify(study, results)
     if verdict.problems:
         raise ArchiveError(f"{verdict.problems[0]} ({len(verdict.problems)} in all: verify {study.name} lists them)")
-    packed, left_out = _files(study, results, {"weights": weights, "codes": codes, "features": False})
-    texts = _settings(study)
-    members = {
-        **{name: Member(storage.sha256(file), file.stat().st_size, what) for name, (file, what) in packed.items()},
-        **{name: Member(hashlib.sha256(text).hexdigest(), len(text), "settings") for name, text in texts.items()},
-    }
+    left_out: list[str] = []
+    packed: dict[str, Path | bytes] = {**_settings(study)}
+    for job in study_jobs(study, results):
+        record, state = records.beside(job.output), job.output.with_suffix(".job.json")
+        for name in records.load(record).wrote:
+            file = record.parent / name
+            if file.exists() and _is_wanted(job.stage, file, weights, codes):
+                packed[_below(file, results)] = file
+            else:
+                left_out.append(_below(file, results))
+        packed |= {_below(file, results): file for file in (record, state) if file.exists()}
+    costs = (results / study.name / name for name in ("costs.csv", "costs.txt"))
+    packed |= {_below(file, results): file for file in costs if file.exists()}
+    members = {name: _digest(packed[name]) for name in sorted(packed)}
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
-    index = Index(FORMAT, study.name, __version__, packages, dict(sorted(members.items())), tuple(sorted(left_out)))
+    index = Index(FORMAT, study.name, __version__, packages, members, tuple(sorted(left_out)))
 
     with storage.writing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, INDEX, json.dumps(to_plain(index), sort_keys=True, indent=1).encode())
-        for name, member in index.members.items():
-            _add(archive, name, texts[name] if name in texts else packed[name][0], member)
+        for name, digest in members.items():
+            _add(archive, name, packed[name], digest)
     return index
 
 
-def _files(study: Study, results: Path, wanted: dict[str, bool]) -> tuple[dict[str, tuple[Path, str]], list[str]]:
-    """By name: the files to pack and what they are; and the names of those left out."""
-    packed: dict[str, tuple[Path, str]] = {}
-    left_out = []
-    for job in study_jobs(study, results):
-        record = records.beside(job.output)
-        for name in records.load(record).wrote:
-            file = record.parent / name
-            what = _what(job.stage, file)
-            if wanted.get(what, True) and file.exists():
-                packed[_below(file, results)] = (file, what)
-            else:
-                left_out.append(_below(file, results))
-        packed[_below(record, results)] = (record, "record")
-        state = job.output.with_suffix(".job.json")
-        if state.exists():
-            packed[_below(state, results)] = (state, "cost")
-    for file in ((results / study.name / name) for name in ("costs.csv", "costs.txt")):
-        if file.exists():
-            packed[_below(file, results)] = (file, "cost")
-    return packed, left_out
+def _is_wanted(stage: str, file: Path, weights: bool, codes: bool) -> bool:
+    """Whether a file goes along: never images and features; weights and codes where they are asked for."""
+    if stage in ("prepare", "reference"):
+        return file.name == MANIFEST
+    if stage == "fit" or file.name == "model.safetensors":
+        return weights
+    return codes or file.name != "codes.safetensors"
+
+
+def _digest(source: Path | bytes) -> str:
+    return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else storage.sha256(source)
 
 
 def _below(file: Path, results: Path) -> str:
     return Path(os.path.relpath(file, results)).as_posix()
-
-
-def _what(stage: str, file: Path) -> str:
-    """What a file is, as the index calls it; a few kinds are packed only when asked for."""
-    match stage, file.name:
-        case "prepare", "manifest.json":
-            return "manifest of a data set"
-        case ("prepare", _) | ("reference", _):
-            return "features"
-        case ("train", "model.safetensors") | ("fit", _):
-            return "weights"
-        case "train", "codes.safetensors":
-            return "codes"
-        case "train", _:
-            return "losses by epoch"
-        case "evaluate", "sheets.safetensors":
-            return "images to look at"
-        case (("evaluate" | "protocols" | "collect" | "floor"), _):
-            return "metrics"
-        case _:
-            return {"tables": "table", "figures": "figure"}.get(stage, stage)
 
 
 def _settings(study: Study) -> dict[str, bytes]:
@@ -159,7 +127,7 @@ def _settings(study: Study) -> dict[str, bytes]:
     return {f"{study.name}/settings/{name}": text for name, text in files.items()}
 
 
-def _add(archive: zipfile.ZipFile, name: str, source: bytes | Path, member: Member | None = None) -> None:
+def _add(archive: zipfile.ZipFile, name: str, source: bytes | Path, expected: str = "") -> None:
     """Add a member, the same bytes every time; refuse a file that has changed since it was hashed."""
     info = zipfile.ZipInfo(name, EPOCH)
     info.create_system, info.external_attr = 3, (stat.S_IFREG | 0o644) << 16
@@ -170,7 +138,7 @@ def _add(archive: zipfile.ZipFile, name: str, source: bytes | Path, member: Memb
         for chunk in chunks:
             digest.update(chunk)
             target.write(chunk)
-    if member is not None and digest.hexdigest() != member.sha256:
+    if expected and digest.hexdigest() != expected:
         raise ArchiveError(f"{name}: has changed while it was packed; wait until the study is finished")
 
 
@@ -253,17 +221,13 @@ def _index(path: Path, archive: zipfile.ZipFile) -> Index:
     for name in sorted((set(by_name) - {INDEX}) ^ set(index.members)):
         missing = "the index lists it, the archive lacks it" if name in index.members else "the index does not list it"
         raise ArchiveError(f"{path}: member {name!r}: {missing}")
-    for name, member in index.members.items():
+    for name in index.members:
         if name.split("/")[0] not in (index.study, *SHARED) or name == f"{index.study}/{LEFT_OUT}":
             raise ArchiveError(f"{path}: member {name!r}: does not belong to the study {index.study!r}")
-        if by_name[name].file_size != member.size:
-            raise ArchiveError(
-                f"{path}: member {name!r}: {by_name[name].file_size} bytes, the index says {member.size}"
-            )
     return index
 
 
-def _is_there(target: Path, member: Member) -> bool:
+def _is_there(target: Path, sha256: str) -> bool:
     """Whether the very file lies in its place already.
 
     Raises:
@@ -272,14 +236,14 @@ def _is_there(target: Path, member: Member) -> bool:
     if not os.path.lexists(target):
         return False
     is_cost = target.name.endswith(".job.json")  # what a job cost here; it says nothing about its files
-    if is_cost or (target.is_file() and storage.sha256(target) == member.sha256):
+    if is_cost or (target.is_file() and storage.sha256(target) == sha256):
         return True
     raise ArchiveError(
         f"{target}: is there already and differs from the archive's; move the study's results away first"
     )
 
 
-def _restore(path: Path, archive: zipfile.ZipFile, name: str, member: Member, target: Path) -> None:
+def _restore(path: Path, archive: zipfile.ZipFile, name: str, sha256: str, target: Path) -> None:
     """Stream a member to `target`, and refuse bytes that are not those on the index."""
     digest = hashlib.sha256()
     with storage.writing(target) as temporary:
@@ -287,5 +251,5 @@ def _restore(path: Path, archive: zipfile.ZipFile, name: str, member: Member, ta
             for chunk in _chunks(source):
                 digest.update(chunk)
                 file.write(chunk)
-        if digest.hexdigest() != member.sha256:
+        if digest.hexdigest() != sha256:
             raise ArchiveError(f"{path}: member {name!r}: its bytes are not those the index says")
