@@ -8,7 +8,6 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from rae_bench.base.plain import ConfigError
 from rae_bench.base.specs import ByKind, Count, CountOrZero, Seed
 
-DATA_VERSION = 1
 MANIFEST = "manifest.json"
 """The last file of a prepared data set to be written: what all others hold."""
 
@@ -186,6 +185,8 @@ class DatasetSpec:
     n_validation: Count
     n_test: Count
     seed: Seed
+    version: Literal[1] = 1
+    """The version of `prepare`, raised with a change of code that can alter what it writes; nobody writes it down."""
 
     def count(self, split: str) -> int:
         """Number of images of `split`."""

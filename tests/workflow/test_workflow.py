@@ -18,6 +18,7 @@ from rae_bench.run.jobs import read_state, study_jobs
 from rae_bench.study.config import load_study
 
 SUMMARIES = ["collect", "tables", "figures", "report"]
+STAGES = ["prepare", "reference", "floor", "train", "fit", "evaluate", "protocols", *SUMMARIES]
 TARGETS = [f"results/smoke/digits_mini/rae_l2/seed{seed}/model.safetensors" for seed in (0, 1)]
 
 
@@ -182,6 +183,40 @@ def test_spelling_reruns_nothing(planned):
     with _respelt(planned):
         assert "learning_rate: 0.004" in (planned.config / "budgets.yaml").read_text()
         assert planned.plan() == {}
+
+
+SCORING = "scoring/specs.py"
+VERSIONS = {
+    "prepare": ("data/specs.py", "version: Literal[1] = 1", "version: Literal[2] = 2", set(STAGES)),
+    "reference": (
+        *(SCORING, "REFERENCE_VERSION = 2", "REFERENCE_VERSION = 9"),
+        {"reference", "floor", "evaluate", "protocols", *SUMMARIES},
+    ),
+    "floor": (SCORING, "FLOOR_VERSION = 2", "FLOOR_VERSION = 9", {"floor", "evaluate", *SUMMARIES}),
+    "train": (
+        *("models/specs.py", "TRAIN_VERSION = 1", "TRAIN_VERSION = 9"),
+        {"train", "fit", "evaluate", "protocols", *SUMMARIES},
+    ),
+    "fit": ("densities/specs.py", "FIT_VERSION = 2", "FIT_VERSION = 9", {"fit", "evaluate", "protocols", *SUMMARIES}),
+    "evaluate": (SCORING, "EVALUATE_VERSION = 2", "EVALUATE_VERSION = 9", {"evaluate", *SUMMARIES}),
+    "protocols": (SCORING, "PROTOCOL_VERSION = 1", "PROTOCOL_VERSION = 9", {"protocols", *SUMMARIES}),
+    "collect": ("study/specs.py", "SUMMARY_VERSION = 5", "SUMMARY_VERSION = 9", set(SUMMARIES)),
+}
+"""By stage: where its version stands, another one, and the stages that then run again."""
+
+
+@pytest.mark.parametrize("stage", VERSIONS)
+def test_a_raised_version_reruns_its_stage_and_those_after_it(planned, stage):
+    file, old, new, expected = VERSIONS[stage]
+    path = planned.path / "rae_bench" / file
+    before = path.read_text()
+    assert before.count(old) == 1
+    try:
+        path.write_text(before.replace(old, new))
+        plan = planned.plan()
+    finally:
+        path.write_text(before)
+    assert {job.split()[0] for job in plan} == expected
 
 
 def test_another_number_of_cores_reruns_nothing(planned):
