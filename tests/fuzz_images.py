@@ -83,7 +83,7 @@ def make(chance, folder):
     source = {"kind": "folder", "path": "mine", "split": "subfolders" if by_folder else "seeded", "crop": size}
     source["filter"] = chance.choice(("box", "bilinear", "hamming", "bicubic", "lanczos"))
     spec = {"label": "Mine", "source": source, "channels": chance.choice((1, 3, 3)), "size": size, "seed": 0, **counts}
-    given = ["prepare", "--manifest", str(folder / "out" / "manifest.json"), "--spec", json.dumps(spec)]
+    given = ["prepare", "--data", str(folder / "out"), "--spec", json.dumps(spec)]
     run = lambda: _run(given, folder, pictures, spec["channels"], is_usual)  # noqa: E731
     return Case(run, f"RAE_BENCH_DATA={shlex.quote(str(folder))} {shlex.join(['python', '-m', 'rae_bench', *given])}")
 

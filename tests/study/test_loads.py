@@ -72,7 +72,7 @@ def commands(smoke, tmp_path_factory):
     found = {}
     for command in re.findall(r"^Shell command: python -m rae_bench (.*)$", dry.stdout, re.MULTILINE):
         words = shlex.split(command.partition(">>")[0])
-        density = re.search(r"/densities/(\w+)\.safetensors", command) if words[0] == "fit" else None
+        density = re.search(r"--density (\w+)", command) if words[0] == "fit" else None
         found[f"fit {density[1]}" if density else words[0]] = words
     return checkout, found
 
