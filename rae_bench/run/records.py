@@ -49,19 +49,15 @@ def beside(output: Path) -> Path:
 
 
 def write(stage: str, settings: Any, run: Run, read: Mapping[Path, str], wrote: Iterable[Path]) -> None:
-    """Leave a record in every folder the stage wrote to; `read`: the hashes found when it began."""
+    """Leave a record beside the first of the files that a stage wrote; `read`: the hashes found when it began."""
     files = {path: storage.sha256(path) for path in wrote}
-    firsts = {path.parent: path for path in reversed(files)}
-    for folder, first in firsts.items():
-        named_read, named_wrote = (
-            {_relative(path, folder): found for path, found in hashes.items()} for hashes in (read, files)
-        )
-        record = Record(stage, settings, run, __version__, named_read, named_wrote, seal="")
-        storage.write_json(beside(first), {**asdict(record), "seal": record.sealed()})
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix()
+    path = beside(next(iter(files)))
+    named_read, named_wrote = (
+        {Path(os.path.relpath(file, path.parent)).as_posix(): found for file, found in hashes.items()}
+        for hashes in (read, files)
+    )
+    record = Record(stage, settings, run, __version__, named_read, named_wrote, seal="")
+    storage.write_json(path, {**asdict(record), "seal": record.sealed()})
 
 
 def load(path: Path) -> Record:

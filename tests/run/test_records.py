@@ -145,17 +145,6 @@ def test_an_altered_record_is_named(chain, damage):
     assert str(path) in _refused(chain["density"])  # as part of what the density was made from
 
 
-def test_every_folder_a_stage_writes_to_has_a_record(tmp_path):
-    """As by hand: `train --model a/m --codes b/c`."""
-    paths = {"model": tmp_path / "a" / "model", "codes": tmp_path / "b" / "codes"}
-    with jobs.running("train", {}, {}, paths, {"seed": 0}):
-        for path in paths.values():
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(path.name)
-    _check(*paths.values())
-    assert set(records.load(tmp_path / "b" / "codes.record.json").wrote) == {"codes", "../a/model"}
-
-
 def test_records_hold_wherever_the_results_are_copied(chain, tmp_path):
     shutil.copytree(tmp_path, tmp_path / "copy")
     copy = {name: tmp_path / "copy" / path.relative_to(tmp_path) for name, path in chain.items()}
