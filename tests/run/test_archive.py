@@ -60,7 +60,7 @@ def test_the_index_comes_first_and_lists_every_other_member(members):
     assert list(members)[1:] == sorted(index["members"])
     for name, sha256 in index["members"].items():
         assert sha256 == hashlib.sha256(members[name]).hexdigest()
-    assert (index["study"], index["format"]) == ("smoke", 1)
+    assert (index["study"], index["format"]) == ("smoke", 2)
     assert index["packages"]["numpy"] == np.__version__
 
 
