@@ -28,6 +28,11 @@ def densities(names):
     return lambda wc: [str(RUN.density(name)).format(**wc) for name in names(wc.model)]
 
 
+def beside(name):
+    """The folder of the input `name`, in which a stage finds or puts its other files, too."""
+    return lambda wc, input: os.path.dirname(input[name])
+
+
 def asked(need):
     """What a job asks of a scheduler by its wildcards, more at each attempt; `need`: of rae_bench/study/resources.py."""
     return {

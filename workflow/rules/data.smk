@@ -13,7 +13,7 @@ rule prepare:
         **asked(lambda wc: need.prepare(study, wc.dataset)),
     params:
         spec=lambda wc: to_json(study.preparation(wc.dataset)),
-        data=str(FILES.data("{dataset}")),
+        data=lambda wc, output: os.path.dirname(output.manifest),
     shell:
         "python -m rae_bench prepare --spec {params.spec:q} --data {params.data:q} >> {log:q} 2>&1"
 
@@ -33,7 +33,7 @@ rule reference:
         gpu=study.gpus,
     params:
         spec=lambda wc: to_json(study.references(wc.dataset)[wc.reference]),
-        data=str(FILES.data("{dataset}")),
+        data=beside("manifest"),
     shell:
         "python -m rae_bench reference --spec {params.spec:q} --data {params.data:q} --out {output.reference:q}"
         " >> {log:q} 2>&1"
@@ -56,7 +56,7 @@ rule floor:
         **asked(lambda wc: need.floor(study, wc.dataset)),
     params:
         spec=lambda wc: to_json(study.floor(wc.dataset)),
-        data=str(FILES.data("{dataset}")),
+        data=beside("manifest"),
     shell:
         "python -m rae_bench floor --spec {params.spec:q} --data {params.data:q} --reference {input.reference:q}"
         " --other {input.other:q} --training {input.training:q} --out {output.floor:q} >> {log:q} 2>&1"

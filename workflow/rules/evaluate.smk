@@ -23,8 +23,8 @@ rule evaluate:
         gpu=study.gpus,
     params:
         spec=lambda wc: to_json(study.evaluation(wc.dataset, wc.model)),
-        data=str(FILES.data("{dataset}")),
-        run=str(RUN.root),
+        data=beside("manifest"),
+        run=beside("model"),
     shell:
         "python -m rae_bench evaluate --spec {params.spec:q} --data {params.data:q} --reference {input.reference:q}"
         " --prd-reference {input.prd_reference:q} --training {input.training:q} --run {params.run:q} >> {log:q} 2>&1"
@@ -53,6 +53,6 @@ rule protocols:
         gpu=study.gpus,
     params:
         spec=lambda wc: to_json(study.protocol_panel(wc.dataset, wc.model)),
-        run=str(RUN.root),
+        run=beside("model"),
     shell:
         "python -m rae_bench protocols --spec {params.spec:q} --run {params.run:q} >> {log:q} 2>&1"

@@ -14,7 +14,10 @@ if study.file.protocols:
     COLLECTED["panel"] = FILES.panel
 # These stages take the settings of the whole study. A function as everywhere: in a text Snakemake would fill in the
 # {braces} of a title.
-SUMMARY = {"spec": lambda wc: to_json(study.summary()), "results": str(FILES.results)}
+SUMMARY = {
+    "spec": lambda wc: to_json(study.summary()),
+    "results": lambda wc: str(FILES.results),
+}
 
 
 rule collect:

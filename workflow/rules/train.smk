@@ -19,8 +19,8 @@ rule train:
         gpu=study.gpus,
     params:
         spec=lambda wc: to_json(study.training(wc.dataset, wc.model)),
-        data=str(FILES.data("{dataset}")),
-        run=str(RUN.root),
+        data=beside("manifest"),
+        run=lambda wc, output: os.path.dirname(output.model),
     shell:
         "python -m rae_bench train --spec {params.spec:q} --data {params.data:q} --run {params.run:q} >> {log:q} 2>&1"
 
@@ -39,7 +39,7 @@ rule fit:
         **asked(lambda wc: need.fit(study, wc.dataset, wc.model, wc.density)),
     params:
         spec=lambda wc: to_json(study.fit(wc.dataset, wc.model, wc.density)),
-        run=str(RUN.root),
+        run=beside("codes"),
     shell:
         "python -m rae_bench fit --spec {params.spec:q} --run {params.run:q} --density {wildcards.density:q}"
         " >> {log:q} 2>&1"
