@@ -1,4 +1,4 @@
-"""`python -m rae_bench <stage>`."""
+"""`python -m rae_bench COMMAND`: the stages and the commands for people."""
 
 import logging
 import os

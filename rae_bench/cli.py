@@ -123,6 +123,7 @@ def _value(kind: Any, typed: Any) -> Any:
     if not dataclasses.is_dataclass(kind):
         return typed
     try:
-        return parse(kind, json.loads(typed), "--spec")
-    except json.JSONDecodeError as error:
+        plain = json.loads(typed)
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--spec: not JSON: {error}") from None
+    return parse(kind, plain, "--spec")

@@ -463,7 +463,11 @@ def test_a_missing_wheel_is_one_line_that_says_how_to_get_it(folder):
 
 
 @pytest.mark.parametrize(
-    "run", ["", "vae/seed0", "digits/digits/vae/0", "digits/digits/vae/seed-1", "digits/digits/vae/seed01"]
+    "run",
+    [
+        *("", "vae/seed0", "digits/digits/vae/0", "digits/digits/vae/seed-1", "digits/digits/vae/seed01"),
+        *("/digits/vae/seed0", "digits/vae/../seed0", "digits/digits/vae/seed" + 5000 * "1"),
+    ],
 )
 def test_a_folder_that_says_no_run_is_one_line(run):
     told = _refused(*FIT, "--run", run, "--density", "gaussian")

@@ -44,7 +44,7 @@ def parse(kind: Any, data: Plain, where: str) -> Any:
 
 @functools.cache
 def _adapter(kind: Any) -> TypeAdapter[dict[str, Any]]:
-    """What checks a `kind`, as JSON's one value: there a list is a tuple, and a mapping a dataclass, also if strict."""
+    """The validator of `kind` as JSON's one value: from JSON, strict mode takes a list for a tuple, too."""
     return TypeAdapter(dict[str, kind], config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
 
 

@@ -31,7 +31,7 @@ def prepare(spec: DatasetSpec, source: CelebA) -> Prepared:
     if spec.channels != 3:
         raise DataError(f"{spec.label}: photographs have 3 channels, {spec.channels} asked for")
     listing, path = files.find(release)
-    is_zip = not path.is_dir()  # which has a checksum of every photograph
+    is_zip = not path.is_dir()  # a zip file has a checksum of every photograph
     held = [path.name] if is_zip else [f"{IMAGES}/{name}" for name in _photographs(path)]
     beside = Path(os.path.relpath(listing, path.parent)).as_posix()
     origin = files.origin(path.parent, [beside, *held], release.remedy)

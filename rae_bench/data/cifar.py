@@ -84,6 +84,8 @@ def _pickled(where: str, data: bytes, count: int, release: Release) -> tuple[Ima
             if pixels.shape == (count, _IMAGE) and len(labels) == count and {type(one) for one in labels} == {int}:
                 return pixels.reshape(count, 3, 32, 32), np.array(labels, np.int64)
             found = f"an array of {pixels.shape} and {len(labels):,} labels"
+        case {b"data": _, b"labels": _}:
+            found = "b'data' and b'labels' of other kinds"
         case dict():
             found = str(sorted(map(str, batch)))[:200]
         case _:

@@ -123,7 +123,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
     read: set[tuple[int, int]] = set()
     starts = [folder]
-    for start in starts:  # grows: links come after the folder they lie in, so that they add but what is not there
+    for start in starts:  # grows: a link comes after the folder it lies in, so it adds only what was not met before
         for name, below, found in os.walk(start, onerror=refuse):
             place = Path(name)
             status = place.stat()

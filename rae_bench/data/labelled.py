@@ -31,9 +31,12 @@ def prepare(spec: DatasetSpec, source: Mnist | FashionMnist | Cifar10 | Svhn) ->
     release = RELEASES[source.kind]
     read, order = READERS[source.kind]
     paths = files.find(release)
-    origin = files.origin(paths[0].parent, [path.name for path in paths], release.remedy)
+    names = [path.name for path in paths]
+    origin = files.origin(paths[0].parent, names, release.remedy)
     sources = tuple(files.checked(path, release) for path in paths)
     batches = list(read(paths, release))
+    if files.origin(paths[0].parent, names, release.remedy) != origin:
+        raise DataError(f"{paths[0].parent}: files changed while they were read; run again once they are whole")
     for part in release.counts:
         _check_labels([batch for batch in batches if batch.part == part], release)
     images = np.concatenate([batch.images for batch in batches])

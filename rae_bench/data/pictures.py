@@ -1,6 +1,6 @@
 """Image files to pixels: decoded, converted, the centred square cut out, resized with an antialiasing filter.
 
-Pillow brings many a file to 8 bits a channel, and leaves out its further images, without a word: here that is refused.
+Pillow silently reduces many files to 8 bits a channel and drops all images but the first; here both are refused.
 """
 
 import hashlib

@@ -128,7 +128,7 @@ class Svhn(SourceSpec):
 
 
 ResizeFilter = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
-"""Of Pillow; each is widened by the scale when an image is made smaller, hence antialiased."""
+"""Pillow's filters; each is widened when an image is made smaller, and so antialiases."""
 
 CELEBA_WIDTH = 178
 """Pixels of an aligned photograph's shorter side."""

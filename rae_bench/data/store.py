@@ -125,7 +125,7 @@ def load_split(folder: Path, split: Split, first: int | None = None) -> Images:
 
 
 def open_split(folder: Path, split: Split, first: int | None = None) -> Images | storage.MappedRows:
-    """The same images; of more than specs.HELD bytes, left on the disk until they are indexed.
+    """The same images; of more than HELD bytes, left on the disk until they are indexed.
 
     A training draws rows at random. From a file that the hash has just brought into memory that is as fast as from an
     array; where memory is short they come from the disk again, which costs less than a step of a network on them.

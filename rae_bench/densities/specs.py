@@ -1,6 +1,6 @@
 """The settings of densities: what `fit` reads."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -37,7 +37,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class DensitySpec:
+class DensitySpec(ABC):
     """What every density says of itself, to those who do not load its code."""
 
     kind: str
@@ -80,7 +80,7 @@ class NetworkSpec(DensitySpec):
 
     @property
     def least(self) -> tuple[int, str]:
-        """One batch."""
+        """It needs one batch."""
         return self.optimisation.batch_size, "optimisation.batch_size"
 
     @abstractmethod
@@ -246,7 +246,7 @@ class SplineFlow(NetworkSpec):
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.flow", "zuko")
 
     def parameters(self, dim: int) -> float:
-        """Those of the networks, and of what comes out of them: the knots of the splines."""
+        """The networks' parameters, and those of the layers that give the splines' knots."""
         return self.transforms * (self.depth * self.width**2 + 40 * dim * self.width)
 
 
@@ -269,7 +269,7 @@ class FlowMatching(NetworkSpec):
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.flow_matching",)
 
     def parameters(self, dim: int) -> float:
-        """Twice the field's."""
+        """Twice the parameters of the velocity field: half of its work is what goes into it and comes out."""
         return 2 * (self.depth * self.width**2 + 4 * dim * self.width)
 
 

@@ -190,7 +190,7 @@ def normalise_spectrally(module: nn.Module, spec: SpectralNorm) -> None:
 class _SpectralNorm(nn.Module):
     """The map of W to W / sigma, with sigma = uᵀ M v; an iteration is u = M v / ‖M v‖, then v = Mᵀ u / ‖Mᵀ u‖.
 
-    PyTorch's parametrization, but for what `specs.SpectralNorm` names. The vectors are buffers, part of the model's
+    PyTorch's parametrization, but for what `SpectralNorm` names. The vectors are buffers, part of the model's
     state. Where evaluation iterates, what a model gives depends on the passes before: the same passes in the same
     order give the same bytes.
     """

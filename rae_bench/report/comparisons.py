@@ -13,7 +13,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 LEVEL = 0.05
-"""Of p, below which a difference counts as found."""
+"""A difference counts as found if its p lies below this."""
 PAIR = ["a", "b", "mean_difference", "low", "high", "n_seeds", "p_a_beats_b", "p_value"]
 
 

@@ -175,8 +175,9 @@ def unpack(path: Path, results: Path) -> Index:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     for name in missing:
-        (results / name).parent.mkdir(parents=True, exist_ok=True)
-        (staging / name).replace(results / name)
+        with storage.explained(results / name):
+            (results / name).parent.mkdir(parents=True, exist_ok=True)
+            (staging / name).replace(results / name)
     shutil.rmtree(staging, ignore_errors=True)
     absent = tuple(name for name in index.left_out if not (results / name).exists())
     storage.write_json(results / index.study / LEFT_OUT, asdict(replace(index, left_out=absent)))
@@ -211,11 +212,13 @@ def _index(path: Path, archive: zipfile.ZipFile) -> Index:
     if by_name[INDEX].file_size > MOST_INDEX:
         raise ArchiveError(f"{path}: {INDEX} has {by_name[INDEX].file_size} bytes, more than {MOST_INDEX}")
     try:
-        index: Index = parse(Index, json.loads(archive.read(INDEX)), INDEX)
+        found = json.loads(archive.read(INDEX))
+        made = found.get("format", FORMAT) if isinstance(found, dict) else FORMAT
+        if made != FORMAT:
+            raise ArchiveError(f"{path}: of format {made}; this version reads {FORMAT}")
+        index: Index = parse(Index, found, INDEX)
     except (ConfigError, ValueError, RecursionError) as error:
         raise ArchiveError(f"{path}: {INDEX} cannot be read: {error}") from None
-    if index.format != FORMAT:
-        raise ArchiveError(f"{path}: of format {index.format}; this version reads {FORMAT}")
     if not _STUDY.fullmatch(index.study) or index.study in SHARED:
         raise ArchiveError(f"{path}: {INDEX} names the study {index.study!r}, which is no name of one")
     for name in sorted((set(by_name) - {INDEX}) ^ set(index.members)):

@@ -1,4 +1,4 @@
-"""Whether a cell of a table comes out again: `verify --cell`.
+"""Make a cell of a table again and compare it with what is stored: `verify --cell`.
 
 The stages themselves run once more, in a temporary results folder of links to what the cell is made of: the fit of its
 density, the floor where PCA stands beside reconstructions, and the evaluation of its image sets alone. The codes are
@@ -7,7 +7,7 @@ encoded again from the weights. What comes out is held against what is stored, a
 
 import tempfile
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ def recompute(study: Study, results: Path, cell: Cell) -> list[Comparison]:
     kept = stored.run(cell.dataset, cell.model, cell.seed)
     spec = study.evaluation(cell.dataset, cell.model)
     densities = densities_for(spec, cell.column)
-    _check(stored, kept, spec, densities)
+    _check(study, stored, kept, densities)
     name = f"{cell.dataset}/{cell.model}/seed{cell.seed}"
     with tempfile.TemporaryDirectory() as folder:
         files = StudyFiles(Path(folder), study.name)
@@ -105,25 +105,33 @@ def recompute(study: Study, results: Path, cell: Cell) -> list[Comparison]:
             link = files.results / path.relative_to(stored.results)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)
-        made = [_compare_arrays("codes", storage.read_arrays(kept.codes)[0], _encoded(spec, run))]
+        made = [_compare_arrays("codes", storage.read_arrays(kept.codes)[0], _encoded(spec, kept))]
         for density in densities:
             _do(jobs["fit", f"{name}/{density}"])
             old, new = (storage.read_arrays(one.density(density))[0] for one in (kept, run))
             made.append(_compare_arrays(f"density {density}", old, new))
         if cell.column == "reconstruction":
             _do(jobs["floor", cell.dataset])
-        _do(jobs["evaluate", name], only=cell.column)
+        job = jobs["evaluate", name]
+        _do(replace(job, stage="score", arguments={**job.arguments, "only": cell.column}))
         return [*made, *_compare_values(*(values(storage.read_frame(one.metrics), cell) for one in (kept, run)))]
 
 
-def _do(job: Job, **more: str) -> None:
-    getattr(stages, job.stage)(spec=job.spec, **job.arguments, **more)
+def _do(job: Job) -> None:
+    getattr(stages, job.stage)(spec=job.spec, **job.arguments)
 
 
-def _check(stored: StudyFiles, kept: RunFiles, spec: EvaluationSpec, densities: Collection[str]) -> None:
+def _check(study: Study, stored: StudyFiles, kept: RunFiles, densities: Collection[str]) -> None:
     """See that all that is compared and computed from is what its records say, under its own name."""
+    dataset, spec = kept.dataset, study.evaluation(kept.dataset, kept.model_name)
+    references = {
+        "reference": study.reference(dataset),
+        "prd_reference": study.prd_reference(dataset),
+        "training": study.training_reference(dataset),
+    }
     reads = {
-        **{"manifest": stored.manifest(kept.dataset), "floor": stored.floor(kept.dataset)},
+        **{"manifest": stored.manifest(dataset), "floor": stored.floor(dataset)},
+        **{name: stored.reference(dataset, one.name) for name, one in references.items()},
         **{"model": kept.model, "codes": kept.codes, "metrics": kept.metrics},
         **{f"densities/{name}": kept.density(name) for name in densities},
     }

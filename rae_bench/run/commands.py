@@ -54,7 +54,7 @@ def cost(
     *,
     calibrate: Annotated[bool, "time a short run of each data set on this machine, minutes"] = False,
     device: Annotated[str | None, "a device timed before, by its name in results/calibrations/"] = None,
-    from_peak: Annotated[float | None, "a stated peak in TFLOPS; an estimate, not measured"] = None,
+    from_peak: Annotated[float | None, "a stated peak in TFLOPS: an estimate, not measured"] = None,
     utilisation: Annotated[float | None, "the share of --from-peak that is reached, 0 to 1"] = None,
     at_once: Annotated[int | None, "jobs at once; else as many as there are cores, or one GPU"] = None,
     json: Json = False,
@@ -124,7 +124,7 @@ def convert(
     *,
     dataset: Annotated[str, "mnist, cifar10 or celeba"] = "",
     model: Annotated[str, "as in models.yaml and rows.yaml"] = "",
-    rule: Annotated[float | None, "of rae_gp: the Jacobian penalty's weight, this the mean square pixel"] = None,
+    rule: Annotated[float | None, "for rae_gp: the Jacobian penalty's weight, too, by the mean square pixel"] = None,
     table: Annotated[bool, "print all official configurations as markdown"] = False,
     json: Json = False,
 ) -> None:
@@ -134,6 +134,8 @@ def convert(
     if table:
         print(official.table())
         return
+    if not dataset or not model:
+        raise official.ConversionError("convert needs --dataset and --model, or --table")
     one = official.configuration(dataset, model)
     print(_json(one.plain(rule)) if json else one.text(rule))
 
@@ -208,8 +210,8 @@ def score(
     real: Annotated[Path, "features of real images, a row an image: .npy (n, d), or .npz"],
     fake: Annotated[Path, "features of generated images, same extractor"],
     *,
-    real_array: Annotated[str | None, "of an .npz with several arrays: which"] = None,
-    fake_array: Annotated[str | None, "of an .npz with several arrays: which"] = None,
+    real_array: Annotated[str | None, "which array, where the .npz holds several"] = None,
+    fake_array: Annotated[str | None, "which array, where the .npz holds several"] = None,
     json: Json = False,
     kernel_subsets: int = 100,
     kernel_subset_size: Annotated[int, "at most the images of a set"] = 1000,
@@ -231,7 +233,7 @@ def score(
     found = [(path, feature_files.read(path, name, option)) for path, name, option in sides]
     reals, fakes = (array if isinstance(array, Moments) else usable(str(path), array, {}) for path, array in found)
     if isinstance(reals, Moments) or isinstance(fakes, Moments):
-        _score_moments({real: reals, fake: fakes}, json)
+        _score_moments([(real, reals), (fake, fakes)], json)
         return
     settings: MetricSettings = parse(
         MetricSettings,
@@ -262,15 +264,14 @@ def score(
     print(f"{len(reals)} real, {len(fakes)} fake images; kernel subsets of {settings.kernel_subset_size}")
 
 
-def _score_moments(sides: "dict[Path, Features | Moments]", json: bool) -> None:
+def _score_moments(sides: "list[tuple[Path, Features | Moments]]", json: bool) -> None:
     """Print the one metric there is where one side or both are moments."""
     from rae_bench.scoring.feature_files import Moments
 
-    given = [path for path, side in sides.items() if isinstance(side, Moments)]
-    one, *other = (side if isinstance(side, Moments) else Moments.of(side) for side in sides.values())
-    value = one.frechet_distance(other[0] if other else one)  # the same file on both sides is one
+    one, other = (side if isinstance(side, Moments) else Moments.of(side) for _, side in sides)
+    value = one.frechet_distance(other)
     print(_json({"frechet_distance": value}) if json else f"{'frechet_distance':28} {value:.6g}")
-    named = " and ".join(map(str, given))
+    named = " and ".join(dict.fromkeys(str(path) for path, side in sides if isinstance(side, Moments)))
     note = f"{named}: moments (mu, sigma) allow the Fréchet distance alone; all other metrics need the features"
     print(note, file=sys.stderr if json else sys.stdout)
 

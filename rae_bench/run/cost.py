@@ -166,7 +166,7 @@ def _short(value: float, unit: str = "") -> str:
 
 
 def from_peak(teraflops: float | None, utilisation: float | None) -> tuple[str, Seconds]:
-    """Seconds of networks by their FLOPs, at a share of a stated peak; nothing else has any.
+    """Seconds of networks by their FLOPs, and of PCA, at a share of a stated peak; nothing else has any.
 
     Raises:
         ConfigError: one without the other, a peak not above 0, or a utilisation outside (0, 1].
@@ -179,7 +179,7 @@ def from_peak(teraflops: float | None, utilisation: float | None) -> tuple[str, 
         raise ConfigError(f"--utilisation: {utilisation} must lie above 0 and be at most 1, a share of the peak")
     rate = teraflops * 1e12 * utilisation
     name = f"a stated peak of {teraflops:g} TFLOP/s at {utilisation:.0%}: from a stated peak, not measured;"
-    return f"{name} networks alone", lambda _, need: (need.networks + need.float32) / rate
+    return f"{name} networks and PCA alone", lambda _, need: (need.networks + need.float32) / rate
 
 
 def device_name(compute: Compute) -> str:
@@ -335,7 +335,7 @@ def _with_epochs(study: Study, epochs: int) -> Study:
 def _run(study: Study, job: Job) -> tuple[float, float]:
     """Seconds that the job's own command takes: for its imports, and for its work.
 
-    Of one thread on a CPU, those it had that CPU: as of an idle core, whatever else runs here.
+    A job of one thread on a CPU counts its CPU time: what it takes on an idle core, whatever else runs here.
     """
     command = [sys.executable, "-W", "ignore", "-m", "rae_bench", *job.command()]
     ended = subprocess.run(command, capture_output=True, text=True)

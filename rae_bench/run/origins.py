@@ -17,7 +17,7 @@ from rae_bench.base.plain import ConfigError, fingerprint, parse, to_plain
 from rae_bench.base.storage import StorageError
 from rae_bench.data import files, image_folder
 from rae_bench.data.prepared import DataError, Origin
-from rae_bench.data.specs import DatasetSpec, ImageFolder
+from rae_bench.data.specs import MANIFEST, DatasetSpec, ImageFolder
 from rae_bench.data.store import SOURCE, Manifest, load_manifest
 from rae_bench.study.study import Study
 
@@ -40,7 +40,7 @@ def findings(study: Study, results: Path, is_thorough: bool) -> list[Finding]:
         except (StorageError, ConfigError, DataError) as error:
             finding = Finding(str(error), is_changed=True)
         if finding.is_changed:
-            command = f"snakemake --cores 1 --config study={study.name} --forcerun {folder / 'manifest.json'}"
+            command = f"snakemake --cores 1 --config study={study.name} --forcerun {folder / MANIFEST}"
             finding = replace(finding, text=f"{finding.text}; to prepare it anew: {command}")
         found += [finding] if finding.text else []
     return found
@@ -54,8 +54,11 @@ def look(spec: DatasetSpec, folder: Path, is_thorough: bool) -> Finding:
     Raises:
         StorageError, ConfigError, DataError: the prepared data set is damaged, or a file of the source cannot be read.
     """
-    if not (folder / "manifest.json").exists() or not (folder / SOURCE).exists():
+    if not (folder / MANIFEST).exists():
         return Finding()
+    if not (folder / SOURCE).exists():
+        lost = f"{folder / SOURCE}: not there; whether its source has changed cannot be told"
+        return Finding(lost if isinstance(spec.source, ImageFolder) else "")
     manifest = load_manifest(folder)
     if fingerprint(manifest.settings) != fingerprint(to_plain(spec)):
         return Finding()  # to be prepared anew in any case

@@ -90,7 +90,7 @@ def find(path: Path) -> tuple[Path, Record] | None:
 
 
 def check(reads: Mapping[str, Path], hashes: Mapping[str, str], made_by: Mapping[str, str], run: Run | None) -> Run:
-    """The run of a stage, with what the files it is about to read tell of it, if these are what they should be.
+    """Check the files that a stage is about to read; its run, completed by what their records say.
 
     `hashes`: of each of `reads`, the SHA-256 found now. `made_by`: the fingerprint of the settings a file must have
     been made with. `run` is what the stage knows of its run, which its files must agree with; None for a stage that

@@ -191,6 +191,13 @@ def fit(*, spec: FitSpec, run: RunFiles, density: str) -> None:
 
 
 def evaluate(
+    *, spec: EvaluationSpec, data: Path, reference: Path, prd_reference: Path, training: Path, run: RunFiles
+) -> None:
+    """Model, densities, reference and images -> every metric of every image set, and sheets to look at."""
+    score(spec=spec, data=data, reference=reference, prd_reference=prd_reference, training=training, run=run)
+
+
+def score(
     *,
     spec: EvaluationSpec,
     data: Path,
@@ -200,9 +207,9 @@ def evaluate(
     run: RunFiles,
     only: str = "",
 ) -> None:
-    """Model, densities, reference and images -> every metric of every image set, and sheets to look at.
+    """Do the work of `evaluate`, or only that of one column: a density, "reconstruction" or "interpolation".
 
-    `only`: score no more than the image sets of this column, a density, "reconstruction" or "interpolation".
+    A part of the scores is no run's: `only` is for a folder that is thrown away (`rae_bench.run.cells`).
     """
     configure(spec.compute)
     loads.load(loads.of_scoring("evaluate", spec))

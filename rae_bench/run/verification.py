@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rae_bench import __version__
 from rae_bench.base import storage
@@ -20,9 +19,6 @@ from rae_bench.run.jobs import Job, recorded, study_jobs
 from rae_bench.run.origins import Finding
 from rae_bench.run.records import Record, RecordError
 from rae_bench.study.study import Study
-
-if TYPE_CHECKING:
-    pass
 
 LEFT_OUT = "archive.json"
 """Beside the results of an imported study: the index of its archive, which names what was left out."""
@@ -105,7 +101,10 @@ def verify(study: Study, results: Path) -> Verdict:
 def left_out(root: Path) -> set[str]:
     """What an imported study's archive left out, by path below the results; nothing of a study that ran here."""
     index = root / LEFT_OUT
-    return set(storage.read_json(index)["left_out"]) if index.exists() else set()
+    if not index.exists():
+        return set()
+    with storage.reading(index, "index of an archive"):
+        return set(storage.read_json(index)["left_out"])
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -32,11 +32,12 @@ from rae_bench.scoring.metrics.frechet import frechet_distance
 from rae_bench.scoring.metrics.measure import measure
 from rae_bench.scoring.metrics.memorisation import Training
 from rae_bench.scoring.metrics.reference import Reference
-from rae_bench.scoring.specs import EvaluationSpec, Extractor, ProtocolSpec, is_fid
+from rae_bench.scoring.specs import STEPS, EvaluationSpec, Extractor, ProtocolSpec, is_fid
 
 SHOWN = 36
 """Images kept of each set, for people to look at."""
-STRIPS, STEPS = 6, 8
+STRIPS = 6
+"""Interpolations kept for people to look at."""
 RECONSTRUCTION, INTERPOLATION = "reconstruction", "interpolation"
 """Image sets that are made of images, not drawn from a density."""
 COMPARED = 500

@@ -29,9 +29,9 @@ LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 PIXEL_BLOCK = 4
 BATCH = 250
 CPU_BATCH = 50
-"""EfficientNet's on a CPU: its layers stay near the caches, and memory is a third."""
+"""EfficientNet's batch on a CPU: its layers then stay near the caches and take a third of the memory."""
 FIDELITY_BATCH = 64
-"""torch-fidelity's own: at 299 pixels one gigabyte, not four."""
+"""torch-fidelity's own batch: at 299 pixels it takes one gigabyte; 250 images would take four."""
 
 Resizer = Literal["bilinear-antialias", "bicubic-antialias-clipped", "nearest-exact"]
 

@@ -1,7 +1,7 @@
 """Image sets, and the one place where the decoder's floats become uint8.
 
 Reconstructions of images; mid-points of random pairs of their codes (a fixed list of pairs); decoded samples of a
-density. Which images and which codes: `specs.ImageSets`.
+density. Which images and which codes: `ImageSets`.
 """
 
 from typing import Literal, assert_never

@@ -29,12 +29,12 @@ INCEPTION_SHA256 = "6726825d"
 # written, so the whole hash could not be confirmed. Eight catch every accident, but not a forger.
 DINO_CODE = "facebookresearch_dinov2_main"
 DINO_FILE = "dinov2_vitl14_pretrain.pth"
-"""Both as torch.hub names them in its cache."""
+"""The names that torch.hub gives them in its cache."""
 
 INCEPTION_VARIABLE = "RAE_BENCH_INCEPTION_WEIGHTS"
 DOWNLOAD_VARIABLE = "RAE_BENCH_DOWNLOAD"
 TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-"""torch's own."""
+"""A variable of torch's: with it, torch.load reads tensors only."""
 UNVERIFIED_VARIABLE = "RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS"
 
 
@@ -109,15 +109,18 @@ class _Refusing(urllib.request.BaseHandler):
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
     """A scope in which torch reads tensors and no code from files, and asks nobody anything but with permission."""
-    before = os.environ.get(TENSORS_ONLY, "0")
+    before, may_ask = os.environ.get(TENSORS_ONLY), _is_set(DOWNLOAD_VARIABLE)
     os.environ[TENSORS_ONLY] = "1"
-    if not _is_set(DOWNLOAD_VARIABLE):
+    if not may_ask:
         urllib.request.install_opener(urllib.request.build_opener(_Refusing))
     try:
         yield
     finally:
-        os.environ[TENSORS_ONLY] = before
-        urllib.request.install_opener(urllib.request.build_opener())
+        del os.environ[TENSORS_ONLY]
+        if before is not None:
+            os.environ[TENSORS_ONLY] = before
+        if not may_ask:
+            urllib.request.install_opener(urllib.request.build_opener())
 
 
 def file_sha256(path: Path) -> str:

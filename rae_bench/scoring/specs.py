@@ -31,7 +31,10 @@ Extractor = Literal[
 ]
 
 INCEPTION_LABEL = "Inception"
-"""Of the official Inception network with verified weights: the only features whose distances are FID and KID."""
+"""The label of the official Inception network with verified weights, whose distances alone are FID and KID."""
+
+STEPS = 8
+"""Images of an interpolation strip, both ends included."""
 
 IMAGES_PER_FEATURE = 2
 """With fewer, a covariance is too poor to extrapolate from, and Fréchet distances are mostly bias."""
@@ -71,7 +74,7 @@ class MetricSettings:
     def has_overlapping_subsets(self, n_real: int, n_fake: int) -> bool:
         """Whether the kernel's subsets hold each pair of images more than once, on average.
 
-        Then the kernel of all pairs, found once, costs less (`metrics.kernel`).
+        Then the kernel of all pairs, found once, costs less (`kernel_distance`).
         """
         return self.kernel_subsets * self.kernel_subset_size**2 > n_real * n_fake
 

@@ -78,7 +78,7 @@ def resolve_study(name: str, file: StudyFile) -> Study:
 
 
 def _check_names(where: str, file: StudyFile, words: Vocabulary) -> None:
-    """Refuse a study that names what there is not, or a data set's images that cannot be trained on."""
+    """Refuse a study that names something that does not exist, or a data set's images that cannot be trained on."""
     for dataset, budget in file.datasets.items():
         known(f"{where}.datasets", "data set", dataset, words.datasets)
         known(f"{where}.datasets.{dataset}", "budget", budget, words.budgets)
@@ -233,7 +233,7 @@ class _Making:
 
 
 def _check_rows(made: _Making, chosen: Chosen) -> None:
-    """Refuse a row whose model or density there is not, or that shows what its model cannot have."""
+    """Refuse a row whose model or density does not exist, or that shows what its model cannot have."""
     words, file = made.words, chosen.file
     second_stages = [name for name in words.densities if getattr(words.density_kind(name), "reconstructs", False)]
     for key, row in chosen.rows.items():

@@ -1,9 +1,10 @@
-"""Where every file of the results lies: the only place that spells a path.
+"""Where the files of the results lie.
 
 Paths are pure functions of what they depend on: data sets and references are shared by all studies, all else lies below
 the study that made it. Names may be Snakemake's wildcards, such as `{model}`: then a path is a rule's pattern.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,10 @@ METRICS = "metrics.parquet"
 """What a run's scores are called, and all runs' together."""
 PANEL = "protocols.parquet"
 """The same of the protocol-sensitivity panel."""
+
+
+_NAME = re.compile(r"\w+")
+_SEED = re.compile("seed(0|[1-9][0-9]{0,18})")
 
 
 class PathError(ValueError):
@@ -95,12 +100,12 @@ class RunFiles:
         Raises:
             PathError, ConfigError: the folder's own name and those above it do not say which run that is.
         """
-        *above, study, dataset, model, seed = ("", "", "", "", *folder.parts)
-        number = seed.removeprefix("seed")
-        if not (number.isdecimal() and seed == f"seed{int(number)}" and all((study, dataset, model))):
+        *above, study, dataset, model, last = ("", "", "", "", *folder.parts)
+        seed = _SEED.fullmatch(last)
+        if seed is None or not all(_NAME.fullmatch(name) for name in (study, dataset, model)):
             raise PathError(f"--run: {folder} must end in STUDY/DATASET/MODEL/seedN, as in digits/digits/vae/seed0")
-        parse(Seed, int(number), "--run")
-        return StudyFiles(Path(*above), study).run(dataset, model, int(number))
+        number: int = parse(Seed, int(seed[1]), "--run")
+        return StudyFiles(Path(*above), study).run(dataset, model, number)
 
     @property
     def root(self) -> Path:

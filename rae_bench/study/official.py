@@ -52,8 +52,8 @@ FILE = Path(__file__).parent / "official_configs.csv"
 SHAPES: dict[str, tuple[int, ImageSize]] = {"mnist": (1, 32), "cifar10": (3, 32), "celeba": (3, 64)}
 """Channels and side of a data set's images."""
 ADAM_EPSILON = 1e-7
-"""Keras' own. Keras adds it before Adam's bias correction, we after:
-there it acts as ε / √(1 − 0.999^t) at update t."""
+"""Keras' own. Keras adds it before Adam's bias correction, we after: there it acts as
+ε / √(1 − 0.999^t) at update t."""
 THRESHOLD = 1e-4
 """The plateau's: Keras' default, absolute."""
 STAGE_BATCH, STAGE_EPOCHS, STAGE_RATE, STAGE_PATIENCE = 64, 100, 1e-4, 3
@@ -78,7 +78,7 @@ _MODELS = {"2sVAE": "two_stage_vae", "VAE (2-d latent, visualisation)": "vae_2d"
 
 
 class ConversionError(ValueError):
-    """A configuration or a rule that there is not; the message says what there is."""
+    """A configuration or a rule that does not exist; the message says what there is."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from rae_bench.base.specs import Distinct, Listed
 
 ANY = "any"
 Changes = tuple[tuple[str, dict[str, Plain]], ...]
-"""Each behind the place where it stands, in the order in which they are laid over something."""
+"""Pairs of a place and the change that stands there, in the order in which they apply."""
 Target = Literal["training", "densities", "fit", "image_sets", "rows"]
 
 

@@ -154,7 +154,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Size:
-    """A network's arithmetic of encoding and of decoding a sample, the floats that both leave, and its parameters."""
+    """What a network takes: operations to encode and to decode a sample, floats that both leave, parameters."""
 
     encoder: float
     decoder: float
@@ -233,7 +233,7 @@ def train(study: Study, dataset: str, model: str) -> Need:
         gpu=images + 20 * size.parameters + activations / 2 if study.gpus else 0,
         networks=trained * update_operations(spec) + checked * size.arithmetic + encoded * size.encoder,
         samples=3 * trained + checked + encoded,
-        slack=DIFFERENTIATIONS / 2 if penalty else 1,  # half of it are operations
+        slack=DIFFERENTIATIONS / 2 if penalty else 1,  # the other half is counted as operations
         images=trained + checked + encoded,
         disk=4 * (size.parameters + codes),
         on_gpu=study.gpus > 0,
@@ -399,7 +399,7 @@ def network_size(network: Network) -> Size:
 
 
 def _convolutional(network: ConvolutionalNetwork) -> Size:
-    """Layer by layer, as `backbones` builds them: inputs, outputs, side of the result, places of the kernel."""
+    """Layer by layer, as `rae_bench.models.networks` builds them: inputs, outputs, side of the result, kernel."""
     size, width, start = network.size, network.width, network.start_width
     filters = [network.channels, *(width * 2**i for i in range(4))]
     down = [(a, b, size // 2**i, (size // 2**i) ** 2) for i, (a, b) in enumerate(pairwise(filters), 1)]

@@ -171,7 +171,7 @@ class Chosen:
 
     @property
     def on_cpu(self) -> Compute:
-        """How `floor` and `fit` compute, which ask for no GPU; but for the mixture that torch fits."""
+        """How `floor` and `fit` compute, which ask for no GPU."""
         return replace(self.compute, device="cpu", tf32=False)
 
     @property

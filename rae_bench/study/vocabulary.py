@@ -100,7 +100,7 @@ def read(folder: Path) -> Vocabulary:
     """The vocabulary in `folder`.
 
     Raises:
-        ConfigError: an entry is not what it should be, or names what there is not.
+        ConfigError: an entry is not what it should be, or names something that does not exist.
     """
     found: dict[str, Any] = {}
     for name, kind in get_type_hints(Vocabulary).items():
@@ -125,7 +125,7 @@ def read(folder: Path) -> Vocabulary:
 
 
 def _check(vocabulary: Vocabulary) -> None:
-    """Refuse names of what there is not, in entries whether a study uses them or not."""
+    """Refuse names of things that do not exist, in entries whether a study uses them or not."""
     for name, dataset in vocabulary.datasets.items():
         known(f"datasets.yaml.{name}.weights", "data set", dataset.weights, vocabulary.datasets)
     for name, model in vocabulary.models.items():

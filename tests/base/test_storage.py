@@ -315,3 +315,11 @@ def test_what_killed_writers_left_is_found_and_removed(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(StorageError, match="folder: cannot be removed: Is a directory; allow writing there"):
         storage.remove(tmp_path / "folder")
+
+
+def test_bytes_after_the_array_change_the_hash(tmp_path):
+    path = tmp_path / "x.npy"
+    storage.write_npy(path, ARRAY)
+    before = storage.read_rows(path, np.arange(3))[1]
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert storage.read_rows(path, np.arange(3))[1] != before

@@ -347,7 +347,10 @@ BAD_INDICES = {
     "a list": (lambda members: {**members, "index.json": b"[]"}, "index.json cannot be read: index.json: expected"),
     "deep": (lambda members: {**members, "index.json": b"[" * 100_000}, "index.json cannot be read"),
     "none": (lambda members: {name: data for name, data in members.items() if name != "index.json"}, "holds no index"),
-    "format": (lambda members: _with_index(members, format=1), "of format 1; this version reads 2"),
+    "format": (
+        lambda members: _with_index(members, format=1, members={"x": {"size": 1}}),
+        "of format 1; this version reads 2",
+    ),
     "study": (lambda members: _with_index(members, study="../smoke"), "names the study '../smoke'"),
     "shared": (lambda members: _with_index(members, study="datasets"), "names the study 'datasets'"),
     "other": (lambda members: _with_index(members, study="digits"), "does not belong to the study 'digits'"),

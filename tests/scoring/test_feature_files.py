@@ -161,6 +161,13 @@ def test_a_covariance_rounded_to_single_precision_is_one(score):
     assert score("real.npy", "fake.npz")[0]["frechet_distance"] == pytest.approx(0, abs=1e-3)
 
 
+def test_moments_and_features_of_one_file_are_two_sides(score):
+    features = RNG.normal(size=(200, 4))
+    np.savez("both.npz", features=features + 3, **moments(features))
+    found, *_ = score("both.npz", "both.npz", "--fake-array", "features")
+    assert found["frechet_distance"] == pytest.approx(4 * 3**2)
+
+
 # --- what is no file of features --------------------------------------------------------------------------
 
 

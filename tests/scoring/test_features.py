@@ -385,6 +385,15 @@ def test_features_of_a_gpu_are_the_cpus_but_for_rounding(name, digit_images):
     np.testing.assert_allclose(on_gpu, on_cpu, rtol=0, atol=1e-4 * np.abs(on_cpu).max())
 
 
+@pytest.mark.parametrize("name", ["digit_classifier", "pixels"])
+def test_features_do_not_depend_on_the_batch(name, digit_images):
+    extractor = load_extractor(name)
+    expected = extractor(digit_images[:60])
+    for batch in (1, 7, 60):
+        found = replace(extractor, batch=batch)(digit_images[:60])
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
 def test_features_of_large_and_small_batches_are_the_same_bytes(efficientnet):
     """On a CPU they are read 50 at a time, which were 250: studies' distances stay what they were."""
     images = noise(3, 32, n=120)

@@ -33,9 +33,9 @@ def beside(name):
     return lambda wc, input: os.path.dirname(input[name])
 
 
-def asked(need):
-    """What a job asks of a scheduler by its wildcards, more at each attempt; `need`: of rae_bench/study/resources.py."""
+def asked(needed):
+    """What a job asks of a scheduler by its wildcards, more at each attempt; `needed`: of rae_bench/study/resources.py."""
     return {
-        "mem_mb": lambda wc, attempt: need(wc).mem_mb(attempt),
-        "runtime": lambda wc, attempt: need(wc).minutes(attempt),
+        "mem_mb": lambda wc, attempt: needed(wc).mem_mb(attempt),
+        "runtime": lambda wc, attempt: needed(wc).minutes(attempt),
     }

@@ -10,12 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rae_bench.report.tables.cells import COLUMNS, place
+from rae_bench.scoring.specs import STEPS
 from rae_bench.study.specs import Row, SummarySpec
 
 PER_CELL = 6
 """Images shown of each set in a sample sheet."""
-STEPS = 8
-"""Images of an interpolation strip, both ends included."""
 Sheets = dict[str, npt.NDArray[Any]]
 
 

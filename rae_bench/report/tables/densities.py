@@ -26,7 +26,7 @@ def density_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: 
     data.insert(0, "dataset", dataset)
     models = model_labels(spec)
     order = [name for name in density_order(spec, dataset) if name in set(data["density"])]
-    title, _, better = METRICS.get(metric, HELD_OUT)
+    title, _, better = {**METRICS, "log_likelihood_validation": HELD_OUT}[metric]
     has_leaders = metric in ("frechet_distance", "log_likelihood_validation")
     bold = set()
     for j, model in enumerate(models if has_leaders else [], start=1):
