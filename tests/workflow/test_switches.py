@@ -93,7 +93,7 @@ def numbers(dataset, model, switch):
     spec = small(chosen.training(dataset, model))
     on_device = {split: training.to_device(array, "cpu") for split, array in made.items()}
     data, validation = on_device["train"], on_device[spec.validation_split]
-    run = training.train(spec.network, spec.objective, spec.optimisation, data, validation, seed=0, precision="float32")
+    run = training.train(spec, data, validation, seed=0)
     trained = run.model
     codes = {split: training.encode(trained, on_device[split]) for split in ("train", "validation")}
     parts = {split: Posteriors(found["mean"], found.get("log_sigma")) for split, found in codes.items()}
