@@ -116,7 +116,8 @@ class Checkout:
 
     def copy(self, path):
         """A copy of this one with its results, their times and what Snakemake remembers of them."""
-        shutil.copytree(self.path, path, symlinks=True, dirs_exist_ok=True)
+        passing = shutil.ignore_patterns("__pycache__", "log", "locks", "tmp*", ".*.tmp")  # others may be at work here
+        shutil.copytree(self.path, path, symlinks=True, dirs_exist_ok=True, ignore=passing)
         return Checkout(path)
 
     def run(self, *arguments):
