@@ -56,9 +56,8 @@ def look(spec: DatasetSpec, folder: Path, is_thorough: bool) -> Finding:
     """
     if not (folder / MANIFEST).exists():
         return Finding()
-    if not (folder / SOURCE).exists():
-        lost = f"{folder / SOURCE}: not there; whether its source has changed cannot be told"
-        return Finding(lost if isinstance(spec.source, ImageFolder) else "")
+    if not (folder / SOURCE).exists():  # as of an imported data set: there is nothing to compare with
+        return Finding()
     manifest = load_manifest(folder)
     if fingerprint(manifest.settings) != fingerprint(to_plain(spec)):
         return Finding()  # to be prepared anew in any case

@@ -235,8 +235,8 @@ def _listed(members, name, data):
     return {**members, "index.json": json.dumps(index).encode(), name: data}
 
 
-def _with_index(members, **changes):
-    return {**members, "index.json": json.dumps({**json.loads(members["index.json"]), **changes}).encode()}
+def _with_index(packed, **changes):
+    return {**packed, "index.json": json.dumps({**json.loads(packed["index.json"]), **changes}).encode()}
 
 
 TABLE = "smoke/tables/claims.csv"
