@@ -40,7 +40,7 @@ ByKind: Any = Field(discriminator="kind")
 """Tells the dataclasses of a union apart: `Annotated[Plateau | Cosine, ByKind]`."""
 
 Precision = Literal["float32", "bfloat16"]
-"""Of the layers of a network in training. Weights, losses, and everything after training are in float32 always."""
+"""The precision of a network's layers in training. Weights, losses and all that follows training are in float32."""
 
 MOST_THREADS = 1024
 """More than any machine has; the libraries' own limits are a crash."""

@@ -112,7 +112,7 @@ def optimise(
             row["validation_total"],
             (len(data) - before * size) / (time.monotonic() - started),
         )
-    log.info("best epoch %d of %d: validation %.4f", loop.best_epoch, optimisation.epochs, loop.best_total)
+    log.info("best epoch %d of %d: validation %.4f", loop.best_epoch + 1, optimisation.epochs, loop.best_total)
     task.model.load_state_dict(loop.best_state)
     return Trained(task.model.eval(), loop.history, loop.best_epoch)
 

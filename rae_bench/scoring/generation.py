@@ -49,7 +49,7 @@ def decode(model: Autoencoder, codes: npt.NDArray[np.float32], rounding: Roundin
 
 
 def interpolation_pairs(n: int, seed: int) -> npt.NDArray[np.int64]:
-    """As many random pairs of different indices below n, (n, 2): the same for every model of a data set."""
+    """Random pairs of different indices below n, n of them, (n, 2): the same for every model of a data set."""
     rng = numpy_generator(seed, "interpolation pairs")
     first = rng.permutation(n)
     return np.stack([first, np.roll(first, 1)], axis=1)

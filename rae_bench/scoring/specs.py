@@ -37,7 +37,7 @@ STEPS = 8
 """Images of an interpolation strip, both ends included."""
 
 IMAGES_PER_FEATURE = 2
-"""With fewer, a covariance is too poor to extrapolate from, and Fréchet distances are mostly bias."""
+"""The least: with fewer, a covariance is too poor to extrapolate from, and Fréchet distances are mostly bias."""
 
 
 def is_fid(extractor: Extractor) -> bool:

@@ -124,7 +124,7 @@ class _Making:
 
     @property
     def weights(self) -> dict[str, str]:
-        """By data set, whose weights it takes."""
+        """The data set whose loss weights each data set takes."""
         return {dataset: self.words.datasets[dataset].weights for dataset in self.file.datasets}
 
     def laid(self, target: Target, dataset: str, of: str) -> Changes:

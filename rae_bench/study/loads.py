@@ -32,7 +32,7 @@ STAGES: dict[str, Modules] = {
     "figures": ("rae_bench.report.plots.catalogue", "matplotlib.backends.backend_pdf", *FRAMES),
     "report": ("rae_bench.report.page", *FRAMES),
 }
-"""By stage; of `fit` it is a question of the density, of what is scored also one of the metrics."""
+"""What each stage imports; `fit` adds what its density needs, `floor` and `evaluate` what their metrics need."""
 
 
 def of_scoring(stage: str, spec: EvaluationSpec | FloorSpec) -> Modules:

@@ -59,7 +59,7 @@ THRESHOLD = 1e-4
 STAGE_BATCH, STAGE_EPOCHS, STAGE_RATE, STAGE_PATIENCE = 64, 100, 1e-4, 3
 """The second stage's (estimate_density_and_sample.py)."""
 FAMILIES = {"wae": "wae", **dict.fromkeys(("vae", "cv_vae", "two_stage_vae", "vae_2d"), "vae")}
-"""Which of the coded losses a model has; all others have "rae"."""
+"""The coded loss that each of these models has; all others have "rae"."""
 FOLDERS = {"vae": "std_vae", "wae": "wae_mmd", "rae": "rae"}
 LATENT_TERMS = {"vae": ("KL", "KL"), "wae": ("MMD", "MMD"), "rae": ("mean over Z of z²", "½‖z‖²")}
 """Each family's latent term as coded, and ours."""
@@ -116,7 +116,7 @@ class Configuration:
 
     @property
     def family(self) -> str:
-        """Which of the coded losses it has: "vae", "wae" or "rae"."""
+        """The coded loss that it has: "vae", "wae" or "rae"."""
         return FAMILIES.get(self.model, "rae")
 
     @property

@@ -231,7 +231,7 @@ class Study(Chosen):
         return self._reference(dataset, protocol)
 
     def protocol_references(self, dataset: str) -> dict[str, ReferenceSpec]:
-        """For each protocol of the panel, what its samples are held against."""
+        """What samples are held against, for each protocol of the panel."""
         own = self.reference(dataset)
         found = {}
         for name, protocol in self.protocols[dataset].items():
@@ -341,7 +341,7 @@ class Study(Chosen):
         )
 
     def _changed_fits(self, dataset: str) -> dict[str, dict[str, Density]]:
-        """By model and name, the densities that are not fitted as they are stated."""
+        """The densities that are not fitted as they are stated, by model and name."""
         changed: dict[str, dict[str, Density]] = {}
         for (of, model, density), fit in self.fits.items():
             if of == dataset and fit.density != self.densities_as_stated[dataset, density]:

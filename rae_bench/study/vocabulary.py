@@ -36,7 +36,7 @@ class Terms:
 
 
 Weights = dict[str, PositiveFloat]
-"""Of a latent term and a regulariser, each by its role, where it has one."""
+"""Weights of an objective's terms, under `latent` and `regulariser`; a term without a weight has no entry."""
 
 
 @dataclass(frozen=True)

@@ -395,3 +395,10 @@ def test_no_step_waits_for_the_gpu(model, digit_images):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert len(waits) == 1
+
+
+def test_the_log_ends_with_the_best_epoch_counted_from_one(caplog):
+    with caplog.at_level("INFO", logger="rae_bench.models.optimisation"):
+        trained = train(epochs=3)
+    best = min(trained.history, key=lambda row: row["validation_total"])
+    assert caplog.messages[-1] == f"best epoch {best['epoch'] + 1} of 3: validation {best['validation_total']:.4f}"

@@ -27,7 +27,7 @@ NOT_PUBLISHED = published.Published(np.nan, "no published value", "")
 
 
 def published_tables(spec: SummarySpec, frame: pd.DataFrame) -> list[Table]:
-    """For each of the paper's data sets the comparison, and what others report, where they do.
+    """The comparison for each of the paper's data sets, and what others report, where they do.
 
     `frame` may hold any part of the study's runs, or none: what has not been run is said to be so.
     """

@@ -15,7 +15,7 @@ from rae_bench.scoring.metrics.reference import Reference
 from rae_bench.scoring.specs import MetricSettings
 
 ROUNDING = 2.0**-45
-"""How much rounding may add to a squared distance, as a share of its terms: √d · 2^-53 and more, for d to 10,000."""
+"""How much rounding may add to a squared distance, as a share of its terms: above √d · 2^-53 for d to 10,000."""
 
 
 @np.errstate(over="ignore", invalid="ignore")
