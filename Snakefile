@@ -14,9 +14,10 @@ from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
 from rae_bench.base.cluster import announce
 from rae_bench.base.devices import DEVICE
+from rae_bench.base.locks import HeldError
 from rae_bench.base.plain import ConfigError, to_json
 from rae_bench.base.storage import StorageError
-from rae_bench.run.jobs import DRIVER, JobError, claim
+from rae_bench.run.jobs import DRIVER, claim
 from rae_bench.run.settling import settle
 from rae_bench.study import resources as need
 from rae_bench.study.config import load_study
@@ -82,7 +83,7 @@ held = []  # the lock on results/, from the first job to the end
 onstart:
     try:
         held.append(claim(FILES.results))
-    except JobError as error:
+    except (HeldError, StorageError) as error:
         print(f"rae_bench: {error}", file=sys.stderr)
         os._exit(1)
 

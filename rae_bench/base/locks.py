@@ -57,18 +57,20 @@ class HeldError(RuntimeError):
 
 
 @contextlib.contextmanager
-def locked(path: Path, patience: float = math.inf, stale: float = STALE, beat: float = BEAT) -> Iterator[bool]:
+def locked(
+    path: Path, patience: float = math.inf, stale: float = STALE, beat: float = BEAT, busy: str = "held by"
+) -> Iterator[bool]:
     """Hold `path` while the body runs; yields whether another process had it first.
 
     Raises:
-        HeldError: another process still holds it after `patience` seconds.
+        HeldError: another process still holds it after `patience` seconds; `busy` begins the message that names it.
         StorageError: the file cannot be written.
     """
     with contextlib.ExitStack() as stack:
         with explained(path):
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         stack.callback(os.close, fd)
-        waited = _acquire(path, fd, patience, stale, beat)
+        waited = _acquire(path, fd, patience, stale, beat, busy)
         me = Holder(HOST, os.getpid(), time.time(), time.time())
         with explained(path):
             _write(fd, me)
@@ -98,7 +100,7 @@ def holder(path: Path, stale: float = STALE) -> Holder | None:
     return None if found is None or _is_gone(found, is_free, stale) else found
 
 
-def _acquire(path: Path, fd: int, patience: float, stale: float, beat: float) -> bool:
+def _acquire(path: Path, fd: int, patience: float, stale: float, beat: float, busy: str) -> bool:
     """Wait for the file; return whether that was needed."""
     began = since = time.monotonic()
     seen: Holder | None = None
@@ -115,7 +117,7 @@ def _acquire(path: Path, fd: int, patience: float, stale: float, beat: float) ->
         if is_free:
             fcntl.flock(fd, fcntl.LOCK_UN)
         if time.monotonic() - began >= patience:
-            raise HeldError(str(found or "a process that has just begun"))
+            raise HeldError(f"{busy} {found or 'a process that has just begun'}; wait for it or end it")
         if not waited and found is not None and is_free is not False:
             log.info("%s: held by %s; waiting", path, found)
         waited = True

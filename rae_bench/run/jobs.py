@@ -23,7 +23,7 @@ from typing import Any
 from rae_bench import __version__
 from rae_bench.base import devices, storage
 from rae_bench.base.cluster import STOPPED, FinishedError, StoppedError, stop_at
-from rae_bench.base.locks import HeldError, holder, locked
+from rae_bench.base.locks import holder, locked
 from rae_bench.base.plain import fingerprint, to_json, to_plain
 from rae_bench.run import records
 from rae_bench.run.records import Record, RecordError, Run
@@ -51,28 +51,23 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 
-class JobError(RuntimeError):
-    """A stage that cannot start; the message says why."""
-
-
 @dataclass(frozen=True)
 class Job:
     """One process of a study: its stage, what tells it from its siblings, its first output, what it is told, its run.
 
-    `spec`, the stage's settings, and `arguments` are what its function takes; of a job found by its output alone they
-    are not known. `run` is what its record calls its run.
+    `spec`, the stage's settings, and `arguments` are what its function takes. `run` is what its record calls its run.
     """
 
     stage: str
     name: str
     output: Path
-    spec: Any = None
+    spec: Any
     arguments: Mapping[str, Path | RunFiles | str] = field(default_factory=dict)
     run: Run = field(default_factory=dict)
 
     @property
     def settings(self) -> Any:
-        """Its settings as its record has them; None if they are not known."""
+        """Its settings as its record has them."""
         return summary_settings(self.spec) if isinstance(self.spec, SummarySpec) else self.spec
 
     def file(self, name: str) -> Path:
@@ -162,7 +157,7 @@ def running(
     `run` and `made_by`: see `records.check`. The first of `writes` names lock, state and record; the body may add more.
 
     Raises:
-        JobError: another process is writing the same outputs.
+        HeldError: another process is writing the same outputs.
         FinishedError: another process has just written them.
         StorageError, RecordError: a file to be read is missing, damaged, or not one that belongs here.
     """
@@ -170,11 +165,13 @@ def running(
     with storage.explained(first):
         first.parent.mkdir(parents=True, exist_ok=True)
     state_path = first.with_suffix(".job.json")
-    started = time.time()
-    before = _clock()
+    started, age, imports = time.time(), _age(), time.process_time()
     state: dict[str, Any] = {"stage": stage, "status": "running", "pid": os.getpid(), "started": started}
-    _watch_driver()
-    with _only_writer(first) as waited:
+    if DRIVER in os.environ:  # a stage run by hand has none
+        threading.Thread(target=_end_with, args=(int(os.environ[DRIVER]),), daemon=True).start()
+    limit = stop_at()
+    patience = LOCK_WAIT if math.isinf(limit) else max(limit - time.time(), 0.0)
+    with locked(first.with_suffix(".lock"), patience, busy=f"{first}: this run is being written by") as waited:
         hashes = storage.hashes(reads)
         asked = fingerprint([stage, settings, __version__, hashes])
         if waited and _is_finished(state_path, asked, writes):
@@ -197,7 +194,13 @@ def running(
             raise
         read = {path: hashes[name] for name, path in reads.items()}
         records.write(stage, to_plain(settings), run, read, writes.values())
-        costs = _costs(started, before)
+        costs = {
+            "seconds": round(time.time() - started + age, 3),
+            "cpu_seconds": round(time.process_time(), 3),
+            "import_seconds": round(imports, 3),
+            "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            **devices.used(),
+        }
         _write_state(state_path, {**state, "status": "done", "asked": asked, **costs})
         log.info("%s: done in %.1f s", stage, costs["seconds"])
 
@@ -210,24 +213,10 @@ def _write_state(path: Path, state: dict[str, Any]) -> None:
         log.warning("%s", error)
 
 
-@contextlib.contextmanager
-def _only_writer(first: Path) -> Iterator[bool]:
-    """Hold the lock of a stage's outputs; yields whether another process had it."""
-    limit = stop_at()
-    patience = LOCK_WAIT if math.isinf(limit) else max(limit - time.time(), 0.0)
-    with contextlib.ExitStack() as stack:
-        try:
-            waited = stack.enter_context(locked(first.with_suffix(".lock"), patience))
-        except HeldError as error:
-            raise JobError(f"{first}: {error} is writing this run; wait for it or end it") from None
-        yield waited
-
-
 def _is_finished(state_path: Path, asked: str, writes: dict[str, Path]) -> bool:
-    state = _said(state_path) if state_path.exists() else None
-    if state is None or not all(path.exists() for path in writes.values()):
-        return False
-    return bool(state["status"] == "done" and state.get("asked") == asked)
+    state = _said(state_path) or {}
+    is_asked = state.get("status") == "done" and state.get("asked") == asked
+    return is_asked and all(path.exists() for path in writes.values())
 
 
 def read_state(job: Job) -> dict[str, Any]:
@@ -236,39 +225,34 @@ def read_state(job: Job) -> dict[str, Any]:
     A state file that is missing, or none, says no more than whether the output is there. It tells of the last process;
     what that one left untouched is done if it holds, and what was made with other settings than the study's now waits.
     """
-    path = job.output.with_suffix(".job.json")
-    state = _said(path) if path.exists() else None
-    if state is None:
-        state = {"stage": job.stage, "status": "done"}
+    known = {"stage": job.stage, "status": "done"}
+    state = _said(job.output.with_suffix(".job.json")) or known
     if state["status"] == "running" and holder(job.output.with_suffix(".lock")) is None:
         state["status"] = "interrupted"
-    if state["status"] in ("failed", "interrupted") and _holds(job):
-        state = {"stage": job.stage, "status": "done"}
-    if state["status"] == "done" and (not job.output.exists() or _is_stale(job)):
+    try:
+        record = recorded(job)
+    except (storage.StorageError, RecordError):
+        record = None
+    is_stale = record is not None and fingerprint(record.settings) != fingerprint(job.settings)
+    if state["status"] in ("failed", "interrupted") and record is not None and not is_stale and _is_whole(job, record):
+        state = known
+    if state["status"] == "done" and (is_stale or not job.output.exists()):
         state["status"] = "waiting"
     return state
 
 
-def _holds(job: Job) -> bool:
-    """Whether all that the job's record names is there as it was written, under the settings of the study now."""
-    if not job.output.exists() or _is_stale(job):
-        return False
+def _is_whole(job: Job, record: Record) -> bool:
+    """Whether all that the record names is there as it was written."""
     try:
-        return all(storage.sha256(job.file(name)) == digest for name, digest in recorded(job).wrote.items())
-    except (storage.StorageError, RecordError):
-        return False
-
-
-def _is_stale(job: Job) -> bool:
-    """Whether its record says that the job ran with other settings than the study has now."""
-    try:
-        return job.settings is not None and fingerprint(recorded(job).settings) != fingerprint(job.settings)
-    except (storage.StorageError, RecordError):
+        return all(storage.sha256(job.file(name)) == digest for name, digest in record.wrote.items())
+    except storage.StorageError:
         return False
 
 
 def _said(path: Path) -> dict[str, Any] | None:
-    """What a state file holds, or None if it is not one."""
+    """What a state file holds, or None if there is none, or something else."""
+    if not path.exists():
+        return None
     try:
         state = storage.read_json(path)
     except storage.StorageError as error:
@@ -291,12 +275,6 @@ def _is_of_type(item: tuple[str, Any]) -> bool:
     return isinstance(item[1], _TYPES.get(item[0], object))
 
 
-def _clock() -> dict[str, float]:
-    """What the process has used so far: since it was started, imports included."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return {"cpu": usage.ru_utime + usage.ru_stime, "age": _age()}
-
-
 def _age() -> float:
     """Seconds since this process was started (Linux; elsewhere its CPU time, a lower bound)."""
     try:
@@ -307,63 +285,30 @@ def _age() -> float:
         return time.process_time()
 
 
-def _costs(started: float, before: dict[str, float]) -> dict[str, float]:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return {
-        "seconds": round(time.time() - started + before["age"], 3),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
-        "import_seconds": round(before["cpu"], 3),
-        "peak_mib": round(usage.ru_maxrss / 1024, 1),
-        **devices.used(),
-    }
-
-
-def _watch_driver() -> None:
-    """End this process when the driver named in the environment ends; a stage run by hand has none."""
-    driver = os.environ.get(DRIVER)
-    if driver is None:
-        return
-    threading.Thread(target=_wait_for_end, args=(int(driver),), daemon=True).start()
-
-
-def _wait_for_end(driver: int) -> None:
+def _end_with(driver: int) -> None:
+    """End this process when the process `driver` ends."""
     try:
-        handle = os.pidfd_open(driver)
+        select.select([os.pidfd_open(driver)], [], [])
     except (AttributeError, OSError):  # not Linux, or the driver is gone already
-        while _is_alive(driver):
-            time.sleep(0.5)
-    else:
-        select.select([handle], [], [])
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(driver, 0)
+                time.sleep(0.5)
     log.error("the driver, process %d, has ended: so does this stage; the same command carries on", driver)
     os.kill(os.getpid(), signal.SIGTERM)  # training saves its state first
     time.sleep(GRACE)
     os._exit(STOPPED)
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def claim(results: Path) -> contextlib.ExitStack:
     """Hold the results folder for this driver until the returned stack is closed, or the process ends.
 
     Raises:
-        JobError: another driver is at work, or the folder cannot be written.
+        HeldError: another driver is at work.
+        StorageError: the folder cannot be written.
     """
-    stack = contextlib.ExitStack()
-    path = results / DRIVER_LOCK
-    try:
-        with storage.explained(path):
-            results.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(locked(path, patience=0))
-    except HeldError as error:
-        raise JobError(f"{results}/ is in use by another command, {error}; wait for it or end it") from None
-    except storage.StorageError as error:
-        raise JobError(str(error)) from None
+    path, stack = results / DRIVER_LOCK, contextlib.ExitStack()
+    with storage.explained(path):
+        results.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(locked(path, patience=0, busy=f"{results}/ is in use by another command,"))
     return stack

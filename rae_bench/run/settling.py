@@ -16,10 +16,10 @@ from functools import cache
 from pathlib import Path
 
 from rae_bench.base import storage
-from rae_bench.base.locks import holder
+from rae_bench.base.locks import HeldError, holder
 from rae_bench.base.plain import fingerprint
 from rae_bench.base.storage import StorageError
-from rae_bench.run.jobs import DRIVER_LOCK, Job, JobError, claim, recorded, study_jobs
+from rae_bench.run.jobs import DRIVER_LOCK, Job, claim, recorded, study_jobs
 from rae_bench.run.records import RecordError
 from rae_bench.study.study import Study
 
@@ -80,7 +80,7 @@ def settle(study: Study, results: Path) -> None:
         with claim(results):
             for path, time in standing.times.items():
                 _set_time(path, time)
-    except JobError:  # another command has just begun
+    except HeldError:  # another command has just begun
         return
     if standing.held:
         log.warning(

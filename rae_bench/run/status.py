@@ -11,7 +11,7 @@ import pandas as pd
 from rae_bench.base import storage
 from rae_bench.base.plain import fingerprint
 from rae_bench.run import origins
-from rae_bench.run.jobs import STAGES, JobError, read_state, study_jobs
+from rae_bench.run.jobs import STAGES, read_state, study_jobs
 from rae_bench.study.results import COLUMNS, collect
 from rae_bench.study.study import Study
 
@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 STATES = ("done", "running", "failed", "interrupted", "waiting")
 LEAST_FREE = 2**20
 """Bytes below which a disk is called full: a density and its record need less."""
+
+
+class CostError(RuntimeError):
+    """A study none of whose jobs says what it cost."""
 
 
 def describe(study: Study, results: Path) -> str:
@@ -112,7 +116,7 @@ def write_costs(study: Study, results: Path, cores: int | None, since: float | N
     """
     frame = cost_frame(study, results)
     if frame.empty:
-        raise JobError(f"no job of {study.name} has finished; run it first")
+        raise CostError(f"no job of {study.name} has finished; run it first")
     storage.write_frame(results / study.name / "costs.csv", frame)
     work = frame["cpu_seconds"] - frame["import_seconds"]
     total = frame["cpu_seconds"].sum()

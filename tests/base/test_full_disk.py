@@ -18,7 +18,7 @@ from rae_bench.base.cluster import StoppedError
 from rae_bench.base.plain import to_json
 from rae_bench.base.storage import StorageError
 from rae_bench.run import jobs
-from rae_bench.run.jobs import Job, JobError, read_state, study_jobs
+from rae_bench.run.jobs import Job, read_state, study_jobs
 from rae_bench.study.config import load_study
 from rae_bench.study.files import RunFiles
 
@@ -74,7 +74,7 @@ def test_every_kind_of_result(mount_disk, tmp_path, name, leave):
 
 @pytest.fixture
 def job(small_disk):
-    return Job("train", "digits/vae/seed0", small_disk / "model.safetensors")
+    return Job("train", "digits/vae/seed0", small_disk / "model.safetensors", {})
 
 
 def _run(job, body=lambda _: None):
@@ -94,7 +94,7 @@ def test_a_lock(job, small_disk):
 
 def test_the_lock_of_a_folder_of_results(small_disk):
     filler = fill(small_disk)
-    with pytest.raises(JobError, match=r"results/\.driver\.lock: cannot be written: No space left on device; free"):
+    with pytest.raises(StorageError, match=r"results/\.driver\.lock: cannot be written: No space left on device; free"):
         jobs.claim(small_disk / "results")
     filler.unlink()
     jobs.claim(small_disk / "results").close()

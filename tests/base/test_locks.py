@@ -96,7 +96,7 @@ def test_a_holder_that_lives_is_named_to_a_second(path, host):
     with _holding(path, host) as process:
         time.sleep(2 * STALE)  # its signs of life are what keeps it
         name = HOST if host == "here" else host
-        expected = rf"^process {process.pid} on {name} \(last sign of life \d s ago\)$"
+        expected = rf"^held by process {process.pid} on {name} \(last sign of life \d s ago\); wait for it or end it$"
         with pytest.raises(HeldError, match=expected):
             _take(path, patience=0.3)
         assert holder(path, STALE).pid == process.pid

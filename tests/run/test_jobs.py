@@ -14,9 +14,10 @@ from checkout import ROOT, environment
 
 from rae_bench.base import locks
 from rae_bench.base.cluster import STOP_AT, FinishedError
+from rae_bench.base.locks import HeldError
 from rae_bench.base.storage import StorageError
 from rae_bench.run import jobs
-from rae_bench.run.jobs import Job, JobError, read_state
+from rae_bench.run.jobs import Job, read_state
 from rae_bench.run.records import RecordError
 
 WRITER = """
@@ -39,7 +40,7 @@ def no_driver(monkeypatch):
 
 @pytest.fixture
 def job(tmp_path):
-    return Job("train", "digits/vae/seed0", tmp_path / "run" / "model.safetensors")
+    return Job("train", "digits/vae/seed0", tmp_path / "run" / "model.safetensors", {"version": 1})
 
 
 @contextlib.contextmanager
@@ -117,7 +118,7 @@ def finished(job, tmp_path):
             body()
 
     train(lambda: job.output.write_text("weights"))
-    return replace(job, spec={"version": 1}, run=run), images, train
+    return replace(job, run=run), images, train
 
 
 def test_a_refused_job_leaves_what_is_said_of_the_finished_one(finished):
@@ -192,7 +193,7 @@ def test_a_second_writer_is_refused_while_the_first_lives_and_starts_when_it_was
     with _writing(job) as first:
         state = read_state(job)
         assert (state["status"], state["done"], state["of"]) == ("running", 3, 10)
-        with pytest.raises(JobError, match=rf"process {first.pid} on .* is writing this run; wait for it or end it$"):
+        with pytest.raises(HeldError, match=rf"written by process {first.pid} on .*; wait for it or end it$"):
             _run(job)
         assert read_state(job)["pid"] == first.pid
         first.kill()
@@ -212,7 +213,7 @@ def test_what_was_waited_for_is_not_made_again(job, settings, is_same):
     with _writing(job, code=FINISHER), ends, jobs.running("train", settings, {}, {"model": job.output}):
         job.output.write_text("other weights")
     assert job.output.read_text() == ("weights" if is_same else "other weights")
-    assert read_state(job)["status"] == "done"
+    assert read_state(replace(job, spec=settings))["status"] == "done"
 
 
 def test_what_is_there_is_made_again_when_asked_for(job):
@@ -227,7 +228,7 @@ def test_in_a_cluster_job_a_writer_waits_as_long_as_the_job_may_run(job, monkeyp
     with _writing(job) as first:
         monkeypatch.setenv(STOP_AT, str(time.time() + 1.0))
         began = time.monotonic()
-        with pytest.raises(JobError, match=f"process {first.pid} on"):
+        with pytest.raises(HeldError, match=f"process {first.pid} on"):
             _run(job)
         assert time.monotonic() - began > 0.8
         monkeypatch.setenv(STOP_AT, str(time.time() + 60.0))
@@ -271,7 +272,7 @@ def test_one_driver_holds_a_results_folder_until_it_ends(tmp_path):
     with (
         jobs.claim(tmp_path / "results"),
         pytest.raises(
-            JobError, match=rf"results/ is in use by another command, process {os.getpid()} on .*; wait for it"
+            HeldError, match=rf"results/ is in use by another command, process {os.getpid()} on .*; wait for it"
         ),
     ):
         jobs.claim(tmp_path / "results")
@@ -282,7 +283,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_the_suite(tmp_path):
     """`cli.main` turns the suite's own errors into one line; anything else is a traceback."""
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises((JobError, StorageError), match="file"),
+        pytest.raises(StorageError, match="file"),
         jobs.running("train", {}, {}, {"model": tmp_path / "file" / "model.safetensors"}),
     ):
         pass

@@ -159,7 +159,7 @@ def test_a_refused_input_fails_the_job_and_writes_nothing(chain, tmp_path):
     output = tmp_path / "new" / "density.safetensors"
     with pytest.raises(RecordError):
         _make(output, "fit", [chain["codes"]], run={"seed": 0})
-    state = jobs.read_state(jobs.Job("fit", "new", output))
+    state = jobs.read_state(jobs.Job("fit", "new", output, SETTINGS["density"]))
     assert state["status"] == "failed"
     assert state["error"].startswith(f"{chain['codes']}: differs from what train wrote")
     assert not output.exists()
