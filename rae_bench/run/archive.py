@@ -5,20 +5,17 @@ results give the same bytes whatever the compression library, and nothing can gr
 `index.json`, lists the SHA-256 of all others, and what was left out. Members are named by their path below the results.
 """
 
-import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
 import re
-import shutil
 import stat
+import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO
 
 from rae_bench import __version__
 from rae_bench.base import storage
@@ -37,7 +34,6 @@ MOST_INDEX = 64 * 2**20
 """Bytes an index may have: that of a study of a thousand runs has fewer than ten million."""
 SHARED = ("datasets", "references")
 EPOCH = (1980, 1, 1, 0, 0, 0)
-CHUNK = 2**20
 _NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)+", re.ASCII)
 _STUDY = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -90,12 +86,19 @@ def pack(study: Study, results: Path, path: Path, weights: bool, codes: bool) ->
     members = {name: _digest(packed[name]) for name in sorted(packed)}
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     index = Index(FORMAT, study.name, __version__, packages, members, tuple(sorted(left_out)))
-
     with storage.writing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        _add(archive, INDEX, json.dumps(to_plain(index), sort_keys=True, indent=1).encode())
-        for name, digest in members.items():
-            _add(archive, name, packed[name], digest)
+        for name, source in {INDEX: _json(index), **{name: packed[name] for name in members}}.items():
+            data = source if isinstance(source, bytes) else source.read_bytes()
+            if name in members and _digest(data) != members[name]:
+                raise ArchiveError(f"{name}: has changed while it was packed; wait until the study is finished")
+            info = zipfile.ZipInfo(name, EPOCH)
+            info.create_system, info.external_attr = 3, (stat.S_IFREG | 0o644) << 16
+            archive.writestr(info, data)
     return index
+
+
+def _json(data: object) -> bytes:
+    return json.dumps(to_plain(data), sort_keys=True, indent=1).encode()
 
 
 def _is_wanted(stage: str, file: Path, weights: bool, codes: bool) -> bool:
@@ -117,34 +120,13 @@ def _below(file: Path, results: Path) -> str:
 
 def _settings(study: Study) -> dict[str, bytes]:
     """The study's YAML and vocabulary, every job's settings as the jobs read them, and the lock of all packages."""
-    jobs = {f"{job.stage} {job.name}": to_plain(job.settings) for job in study_jobs(study, Path())}
-    resolved = {"study": to_plain(study.file), "summary": to_plain(study.summary()), "jobs": jobs}
-    files = {"resolved.json": json.dumps(resolved, sort_keys=True, indent=1).encode()}
+    jobs = {f"{job.stage} {job.name}": job.settings for job in study_jobs(study, Path())}
+    files = {"resolved.json": _json({"study": study.file, "summary": study.summary(), "jobs": jobs})}
     lock = CONFIG.parent.parent / "requirements.lock"
     for file in (*sorted(CONFIG.glob("*.yaml")), CONFIG / "studies" / f"{study.name}.yaml", lock):
         if file.exists():
             files[f"studies/{file.name}" if file.parent.name == "studies" else file.name] = file.read_bytes()
     return {f"{study.name}/settings/{name}": text for name, text in files.items()}
-
-
-def _add(archive: zipfile.ZipFile, name: str, source: bytes | Path, expected: str = "") -> None:
-    """Add a member, the same bytes every time; refuse a file that has changed since it was hashed."""
-    info = zipfile.ZipInfo(name, EPOCH)
-    info.create_system, info.external_attr = 3, (stat.S_IFREG | 0o644) << 16
-    info.file_size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    digest = hashlib.sha256()
-    with archive.open(info, "w") as target, contextlib.ExitStack() as stack:
-        chunks = [source] if isinstance(source, bytes) else _chunks(stack.enter_context(source.open("rb")))
-        for chunk in chunks:
-            digest.update(chunk)
-            target.write(chunk)
-    if expected and digest.hexdigest() != expected:
-        raise ArchiveError(f"{name}: has changed while it was packed; wait until the study is finished")
-
-
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    while chunk := file.read(CHUNK):
-        yield chunk
 
 
 # --- import -----------------------------------------------------------------------------------------------
@@ -159,26 +141,26 @@ def unpack(path: Path, results: Path) -> Index:
         ArchiveError: one line: not a whole archive of a study, a member that is not what the index says or has no place
             below the results, or a file in its place that differs.
     """
-    staging = results / f".import.{os.getpid()}"
+    with storage.explained(results):
+        results.mkdir(parents=True, exist_ok=True)
+        staging = tempfile.TemporaryDirectory(prefix=".import.", dir=results)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with staging, zipfile.ZipFile(path) as archive:
             index = _index(path, archive)
             missing = [name for name in index.members if not _is_there(results / name, index.members[name])]
             for name in missing:
-                _restore(path, archive, name, index.members[name], staging / name)
+                data = archive.read(name)
+                if _digest(data) != index.members[name]:
+                    raise ArchiveError(f"{path}: member {name!r}: its bytes are not those the index says")
+                storage.write_bytes(Path(staging.name) / name, data)
+            for name in missing:
+                with storage.explained(results / name):
+                    (results / name).parent.mkdir(parents=True, exist_ok=True)
+                    (Path(staging.name) / name).replace(results / name)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
-        shutil.rmtree(staging, ignore_errors=True)
         if isinstance(error, OSError) and error.filename is not None:
             raise ArchiveError(f"{path}: cannot be read: {error.strerror}") from None
         raise ArchiveError(f"{path}: not a whole archive: {error}; expected a file that export has written") from None
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    for name in missing:
-        with storage.explained(results / name):
-            (results / name).parent.mkdir(parents=True, exist_ok=True)
-            (staging / name).replace(results / name)
-    shutil.rmtree(staging, ignore_errors=True)
     absent = tuple(name for name in index.left_out if not (results / name).exists())
     storage.write_json(results / index.study / LEFT_OUT, asdict(replace(index, left_out=absent)))
     # Snakemake goes by times: whatever belongs to the study is as old as everything else of it, and older than nothing.
@@ -194,17 +176,17 @@ def _index(path: Path, archive: zipfile.ZipFile) -> Index:
     infos = archive.infolist()
     by_name = {info.filename: info for info in infos}
     for info in infos:
-        mode = stat.S_IFMT(info.external_attr >> 16)
-        if info.orig_filename != info.filename or not (info.filename == INDEX or _NAME.fullmatch(info.filename)):
-            raise ArchiveError(f"{path}: member {info.orig_filename!r}: not a path below the results")
-        if mode not in (0, stat.S_IFREG) or info.is_dir():
-            raise ArchiveError(f"{path}: member {info.filename!r}: not a plain file")
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
-            raise ArchiveError(
-                f"{path}: member {info.filename!r}: compressed or encrypted; members are stored as they are"
-            )
-        if by_name[info.filename] is not info:
-            raise ArchiveError(f"{path}: member {info.filename!r}: stands twice")
+        name, is_stored = info.filename, info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
+        faults = {
+            "not a path below the results": info.orig_filename != name or not (name == INDEX or _NAME.fullmatch(name)),
+            "not a plain file": stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG) or info.is_dir(),
+            "compressed or encrypted; members are stored as they are": (
+                not is_stored or info.file_size != info.compress_size
+            ),
+            "stands twice": by_name[name] is not info,
+        }
+        for fault in (fault for fault, is_so in faults.items() if is_so):
+            raise ArchiveError(f"{path}: member {info.orig_filename!r}: {fault}")
     if sum(info.file_size for info in infos) > path.stat().st_size:
         raise ArchiveError(f"{path}: its members are larger than the file itself")
     if INDEX not in by_name:
@@ -244,15 +226,3 @@ def _is_there(target: Path, sha256: str) -> bool:
     raise ArchiveError(
         f"{target}: is there already and differs from the archive's; move the study's results away first"
     )
-
-
-def _restore(path: Path, archive: zipfile.ZipFile, name: str, sha256: str, target: Path) -> None:
-    """Stream a member to `target`, and refuse bytes that are not those on the index."""
-    digest = hashlib.sha256()
-    with storage.writing(target) as temporary:
-        with archive.open(name) as source, temporary.open("wb") as file:
-            for chunk in _chunks(source):
-                digest.update(chunk)
-                file.write(chunk)
-        if digest.hexdigest() != sha256:
-            raise ArchiveError(f"{path}: member {name!r}: its bytes are not those the index says")
