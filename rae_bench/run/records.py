@@ -6,6 +6,7 @@ files, `check` sees that their bytes are those on record, that they were made by
 expects, and that whatever they were made from is still what it was.
 """
 
+import functools
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -101,9 +102,9 @@ def check(reads: Mapping[str, Path], hashes: Mapping[str, str], made_by: Mapping
             than what it was made from.
     """
     merged: Run = {} if run is None else dict(run)
-    known: dict[Path, tuple[Path, Record] | None] = {}
+    look = functools.cache(find)
     for name, path in reads.items():
-        known[path] = found = find(path)
+        found = look(path)
         if found is None:
             raise RecordError(f"{path}: no record beside it says what wrote it; {AGAIN}")
         _, record = found
@@ -111,27 +112,18 @@ def check(reads: Mapping[str, Path], hashes: Mapping[str, str], made_by: Mapping
             raise RecordError(f"{path}: differs from what {record.stage} wrote; {AGAIN}")
         if name in made_by and fingerprint(record.settings) != made_by[name]:
             raise RecordError(f"{path}: {record.stage} made it with other settings than are expected here; {AGAIN}")
-        if run is not None:
-            for key, value in record.run.items():
-                if merged.setdefault(key, value) != value:
-                    raise RecordError(f"{path}: of {key} {value!r}, expected {merged[key]!r}; {AGAIN}")
-        _check_ancestors(path, known)
+        for key, value in record.run.items() if run is not None else ():
+            if merged.setdefault(key, value) != value:
+                raise RecordError(f"{path}: of {key} {value!r}, expected {merged[key]!r}; {AGAIN}")
+    made, seen = list(reads.values()), set(reads.values())
+    for path in made:  # which grows by all that these were made from; what has no record is passed over
+        if (found := look(path)) is None:
+            continue
+        for relative, read in found[1].read.items():
+            ancestor = Path(os.path.normpath(found[0] / relative))
+            if (origin := look(ancestor)) is not None and origin[1].wrote[ancestor.name] != read:
+                raise RecordError(f"{path}: made from another {ancestor} than the one there now; {AGAIN}")
+            if ancestor not in seen:
+                seen.add(ancestor)
+                made.append(ancestor)
     return merged
-
-
-def _check_ancestors(path: Path, known: dict[Path, tuple[Path, Record] | None]) -> None:
-    """See that what the maker of `path` read is what lies there on record; files without a record are passed over."""
-    found = known[path]
-    if found is None:
-        return
-    folder, record = found
-    for relative, read in record.read.items():
-        ancestor = Path(os.path.normpath(folder / relative))
-        is_new = ancestor not in known
-        if is_new:
-            known[ancestor] = find(ancestor)
-        origin = known[ancestor]
-        if origin is not None and origin[1].wrote[ancestor.name] != read:
-            raise RecordError(f"{path}: made from another {ancestor} than the one there now; {AGAIN}")
-        if is_new:
-            _check_ancestors(ancestor, known)
