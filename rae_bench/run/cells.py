@@ -18,8 +18,9 @@ from rae_bench.base.plain import ConfigError, fingerprint, unknown
 from rae_bench.data.specs import Split
 from rae_bench.run import records, stages
 from rae_bench.run.jobs import Job, study_jobs
-from rae_bench.run.process import configure_torch
+from rae_bench.run.process import begin
 from rae_bench.scoring.specs import EvaluationSpec
+from rae_bench.study import loads
 from rae_bench.study.files import RunFiles, StudyFiles
 from rae_bench.study.study import Study
 
@@ -142,10 +143,10 @@ def _check(study: Study, stored: StudyFiles, kept: RunFiles, densities: Collecti
 
 def _encoded(spec: EvaluationSpec, run: RunFiles) -> storage.Arrays:
     """The codes of the training and validation images, by the trained model."""
+    begin(spec.compute, loads.LEARNING)
     from rae_bench.data import store
     from rae_bench.models import training
 
-    configure_torch(spec.compute)
     model = stages.load_model(run.model, spec.training)
     splits: tuple[Split, ...] = ("train", "validation")
     data = run.of.data(run.dataset)

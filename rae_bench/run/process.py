@@ -6,10 +6,20 @@ imports, `configure_torch` after.
 
 import ctypes
 import os
+import sys
 
 from rae_bench.base import devices
 from rae_bench.base.plain import ConfigError
 from rae_bench.base.specs import Compute
+from rae_bench.study import loads
+
+
+def begin(compute: Compute, modules: loads.Modules) -> None:
+    """Configure this process and import `modules`, each at its time; torch, if it is among them."""
+    configure(compute)
+    loads.load(modules)
+    if "torch" in sys.modules:
+        configure_torch(compute)
 
 
 def configure(compute: Compute) -> None:

@@ -14,7 +14,7 @@ from rae_bench.base.plain import ConfigError, fingerprint, parse, to_plain
 from rae_bench.data.specs import MANIFEST, DatasetSpec
 from rae_bench.densities.specs import Density, FitSpec
 from rae_bench.models.specs import TrainingSpec
-from rae_bench.run.process import configure, configure_torch
+from rae_bench.run.process import begin
 from rae_bench.scoring.specs import EvaluationSpec, FloorSpec, ProtocolSpec, ReferenceSpec, is_fid
 from rae_bench.study import loads
 from rae_bench.study.files import RunFiles, StudyFiles
@@ -48,15 +48,13 @@ def prepare(*, spec: DatasetSpec, data: Path) -> None:
 
 def reference(*, spec: ReferenceSpec, data: Path, out: Path) -> None:
     """Real images of a split -> features and all that can be computed from them once, shared by all studies."""
-    configure(spec.compute)
-    loads.load(loads.STAGES["reference"])
+    begin(spec.compute, loads.STAGES["reference"])
     from rae_bench.base import memory, storage
     from rae_bench.data import store
     from rae_bench.run import jobs
     from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.scoring.metrics.reference import Reference
 
-    configure_torch(spec.compute)
     reads = {"manifest": data / MANIFEST}
     with jobs.running("reference", spec, reads, {"reference": out}, {}, {"manifest": fingerprint(spec.dataset)}):
         extractor = load_extractor(spec.extractor, spec.compute.device)
@@ -69,8 +67,7 @@ def reference(*, spec: ReferenceSpec, data: Path, out: Path) -> None:
 
 def floor(*, spec: FloorSpec, data: Path, reference: Path, other: Path, training: Path, out: Path) -> None:
     """Two sets of real features -> every metric of one against the other; and what PCA makes of the images."""
-    configure(spec.compute)
-    loads.load(loads.of_scoring("floor", spec))
+    begin(spec.compute, loads.of_scoring("floor", spec))
     from rae_bench.base import storage
     from rae_bench.data import store
     from rae_bench.run import jobs
@@ -78,7 +75,6 @@ def floor(*, spec: FloorSpec, data: Path, reference: Path, other: Path, training
     from rae_bench.scoring.metrics.measure import measure
     from rae_bench.scoring.metrics.memorisation import Training
 
-    configure_torch(spec.compute)
     reads = {"manifest": data / MANIFEST, "reference": reference, "other": other, "training": training}
     with jobs.running("floor", spec, reads, {"floor": out}, {}, spec.made_by):
         (real, about), (fake, _), (copied, _) = (_reference(path) for path in (reference, other, training))
@@ -93,16 +89,18 @@ def floor(*, spec: FloorSpec, data: Path, reference: Path, other: Path, training
         storage.write_json(out, {**about, **found, "fingerprint": fingerprint(spec)})
 
 
-def _reference(path: Path) -> "tuple[Reference, dict[str, str]]":
-    """The real features in a file, and what it says of itself."""
+def _reference(path: Path, extractor: str | None = None) -> "tuple[Reference, dict[str, str]]":
+    """The real features in a file, which `extractor` is to have made, if told; and what it says of itself."""
     from rae_bench.base import storage
     from rae_bench.scoring.metrics.reference import Reference
 
     arrays, about = storage.read_arrays(path, "features", "squared_radii")
     with storage.reading(path, "reference"):
-        return Reference.restore(arrays, str(path)), {
-            name: str(about[name]) for name in ("fingerprint", "extractor", "label")
-        }
+        found = Reference.restore(arrays, str(path))
+        about = {name: str(about[name]) for name in ("fingerprint", "extractor", "label")}
+    if extractor not in (None, about["extractor"]):
+        raise ConfigError(f"{path}: made with {about['extractor']}, now {extractor}; delete it and run again")
+    return found, about
 
 
 # --- a run ------------------------------------------------------------------------------------------------
@@ -110,8 +108,7 @@ def _reference(path: Path) -> "tuple[Reference, dict[str, str]]":
 
 def train(*, spec: TrainingSpec, data: Path, run: RunFiles) -> None:
     """Images -> weights, codes of the training and validation images, one row of losses per epoch."""
-    configure(spec.compute)
-    loads.load(loads.STAGES["train"])
+    begin(spec.compute, loads.STAGES["train"])
     import numpy as np
     import pandas as pd
     import torch
@@ -123,7 +120,6 @@ def train(*, spec: TrainingSpec, data: Path, run: RunFiles) -> None:
     from rae_bench.models import optimisation, training
     from rae_bench.run import jobs
 
-    configure_torch(spec.compute)
     reads = {"manifest": data / MANIFEST}
     writes = {"model": run.model, "codes": run.codes, "history": run.history}
     batches = f"batch_size {spec.optimisation.batch_size} (validation: at most {optimisation.VALIDATION_BATCH})"
@@ -154,15 +150,12 @@ def train(*, spec: TrainingSpec, data: Path, run: RunFiles) -> None:
 
 def fit(*, spec: FitSpec, run: RunFiles, density: str) -> None:
     """Codes -> a density's arrays, with the log-likelihood of training and validation codes."""
-    configure(spec.compute)
-    loads.load(loads.of_density(spec.density))
+    begin(spec.compute, loads.of_density(spec.density))
     from rae_bench.base import memory, storage
     from rae_bench.densities import catalogue
     from rae_bench.densities.codes import Posteriors
     from rae_bench.run import jobs
 
-    if spec.density.is_network:
-        configure_torch(spec.compute)
     with (
         jobs.running("fit", spec, {"codes": run.codes}, {"density": run.density(density)}, {"seed": run.seed}),
         memory.explained(f"the fit of {spec.density.kind!r}"),
@@ -211,15 +204,13 @@ def score(
 
     A part of the scores is no run's: `only` is for a folder that is thrown away (`rae_bench.run.cells`).
     """
-    configure(spec.compute)
-    loads.load(loads.of_scoring("evaluate", spec))
+    begin(spec.compute, loads.of_scoring("evaluate", spec))
     from rae_bench.base import memory, storage
     from rae_bench.data import store
     from rae_bench.run import jobs
     from rae_bench.scoring import evaluation, generation
     from rae_bench.study import results
 
-    configure_torch(spec.compute)
     densities = {name: run.density(name) for name in evaluation.densities_for(spec, only)}
     reads = {
         "manifest": data / MANIFEST,
@@ -259,12 +250,11 @@ def _subject(
     from rae_bench.scoring.metrics.memorisation import Training
     from rae_bench.study import results
 
-    real, about = _reference(reads["reference"])
+    extractor = load_extractor(spec.extractor, spec.compute.device)
+    real, _ = _reference(reads["reference"], extractor.id)
     is_own = reads["prd_reference"] == reads["reference"]
     prd_real = real if is_own else _reference(reads["prd_reference"])[0]
     training, _ = _reference(reads["training"])
-    extractor = load_extractor(spec.extractor, spec.compute.device)
-    _check_extractor(reads["reference"], about, extractor.id)
     model = load_model(reads["model"], spec.training)
     fitted, fits = _load_densities(densities)
     path = reads["floor"]
@@ -275,17 +265,15 @@ def _subject(
         for split in dict.fromkeys((spec.reference_split, sets.reconstructed, sets.interpolated))
     }
     labels = store.load_digits(folder, sets.reconstructed)
-    if labels is not None:
-        labels = labels[: spec.n_images]
     copies = Training(training.raw, floor_values.training_distance)
+    labels = None if labels is None else labels[: spec.n_images]
     subject = Subject(spec, model, fitted, real, prd_real, copies, images, labels, extractor, seed)
     return subject, fits, floor_values
 
 
 def protocols(*, spec: ProtocolSpec, run: RunFiles) -> None:
     """Model, densities and references -> the distance of the same samples, scored in other ways."""
-    configure(spec.compute)
-    loads.load(loads.STAGES["protocols"])
+    begin(spec.compute, loads.STAGES["protocols"])
     import pandas as pd
 
     from rae_bench.base import memory, storage
@@ -294,7 +282,6 @@ def protocols(*, spec: ProtocolSpec, run: RunFiles) -> None:
     from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.scoring.evaluation import score_protocols
 
-    configure_torch(spec.compute)
     paths = {key: run.of.reference(run.dataset, name) for key, name in spec.references.items()}
     densities = {name: run.density(name) for name in spec.densities}
     reads = {
@@ -309,18 +296,15 @@ def protocols(*, spec: ProtocolSpec, run: RunFiles) -> None:
     ):
         names = {one.extractor for one in spec.protocols.values()}
         extractors = {name: load_extractor(name, spec.compute.device) for name in names}
-        references = {}
-        for key, path in paths.items():
-            references[key], about = _reference(path)
-            _check_extractor(path, about, extractors[spec.protocols[key].extractor].id)
+        references = {
+            key: _reference(path, extractors[spec.protocols[key].extractor].id)[0] for key, path in paths.items()
+        }
         model = load_model(run.model, spec.training)
         fitted, _ = _load_densities(densities)
-        frame = pd.DataFrame(score_protocols(spec, model, fitted, references, extractors, int(run.seed)))
-        frame.insert(0, "train_seed", int(run.seed))
-        frame.insert(0, "model", run.model_name)
-        frame.insert(0, "dataset", run.dataset)
-        frame["protocol_fingerprint"] = fingerprint(spec)
-        storage.write_frame(run.panel, frame)
+        rows = score_protocols(spec, model, fitted, references, extractors, int(run.seed))
+        about = {"dataset": run.dataset, "model": run.model_name, "train_seed": int(run.seed)}
+        made_with = {"protocol_fingerprint": fingerprint(spec)}
+        storage.write_frame(run.panel, pd.DataFrame([{**about, **row, **made_with} for row in rows]))
 
 
 def _load_densities(paths: Mapping[str, Path]) -> "tuple[dict[str, FittedDensity], dict[str, dict[str, Any]]]":
@@ -335,11 +319,6 @@ def _load_densities(paths: Mapping[str, Path]) -> "tuple[dict[str, FittedDensity
             fits[name] = {key: about[key] for key in ("fingerprint", "log_likelihood")}
             fitted[name] = catalogue.restore(parse(Density, about["density"], "density"), state)
     return fitted, fits
-
-
-def _check_extractor(path: Path, about: Mapping[str, str], extractor: str) -> None:
-    if about["extractor"] != extractor:
-        raise ConfigError(f"{path}: made with {about['extractor']}, now {extractor}; delete it and run again")
 
 
 def load_model(path: Path, spec: TrainingSpec) -> "Autoencoder":

@@ -11,7 +11,7 @@ from checkout import Checkout
 from rae_bench import cli
 from rae_bench.base import storage
 from rae_bench.base.plain import ConfigError, fingerprint
-from rae_bench.run import cells, commands, jobs, records, stages
+from rae_bench.run import commands, jobs, process, records
 from rae_bench.run.cells import Cell, parse_cell, recompute, values
 from rae_bench.run.jobs import study_jobs
 from rae_bench.run.verification import verify
@@ -267,11 +267,16 @@ READS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def kept(monkeypatch):
+    """Threads and determinism of this process stay as they are, whatever stage runs in it."""
+    monkeypatch.setattr(process, "configure", lambda _: None)
+    monkeypatch.setattr(process, "configure_torch", lambda _: None)
+
+
 @pytest.fixture
-def refused(results, monkeypatch):
-    """Run a stage in this process, whose threads and determinism stay as they are; the message it ends with."""
-    monkeypatch.setattr(stages, "configure", lambda _: None)
-    monkeypatch.setattr(stages, "configure_torch", lambda _: None)
+def refused(results):
+    """Run a stage in this process; the message it ends with."""
 
     def run(stage):
         job = _job(results, stage)
@@ -314,8 +319,7 @@ def test_a_stage_refuses_what_is_no_file(results, changed, refused, stage, place
 
 
 @pytest.mark.parametrize("stage", ["fit", "collect"])
-def test_the_same_commands_take_what_is_as_it_was_made(results, monkeypatch, stage):
-    monkeypatch.setattr(stages, "configure", lambda _: None)
+def test_the_same_commands_take_what_is_as_it_was_made(results, stage):
     job = _job(results, stage)
     before, made = job.output.read_bytes(), job.output.stat().st_mtime_ns
     cli.main(job.command())
@@ -367,11 +371,8 @@ def test_a_cell_comes_out_again(smoke, smoke_frame):
 
 
 @pytest.fixture
-def plant(results, changed, monkeypatch):
+def plant(results, changed):
     """A function that gives a file other contents and corrects every record of it, as a careful forger would."""
-    monkeypatch.setattr(stages, "configure", lambda _: None)
-    monkeypatch.setattr(stages, "configure_torch", lambda _: None)
-    monkeypatch.setattr(cells, "configure_torch", lambda _: None)
 
     def write(name, rewrite):
         path = changed(name, (results / name).read_bytes())
@@ -420,10 +421,7 @@ def test_a_planted_density_and_planted_weights_are_told_by_how_much(results, pla
     assert all(one.is_equal for name, one in made.items() if name.startswith("sample"))
 
 
-def test_a_cell_of_damaged_files_is_refused_by_name(results, damaged, monkeypatch):
-    monkeypatch.setattr(stages, "configure", lambda _: None)
-    monkeypatch.setattr(stages, "configure_torch", lambda _: None)
-    monkeypatch.setattr(cells, "configure_torch", lambda _: None)
+def test_a_cell_of_damaged_files_is_refused_by_name(results, damaged):
     path = damaged("codes.safetensors", "flipped")
     with pytest.raises(records.RecordError, match=str(path)):
         _recompute(results, f"{D}/vae/gmm10/seed0")
@@ -433,10 +431,7 @@ def test_a_cell_of_damaged_files_is_refused_by_name(results, damaged, monkeypatc
     ("model", "column"),
     [(m, c) for m in STUDY.models for c in (*STUDY.densities_of(m), "reconstruction", "interpolation")],
 )
-def test_every_cell_comes_out_again(results, monkeypatch, model, column):
-    monkeypatch.setattr(stages, "configure", lambda _: None)
-    monkeypatch.setattr(stages, "configure_torch", lambda _: None)
-    monkeypatch.setattr(cells, "configure_torch", lambda _: None)
+def test_every_cell_comes_out_again(results, model, column):
     made = _recompute(results, f"{D}/{model}/{column}/seed0")
     assert made
     assert all(one.is_equal for one in made.values()), made
