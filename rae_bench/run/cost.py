@@ -197,20 +197,20 @@ def device_name(compute: Compute) -> str:
     return f"{named[0] if named else platform.processor() or platform.machine()}, {threads}"
 
 
-def stored(results: Path) -> dict[str, dict[str, Any]]:
+def stored(results: Path) -> dict[str, Calibration]:
     """Calibrations that are kept, by the device's name.
 
     Raises:
         ConfigError: a file there, copied from another machine perhaps, holds none.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Calibration] = {}
     for path in sorted((results / FOLDER).glob("*.json")):
         try:
             read = storage.read_json(path)
         except storage.StorageError:
             raise ConfigError(f"{path}: cannot be read as JSON; expected what cost STUDY --calibrate writes") from None
         calibration: Calibration = parse(Calibration, read, str(path))
-        found[calibration.device] = to_plain(calibration)
+        found[calibration.device] = calibration
     return found
 
 
@@ -220,22 +220,21 @@ def key(job: Job) -> str:
     return "/".join([job.stage, dataset, *rest[-1:]])
 
 
-def seconds_on(calibration: dict[str, Any]) -> Seconds:
+def seconds_on(calibration: Calibration) -> Seconds:
     """Seconds of a job on a calibrated device; of one not timed there, by those of its stage that were.
 
     Raises:
         ConfigError: none of its stage was timed there.
     """
-    jobs: dict[str, dict[str, float]] = calibration["jobs"]
 
     def seconds(job: Job, need: Need) -> float:
         if job.stage in SUMMARIES:
             return 0.0
-        if (found := jobs.get(key(job))) is None:
-            alike = [timed for name, timed in jobs.items() if name.startswith(f"{job.stage}/")]
+        if (found := calibration.jobs.get(key(job))) is None:
+            alike = [timed for name, timed in calibration.jobs.items() if name.startswith(f"{job.stage}/")]
             if not alike:
-                stage, device = job.stage, calibration["device"]
-                raise ConfigError(f"--device: no {stage} was timed on {device}; there: cost STUDY --calibrate")
+                told = f"no {job.stage} was timed on {calibration.device}; there: cost STUDY --calibrate"
+                raise ConfigError(f"--device: {told}")
             found = {part: statistics.median(timed[part] for timed in alike) for part in ("fixed", "rate")}
         return found["fixed"] + found["rate"] * need.seconds
 
@@ -263,8 +262,8 @@ def on_device(study: Study, results: Path, is_timed: bool, device: str | None) -
         raise ConfigError(f"--device: {device!r}: no device was timed yet; there, run cost STUDY --calibrate")
     else:
         raise ConfigError(unknown("--device", "device", device, list(known)))
-    placed = _on_cpu(study) if found["kind"] == "cpu" else study
-    return placed, f"{found['device']}, measured", seconds_on(found)
+    placed = _on_cpu(study) if found.kind == "cpu" else study
+    return placed, f"{found.device}, measured", seconds_on(found)
 
 
 def _on_cpu(study: Study) -> Study:
@@ -278,20 +277,19 @@ def _on_cpu(study: Study) -> Study:
 # --- timing this machine ------------------------------------------------------------------------------------
 
 
-def calibrate(study: Study, results: Path) -> dict[str, Any]:
+def calibrate(study: Study, results: Path) -> Calibration:
     """Time one run of each data set of `study` here, and keep it beside what was timed of this device before.
 
     Raises:
         ConfigError: a stage failed; the message says why.
     """
-    device, jobs = device_name(study.file.compute), dict[str, dict[str, float]]()
+    new = Calibration(device_name(study.file.compute), "cuda" if study.gpus else "cpu", {})
+    made = stored(results).get(new.device, new)
     for dataset in study.datasets:
         with tempfile.TemporaryDirectory(prefix="rae_bench-cost-") as folder:
-            jobs |= _time(study, dataset, Path(folder))
-    kept = stored(results).get(device, {"jobs": {}})
-    made = {"device": device, "kind": study.file.compute.device, "jobs": {**kept["jobs"], **jobs}}
-    slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
-    storage.write_json(results / FOLDER / f"{slug}.json", made)
+            made.jobs.update(_time(study, dataset, Path(folder)))
+    slug = re.sub(r"[^a-z0-9]+", "-", made.device.lower()).strip("-")
+    storage.write_json(results / FOLDER / f"{slug}.json", to_plain(made))
     return made
 
 

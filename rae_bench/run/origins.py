@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from rae_bench.base import storage
-from rae_bench.base.plain import ConfigError, fingerprint, parse, to_plain
+from rae_bench.base.plain import ConfigError, fingerprint, parse
 from rae_bench.base.storage import StorageError
 from rae_bench.data import files, image_folder
 from rae_bench.data.prepared import DataError, Origin
@@ -54,12 +54,10 @@ def look(spec: DatasetSpec, folder: Path, is_thorough: bool) -> Finding:
     Raises:
         StorageError, ConfigError, DataError: the prepared data set is damaged, or a file of the source cannot be read.
     """
-    if not (folder / MANIFEST).exists():
-        return Finding()
-    if not (folder / SOURCE).exists():  # as of an imported data set: there is nothing to compare with
-        return Finding()
+    if not all((folder / name).exists() for name in (MANIFEST, SOURCE)):
+        return Finding()  # as of an imported data set: there is nothing to compare with
     manifest = load_manifest(folder)
-    if fingerprint(manifest.settings) != fingerprint(to_plain(spec)):
+    if fingerprint(manifest.settings) != fingerprint(spec):
         return Finding()  # to be prepared anew in any case
     kept: Origin = parse(Origin, storage.read_json(folder / SOURCE), str(folder / SOURCE))
     top = Path(kept.folder)

@@ -79,8 +79,10 @@ def settle(study: Study, results: Path) -> None:
     try:
         with claim(results):
             for path, time in standing.times.items():
-                _set_time(path, time)
-    except HeldError:  # another command has just begun
+                os.utime(path, ns=(time, time), follow_symlinks=False)
+    except OSError as error:
+        raise StorageError(f"{path}: its time cannot be set: {error.strerror}; run this as the file's owner") from None
+    except (HeldError, StorageError):  # another command has just begun, or the folder is not for us to write
         return
     if standing.held:
         log.warning(
@@ -122,7 +124,9 @@ def look(study: Study, results: Path) -> Standing:
     for one in made:
         before = min(map(_input_time, one.sources()), default=0) - EARLIER
         output = one.job.output
-        if one.is_again and output in one.files and _output_time(output) > before > 0 and not _is_written(output):
+        is_newer = output in one.files and _output_time(output) > before > 0
+        # on a cluster jobs go on when their driver was killed
+        if one.is_again and is_newer and holder(output.with_suffix(".lock")) is None:
             times[output] = before
     return Standing(times, held, altered)
 
@@ -140,11 +144,6 @@ def _made(study: Study, results: Path) -> Iterator[Made]:
         yield Made(job, read, wrote, files, is_again=fingerprint(record.settings) != fingerprint(job.settings))
 
 
-def _is_written(output: Path) -> bool:
-    """Whether a process is writing it now: on a cluster jobs go on when their driver was killed."""
-    return holder(output.with_suffix(".lock")) is not None
-
-
 def _output_time(path: Path) -> int:
     """When Snakemake says that an output was written, in ns: a link's own time."""
     return path.lstat().st_mtime_ns
@@ -153,10 +152,3 @@ def _output_time(path: Path) -> int:
 def _input_time(path: Path) -> int:
     """When Snakemake says that an input was written, in ns: of a link and its target the later."""
     return max(path.lstat().st_mtime_ns, path.stat().st_mtime_ns)
-
-
-def _set_time(path: Path, time: int) -> None:
-    try:
-        os.utime(path, ns=(time, time), follow_symlinks=False)
-    except OSError as error:
-        raise StorageError(f"{path}: its time cannot be set: {error.strerror}; run this as the file's owner") from None

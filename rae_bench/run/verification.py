@@ -74,20 +74,19 @@ def verify(study: Study, results: Path) -> Verdict:
                 problems.append(f"{job.output}: made from another {path} than the one there now; run {job.stage} again")
             elif path not in written and path.parent not in unknown_folders:
                 problems.append(f"{job.output}: made from {path}, which no job of the study wrote")
-    allowed = left_out(root)
+    allowed: set[str] = set()
+    if (index := root / LEFT_OUT).exists():
+        with storage.reading(index, "index of an archive"):
+            allowed = set(storage.read_json(index)["left_out"])
     absent = [path for path in written if not path.exists() and os.path.relpath(path, results) in allowed]
     size = 0
-    for path, (job, digest) in written.items():
-        if path in absent:
-            continue
+    for path, (job, digest) in {path: made for path, made in written.items() if path not in absent}.items():
         try:
-            altered = storage.sha256(path) != digest
+            if storage.sha256(path) != digest:
+                problems.append(f"{path}: altered since {job.stage} wrote it; delete it and run again")
+            size += path.stat().st_size
         except StorageError as error:
             problems.append(str(error))
-            continue
-        size += path.stat().st_size
-        if altered:
-            problems.append(f"{path}: altered since {job.stage} wrote it; delete it and run again")
     owned = {*written, *(records.beside(job.output) for job, _ in found)}
     problems += [
         f"{path}: foreign: no job of the study wrote it"
@@ -98,21 +97,10 @@ def verify(study: Study, results: Path) -> Verdict:
     return Verdict(problems, Counter(job.stage for job, _ in written.values()), size, absent, sources)
 
 
-def left_out(root: Path) -> set[str]:
-    """What an imported study's archive left out, by path below the results; nothing of a study that ran here."""
-    index = root / LEFT_OUT
-    if not index.exists():
-        return set()
-    with storage.reading(index, "index of an archive"):
-        return set(storage.read_json(index)["left_out"])
-
-
 def _files(root: Path) -> Iterator[Path]:
     for path in sorted(root.rglob("*")):
-        folders = path.relative_to(root).parts[:-1]
-        if path.is_dir() and not path.is_symlink():
-            continue
-        if not any(path.match(pattern) for pattern in BESIDE) and not set(folders) & set(BESIDE_FOLDERS):
+        is_beside = any(map(path.match, BESIDE)) or {*path.relative_to(root).parts[:-1]} & {*BESIDE_FOLDERS}
+        if not is_beside and (path.is_symlink() or not path.is_dir()):
             yield path
 
 
@@ -130,10 +118,11 @@ def describe(study: Study, verdict: Verdict) -> str:
     sources = [finding.text for finding in verdict.sources]
     if verdict.problems:
         return "\n".join([*verdict.problems, *sources])
-    total = verdict.files.total()
-    lines = [f"{study.name}: {total} files, {verdict.size / 1e6:.1f} MB, are what its jobs wrote, from the images on"]
+    whole = f"{verdict.files.total()} files, {verdict.size / 1e6:.1f} MB"
+    lines = [f"{study.name}: {whole}, are what its jobs wrote, from the images on"]
     lines += [f"  {stage:10} {count:5} files" for stage, count in verdict.files.items()]
     if verdict.left_out:
         lines.append(f"left out of the archive it came from: {len(verdict.left_out)} files, their records are here")
-    lines += sources
-    return "\n".join([*lines, f"every job ran with the settings of the study as it is now; rae_bench {__version__}"])
+    return "\n".join(
+        [*lines, *sources, f"every job ran with the settings of the study as it is now; rae_bench {__version__}"]
+    )

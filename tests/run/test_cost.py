@@ -7,7 +7,7 @@ import re
 import pandas as pd
 import pytest
 
-from rae_bench.base.plain import ConfigError
+from rae_bench.base.plain import ConfigError, to_json
 from rae_bench.run import cost
 from rae_bench.run.jobs import study_jobs
 from rae_bench.study import resources
@@ -15,7 +15,7 @@ from rae_bench.study.config import load_study
 
 SMOKE = load_study("smoke")
 WHOLE = ("reference", "floor", "train", "fit", "evaluate", "protocols")
-CALIBRATION = {"device": "x", "kind": "cpu", "jobs": {"train/digits_mini/vae": {"fixed": 3.0, "rate": 2.0}}}
+CALIBRATION = cost.Calibration("x", "cpu", {"train/digits_mini/vae": {"fixed": 3.0, "rate": 2.0}})
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_training_step_by_formula_is_what_torch_counts(study):
 def test_a_study_is_timed_and_told_as_it_then_runs(smoke, tmp_path):
     """Hours within a factor of 1.6, by CPU time of one thread, whatever else runs here; memory within 1.2."""
     found = cost.calibrate(SMOKE, tmp_path)
-    assert cost.stored(tmp_path) == {found["device"]: found}
+    assert cost.stored(tmp_path) == {found.device: found}
     told = cost.summary(SMOKE, cost.job_frame(SMOKE, tmp_path, cost.seconds_on(found)), "here", at_once=1)["stages"]
     costs = pd.read_csv(smoke.results / "smoke" / "costs.csv").groupby("stage")
     spent, peaks = costs["cpu_seconds"].sum(), costs["peak_mib"].max() * 2**20
@@ -130,7 +130,7 @@ def test_a_device_timed_elsewhere_is_taken_by_its_name(tmp_path):
     with pytest.raises(ConfigError, match="'x': no device was timed yet"):
         cost.on_device(study, tmp_path, False, "x")
     (tmp_path / "calibrations").mkdir()
-    (tmp_path / "calibrations" / "x.json").write_text(json.dumps(CALIBRATION))
+    (tmp_path / "calibrations" / "x.json").write_text(to_json(CALIBRATION))
     placed, name, _ = cost.on_device(study, tmp_path, False, "x")
     assert (placed.gpus, name) == (0, "x, measured")
     with pytest.raises(ConfigError, match="unknown device 'y'"):
