@@ -6,11 +6,14 @@ import os
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import yaml
 from checkout import put
 from fuzz_cases import Case, Ended, damaged, no_plain_file, refusal
 
+from rae_bench.run import cost
+from rae_bench.run.jobs import study_jobs
 from rae_bench.study import config, resources
 from rae_bench.study.yaml_files import read_yaml
 
@@ -106,15 +109,8 @@ def _run(name, folder, file):
 
 def _ask_for_resources(study):
     """What the rules ask a scheduler for, of every job of a study."""
-    needs = []
-    for dataset in study.datasets:
-        needs += [resources.prepare(study, dataset), resources.floor(study, dataset)]
-        needs += [resources.reference(study, dataset, name) for name in study.references(dataset)]
-        for model in study.models:
-            needs += [resources.train(study, dataset, model), resources.evaluate(study, dataset, model)]
-            needs += [resources.fit(study, dataset, model, density) for density in study.densities_of(model)]
-            needs += [resources.protocols(study, dataset, model)] if study.file.protocols else []
-    for need in needs:
+    for job in study_jobs(study, Path("results")):
+        need = resources.of_job(study, job.stage, cost.about(job))
         assert need.mem_mb(1) <= need.mem_mb(3)
         assert need.minutes(1) <= need.minutes(3)
 
