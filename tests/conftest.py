@@ -14,6 +14,7 @@ from checkout import Checkout
 from rae_bench.base import storage
 from rae_bench.base.locks import locked
 from rae_bench.data import catalogue as sources
+from rae_bench.run import stages
 from rae_bench.study.config import load_study
 
 torch.set_num_threads(1)
@@ -50,6 +51,14 @@ def digit_images(digits):
 @pytest.fixture(scope="session")
 def digit_labels(digits):
     return digits.extras["labels"][digits.splits["validation"]]
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """The folder of the smoke study's data set, prepared by its stage."""
+    folder = tmp_path_factory.mktemp("prepared")
+    stages.prepare(spec=load_study("smoke").preparation("digits_mini"), data=folder)
+    return folder
 
 
 # --- the workflow, run in copies of the repository --------------------------------------------------------

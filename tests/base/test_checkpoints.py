@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import small
-from checkout import ROOT, environment
+from checkout import ROOT, environment, our_lines
 
 from rae_bench.base import storage
 from rae_bench.base.checkpoints import Checkpoint, CheckpointError
@@ -39,17 +38,18 @@ def handlers():
         signal.signal(number, handler)
 
 
-class StopAfter:
-    """A checkpoint of a process that is asked to end at its n-th update."""
+class StopAt:
+    """A checkpoint of a process that is asked to end at its n-th update, `before` which something happens."""
 
-    def __init__(self, checkpoint, updates):
-        self.checkpoint, self.left = checkpoint, updates
+    def __init__(self, checkpoint, update, saves=0, before=lambda: None):
+        self.checkpoint, self.update, self.saves, self.before, self.made = checkpoint, update, saves, before, 0
 
     def is_due(self):
-        self.left -= 1
-        if self.left == 0:
+        self.made += 1
+        if self.made == self.update:
+            self.before()
             signal.raise_signal(signal.SIGTERM)
-        return self.checkpoint.is_due()
+        return self.checkpoint.is_due() or self.made == self.saves
 
     def __getattr__(self, name):
         return getattr(self.checkpoint, name)
@@ -73,7 +73,7 @@ def run(objective, schedule=small.COSINE, checkpoint=None, seed=0, order="shuffl
 def stop(path, updates, objective, **settings):
     """Run until asked to end at that update."""
     with pytest.raises(StoppedError, match=r"asked to end; \d updates? .*; state saved in .*; the same command"):
-        run(objective, checkpoint=StopAfter(checkpoint(path), updates), **settings)
+        run(objective, checkpoint=StopAt(checkpoint(path), updates), **settings)
 
 
 def result(trained):
@@ -111,12 +111,6 @@ def test_stopped_at_any_update_the_run_is_the_same(updates, schedule, tmp_path):
     assert result(resumed) == result(run(OBJECTIVES["vae"], schedule))
 
 
-def test_stopped_at_every_update_the_run_is_the_same(tmp_path):
-    for _ in range(UPDATES):
-        stop(tmp_path, 1, OBJECTIVES["rae_sn"])
-    assert result(run(OBJECTIVES["rae_sn"], checkpoint=checkpoint(tmp_path))) == result(run(OBJECTIVES["rae_sn"]))
-
-
 def test_a_limit_too_short_for_anything_still_lets_every_attempt_make_one_update(tmp_path, monkeypatch):
     """No attempt is in vain, so a retried job cannot stand still; and the run ends with the same bytes."""
     monkeypatch.setenv(STOP_AT, "0")
@@ -125,14 +119,6 @@ def test_a_limit_too_short_for_anything_still_lets_every_attempt_make_one_update
         with pytest.raises(StoppedError, match=r"^the job's time limit is near; 1 update in .*; runtime of train sets"):
             run(objective, checkpoint=checkpoint(tmp_path))
     assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(run(objective))
-
-
-def test_saving_at_every_update_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAE_BENCH_CHECKPOINT_SECONDS", "0")
-    objective = OBJECTIVES["vae"]
-    assert result(run(objective, checkpoint=checkpoint(tmp_path))) == result(run(objective))
-    _, about = storage.read_arrays(tmp_path / "state" / "model.safetensors")
-    assert (about["epoch"], about["batch"]) == (1, 4)
 
 
 def test_the_state_holds_all_that_training_carries(tmp_path):
@@ -153,12 +139,9 @@ def test_the_state_holds_all_that_training_carries(tmp_path):
 # --- states that are not used -------------------------------------------------------------------------------
 
 
-def test_no_state_is_no_state(tmp_path):
-    assert checkpoint(tmp_path).load() is None
-
-
 def test_a_state_of_other_settings_is_not_used(tmp_path, caplog):
     made = checkpoint(tmp_path)
+    assert made.load() is None
     made.save({"x": np.zeros(2)}, {"epoch": 3})
     assert made.load()[1]["epoch"] == 3
     assert checkpoint(tmp_path, "two").load() is None
@@ -229,108 +212,87 @@ def test_an_interval_that_is_no_number_is_an_error(tmp_path, monkeypatch, text):
 one_worker = pytest.mark.xdist_group("checkpoints")  # so that the undisturbed run is made once
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """A copy's data set, prepared by its own command."""
-    folder = tmp_path_factory.mktemp("data")
-    spec = to_json(STUDY.preparation("digits_mini"))
-    subprocess.run(
-        [sys.executable, "-m", "rae_bench", "prepare", "--spec", spec, "--data", str(folder)],
-        cwd=ROOT, env=environment(ROOT), check=True, capture_output=True,
-    )  # fmt: skip
-    return folder
+class Run:
+    """A run of twenty epochs below a folder, started again and again in processes of its own."""
 
+    def __init__(self, results, data):
+        self.folder = results / "smoke" / "digits_mini" / "vae" / "seed0"
+        self.folder.mkdir(parents=True)
+        self.log, self.state = self.folder / "log", self.folder / "state" / "model.safetensors"
+        spec = STUDY.training("digits_mini", "vae")
+        spec = dataclasses.replace(spec, optimisation=dataclasses.replace(spec.optimisation, epochs=20))
+        options = ["--spec", to_json(spec), "--data", str(data), "--run", str(self.folder)]
+        self.command = [sys.executable, "-m", "rae_bench", "train", *options]
 
-def command(data, out, epochs=20):
-    spec = STUDY.training("digits_mini", "vae")
-    spec = dataclasses.replace(spec, optimisation=dataclasses.replace(spec.optimisation, epochs=epochs))
-    options = ["--spec", to_json(spec), "--data", str(data), "--run", str(out)]
-    return [sys.executable, "-m", "rae_bench", "train", *options]
+    def start(self, **variables):
+        with self.log.open("a") as log:
+            return subprocess.Popen(self.command, cwd=ROOT, env={**environment(ROOT), **variables}, stderr=log)
 
+    def wait_until(self, condition, process):
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert process.poll() is None, "ended before it could be stopped"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
-OUTPUTS = (("model", "safetensors"), ("codes", "safetensors"), ("history", "parquet"))
+    def epochs_done(self):
+        path = self.folder / "model.job.json"
+        return json.loads(path.read_text()).get("done", 0) if path.exists() else 0
 
-
-def start(data, out, **variables):
-    with (out / "log").open("a") as log:
-        return subprocess.Popen(command(data, out), cwd=ROOT, env={**environment(ROOT), **variables}, stderr=log)
-
-
-def folder_of_a_run(results):
-    """The folder of a run below `results`, made."""
-    folder = results / "smoke" / "digits_mini" / "vae" / "seed0"
-    folder.mkdir(parents=True)
-    return folder
+    def finish(self, **variables):
+        """Let it run to its end; the bytes of what it leaves, which is no state."""
+        assert not (self.folder / "model.safetensors").exists()
+        assert self.start(**variables).wait() == 0
+        assert not self.state.parent.exists()
+        names = ("model.safetensors", "codes.safetensors", "history.parquet")
+        return [(self.folder / name).read_bytes() for name in names]
 
 
 @pytest.fixture
-def out(tmp_path):
-    return folder_of_a_run(tmp_path)
+def disturbed(prepared, tmp_path):
+    return Run(tmp_path, prepared)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(prepared, tmp_path_factory):
-    out = folder_of_a_run(tmp_path_factory.mktemp("undisturbed"))
-    assert start(prepared, out).wait() == 0
-    assert not (out / "state").exists()
-    return [(out / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS]
-
-
-def wait_for(condition, process, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, "ended before it could be stopped"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def epochs_done(out):
-    path = out / "model.job.json"
-    return json.loads(path.read_text()).get("done", 0) if path.exists() else 0
+    return Run(tmp_path_factory.mktemp("undisturbed"), prepared).finish()
 
 
 @one_worker
-def test_a_run_asked_to_end_saves_and_ends_and_goes_on_to_the_same_bytes(prepared, undisturbed, out):
-    process = start(prepared, out)
-    wait_for(lambda: epochs_done(out) >= 3, process)
+def test_a_run_asked_to_end_saves_and_ends_and_goes_on_to_the_same_bytes(undisturbed, disturbed):
+    process = disturbed.start()
+    disturbed.wait_until(lambda: disturbed.epochs_done() >= 3, process)
     process.terminate()
     assert process.wait(timeout=20) == STOPPED
-    assert (out / "state" / "model.safetensors").exists()
-    assert not (out / "model.safetensors").exists()
-    assert "Traceback" not in (out / "log").read_text()
-    assert start(prepared, out).wait() == 0
-    assert "carrying on at epoch" in (out / "log").read_text()
-    assert [(out / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
-    assert not (out / "state").exists()
+    assert disturbed.state.exists()
+    assert disturbed.finish() == undisturbed
+    assert "carrying on at epoch" in disturbed.log.read_text()
+    assert "Traceback" not in disturbed.log.read_text()
 
 
 @one_worker
-def test_a_run_near_its_limit_saves_and_ends_and_goes_on_to_the_same_bytes(prepared, undisturbed, out):
-    process = start(prepared, out)
-    wait_for(lambda: epochs_done(out) >= 1, process)  # it knows its limit from its start: this one has none
+def test_a_run_near_its_limit_saves_and_ends_and_goes_on_to_the_same_bytes(undisturbed, disturbed):
+    process = disturbed.start()
+    disturbed.wait_until(lambda: disturbed.epochs_done() >= 1, process)  # it knows its limit from its start
     process.kill()
     process.wait()
-    assert start(prepared, out, **{STOP_AT: str(time.time() + 5)}).wait() == STOPPED  # some of it imports
-    (line,) = [line for line in (out / "log").read_text().splitlines() if line.startswith("rae_bench")]
+    assert disturbed.start(**{STOP_AT: str(time.time() + 5)}).wait() == STOPPED  # some of it imports
+    (line,) = our_lines(disturbed.log.read_text())
     assert line.startswith("rae_bench train: the job's time limit is near; ")
-    assert not (out / "model.safetensors").exists()
-    assert start(prepared, out, **{STOP_AT: str(time.time() + 3600)}).wait() == 0
-    assert [(out / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
+    assert disturbed.finish(**{STOP_AT: str(time.time() + 3600)}) == undisturbed
 
 
 @one_worker
-def test_a_run_killed_again_and_again_ends_with_the_same_bytes(prepared, undisturbed, out):
-    state = out / "state" / "model.safetensors"
+def test_a_run_killed_again_and_again_ends_with_the_same_bytes(undisturbed, disturbed):
+    state = disturbed.state
     for _ in range(3):
-        process = start(prepared, out, RAE_BENCH_CHECKPOINT_SECONDS="0.05")
+        process = disturbed.start(RAE_BENCH_CHECKPOINT_SECONDS="0.05")
         before = state.stat().st_mtime_ns if state.exists() else 0
-        wait_for(lambda before=before: state.exists() and state.stat().st_mtime_ns > before, process)
-        os.kill(process.pid, signal.SIGKILL)
+        disturbed.wait_until(lambda before=before: state.exists() and state.stat().st_mtime_ns > before, process)
+        process.kill()
         assert process.wait() == -signal.SIGKILL
-        assert not (out / "model.safetensors").exists()
-    assert start(prepared, out).wait() == 0
-    assert (out / "log").read_text().count("carrying on at epoch") == 3
-    assert [(out / f"{name}.{kind}").read_bytes() for name, kind in OUTPUTS] == undisturbed
+    assert disturbed.finish() == undisturbed
+    assert disturbed.log.read_text().count("carrying on at epoch") == 3
 
 
 # --- what states cost -------------------------------------------------------------------------------------

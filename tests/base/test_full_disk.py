@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import signal
 import subprocess
 import sys
 
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from checkout import ROOT, Checkout, differing, environment, fill, our_lines
-from test_checkpoints import checkpoint, result, run
+from test_checkpoints import StopAt, checkpoint, result, run
 from test_checkpoints import handlers as handlers
 
 from rae_bench.base import storage
@@ -135,27 +134,12 @@ def test_a_training_that_cannot_save_its_state_goes_on_without(mount_disk, tmp_p
 
 
 def test_a_training_asked_to_end_that_cannot_save_keeps_its_last_state(mount_disk, tmp_path, monkeypatch):
+    """It saves at its second update; at its fourth it is asked to end, and the disk is full."""
     monkeypatch.setenv("RAE_BENCH_CHECKPOINT_SECONDS", "1000")
     disk = mount_disk(tmp_path / "disk", "1m")
-
-    class Two:
-        """Saves at its second update; at its fourth it is asked to end, and the disk is full."""
-
-        def __init__(self, checkpoint):
-            self.checkpoint, self.updates = checkpoint, 0
-
-        def is_due(self):
-            self.updates += 1
-            if self.updates == 4:
-                fill(disk)
-                signal.raise_signal(signal.SIGTERM)
-            return self.updates == 2 or self.checkpoint.is_due()
-
-        def __getattr__(self, name):
-            return getattr(self.checkpoint, name)
-
+    stopped = StopAt(checkpoint(disk), update=4, saves=2, before=lambda: fill(disk))
     with pytest.raises(StoppedError, match=r"asked to end; .*; state not saved: .*No space left on device"):
-        run(OBJECTIVE, checkpoint=Two(checkpoint(disk)))
+        run(OBJECTIVE, checkpoint=stopped)
     (disk / "fill").unlink()
     assert checkpoint(disk).load()[1]["batch"] == 2
     assert result(run(OBJECTIVE, checkpoint=checkpoint(disk))) == result(run(OBJECTIVE))

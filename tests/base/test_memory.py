@@ -76,17 +76,6 @@ def test_other_errors_are_left_as_they_are(error):
     assert raised.value is error
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    spec = to_json(STUDY.preparation("digits_mini"))
-    subprocess.run(
-        [sys.executable, "-m", "rae_bench", "prepare", "--spec", spec, "--data", str(folder)],
-        cwd=ROOT, env=environment(ROOT), check=True, capture_output=True,
-    )  # fmt: skip
-    return folder
-
-
 def _train(data, run, spec, allowed):
     return subprocess.run(
         [sys.executable, "-c", LIMITED, str(allowed), "train", "--spec", to_json(spec), "--data", str(data),
