@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from checkout import Checkout
 
 from rae_bench import cli
 from rae_bench.base import storage
@@ -301,32 +300,6 @@ def test_a_stage_refuses_what_is_not_as_it_was_made(damaged, refused, stage, kin
     assert str(path.parent if is_swapped_record else path) in message  # it may be the record that is right
 
 
-@pytest.mark.parametrize(
-    ("place", "said"), [("a folder", "cannot be read: Is a directory"), ("a link to nothing", "no such file")]
-)
-@pytest.mark.parametrize("stage", READS)
-def test_a_stage_refuses_what_is_no_file(results, changed, refused, stage, place, said):
-    path = results / KINDS[READS[stage][0]][0]
-    changed(path.relative_to(results), None)
-    if place == "a folder":
-        path.mkdir()
-    else:
-        path.symlink_to(path.with_name("nothing"))
-    try:
-        assert refused(stage).startswith(f"rae_bench {stage}: {path}: {said}")
-    finally:
-        path.rmdir() if place == "a folder" else path.unlink()
-
-
-@pytest.mark.parametrize("stage", ["fit", "collect"])
-def test_the_same_commands_take_what_is_as_it_was_made(results, stage):
-    job = _job(results, stage)
-    before, made = job.output.read_bytes(), job.output.stat().st_mtime_ns
-    cli.main(job.command())
-    assert job.output.read_bytes() == before
-    assert job.output.stat().st_mtime_ns > made
-
-
 # --- cells ------------------------------------------------------------------------------------------------
 
 
@@ -348,10 +321,6 @@ def test_a_cell_that_does_not_exist_is_one_line(text, expected):
         parse_cell(STUDY, text)
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_a_cell_has_four_names():
-    assert parse_cell(STUDY, f"{D}/rae_l2/gmm10/seed1") == Cell(D, "rae_l2", "gmm10", 1)
 
 
 def _recompute(results, text):
@@ -443,20 +412,3 @@ def test_the_cells_of_a_run_hold_all_of_its_values(smoke_frame):
     columns = (*STUDY.densities_of("vae"), "reconstruction", "interpolation")
     parts = [key for column in columns for key in values(run, Cell(D, "vae", column, 0))]
     assert len(parts) == len(set(parts)) == len(run)
-
-
-@pytest.mark.slow
-def test_a_cell_of_a_model_that_changes_as_it_is_used_comes_out_again(tmp_path):
-    """The official code's spectral norm iterates at test time, too: a cell's numbers hang on the passes before it."""
-    checkout = Checkout(tmp_path)
-
-    def edit(data):
-        data |= {"rows": ["vae", "rae_sn"], "switches": {"iterating_evaluation": True}, "train_seeds": [0]}
-        data |= {"protocols": {}, "tables": ["table1"]}
-
-    with checkout.edited("studies/smoke.yaml", edit):
-        ended = checkout.snakemake()
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        for column in ("gmm10", "interpolation"):
-            ended = checkout.run("rae_bench", "verify", "smoke", "--cell", f"{D}/rae_sn/{column}/seed0")
-            assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -108,12 +108,6 @@ def test_its_logs_hold_no_traceback(smoke):
     assert not any("Traceback" in log.read_text() for log in logs)
 
 
-def test_a_second_run_does_nothing(planned):
-    ended = planned.snakemake()
-    assert ended.returncode == 0
-    assert "Nothing to be done" in ended.stdout + ended.stderr
-
-
 # --- what a change reruns ---------------------------------------------------------------------------------
 
 
