@@ -93,19 +93,11 @@ def finished_metrics(study: Study, results: Path) -> pd.DataFrame:
         if job.stage != "evaluate" or not job.output.exists():
             continue
         frame = storage.read_frame(job.output)
-        if _is_current(study, frame):
+        if (frame["evaluate_fingerprint"] == fingerprint(job.settings)).all():
             frames.append(frame)
         else:
             log.warning("%s: made with other settings than the study's; counted as not run", job.output)
     return collect(frames) if frames else pd.DataFrame(columns=COLUMNS)
-
-
-def _is_current(study: Study, frame: pd.DataFrame) -> bool:
-    dataset, model = frame["dataset"].iloc[0], frame["model"].iloc[0]
-    fits = frame[frame["density"] != ""].groupby("density")["fit_fingerprint"].first()
-    expected = {name: fingerprint(study.fit(dataset, model, name)) for name in study.densities_of(model)}
-    evaluation = fingerprint(study.evaluation(dataset, model))
-    return bool((frame["evaluate_fingerprint"] == evaluation).all()) and fits.to_dict() == expected
 
 
 def write_costs(study: Study, results: Path, cores: int | None, since: float | None) -> str:
