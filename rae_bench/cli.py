@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"rae_bench {options.command}: {error}", file=sys.stderr)
         sys.exit(STOPPED)
     except Exception as error:
-        if not _is_expected(error):
+        is_own = type(error).__module__.startswith("rae_bench.")
+        if not (is_own or isinstance(error, MemoryError | ImportError)):  # else the message alone says what is wrong
             raise
         told = " ".join(str(error).split()) or "the memory is full"  # Python's MemoryError says nothing
         sys.exit(f"rae_bench {options.command}: {told}")
@@ -59,12 +60,6 @@ def _print_any_text() -> None:
         sys.stdout.reconfigure(errors="replace")
     elif sys.stdout is None:  # closed by whoever called
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  it stays open to the end
-
-
-def _is_expected(error: Exception) -> bool:
-    """Whether the message alone says what is wrong: the suite's own errors, a full memory, a missing package."""
-    own = type(error).__module__.startswith("rae_bench.")
-    return own or isinstance(error, (MemoryError, ImportError))
 
 
 def _commands(given: Sequence[str]) -> Sequence[Callable[..., None]]:

@@ -259,7 +259,11 @@ def _said(path: Path) -> dict[str, Any] | None:
         log.warning("%s", error)
         return None
     needed = {"status", "started", *(["error"] if isinstance(state, dict) and state.get("status") == "failed" else [])}
-    if not isinstance(state, dict) or needed - set(state) or not all(map(_is_of_type, state.items())):
+    if (
+        not isinstance(state, dict)
+        or needed - set(state)
+        or not all(isinstance(value, _TYPES.get(key, object)) for key, value in state.items())
+    ):
         log.warning("%s: not the state of a job", path)
         return None
     return state
@@ -269,10 +273,6 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     **{"stage": str, "status": str, "error": str, "done": int, "of": int},
     **dict.fromkeys(("started", "seconds", "cpu_seconds", "import_seconds", "peak_mib"), (int, float)),
 }
-
-
-def _is_of_type(item: tuple[str, Any]) -> bool:
-    return isinstance(item[1], _TYPES.get(item[0], object))
 
 
 def _age() -> float:
