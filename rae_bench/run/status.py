@@ -1,6 +1,7 @@
 """What a study has done, is doing and has cost, read from what its jobs leave behind."""
 
 import logging
+import math
 import shutil
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 from rae_bench.base import storage
 from rae_bench.base.plain import fingerprint
 from rae_bench.run import origins
-from rae_bench.run.jobs import STAGES, read_state, study_jobs
+from rae_bench.run.jobs import STAGES, Job, read_state, study_jobs
 from rae_bench.study.results import COLUMNS, collect
 from rae_bench.study.study import Study
 
@@ -49,26 +50,20 @@ def _full_disk(results: Path) -> list[str]:
     return [f"{results}: the disk is full, {free / 1024:.0f} KiB are left; free space and give the same command again"]
 
 
-def _time_left(jobs: list[tuple[Any, dict[str, Any]]]) -> str:
-    costs: dict[str, list[float]] = {}
-    for job, state in jobs:
-        if state["status"] == "done" and "seconds" in state:
-            costs.setdefault(job.stage, []).append(state["seconds"])
-    left, unknown = 0.0, set()
-    for job, state in jobs:
-        if state["status"] == "done":
-            continue
-        if job.stage not in costs:
-            unknown.add(job.stage)
-            continue
-        mean = sum(costs[job.stage]) / len(costs[job.stage])
-        spent = time.time() - state["started"] if state["status"] == "running" else 0.0
-        left += max(mean - spent, 0.0)
-    if not left and not unknown:
+def _time_left(jobs: list[tuple[Job, dict[str, Any]]]) -> str:
+    """How long what is not done will take, by the mean of what is done of the same stage."""
+    known = pd.DataFrame([{"seconds": math.nan, "started": math.nan, **state} for _, state in jobs])
+    known["stage"] = [job.stage for job, _ in jobs]
+    is_done, is_running = known["status"] == "done", known["status"] == "running"
+    means = known[is_done].groupby("stage")["seconds"].mean()
+    spent = (time.time() - known["started"]).where(is_running, 0.0)
+    left = (known["stage"].map(means) - spent).clip(lower=0)[~is_done]
+    if left.empty:
         return "nothing left to do"
-    at_once = max(sum(state["status"] == "running" for _, state in jobs), 1)
-    more = f", and {', '.join(sorted(unknown))}, none of which has finished yet" if unknown else ""
-    return f"left: about {left / at_once / 60:.1f} min with {at_once} at once{more}"
+    at_once = max(int(is_running.sum()), 1)
+    unknown = ", ".join(sorted(set(known["stage"][left.index[left.isna()]])))
+    more = f", and {unknown}, none of which has finished yet" if unknown else ""
+    return f"left: about {left.sum() / at_once / 60:.1f} min with {at_once} at once{more}"
 
 
 def cost_frame(study: Study, results: Path) -> pd.DataFrame:
