@@ -141,10 +141,8 @@ def test_a_shift_costs_its_squared_length(score, normals):
 def test_precision_is_about_the_fake_images_and_recall_about_the_real_ones(score, normals):
     """Fakes around one real image lie among the real ones, but reach none of the others."""
     fake = normals[:1] + 1e-4 * np.random.default_rng(1).normal(size=(100, 6)).astype(np.float32)
-    narrow = score(normals, fake)
-    assert narrow["precision"] == 1.0
-    assert narrow["recall"] == pytest.approx(1 / 300)
-    wide = score(fake, normals)
+    narrow, wide = score(normals, fake), score(fake, normals)
+    assert (narrow["precision"], narrow["recall"]) == (1.0, pytest.approx(1 / 300))
     assert (wide["precision"], wide["recall"]) == (narrow["recall"], narrow["precision"])
 
 
@@ -187,9 +185,6 @@ def test_the_extrapolation_of_equal_sets_has_its_error_and_a_word(score, normals
 
 
 BAD_FEATURES = {
-    "missing": None,
-    "text": b"0.5, 0.5\n",
-    "empty": b"",
     "vector": np.zeros(9, np.float32),
     "one row": np.zeros((1, 6), np.float32),
     "no columns": np.zeros((9, 0), np.float32),
@@ -197,27 +192,18 @@ BAD_FEATURES = {
     "below squares": np.full((9, 6), 1e-140),
     "beyond float64": np.full((9, 6), np.longdouble("1e400")),
     "below float64": np.full((9, 6), np.longdouble("1e-400")),
-    "integers": np.zeros((9, 6), np.int64),
     "not finite": np.full((9, 6), np.nan, np.float32),
     "another width": np.zeros((9, 5), np.float32),
-    "objects": np.array([{}, {}], dtype=object),
 }
 
 
 @pytest.mark.parametrize("kind", BAD_FEATURES)
-@pytest.mark.parametrize("place", ["real", "fake"])
-def test_features_that_cannot_be_scored_are_one_line(folder, kind, place, normals):
-    bad = BAD_FEATURES[kind]
-    for name in ("real", "fake"):
-        np.save(f"{name}.npy", normals)
-    path = folder / f"{place}.npy"
-    path.unlink()
-    if isinstance(bad, bytes):
-        path.write_bytes(bad)
-    elif bad is not None:
-        np.save(path, bad, allow_pickle=True)
+@pytest.mark.parametrize("place", ["real.npy", "fake.npy"])
+def test_features_that_cannot_be_scored_are_one_line(kind, place, normals):
+    for name in ("real.npy", "fake.npy"):
+        np.save(name, BAD_FEATURES[kind] if name == place else normals)
     message = _refused("score", "real.npy", "fake.npy", "--json")
-    assert path.name in message or ("5" in message and "6" in message)
+    assert place in message or ("5" in message and "6" in message)
 
 
 @pytest.mark.parametrize(
@@ -315,24 +301,6 @@ def test_a_reader_that_stops_reading_is_no_error(folder):
 
 SPLITS = (("train", 200), ("validation", 50))
 FIT = ["fit", "--spec", to_json(load_study("smoke").fit("digits_mini", "vae", "gaussian"))]
-
-
-@pytest.mark.parametrize("content", [None, b"not codes", {"weights": np.zeros((9, 3), np.float32)}])
-def test_codes_that_are_missing_or_something_else_are_one_line(folder, content):
-    run = RunFiles.at(folder / RUN)
-    codes = run.codes
-    codes.parent.mkdir(parents=True)
-    if isinstance(content, dict):
-        write_arrays(codes, content, {"fingerprint": "0"})
-    elif content is not None:
-        codes.write_bytes(content)
-    ended = _command(*FIT, "--run", run.root, "--density", "gaussian")
-    assert ended.returncode == 1
-    errors = [line for line in ended.stderr.splitlines() if "rae_bench.run.jobs: fit: started" not in line]
-    assert len(errors) == 1
-    assert errors[0].startswith("rae_bench fit: ")
-    assert "codes" in errors[0]
-    assert not run.density("gaussian").exists()
 
 
 @pytest.mark.parametrize("leave_out_last", [0, 7])

@@ -12,11 +12,9 @@ import pytest
 from checkout import ROOT, environment, put
 
 from rae_bench.base import devices
-from rae_bench.base.plain import ConfigError, to_json
+from rae_bench.base.plain import ConfigError
 from rae_bench.base.specs import Compute
-from rae_bench.models.specs import TrainingSpec
 from rae_bench.run import process
-from rae_bench.study.config import load_study
 
 TRAINED = "results/smoke/digits_mini/rae_l2/seed0/model.safetensors"
 
@@ -117,22 +115,13 @@ def test_auto_without_a_gpu_is_cpu_to_the_byte_and_another_device_reruns_all(pla
     assert "prepare" not in stages
 
 
-def test_a_gpu_stage_without_a_gpu_is_one_line(tmp_path):
+def test_a_gpu_stage_without_a_gpu_is_one_line():
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("here is one")
-    spec = load_study("smoke").training("digits_mini", "vae")
-    cuda = to_json(TrainingSpec(**{**vars(spec), "compute": Compute("cuda", 1, False, "float32")}))
-    run = tmp_path / "smoke" / "digits_mini" / "vae" / "seed0"
-    ended = subprocess.run(
-        [sys.executable, "-m", "rae_bench", "train", "--spec", cuda, "--data", str(tmp_path), "--run", str(run)],
-        env=environment(ROOT), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 1
-    assert ended.stderr == (
-        "rae_bench train: compute.device: 'cuda', but this machine offers torch no GPU; use a study with device: cpu\n"
-    )
+    with pytest.raises(ConfigError, match=r"this machine offers torch no GPU; use a study with device: cpu$"):
+        process.configure_torch(Compute("cuda", 1, False, "float32"))
 
 
 # --- which GPU of several ---------------------------------------------------------------------------------

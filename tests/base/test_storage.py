@@ -69,6 +69,13 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, how, damage):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("how", ["x.safetensors", "x.parquet"])
+def test_a_file_without_what_is_needed_is_refused(tmp_path, how):
+    WRITE[how](tmp_path / how)
+    with pytest.raises(StorageError, match=f"{how}: holds no b, c; delete it and run again$"):
+        READ[how](tmp_path / how, "c", "b")
+
+
 def test_safetensors_of_another_program_are_refused(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(save({"a": ARRAY}))
     with pytest.raises(StorageError, match=r"x\.safetensors: .*not one of this suite"):

@@ -10,7 +10,7 @@ import pytest
 from rae_bench import cli
 from rae_bench.base import storage
 from rae_bench.base.plain import ConfigError, fingerprint
-from rae_bench.run import commands, jobs, process, records
+from rae_bench.run import commands, process, records
 from rae_bench.run.cells import Cell, parse_cell, recompute, values
 from rae_bench.run.jobs import study_jobs
 from rae_bench.run.verification import verify
@@ -199,19 +199,16 @@ def test_a_stale_stage_says_which_setting_changed(results):
     }
 
 
-def test_a_training_run_again_by_hand_leaves_the_chain_open(results, changed):
+def test_a_training_run_again_by_hand_leaves_the_chain_open(results, damaged, changed):
     """With the right settings and seed but other weights: densities and metrics are still of the old ones."""
-    folder = results / RUN
-    for name in ("codes.safetensors", "model.record.json"):
-        changed(f"{RUN}/{name}", (folder / name).read_bytes())
-    codes = (results / OTHER / "codes.safetensors").read_bytes()
-    writes = {name: folder / name for name in ("model.safetensors", "codes.safetensors", "history.parquet")}
-    manifest = results / "datasets" / D / "manifest.json"
-    with jobs.running("train", STUDY.training(D, "vae"), {"manifest": manifest}, writes, {"seed": 0}):
-        (folder / "codes.safetensors").write_bytes(codes)
-    there = folder / "codes.safetensors"
+    model = results / RUN / "model.safetensors"
+    record = records.beside(model)
+    old = records.load(changed(record.relative_to(results), record.read_bytes()))
+    codes = damaged("codes.safetensors", "flipped")
+    read = {record.parent / name: digest for name, digest in old.read.items()}
+    records.write("train", old.settings, old.run, read, [model, codes, model.with_name("history.parquet")])
     assert sorted(_problems(results)) == sorted(
-        f"{folder}/densities/{name}.safetensors: made from another {there} than the one there now; run fit again"
+        f"{codes.parent}/densities/{name}.safetensors: made from another {codes} than the one there now; run fit again"
         for name in STUDY.densities_of("vae")
     )
 
