@@ -44,7 +44,7 @@ def describe(study: Study, results: Path) -> str:
 
 
 def _full_disk(results: Path) -> list[str]:
-    """That the disk is full, if it is: then neither logs nor the states of jobs can have said so."""
+    """A line if the disk is full: then neither logs nor the states of jobs can have said so."""
     if not results.exists() or (free := shutil.disk_usage(results).free) >= LEAST_FREE:
         return []
     return [f"{results}: the disk is full, {free / 1024:.0f} KiB are left; free space and give the same command again"]
