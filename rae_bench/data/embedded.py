@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from rae_bench.base.rng import numpy_generator
 from rae_bench.data import faces
-from rae_bench.data.prepared import SPLITS, DataError, DataFile, Images, Indices, Prepared, check_shape, consecutive
+from rae_bench.data.prepared import SPLITS, DataError, DataFile, Images, Indices, Prepared, consecutive
 from rae_bench.data.specs import DatasetSpec, MnistSubset, PhotoPatches
 
 
@@ -103,7 +103,6 @@ def digits(spec: DatasetSpec, source: MnistSubset) -> Prepared:
     pixels, labels = table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].astype(np.int64)
     edge = (source.padding, source.padding)
     images = np.pad(pixels, ((0, 0), (0, 0), edge, edge))
-    check_shape(images, spec)
     return Prepared(
         images=images,
         splits=_stratified(labels, spec),
@@ -195,8 +194,6 @@ def _patches(
 
 def drawn_faces(spec: DatasetSpec) -> Prepared:
     """Faces drawn from seeded factors."""
-    if spec.channels != 3:
-        raise DataError(f"{spec.label}: faces have 3 channels, {spec.channels} asked for")
     count = sum(spec.count(split) for split in SPLITS)
     factors = faces.draw_factors(count, numpy_generator(spec.seed, "factors"))
     return Prepared(

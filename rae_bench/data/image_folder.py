@@ -35,8 +35,6 @@ def prepare(spec: DatasetSpec, source: ImageFolder) -> Prepared:
     Raises:
         DataError: the folder is missing, or has other numbers of images than `spec` says.
     """
-    if spec.channels not in (1, 3):
-        raise DataError(f"{spec.label}: images have 1 or 3 channels, {spec.channels} asked for")
     top = files.root() / source.path
     if not top.is_dir():
         raise DataError(

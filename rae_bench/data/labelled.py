@@ -7,7 +7,7 @@ import numpy as np
 
 from rae_bench.data import cifar, files, idx, svhn
 from rae_bench.data.files import Release
-from rae_bench.data.prepared import Batch, DataError, Indices, Prepared, check_shape
+from rae_bench.data.prepared import Batch, DataError, Indices, Prepared
 from rae_bench.data.releases import RELEASES
 from rae_bench.data.specs import Cifar10, DatasetSpec, FashionMnist, Mnist, Svhn
 
@@ -43,7 +43,6 @@ def prepare(spec: DatasetSpec, source: Mnist | FashionMnist | Cifar10 | Svhn) ->
     if isinstance(source, Mnist | FashionMnist):
         edge = (source.padding, source.padding)
         images = np.pad(images, ((0, 0), (0, 0), edge, edge))
-    check_shape(images, spec)
     return Prepared(
         images=images,
         splits=official_splits(spec, release.n_images["train"], release.n_images["test"]),

@@ -72,13 +72,6 @@ class Prepared:
     origin: Origin | None = None
 
 
-def check_shape(images: Images, spec: DatasetSpec) -> None:
-    """Raise a DataError if images do not have the channels and the size of `spec`."""
-    expected = (spec.channels, spec.size, spec.size)
-    if images.shape[1:] != expected:
-        raise DataError(f"{spec.label}: images have shape {images.shape[1:]}, the data set says {expected}")
-
-
 def consecutive(spec: DatasetSpec) -> dict[str, Indices]:
     """Splits of images that lie one split after the other."""
     ends = np.cumsum([0, *(spec.count(split) for split in SPLITS)])

@@ -188,6 +188,16 @@ class DatasetSpec:
     version: Literal[1] = 1
     """The version of `prepare`, raised with a change of code that can alter what it writes; nobody writes it down."""
 
+    def __post_init__(self) -> None:
+        source = self.source
+        if self.channels not in (possible := source.channels):
+            raise ConfigError(f"channels: {self.channels} is not one of {list(possible)}, those of {source.kind!r}")
+        if self.size != (size := source.size or self.size):
+            padded = f" (28 and twice the padding of {(size - 28) // 2})" if hasattr(source, "padding") else ""
+            raise ConfigError(f"size: {self.size} is not the {size} pixels of {source.kind!r}{padded}")
+        if 0 < (crop := getattr(source, "crop", 0)) < self.size:
+            raise ConfigError(f"source.crop: {crop} is less than the size it is resized to, {self.size}")
+
     def count(self, split: str) -> int:
         """Number of images of `split`."""
         counts = {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}

@@ -91,12 +91,6 @@ def test_splits_that_cannot_be_stratified_are_an_error(n_train, n_test):
         sources.prepare(spec("digits", n_train=n_train, n_test=n_test))
 
 
-def test_a_padding_that_misses_the_size_is_an_error():
-    source = dataclasses.replace(spec("digits").source, padding=1)
-    with pytest.raises(DataError, match=r"images have shape \(1, 30, 30\), the data set says \(1, 32, 32\)"):
-        sources.prepare(spec("digits", source=source))
-
-
 # --- photos -----------------------------------------------------------------------------------------------
 
 
@@ -155,11 +149,6 @@ def test_faces_come_with_their_factors_named():
     assert 3.5 < skin.max() <= 4
     assert set(hair) == {0, 1, 2, 3, 4}
     assert prepared.note.startswith("synthetic")
-
-
-def test_grey_faces_are_an_error():
-    with pytest.raises(DataError, match="faces have 3 channels, 1 asked for"):
-        sources.prepare(spec("faces", channels=1))
 
 
 # --- bytes ------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def test_a_penalty_on_a_derivative_is_counted_several_times():
 
 def _edited(study, **changes):
     """The study with other images, another budget or another file; what stages are told follows."""
-    data = {key: value for key, value in changes.items() if key in ("n_train", "n_test", "size")}
+    data = {key: value for key, value in changes.items() if key in ("n_train", "n_test")}
     network = {key: value for key, value in changes.items() if key in ("width", "latent_dim", "size")}
     entry = study.datasets[DATASET]
     entry = dataclasses.replace(entry, data=dataclasses.replace(entry.data, **data))

@@ -192,6 +192,8 @@ IMPOSSIBLE = [
     (SecondStage, "width", 0),
     (SecondStage, "depth", 0),
     (DatasetSpec, "n_test", 0),
+    (DatasetSpec, "channels", 1),  # of drawn faces
+    (DatasetSpec, "source", {"kind": "folder", "path": "x", "split": "seeded", "filter": "box", "crop": 63}),
     (DatasetSpec, "channels", 0),
     (PhotoPatches, "stride", 0),
     (PhotoPatches, "train_end", 0.9),  # beyond validation_end
@@ -237,7 +239,7 @@ def test_possible_settings_are_accepted(kind):
 
 @pytest.mark.parametrize(("kind", "key", "value"), IMPOSSIBLE)
 def test_impossible_settings_are_refused_by_name(kind, key, value):
-    with pytest.raises(ConfigError, match=rf"^x\.{key}(\[\d\])?: ") as error:
+    with pytest.raises(ConfigError, match=rf"^x\.{key}(\[\d\]|\.crop)?: ") as error:
         parse(kind, {**VALID[kind], key: value}, "x")
     assert "\n" not in str(error.value)
 
