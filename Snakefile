@@ -63,7 +63,7 @@ LOGS = FILES.root / "logs"
 os.environ[DRIVER] = str(os.getpid())  # stages end with the Snakemake that started them
 announce(workflow.remote_exec)  # ... and stop before the job's time limit
 # Settled here: on a cluster every node would find its own.
-os.environ[DEVICE] = study.compute.device
+os.environ[DEVICE] = study.file.compute.device
 # Before anything is planned: Snakemake goes by files' times, and these by the files' records.
 if workflow.is_main_process:
     try:

@@ -5,6 +5,7 @@ names entries, and its protocol lays settings over them. `load_study` is the onl
 """
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from rae_bench.base import devices
@@ -16,7 +17,7 @@ from rae_bench.scoring.specs import Extractor, ImageSets, Protocol
 from rae_bench.study import vocabulary
 from rae_bench.study.protocols import ANY, Changes, Target, changes, laid_over, origin
 from rae_bench.study.specs import Row
-from rae_bench.study.study import OWN, Chosen, Study, StudyFile
+from rae_bench.study.study import OWN, Study, StudyFile
 from rae_bench.study.vocabulary import POINT, Vocabulary, Weights, check_name, known
 from rae_bench.study.yaml_files import read_yaml
 
@@ -49,63 +50,67 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     _check_names(where, file, words)
     made = _Making(where, file, words, _settings_in_force(where, file, words))
     rows, points = made.rows()
-    chosen = made.chosen(name, rows)
-    _check_rows(made, chosen)
+    made = replace(made, words=replace(words, points=points))
+    fitted = {row.model: made.fitted(row.model, rows) for row in rows.values()}
+    image_sets = {dataset: made.image_sets(dataset) for dataset in file.datasets}
+    made.check_counts(image_sets)
     stated = {
-        (dataset, density): words.density(density.split(POINT)[0], like, *points.get(density, (None, "")))
-        for dataset, like in made.weights.items()
-        for density in chosen.densities
-    }
-    trainings = {
-        (dataset, model): made.training(dataset, model, *points.get(model, (None, "")))
+        (dataset, density): made.words.density(density, words.datasets[dataset].weights)
         for dataset in file.datasets
-        for model in chosen.models
+        for density in dict.fromkeys(chain(*fitted.values()))
     }
-    fits = {
-        (dataset, model, density): made.fit(chosen, dataset, model, density, stated[dataset, density])
-        for dataset in file.datasets
-        for model in chosen.models
-        for density in chosen.densities_of(model)
-    }
-    _check_counts(where, chosen, fits)
+    turned = [f"{'with' if is_on else 'without'} {name.replace('_', ' ')}" for name, is_on in file.switches.items()]
     return Study(
-        **vars(chosen),
-        trainings=trainings,
+        name=name,
+        file=file,
+        datasets={dataset: words.datasets[dataset] for dataset in file.datasets},
+        budgets={dataset: words.budgets[budget] for dataset, budget in file.datasets.items()},
+        rows=rows,
+        metrics=words.metrics[file.metrics],
+        image_sets=image_sets,
+        protocol=", ".join([words.protocols[file.protocol].label, *turned]),
+        notes={dataset: made.notes(dataset) for dataset in file.datasets},
+        trainings={(dataset, model): made.training(dataset, model) for dataset in file.datasets for model in fitted},
         densities_as_stated=stated,
-        fits=fits,
-        protocols={dataset: _protocols(where, chosen, dataset) for dataset in file.datasets},
+        fits={
+            (dataset, model, density): made.fit(dataset, model, density, stated[dataset, density])
+            for dataset in file.datasets
+            for model, densities in fitted.items()
+            for density in densities
+        },
+        protocols={dataset: made.protocols(dataset, image_sets[dataset]) for dataset in file.datasets},
     )
 
 
 def _check_names(where: str, file: StudyFile, words: Vocabulary) -> None:
     """Refuse a study that names something that does not exist, or a data set's images that cannot be trained on."""
+    known(f"{where}.datasets", "data set", words.datasets, *file.datasets)
+    known(f"{where}.rows", "row", words.rows, *file.rows)
+    known(f"{where}.search", "row of this study", file.rows, *file.search)
+    known(f"{where}.densities", "density", words.densities, *file.densities)
+    known(f"{where}.metrics", "settings of metrics", words.metrics, file.metrics)
+    known(f"{where}.image_sets", "image sets", words.image_sets, file.image_sets)
+    known(f"{where}.protocol", "protocol", words.protocols, file.protocol)
+    known(f"{where}.switches", "setting", words.settings, *file.switches)
     for dataset, budget in file.datasets.items():
-        known(f"{where}.datasets", "data set", dataset, words.datasets)
-        known(f"{where}.datasets.{dataset}", "budget", budget, words.budgets)
-        if "published" in file.tables and not words.datasets[dataset].published:
+        known(f"{where}.datasets.{dataset}", "budget", words.budgets, budget)
+        entry, place = words.datasets[dataset], f"datasets.yaml.{dataset}"
+        if "published" in file.tables and not entry.published:
             raise ConfigError(
                 f"{where}.tables: 'published' compares with the paper, which has no data set {dataset!r}"
-                f" (datasets.yaml.{dataset}.is_the_papers is false)"
+                f" ({place}.is_the_papers is false)"
             )
-        entry = words.datasets[dataset]
-        _check_images(dataset, entry.data)
-        _check_extractor(f"datasets.yaml.{dataset}", entry.extractor, dataset, entry.data)
-    for row in file.rows:
-        known(f"{where}.rows", "row", row, words.rows)
-    for row in file.search:
-        known(f"{where}.search", "row of this study", row, file.rows)
-    for density in file.densities:
-        known(f"{where}.densities", "density", density, words.densities)
-    known(f"{where}.metrics", "settings of metrics", file.metrics, words.metrics)
-    known(f"{where}.image_sets", "image sets", file.image_sets, words.image_sets)
+        if entry.data.size not in NETWORK_SIZES:
+            raise ConfigError(
+                f"{place}.data.size: {entry.data.size} is not one of {list(NETWORK_SIZES)}, the paper's image sizes"
+            )
+        _check_extractor(place, entry.extractor, dataset, entry.data)
 
 
 def _settings_in_force(where: str, file: StudyFile, words: Vocabulary) -> tuple[str, ...]:
     """The names of the protocol's settings, less those switched off, then those switched on."""
-    known(f"{where}.protocol", "protocol", file.protocol, words.protocols)
     own = words.protocols[file.protocol].settings
     for name, is_on in file.switches.items():
-        known(f"{where}.switches", "setting", name, words.settings)
         if is_on == (name in own):
             state = "has it already" if is_on else "has not got it"
             raise ConfigError(f"{where}.switches.{name}: {is_on} changes nothing: {file.protocol!r} {state}")
@@ -122,11 +127,6 @@ class _Making:
     words: Vocabulary
     in_force: tuple[str, ...]
 
-    @property
-    def weights(self) -> dict[str, str]:
-        """The data set whose loss weights each data set takes."""
-        return {dataset: self.words.datasets[dataset].weights for dataset in self.file.datasets}
-
     def laid(self, target: Target, dataset: str, of: str) -> Changes:
         """What the settings in force change of `target`, for a data set (or any) and a model or row, or its points."""
         like = ANY if dataset == ANY else self.words.datasets[dataset].follows
@@ -137,8 +137,10 @@ class _Making:
         expanded: dict[str, Row] = {}
         points: dict[str, tuple[Weights, str]] = {}
         for name in self.file.rows:
-            stated, place = to_plain(self.words.rows[name]), self.words.row_place(name)
-            row: Row = laid_over(Row, stated, self.laid("rows", ANY, name), place)
+            row: Row = laid_over(
+                Row, to_plain(self.words.rows[name]), self.laid("rows", ANY, name), self.words.row_place(name)
+            )
+            self._check_row(name, row)
             if name not in self.file.search:
                 expanded[name] = row
             for number, point in enumerate(self.file.search.get(name, ())):
@@ -150,68 +152,98 @@ class _Making:
                 points[(row.n if row.through else row.model) + mark] = point, f"{self.where}.search.{name}[{number}]"
         return expanded, points
 
-    def chosen(self, name: str, rows: dict[str, Row]) -> Chosen:
-        """What the names mean."""
-        file, words = self.file, self.words
-        stated, place = to_plain(words.image_sets[file.image_sets]), f"image_sets.yaml.{file.image_sets}"
-        models = dict.fromkeys(row.model for row in rows.values())
-        bases = {model: words.models.get(model.split(POINT)[0]) for model in models}
-        return Chosen(
-            name=name,
-            file=file,
-            datasets={dataset: words.datasets[dataset] for dataset in file.datasets},
-            budgets={dataset: words.budgets[budget] for dataset, budget in file.datasets.items()},
-            rows=rows,
-            metrics=words.metrics[file.metrics],
-            image_sets={
-                dataset: laid_over(ImageSets, stated, self.laid("image_sets", dataset, ANY), place)
-                for dataset in file.datasets
-            },
-            protocol=_protocol_label(words.protocols[file.protocol].label, file.switches),
-            notes={dataset: self._notes(dataset) for dataset in file.datasets},
-            deterministic=tuple(model for model, entry in bases.items() if entry and not entry.posterior.has_density),
-            posterior_only=tuple(
-                density for density in words.densities if getattr(words.density_kind(density), "needs_posterior", False)
-            ),
-        )
+    def _check_row(self, name: str, row: Row) -> None:
+        """Refuse a row whose model or density does not exist, or that shows what its model cannot have."""
+        words, place, laid = self.words, self.words.row_place(name), self.laid("rows", ANY, name)
+        at = {part: origin(laid, (part,), f"{place}.{part}") for part in ("model", "n", "gmm", "through")}
+        known(at["model"], "model", words.models, row.model)
+        shown = {"n": row.n, **{part: name for part, name in (("gmm", row.gmm), ("through", row.through)) if name}}
+        for part, density in shown.items():
+            known(at[part], "density", words.densities, density)
+        if row.through not in ("", row.n) or (row.through and not words.density_says(row.n, "reconstructs")):
+            raise ConfigError(f"{at['through']}: {row.through!r} must be empty or the second stage in column N")
+        for part, density in shown.items():
+            if words.density_says(density, "needs_posterior") and not words.models[row.model].posterior.has_density:
+                raise ConfigError(f"{at[part]}: {density!r} needs a posterior; {row.model!r} has none")
+            if density not in self.file.densities and not words.density_says(density, "reconstructs"):
+                raise ConfigError(
+                    f"{self.where}.densities: {density!r} is missing; row {name!r} shows it in column {part.upper()}"
+                )
 
-    def _notes(self, dataset: str) -> tuple[str, ...]:
+    def fitted(self, model: str, rows: dict[str, Row]) -> list[str]:
+        """Densities fitted for `model`: the study's own, and the second stages of its rows.
+
+        A density made of posteriors is left out for a deterministic model, which has none.
+        """
+        own = dict.fromkeys(row.n for row in rows.values() if row.model == model and row.n not in self.file.densities)
+        every = [*self.file.densities, *own]
+        if self.words.models[model.split(POINT)[0]].posterior.has_density:
+            return every
+        return [name for name in every if not self.words.density_says(name, "needs_posterior")]
+
+    def image_sets(self, dataset: str) -> ImageSets:
+        """The study's image sets, changed by the settings in force."""
+        name = self.file.image_sets
+        stated, laid = to_plain(self.words.image_sets[name]), self.laid("image_sets", dataset, ANY)
+        sets: ImageSets = laid_over(ImageSets, stated, laid, f"image_sets.yaml.{name}")
+        return sets
+
+    def check_counts(self, image_sets: dict[str, ImageSets]) -> None:
+        """Refuse fewer images than metrics need, or more than a split has."""
+        metrics, n_images = self.words.metrics[self.file.metrics], self.file.n_images
+        for key, least in metrics.least_images.items():
+            if n_images < least:
+                raise ConfigError(
+                    f"metrics.yaml.{self.file.metrics}.{key}: {getattr(metrics, key)} needs at least {least} images;"
+                    f" n_images of {self.where} is {n_images}"
+                )
+        for dataset, sets in image_sets.items():
+            shown = (sets.reconstructed, sets.interpolated, sets.prd_reference)
+            for split in (self.file.reference_split, self.file.floor_split, *shown):
+                if n_images > (available := self.words.datasets[dataset].data.count(split)):
+                    raise ConfigError(
+                        f"{self.where}.n_images: {n_images} is more than the {available} {split} images of {dataset!r}"
+                    )
+
+    def notes(self, dataset: str) -> tuple[str, ...]:
+        """What the settings in force mean for the tables of a data set."""
         settings = [self.words.settings[key] for key in self.in_force]
         like = self.words.datasets[dataset].follows
         return tuple(setting.note for setting in settings if setting.note and setting.touches(like))
 
-    def training(self, dataset: str, model: str, point: Weights | None, point_where: str) -> TrainingSpec:
+    def training(self, dataset: str, model: str) -> TrainingSpec:
         """What `train` reads: the data set's budget and the model's terms with their weights, changed by settings."""
-        data, budget_name = self.words.datasets[dataset].data, self.file.datasets[dataset]
-        budget, like = self.words.budgets[budget_name], self.words.datasets[dataset].weights
+        entry, budget_name = self.words.datasets[dataset], self.file.datasets[dataset]
+        budget = self.words.budgets[budget_name]
         shared = ("kernel", "width", "start_width", "latent_dim", "norm_momentum")
         stated = {
             "version": TRAIN_VERSION,
             "network": {
                 "kind": "convolutional",
-                "channels": data.channels,
-                "size": data.size,
+                "channels": entry.data.channels,
+                "size": entry.data.size,
                 **{key: getattr(budget, key) for key in shared},
             },
-            "objective": to_plain(self.words.objective(model.split(POINT)[0], like, point, point_where)),
+            "objective": to_plain(self.words.objective(model, entry.weights)),
             "optimisation": to_plain(budget.optimisation),
             "validation_split": budget.validation_split,
             "compute": to_plain(self.file.compute),
         }
         laid = self.laid("training", dataset, model)
         spec: TrainingSpec = laid_over(TrainingSpec, stated, laid, f"{self.where}: {model!r} on {dataset!r}")
-        if (batch := spec.optimisation.batch_size) > data.n_train:
+        if (batch := spec.optimisation.batch_size) > entry.data.n_train:
             keys = ("optimisation", "batch_size")
             place = origin(laid, keys, ".".join(("budgets.yaml", budget_name, *keys)))
             raise ConfigError(
-                f"{place}: {batch}, of {model!r} in {self.where}, is more than the {data.n_train} training images of"
-                f" {dataset!r}"
+                f"{place}: {batch}, of {model!r} in {self.where}, is more than the {entry.data.n_train} training images"
+                f" of {dataset!r}"
             )
         return spec
 
-    def fit(self, chosen: Chosen, dataset: str, model: str, density: str, stated: Density) -> FitSpec:
+    def fit(self, dataset: str, model: str, density: str, stated: Density) -> FitSpec:
         """What `fit` reads: the density as stated, changed by the settings in force."""
         base, budget_name = density.split(POINT)[0], self.file.datasets[dataset]
+        budget, n_train = self.words.budgets[budget_name], self.words.datasets[dataset].data.n_train
         where = f"{self.where}: {density!r} of {model!r} on {dataset!r}"
         laid = tuple(
             (f"{at}.{base}", change[base]) for at, change in self.laid("densities", dataset, model) if base in change
@@ -219,118 +251,52 @@ class _Making:
         data = {
             "version": FIT_VERSION,
             "density": to_plain(laid_over(Density, to_plain(stated), laid, where)),
-            "leave_out_last": chosen.budgets[dataset].leave_out_last,
-            "compute": to_plain(chosen.on_cpu),
+            "leave_out_last": budget.leave_out_last,
+            "compute": to_plain(self.file.on_cpu),
         }
         laid = self.laid("fit", dataset, model)
         spec: FitSpec = laid_over(FitSpec, data, laid, where)
-        if (n_train := chosen.datasets[dataset].data.n_train) <= spec.leave_out_last:
+        if (available := n_train - spec.leave_out_last) <= 0:
             place = origin(laid, ("leave_out_last",), f"budgets.yaml.{budget_name}.leave_out_last")
             raise ConfigError(
                 f"{place}: {spec.leave_out_last} leaves none of the {n_train} training codes of {dataset!r}"
             )
+        least, why = spec.density.least_codes(budget.latent_dim)
+        if available < least:
+            raise ConfigError(
+                f"{self.where}: {density!r} needs at least {least} training codes of {dataset!r} ({why}); there are"
+                f" {available}"
+            )
         return spec
 
-
-def _check_rows(made: _Making, chosen: Chosen) -> None:
-    """Refuse a row whose model or density does not exist, or that shows what its model cannot have."""
-    words, file = made.words, chosen.file
-    second_stages = [name for name in words.densities if getattr(words.density_kind(name), "reconstructs", False)]
-    for key, row in chosen.rows.items():
-        named = key.split(POINT)[0]
-        place, laid = words.row_place(named), made.laid("rows", ANY, named)
-        at = {part: origin(laid, (part,), f"{place}.{part}") for part in ("model", "n", "gmm", "through")}
-        base = row.n.split(POINT)[0]
-        known(at["model"], "model", row.model.split(POINT)[0], words.models)
-        for part, density in (("n", base), ("gmm", row.gmm), ("through", row.through.split(POINT)[0])):
-            if density or part == "n":
-                known(at[part], "density", density, words.densities)
-        if row.through not in ("", row.n) or (row.through and base not in second_stages):
-            raise ConfigError(f"{at['through']}: {row.through!r} must be empty or the second stage in column N")
-        for column, density in (("n", base), ("gmm", row.gmm)):
-            if density in chosen.posterior_only and row.model in chosen.deterministic:
-                raise ConfigError(f"{at[column]}: {density!r} needs a posterior; {row.model!r} has none")
-            if density and density not in file.densities and density not in second_stages:
+    def protocols(self, dataset: str, image_sets: ImageSets) -> dict[str, Protocol]:
+        """The study's own protocol with each of its changes; a panel of none is empty."""
+        entry = self.words.datasets[dataset]
+        own = self.file.scoring(entry, image_sets)
+        made = {OWN: own}
+        for name, laid in self.file.protocols.items():
+            at = f"{self.where}.protocols.{name}"
+            check_name(f"{self.where}.protocols", name)
+            if name == OWN:
+                raise ConfigError(f"{at}: {OWN!r} is the study's own protocol; give its changes another name")
+            protocol: Protocol = parse(Protocol, {**to_plain(own), **laid}, at)
+            for other, panel in made.items():
+                if panel == protocol:
+                    same = f"changes nothing of the study's own protocol on {dataset!r}"
+                    raise ConfigError(f"{at}: {laid} {same if other == OWN else f'is {other!r} once more'}")
+            made[name] = protocol
+            _check_extractor(at, protocol.extractor, dataset, entry.data)
+            split, count = protocol.reference_split, protocol.n_images
+            available = entry.data.count(split)
+            if not 2 <= count <= (most := min(available, self.file.n_images)):
+                found = f"n_images: {count}"
+                if "n_images" not in laid:
+                    found = f"reference_split: {split!r} with n_images {count}, which"
                 raise ConfigError(
-                    f"{made.where}.densities: {density!r} is missing; row {key!r} shows it in column {column.upper()}"
+                    f"{at}.{found} must lie between 2 and {most}: the samples are the study's own, and {dataset!r} has"
+                    f" {available} {split} images"
                 )
-
-
-def _protocol_label(label: str, switches: dict[str, bool]) -> str:
-    """How the tables call what is in force: the protocol, and every switch turned."""
-    turned = [f"{'with' if is_on else 'without'} {name.replace('_', ' ')}" for name, is_on in switches.items()]
-    return ", ".join([label, *turned])
-
-
-def _protocols(where: str, study: Chosen, dataset: str) -> dict[str, Protocol]:
-    """The study's own protocol with each of its changes; a panel of none is empty."""
-    own = study.own_protocol(dataset)
-    made: dict[str, Protocol] = {}
-    for name, laid in study.file.protocols.items():
-        at = f"{where}.protocols.{name}"
-        check_name(f"{where}.protocols", name)
-        if name == OWN:
-            raise ConfigError(f"{at}: {OWN!r} is the study's own protocol; give its changes another name")
-        made[name] = parse(Protocol, {**to_plain(own), **laid}, at)
-        if made[name] == own:
-            raise ConfigError(f"{at}: {laid} changes nothing of the study's own protocol on {dataset!r}")
-        for other, panel in made.items():
-            if other != name and panel == made[name]:
-                raise ConfigError(f"{at}: {laid} is {other!r} once more")
-        data = study.datasets[dataset].data
-        _check_extractor(at, made[name].extractor, dataset, data)
-        split, count = made[name].reference_split, made[name].n_images
-        available = data.count(split)
-        if not 2 <= count <= (most := min(available, study.file.n_images)):
-            found = f"n_images: {count}"
-            if "n_images" not in laid:
-                found = f"reference_split: {split!r} with n_images {count}, which"
-            raise ConfigError(
-                f"{at}.{found} must lie between 2 and {most}: the samples are the study's own, and {dataset!r} has"
-                f" {available} {split} images"
-            )
-    return {OWN: own, **made} if made else {}
-
-
-def _check_counts(where: str, study: Chosen, fits: dict[tuple[str, str, str], FitSpec]) -> None:
-    metrics, n_images = study.metrics, study.file.n_images
-    for key, least in metrics.least_images.items():
-        if n_images < least:
-            raise ConfigError(
-                f"metrics.yaml.{study.file.metrics}.{key}: {getattr(metrics, key)} needs at least {least} images;"
-                f" n_images of {where} is {n_images}"
-            )
-    for name, entry in study.datasets.items():
-        sets = study.image_sets[name]
-        shown = (sets.reconstructed, sets.interpolated, sets.prd_reference)
-        for split in dict.fromkeys((study.file.reference_split, study.file.floor_split, *shown)):
-            if study.file.n_images > entry.data.count(split):
-                raise ConfigError(
-                    f"{where}.n_images: {study.file.n_images} is more than the {entry.data.count(split)}"
-                    f" {split} images of {name!r}"
-                )
-        for (dataset, _, density), fit in fits.items():
-            available = entry.data.n_train - fit.leave_out_last
-            least, why = fit.density.least_codes(study.budgets[name].latent_dim)
-            if dataset == name and available < least:
-                raise ConfigError(
-                    f"{where}: {density!r} needs at least {least} training codes of {name!r} ({why});"
-                    f" there are {available}"
-                )
-
-
-def _check_images(name: str, data: DatasetSpec) -> None:
-    """Refuse images that the networks cannot take, or that the source has not got."""
-    where, source = f"datasets.yaml.{name}.data", data.source
-    if data.size not in NETWORK_SIZES:
-        raise ConfigError(f"{where}.size: {data.size} is not one of {list(NETWORK_SIZES)}, the paper's image sizes")
-    if data.channels not in (possible := source.channels):
-        raise ConfigError(f"{where}.channels: {data.channels} is not one of {list(possible)}, those of {source.kind!r}")
-    if data.size != (size := source.size or data.size):
-        padded = f" (28 and twice the padding of {(size - 28) // 2})" if hasattr(source, "padding") else ""
-        raise ConfigError(f"{where}.size: {data.size} is not the {size} pixels of {source.kind!r}{padded}")
-    if 0 < (crop := getattr(source, "crop", 0)) < data.size:
-        raise ConfigError(f"{where}.source.crop: {crop} is less than the size it is resized to, {data.size}")
+        return made if self.file.protocols else {}
 
 
 def _check_extractor(where: str, extractor: Extractor, name: str, data: DatasetSpec) -> None:

@@ -12,7 +12,7 @@ and what it sets, under one of five targets:
     rows          fields of Row; the same for all data sets
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -102,27 +102,17 @@ def changes(
                 yield f"settings.yaml.{name}.patches[{i}].set", patch.set
 
 
-def apply(data: Plain, laid: Iterable[tuple[str, Plain]]) -> Plain:
-    """`data` with the changes `laid`, each behind its place, over it, in their order."""
-    for at, change in laid:
-        data = merge(data, change, at)
-    return data
-
-
 def laid_over(kind: Any, data: Plain, laid: Sequence[tuple[str, Plain]], where: str) -> Any:
-    """Return `data` with the changes `laid` over it, in their order, as an instance of `kind`.
+    """Return `data`, stated at `where`, with the changes `laid` over it, in their order, as an instance of `kind`.
 
     Raises:
-        ConfigError: the result is none, at the first change that makes it so; `where`, if `data` alone is none.
+        ConfigError: `data` alone is none, or a change makes it none, at that change's place.
     """
-    try:
-        return parse(kind, apply(data, laid), where)
-    except ConfigError:
-        parse(kind, data, where)
-        for at, change in laid:
-            data = merge(data, change, at)
-            parse(kind, data, at)
-        raise
+    made = parse(kind, data, where)
+    for at, change in laid:
+        data = merge(data, change, at)
+        made = parse(kind, data, at)
+    return made
 
 
 def origin(laid: Sequence[tuple[str, Plain]], keys: tuple[str, ...], stated: str) -> str:

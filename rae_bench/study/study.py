@@ -110,13 +110,33 @@ class StudyFile:
                 f"floor_split: {self.floor_split!r} is the reference split itself; the floor compares two splits"
             )
 
+    @property
+    def in_float32(self) -> Compute:
+        """How every stage but training computes, whatever training's precision."""
+        return replace(self.compute, precision="float32")
+
+    @property
+    def on_cpu(self) -> Compute:
+        """How `floor` and `fit` compute, which ask for no GPU."""
+        return replace(self.in_float32, device="cpu", tf32=False)
+
+    def scoring(self, entry: DatasetEntry, sets: ImageSets) -> Protocol:
+        """How the study itself scores samples of a data set."""
+        return Protocol(
+            reference_split=self.reference_split,
+            rounding=sets.rounding,
+            extractor=entry.extractor,
+            n_images=self.n_images,
+        )
+
 
 @dataclass(frozen=True)
-class Chosen:
-    """What a study names, looked up, and what follows from the names alone.
+class Study:
+    """A resolved study; every path and every stage's settings follow from it.
 
-    `deterministic` names the models whose posterior has no density, `posterior_only` the densities that need one.
     `protocol` says which settings are in force, `notes` what they mean for each data set's tables.
+    `densities_as_stated` holds each density by data set before settings change it for some models; `fits`, by data
+    set, model and density, is what is fitted. `protocols`: by data set, the ways of scoring samples that are compared.
     """
 
     name: str
@@ -128,27 +148,24 @@ class Chosen:
     image_sets: dict[str, ImageSets]
     protocol: str
     notes: dict[str, tuple[str, ...]]
-    deterministic: tuple[str, ...]
-    posterior_only: tuple[str, ...]
+    trainings: dict[tuple[str, str], TrainingSpec]
+    densities_as_stated: dict[tuple[str, str], Density]
+    fits: dict[tuple[str, str, str], FitSpec]
+    protocols: dict[str, dict[str, Protocol]]
 
     @property
     def models(self) -> list[str]:
         """The models to train: what the rows need, each once."""
-        return list(dict.fromkeys(row.model for row in self.rows.values()))
+        return list(dict.fromkeys(model for _, model in self.trainings))
 
     @property
     def densities(self) -> list[str]:
         """Every density of the study."""
-        return list(dict.fromkeys(density for model in self.models for density in self.densities_of(model)))
+        return list(dict.fromkeys(density for _, _, density in self.fits))
 
     def densities_of(self, model: str) -> list[str]:
-        """Densities fitted for `model`: the study's own, and the second stage where a row of it uses one.
-
-        A density made of posteriors is left out for a deterministic model, which has none.
-        """
-        own = [row.n for row in self.rows.values() if row.model == model and row.n not in self.file.densities]
-        every = [*self.file.densities, *dict.fromkeys(own)]
-        return [name for name in every if model not in self.deterministic or name not in self.posterior_only]
+        """Densities fitted for `model`."""
+        return list(dict.fromkeys(density for _, of, density in self.fits if of == model))
 
     def through_of(self, model: str) -> tuple[str, ...]:
         """Densities whose own reconstruction of codes stands in a row of `model`."""
@@ -165,42 +182,13 @@ class Chosen:
         return self.file.train_seeds
 
     @property
-    def compute(self) -> Compute:
-        """How every stage but training computes: in float32, whatever training's precision."""
-        return replace(self.file.compute, precision="float32")
-
-    @property
-    def on_cpu(self) -> Compute:
-        """How `floor` and `fit` compute, which ask for no GPU."""
-        return replace(self.compute, device="cpu", tf32=False)
-
-    @property
     def gpus(self) -> int:
         """GPUs a stage with a network asks for: none on a CPU study, or its jobs would take turns."""
         return 1 if self.file.compute.device == "cuda" else 0
 
     def own_protocol(self, dataset: str) -> Protocol:
         """How the study itself scores samples of `dataset`."""
-        return Protocol(
-            reference_split=self.file.reference_split,
-            rounding=self.image_sets[dataset].rounding,
-            extractor=self.datasets[dataset].extractor,
-            n_images=self.file.n_images,
-        )
-
-
-@dataclass(frozen=True)
-class Study(Chosen):
-    """A resolved study; every path and every stage's settings follow from it.
-
-    `densities_as_stated` holds each density by data set before settings change it for some models; `fits`, by data
-    set, model and density, is what is fitted. `protocols`: by data set, the ways of scoring samples that are compared.
-    """
-
-    trainings: dict[tuple[str, str], TrainingSpec]
-    densities_as_stated: dict[tuple[str, str], Density]
-    fits: dict[tuple[str, str, str], FitSpec]
-    protocols: dict[str, dict[str, Protocol]]
+        return self.file.scoring(self.datasets[dataset], self.image_sets[dataset])
 
     def preparation(self, dataset: str) -> DatasetSpec:
         """What `prepare` reads."""
@@ -258,7 +246,7 @@ class Study(Chosen):
             n_images=protocol.n_images,
             extractor=protocol.extractor,
             neighbours=neighbours,
-            compute=self.compute,
+            compute=self.file.in_float32,
         )
 
     def floor(self, dataset: str) -> FloorSpec:
@@ -278,7 +266,7 @@ class Study(Chosen):
                 "other": fingerprint(self.floor_reference(dataset)),
                 "training": fingerprint(self.training_reference(dataset)),
             },
-            compute=self.on_cpu,
+            compute=self.file.on_cpu,
         )
 
     def training(self, dataset: str, model: str) -> TrainingSpec:
@@ -315,7 +303,7 @@ class Study(Chosen):
                 "floor": fingerprint(self.floor(dataset)),
                 **self._made_model(dataset, model, self.densities_of(model)),
             },
-            compute=self.compute,
+            compute=self.file.in_float32,
         )
 
     def _made_model(self, dataset: str, model: str, densities: Sequence[str]) -> dict[str, str]:
@@ -337,7 +325,7 @@ class Study(Chosen):
                 **{f"references/{name}": fingerprint(spec) for name, spec in references.items()},
                 **self._made_model(dataset, model, shown),
             },
-            compute=self.compute,
+            compute=self.file.in_float32,
         )
 
     def _changed_fits(self, dataset: str) -> dict[str, dict[str, Density]]:

@@ -1,8 +1,8 @@
 """The vocabulary of studies (`workflow/config/*.yaml`): one entry per thing, checked as entries name each other."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -66,34 +66,42 @@ class Vocabulary:
     image_sets: dict[str, ImageSets]
     protocols: dict[str, ProtocolEntry]
     settings: dict[str, Setting]
+    points: dict[str, tuple[Weights, str]] = field(default_factory=dict)
+    """Of the points of a study's search, by the model's or density's name: their weights, and where they stand."""
 
-    def density_kind(self, name: str) -> Any:
-        """The class of a density; None where its kind is none."""
-        return kinds(Density).get(str(self.densities[name].get("kind")))
+    def density_says(self, name: str, claim: str) -> bool:
+        """Whether the class of a density claims so; of no kind that there is, nothing is claimed."""
+        return getattr(self._density_kind(name), claim, False)
+
+    def _density_kind(self, name: str) -> Any:
+        return kinds(Density).get(str(self.densities[name.split(POINT)[0]].get("kind")))
 
     def row_place(self, name: str) -> str:
         """Where a row is stated."""
         return f"models.yaml.{name}" if name in self.models else f"rows.yaml.{name}"
 
-    def objective(self, name: str, like: str, point: Weights | None, where: str) -> Objective:
-        """The objective of a model with the weights of the data set `like`, or of a search's `point`, at `where`."""
-        entry, place = self.models[name], f"models.yaml.{name}"
-        if point is None:
-            point, where = entry.weights.get(like, {}), f"{place}.weights.{like}"
-        return _joined(entry, point, place, where)
+    def objective(self, name: str, like: str) -> Objective:
+        """The objective of a model, or of a point of its search, with the weights of the data set `like`."""
+        base = name.split(POINT)[0]
+        entry, place = self.models[base], f"models.yaml.{base}"
+        return _joined(entry, place, *self._weights(name, entry.weights, place, like))
 
-    def density(self, name: str, like: str, point: Weights | None, where: str) -> Density:
+    def density(self, name: str, like: str) -> Density:
         """A density as stated; one that has an objective takes its weights as a model does."""
-        entry, place = dict(self.densities[name]), f"densities.yaml.{name}"
-        if "objective" in get_type_hints(self.density_kind(name) or Terms):
-            weights = parse(dict[str, Weights], entry.pop("weights", {}), f"{place}.weights")
-            if point is None:
-                point, where = weights.get(like, {}), f"{place}.weights.{like}"
+        base = name.split(POINT)[0]
+        entry, place = dict(self.densities[base]), f"densities.yaml.{base}"
+        if "objective" in get_type_hints(self._density_kind(base) or Terms):
+            stated = parse(dict[str, Weights], entry.pop("weights", {}), f"{place}.weights")
             if "objective" in entry:
                 terms = parse(Terms, entry["objective"], f"{place}.objective")
-                entry["objective"] = to_plain(_joined(terms, point, f"{place}.objective", where))
+                weights = self._weights(name, stated, place, like)
+                entry["objective"] = to_plain(_joined(terms, f"{place}.objective", *weights))
         spec: Density = parse(Density, entry, place)
         return spec
+
+    def _weights(self, name: str, stated: dict[str, Weights], place: str, like: str) -> tuple[Weights, str]:
+        """The weights of a point, or those stated for a data set, and where they stand."""
+        return self.points.get(name, (stated.get(like, {}), f"{place}.weights.{like}"))
 
 
 def read(folder: Path) -> Vocabulary:
@@ -104,7 +112,7 @@ def read(folder: Path) -> Vocabulary:
     """
     found: dict[str, Any] = {}
     for name, kind in get_type_hints(Vocabulary).items():
-        if name == "settings":
+        if name in ("settings", "points"):
             continue
         found[name] = parse(kind, read_yaml(folder, f"{name}.yaml"), f"{name}.yaml")
         for key in found[name]:
@@ -127,25 +135,24 @@ def read(folder: Path) -> Vocabulary:
 def _check(vocabulary: Vocabulary) -> None:
     """Refuse names of things that do not exist, in entries whether a study uses them or not."""
     for name, dataset in vocabulary.datasets.items():
-        known(f"datasets.yaml.{name}.weights", "data set", dataset.weights, vocabulary.datasets)
+        known(f"datasets.yaml.{name}.weights", "data set", vocabulary.datasets, dataset.weights)
     for name, model in vocabulary.models.items():
+        known(f"models.yaml.{name}.weights", "data set", vocabulary.datasets, *model.weights)
         for like in model.weights:
-            known(f"models.yaml.{name}.weights", "data set", like, vocabulary.datasets)
-            vocabulary.objective(name, like, None, "")
+            vocabulary.objective(name, like)
     for name, stated in vocabulary.densities.items():
+        known(f"densities.yaml.{name}.weights", "data set", vocabulary.datasets, *stated.get("weights", {}))
         for like in stated.get("weights", {}):
-            known(f"densities.yaml.{name}.weights", "data set", like, vocabulary.datasets)
-            vocabulary.density(name, like, None, "")
+            vocabulary.density(name, like)
     for name, entry in vocabulary.protocols.items():
-        for setting in entry.settings:
-            known(f"protocols.yaml.{name}.settings", "setting", setting, vocabulary.settings)
+        known(f"protocols.yaml.{name}.settings", "setting", vocabulary.settings, *entry.settings)
     for name, changed in vocabulary.settings.items():
         for i, patch in enumerate(changed.patches):
-            for density in patch.set if patch.target == "densities" else ():
-                known(f"settings.yaml.{name}.patches[{i}].set", "density", density, vocabulary.densities)
+            named = patch.set if patch.target == "densities" else ()
+            known(f"settings.yaml.{name}.patches[{i}].set", "density", vocabulary.densities, *named)
 
 
-def _joined(terms: Terms, weights: Weights, where: str, weights_where: str) -> Objective:
+def _joined(terms: Terms, where: str, weights: Weights, weights_where: str) -> Objective:
     """Return `terms` with their weights; exactly those that have one must be named."""
     parts = {
         "posterior": to_plain(terms.posterior),
@@ -165,15 +172,16 @@ def _joined(terms: Terms, weights: Weights, where: str, weights_where: str) -> O
                 raise ConfigError(f"{weights_where}: missing the weight of its term {term!r}")
             parts[term]["weight"] = weights[term]
     for term in weights:
-        known(f"{weights_where}.{term}", "term with a weight", term, weighted)
+        known(f"{weights_where}.{term}", "term with a weight", weighted, term)
     objective: Objective = parse(Objective, parts, where)
     return objective
 
 
-def known(where: str, noun: str, name: str, names: Iterable[str] | Mapping[str, Any]) -> None:
-    """Raise ConfigError if `name` is not among `names`, with the nearest that is."""
-    if name not in names:
-        raise ConfigError(unknown(where, noun, name, list(names)))
+def known(where: str, noun: str, there: Collection[str], *names: str) -> None:
+    """Raise ConfigError if one of `names` is not `there`, with the nearest that is."""
+    for name in names:
+        if name not in there:
+            raise ConfigError(unknown(where, noun, name, list(there)))
 
 
 def check_name(where: str, name: str) -> None:

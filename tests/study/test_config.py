@@ -154,14 +154,6 @@ def test_a_search_trains_each_point_with_its_own_weights(folder):
     assert weights == [0.5, 0.25]
 
 
-def test_a_noisy_input_counts_as_deterministic_for_densities(folder):
-    noisy = {"kind": "noisy_input", "sd": 0.01, "bound": 0.01}
-    _edit(folder / "models.yaml", (["rae_l2", "posterior"], noisy))
-    study = load_study("smoke")
-    assert study.deterministic == ("rae_l2",)
-    assert to_plain(study.training("digits_mini", "rae_l2").objective.posterior) == noisy
-
-
 def test_a_searched_two_stage_row_varies_its_second_stage_only(folder):
     points = [{"latent": 0.5}, {"latent": 0.25}]
     _edit(folder / SMOKE, (["search"], {"two_stage_vae": points}), (["rows"], ["two_stage_vae"]))
@@ -414,7 +406,7 @@ MISTAKES = [
     ("budgets.yaml", ["digits_smoke", "optimisation", "batch_size"], 601, "budgets.yaml.digits_smoke.optimisation.bat"),
     ("budgets.yaml", ["digits_smoke", "optimisation", "epochs"], 1.5, "digits_smoke.optimisation.epochs: expected a w"),
     ("budgets.yaml", ["digits_smoke", "optimisation", "schedule", "kind"], "cosin", "optimisation.schedule.kind: 'cos"),
-    ("datasets.yaml", ["digits_mini", "data", "size"], 28, "datasets.yaml.digits_mini.data.size: 28 is not one of [32"),
+    ("datasets.yaml", ["digits_mini", "data", "size"], 28, "datasets.yaml.digits_mini.data.size: 28 is not the 32 pix"),
     ("datasets.yaml", ["digits_mini", "data", "size"], 64, "datasets.yaml.digits_mini.data.size: 64 is not the 32 pix"),
     ("datasets.yaml", ["digits_mini", "data", "channels"], 4, "datasets.yaml.digits_mini.data.channels: 4 is not one "),
     ("datasets.yaml", ["digits_mini", "data", "channels"], 3, "datasets.yaml.digits_mini.data.channels: 3 is not one "),
@@ -750,23 +742,28 @@ def test_a_density_that_needs_more_codes_than_there_are_is_refused(folder, densi
         load_study("smoke")
 
 
-def test_a_density_of_posteriors_is_left_out_for_models_without(folder):
+NOISY = {"kind": "noisy_input", "sd": 0.01, "bound": 0.01}
+POINTS = [{"latent": 0.5, "regulariser": 1.0}, {"latent": 0.25, "regulariser": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "value", "models"),
+    [
+        (SMOKE, ["rows"], ["vae", "rae_l2"], ["rae_l2"]),
+        ("models.yaml", ["rae_l2", "posterior"], NOISY, ["rae_l2"]),
+        (SMOKE, ["search"], {"rae_l2": POINTS}, ["rae_l2_point0", "rae_l2_point1"]),
+    ],
+    ids=["a point", "a noisy input", "points of a search"],
+)
+def test_a_density_of_posteriors_is_left_out_for_models_without(folder, file, keys, value, models):
     _edit(folder / SMOKE, (["densities"], ["standard_normal", "gaussian", "gmm10", "aggregate_posterior"]))
+    _edit(folder / file, (keys, value))
     study = load_study("smoke")
-    assert study.densities_of("vae")[-2:] == ["aggregate_posterior", "second_stage"]
-    assert "aggregate_posterior" not in study.densities_of("rae_l2")
-    assert study.evaluation("digits_mini", "rae_l2").densities == ("standard_normal", "gaussian", "gmm10")
+    without = [model for model in study.models if "aggregate_posterior" not in study.densities_of(model)]
+    assert without == models
+    assert study.evaluation("digits_mini", models[0]).densities == ("standard_normal", "gaussian", "gmm10")
     assert study.fit("digits_mini", "vae", "aggregate_posterior").density.kind == "aggregate_posterior"
     assert all(_slices(study))
-
-
-def test_a_searched_deterministic_model_has_no_posterior_either(folder):
-    points = [{"latent": 0.5, "regulariser": 1.0}, {"latent": 0.25, "regulariser": 1.0}]
-    densities = ["standard_normal", "gaussian", "gmm10", "aggregate_posterior"]
-    _edit(folder / SMOKE, (["search"], {"rae_l2": points}), (["rows"], ["vae", "rae_l2"]), (["densities"], densities))
-    study = load_study("smoke")
-    left = {model: "aggregate_posterior" in study.densities_of(model) for model in study.models}
-    assert left == {"vae": True, "rae_l2_point0": False, "rae_l2_point1": False}
 
 
 def test_a_row_that_shows_a_density_its_model_cannot_have_is_refused(folder):

@@ -11,7 +11,7 @@ from checkout import ROOT
 from rae_bench import cli
 from rae_bench.base.plain import ConfigError
 from rae_bench.study.config import CONFIG, load_study, resolve_study
-from rae_bench.study.protocols import Patch, Setting, apply, changes, merge, parse_settings
+from rae_bench.study.protocols import Patch, Setting, changes, laid_over, merge, parse_settings
 
 SETTINGS = yaml.safe_load((CONFIG / "settings.yaml").read_text())
 MODELS, ROWS = ["vae", "rae"], ["vae", "rae", "two_stage_vae"]
@@ -68,7 +68,8 @@ def test_settings_apply_in_the_protocols_order_and_only_where_they_say():
         (("one", "two"), "mnist", "vae", 1),
         ((), "celeba", "vae", 0),
     ]:
-        assert apply({"x": 0}, changes(made, order, "training", like, of)) == {"x": expected}
+        laid = list(changes(made, order, "training", like, of))
+        assert laid_over(dict[str, int], {"x": 0}, laid, "here") == {"x": expected}
 
 
 @pytest.mark.parametrize(
