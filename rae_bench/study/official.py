@@ -20,43 +20,20 @@ import csv
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rae_bench.base.plain import Plain, to_plain, unknown
-from rae_bench.densities.specs import SecondStage
-from rae_bench.models.specs import (
-    MMD,
-    ConvolutionalNetwork,
-    Deterministic,
-    FixedGaussian,
-    Gaussian,
-    GaussianKL,
-    ImageSize,
-    Latent,
-    NoisyInput,
-    NoLatentTerm,
-    NoRegulariser,
-    Objective,
-    Optimisation,
-    OutputGradient,
-    Plateau,
-    Posterior,
-    Regulariser,
-    SpectralNorm,
-    SquaredNorm,
-    WeightL2,
-)
+from rae_bench.study.config import load_study
 
 REPOSITORY = "ParthaEth/Regularized_autoencoders-RAE- at 9478b8f"
 FILE = Path(__file__).parent / "official_configs.csv"
-SHAPES: dict[str, tuple[int, ImageSize]] = {"mnist": (1, 32), "cifar10": (3, 32), "celeba": (3, 64)}
+SHAPES = {"mnist": (1, 32), "cifar10": (3, 32), "celeba": (3, 64)}
 """Channels and side of a data set's images."""
 ADAM_EPSILON = 1e-7
 """Keras' own. Keras adds it before Adam's bias correction, we after: there it acts as
 ε / √(1 − 0.999^t) at update t."""
 THRESHOLD = 1e-4
 """The plateau's: Keras' default, absolute."""
-STAGE_BATCH, STAGE_EPOCHS, STAGE_RATE, STAGE_PATIENCE = 64, 100, 1e-4, 3
+STAGE_BATCH, STAGE_EPOCHS, STAGE_RATE = 64, 100, 1e-4
 """The second stage's (estimate_density_and_sample.py)."""
 FAMILIES = {"wae": "wae", **dict.fromkeys(("vae", "cv_vae", "two_stage_vae", "vae_2d"), "vae")}
 """The coded loss that each of these models has; all others have "rae"."""
@@ -140,11 +117,6 @@ class Configuration:
         return 2 / self.to_sum
 
     @property
-    def order(self) -> Literal["shuffled", "file"]:
-        """How an epoch goes through the images."""
-        return "shuffled" if self.dataset == "celeba" else "file"
-
-    @property
     def latent(self) -> Weight | None:
         """The weight of the latent term; None without one."""
         factor = self.to_sum * (2 / self.latent_dim if self.family == "rae" else 1)
@@ -161,79 +133,6 @@ class Configuration:
     def stage(self) -> Weight | None:
         """The weight in the second stage, whose loss has Z in the place of D; None without a second stage."""
         return _weight("KL", "KL", self.stage_weight or 0, self.latent_dim)
-
-    def network(self) -> ConvolutionalNetwork:
-        """Its network (models/rae): the decoder starts from 1024 channels whatever the width."""
-        channels, size = SHAPES[self.dataset]
-        return ConvolutionalNetwork(
-            kind="convolutional",
-            channels=channels,
-            size=size,
-            kernel=4 if size == 32 else 5,
-            width=self.width,
-            start_width=1024,
-            latent_dim=self.latent_dim,
-            norm_momentum=0.01,
-        )
-
-    def objective(self) -> Objective:
-        """Its loss divided by `scale`."""
-        posterior: Posterior = Deterministic(kind="deterministic")
-        latent: Latent = NoLatentTerm(kind="none")
-        regulariser: Regulariser = NoRegulariser(kind="none")
-        if self.sigma is not None:
-            posterior = FixedGaussian(kind="fixed_gaussian", sigma=self.sigma)
-        elif self.family == "vae":
-            posterior = Gaussian(kind="gaussian", log_sigma_bound=5.0)
-        elif self.family == "wae" and self.dataset == "celeba":
-            posterior = NoisyInput(kind="noisy_input", sd=0.01, bound=0.01)
-        if self.latent is not None and self.family == "vae":
-            latent = GaussianKL(kind="kl", weight=self.latent.ours)
-        elif self.latent is not None and self.family == "wae":
-            latent = MMD(kind="mmd", weight=self.latent.ours, scales=(0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0))
-        elif self.latent is not None:
-            latent = SquaredNorm(kind="squared_norm", weight=self.latent.ours)
-        if self.model == "rae_sn":
-            regulariser = SpectralNorm(
-                kind="spectral_norm",
-                power_iterations=1,
-                scope="autoencoder",
-                matrix="keras",
-                initial_iterations=0,
-                vectors="differentiated",
-                evaluation="iterates",
-            )
-        elif self.regulariser is not None and self.model == "rae_gp":
-            regulariser = OutputGradient(kind="output_gradient", weight=self.regulariser.ours)
-        elif self.regulariser is not None:
-            regulariser = WeightL2(
-                kind="weight_l2",
-                weight=self.regulariser.ours,
-                scope="all" if self.dataset == "celeba" else "convolutions",
-            )
-        return Objective(posterior=posterior, latent=latent, regulariser=regulariser)
-
-    def optimisation(self) -> Optimisation:
-        """Its training, epsilon and threshold on our scale."""
-        return _optimisation(self.epochs, self.batch_size, self.order, self.learning_rate, 5, self.scale)
-
-    def second_stage(self) -> SecondStage | None:
-        """The density in column N of 2sVAE, its scale 2/Z; None for other models."""
-        if self.stage is None:
-            return None
-        posterior, latent = (
-            Gaussian(kind="gaussian", log_sigma_bound=5.0),
-            GaussianKL(kind="kl", weight=self.stage.ours),
-        )
-        scale = 2 / self.latent_dim
-        return SecondStage(
-            kind="second_stage",
-            codes="mean",
-            width=1024,
-            depth=2,
-            objective=Objective(posterior=posterior, latent=latent, regulariser=NoRegulariser(kind="none")),
-            optimisation=_optimisation(STAGE_EPOCHS, STAGE_BATCH, "shuffled", STAGE_RATE, STAGE_PATIENCE, scale),
-        )
 
     def jacobian_weight(self, mean_square_pixel: float) -> float:
         """The weight of ‖J‖² that asks for as much as its gradient penalty, by rule.
@@ -276,7 +175,7 @@ class Configuration:
             "Adam": f"epsilon {ADAM_EPSILON:g} / {self.scale:g} = {ADAM_EPSILON / self.scale:g}",
             "plateau": f"threshold {THRESHOLD:g} / {self.scale:g} = {THRESHOLD / self.scale:g}",
             "training": f"learning rate {self.learning_rate:g}, halved after 5 epochs without improvement; batches of"
-            f" {self.batch_size}, {'shuffled' if self.order == 'shuffled' else 'in file order'};"
+            f" {self.batch_size}, {'shuffled' if self.dataset == 'celeba' else 'in file order'};"
             f" {self.epochs} epochs, {self.updates:,} updates",
             "note": NOTES.get(self.model, ""),
             "source": f"{REPOSITORY}: models/{FOLDERS[self.family]}/loss_functions.py, configurations/config.py,"
@@ -294,13 +193,12 @@ class Configuration:
         return "\n".join([title, *(f"  {label:10} {line}" for label, line in lines.items() if line)])
 
     def plain(self, mean_square_pixel: float | None = None) -> dict[str, Plain]:
-        """The same as plain data, with the settings that it amounts to."""
-        stage = self.second_stage()
+        """The same as plain data, with the settings that it amounts to, those of the study `paper_as_released`.
+
+        That study has no `vae_2d`: of this one there are no settings.
+        """
         weights = {"latent": self.latent, "regulariser": self.regulariser, "second_stage_latent": self.stage}
-        rule = (
-            {} if mean_square_pixel is None else {"gradient_penalty_by_rule": self.jacobian_weight(mean_square_pixel)}
-        )
-        return {
+        found = {
             "configuration": self.number,
             "dataset": self.dataset,
             "model": self.model,
@@ -308,29 +206,21 @@ class Configuration:
             "scale": self.scale,
             **{name: weight and {**to_plain(weight), "ours": weight.ours} for name, weight in weights.items()},
             "updates": self.updates,
-            "network": to_plain(self.network()),
-            "objective": to_plain(self.objective()),
-            "optimisation": to_plain(self.optimisation()),
-            "second_stage": stage and to_plain(stage),
-            **rule,
+            **dict.fromkeys(("network", "objective", "optimisation", "second_stage")),
         }
+        released, model = load_study("paper_as_released"), "vae" if self.stage else self.model
+        if model in released.models:
+            training = to_plain(released.training(self.dataset, model))
+            found |= {name: training[name] for name in ("network", "objective", "optimisation")}
+        if self.stage:
+            found["second_stage"] = to_plain(released.fit(self.dataset, model, "second_stage").density)
+        if mean_square_pixel is not None:
+            found["gradient_penalty_by_rule"] = self.jacobian_weight(mean_square_pixel)
+        return found
 
 
 def _weight(coded_term: str, term: str, coded: float, to_sum: float) -> Weight | None:
     return Weight(coded_term, term, coded, coded * to_sum) if coded else None
-
-
-def _optimisation(
-    epochs: int, batch_size: int, order: Literal["shuffled", "file"], rate: float, patience: int, scale: float
-) -> Optimisation:
-    return Optimisation(
-        epochs=epochs,
-        batch_size=batch_size,
-        order=order,
-        learning_rate=rate,
-        adam_epsilon=ADAM_EPSILON / scale,
-        schedule=Plateau(kind="plateau", factor=0.5, patience=patience, threshold=THRESHOLD / scale),
-    )
 
 
 @functools.cache

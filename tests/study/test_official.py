@@ -1,5 +1,5 @@
 """The official code's 31 configurations on our scale: weights against the published sum forms, losses against an
-independent computation of them as coded, settings against the protocol `as_released`, and the command that prints them.
+independent computation of them as coded, with the settings of the study as released, and the command that prints them.
 """
 
 import csv
@@ -11,22 +11,16 @@ import re
 import numpy as np
 import pytest
 import torch
-import yaml
 from checkout import ROOT
 from keras import Keras, kl, norm, norm_gradient, official_terms
 from torch import nn
 
 from rae_bench import cli
-from rae_bench.base.plain import parse, to_plain
 from rae_bench.models import objectives
 from rae_bench.models.autoencoder import build
-from rae_bench.models.specs import (
-    DenseNetwork,
-    Network,
-    Objective,
-)
-from rae_bench.study import official, protocols, vocabulary
-from rae_bench.study.config import CONFIG
+from rae_bench.models.specs import DenseNetwork
+from rae_bench.study import official
+from rae_bench.study.config import load_study
 from rae_bench.study.official import ConversionError
 
 ROWS = list(csv.DictReader((ROOT / "rae_bench/study/official_configs.csv").read_text().splitlines()))
@@ -47,109 +41,28 @@ def test_every_official_weight_passes_through_its_published_sum_form(row, key):
     data = official.configuration(*key).plain()
     for name, column in (("latent", "latent_weight_"), ("regulariser", "reg_weight_")):
         coded, summed = (float(row[column + form] or 0) for form in ("code", "sum_form"))
-        if not coded:
-            assert data[name] is None
-            assert summed == 0
-        else:
-            assert data[name]["coded"] == coded
-            assert data[name]["sum_form"] == pytest.approx(summed, rel=1e-12)
-            assert data[name]["ours"] == pytest.approx(summed / 2, rel=1e-12)
-            assert data["objective"][name]["weight"] == data[name]["ours"]
+        found = {"coded": 0, "sum_form": 0, "ours": 0, **(data[name] or {})}
+        assert found["coded"] == coded
+        assert [found["sum_form"], found["ours"]] == pytest.approx([summed, summed / 2], rel=1e-12)
+        if data["objective"]:  # the settings of the study
+            assert data["objective"][name].get("weight", 0) == pytest.approx(summed / 2, rel=1e-9)
     assert (row["second_stage_beta"] == "") == (data["second_stage"] is None)
-    assert data["optimisation"]["batch_size"] * data["updates"] <= 162_770 * data["optimisation"]["epochs"]
+    assert data["updates"] * int(row["batch_size"]) <= 162_770 * int(row["epochs"])
 
 
-# paper.md's account of the code, in numbers: the stage's weight, the loss as coded over ours
-STAGES = {"mnist": 0.024, "cifar10": 0.128, "celeba": 0.128}
-PIXELS = {"mnist": 1024, "cifar10": 3072, "celeba": 12288}
+# --- losses, of the settings of the study as released -----------------------------------------------------
+
+RELEASED = load_study("paper_as_released")
 
 
-@pytest.mark.parametrize("dataset", STAGES)
-def test_the_second_stage_has_the_codes_dimensions_for_pixels(dataset):
-    data = official.configuration(dataset, "two_stage_vae").plain()
-    assert data["second_stage_latent"]["sum_form"] == pytest.approx(STAGES[dataset])
-    stage = data["second_stage"]
-    assert stage["objective"]["latent"]["weight"] == pytest.approx(STAGES[dataset] / 2)
-    z = data["network"]["latent_dim"]
-    assert stage["optimisation"]["adam_epsilon"] == pytest.approx(1e-7 * z / 2)
-    assert stage["optimisation"]["schedule"]["threshold"] == pytest.approx(1e-4 * z / 2)
-
-
-@pytest.mark.parametrize("key", KEYS, ids="-".join)
-def test_epsilon_and_threshold_are_divided_by_the_scale(key):
-    dataset, model = key
-    data = official.configuration(*key).plain()
-    if "vae" in model:
-        scale = 2 / {"mnist": 1, "cifar10": 3, "celeba": 3}[dataset]
-    else:
-        scale = 0.1 if (model, dataset) == ("wae", "celeba") else 2 / PIXELS[dataset]
-    assert data["scale"] == pytest.approx(scale)
-    assert data["optimisation"]["adam_epsilon"] == pytest.approx(1e-7 / scale)
-    assert data["optimisation"]["schedule"]["threshold"] == pytest.approx(1e-4 / scale)
-    assert data["optimisation"]["order"] == ("shuffled" if dataset == "celeba" else "file")
-
-
-# --- as_released ------------------------------------------------------------------------------------------
-
-
-def read(name):
-    return yaml.safe_load((ROOT / "workflow" / "config" / name).read_text())
-
-
-SETTINGS = vocabulary.read(CONFIG).settings
-TRAINED = [key for key in KEYS if key[1] not in ("vae_2d", "two_stage_vae")]
-
-
-@pytest.mark.parametrize(("dataset", "model"), TRAINED, ids=["-".join(key) for key in TRAINED])
-def test_the_protocol_as_released_is_the_official_configuration(dataset, model):
-    """The paper's budget and the suite's model, with the official weights, as that protocol's settings leave them."""
-    one, budget = official.configurations()[dataset, model], read("budgets.yaml")[f"{dataset}_paper"]
-    channels, size = official.SHAPES[dataset]
-    network = {name: budget[name] for name in ("kernel", "width", "start_width", "latent_dim", "norm_momentum")}
-    stated_model = read("models.yaml")[model]
-    objective = {part: stated_model[part] for part in ("posterior", "latent", "regulariser")}
-    for term, weight in (("latent", one.latent), ("regulariser", one.regulariser)):
-        if objective[term]["kind"] not in ("none", "spectral_norm"):
-            objective[term]["weight"] = weight.ours if weight is not None else 1.0  # a weight of 0 is a setting, too
-    stated = {
-        "network": {"kind": "convolutional", "channels": channels, "size": size, **network},
-        "objective": objective,
-        "optimisation": budget["optimisation"],
-        "validation_split": budget["validation_split"],
-    }
-    in_force = tuple(read("protocols.yaml")["as_released"]["settings"])
-    left = protocols.apply(stated, protocols.changes(SETTINGS, in_force, "training", dataset, model))
-    found = [parse(kind, left[name], name) for name, kind in (("network", Network), ("objective", Objective))]
-    assert found[0] == one.network()
-    assert_close(to_plain(found[1]), to_plain(one.objective()))
-    assert_close(left["optimisation"], to_plain(one.optimisation()))
-
-
-@pytest.mark.parametrize("dataset", STAGES)
-def test_the_second_stage_as_released_is_the_official_one(dataset):
-    one = official.configurations()[dataset, "two_stage_vae"]
-    stated = read("densities.yaml")["second_stage"]
-    del stated["weights"]
-    stated["objective"]["latent"]["weight"] = one.stage.ours
-    in_force = tuple(read("protocols.yaml")["as_released"]["settings"])
-    changes = protocols.changes(SETTINGS, in_force, "densities", dataset, "vae")
-    left = protocols.apply({"second_stage": stated}, changes)
-    assert_close(left["second_stage"], to_plain(one.second_stage()))
-
-
-def assert_close(found, expected):
-    """Nested plain data, numbers but for rounding."""
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        for key in expected:
-            assert_close(found[key], expected[key])
-    elif isinstance(expected, float):
-        assert found == pytest.approx(expected, rel=1e-9)
-    else:
-        assert found == expected
-
-
-# --- losses -----------------------------------------------------------------------------------------------
+def settings(one):
+    """Network and objective of a configuration; of the two-dimensional VAE, which no study has, the other VAE's."""
+    training = RELEASED.training(one.dataset, "vae" if one.model in ("two_stage_vae", "vae_2d") else one.model)
+    network = dataclasses.replace(training.network, latent_dim=one.latent_dim)
+    if one.model != "vae_2d":
+        return network, training.objective
+    latent = dataclasses.replace(training.objective.latent, weight=one.latent.ours)
+    return network, dataclasses.replace(training.objective, latent=latent)
 
 
 def disturbed(model):
@@ -184,17 +97,18 @@ def drawing(generator):
 def test_a_loss_is_its_scale_times_ours_in_every_term(row, key, is_full_size):
     """Small networks in float64; those of the released width on 20 images in float32, as they are trained."""
     one = official.configurations()[key]
-    network = one.network() if is_full_size else dataclasses.replace(one.network(), width=3, start_width=10)
+    network, objective = settings(one)
+    network = network if is_full_size else dataclasses.replace(network, width=3, start_width=10)
     n, kind, rel = (20, torch.float32, 1e-4) if is_full_size else (5, torch.float64, 1e-6)
-    model = disturbed(build(network, one.objective(), seed=0)).to(kind).train()
+    model = disturbed(build(network, objective, seed=0)).to(kind).train()
     shape = (n, network.channels, network.size, network.size)
     x = torch.rand(shape, generator=torch.Generator().manual_seed(2)).to(kind)
     keras = Keras(model, network.size)
     for seed in (3,) if is_full_size else (3, 4):  # twice: spectral norms go on
-        ours = objectives.loss(model, x, one.objective(), torch.Generator().manual_seed(seed))
+        ours = objectives.loss(model, x, objective, torch.Generator().manual_seed(seed))
         draw = drawing(torch.Generator().manual_seed(seed))
         expected = official_terms(row, keras, x.double().numpy().transpose(0, 2, 3, 1), draw)
-        weights = [1.0, *(objectives.weight(term) for term in (one.objective().latent, one.objective().regulariser))]
+        weights = [1.0, *(objectives.weight(term) for term in (objective.latent, objective.regulariser))]
         found = [ours.reconstruction, ours.latent, ours.regulariser]
         for term, weight, coded in zip(found, weights, expected, strict=True):
             assert one.scale * weight * term.item() == pytest.approx(coded, rel=rel)
@@ -206,7 +120,7 @@ def test_a_loss_is_its_scale_times_ours_in_every_term(row, key, is_full_size):
 def test_the_second_stages_loss_is_its_scale_times_ours(key):
     """The mean over Z of (z − ẑ)² + β₂ · KL, networks of two hidden ReLU layers."""
     row = ROWS[official.configurations()[key].number]
-    stage = official.configurations()[key].second_stage()
+    stage = RELEASED.fit(key[0], "vae", "second_stage").density
     d = int(row["latent_dim"])
     network = DenseNetwork("dense", input_dim=d, width=9, depth=stage.depth, latent_dim=d)
     model = disturbed(build(network, stage.objective, seed=0)).double().train()
@@ -232,8 +146,9 @@ def test_the_second_stages_loss_is_its_scale_times_ours(key):
 def test_the_independent_gradient_is_that_of_differences():
     """Of Σ x̂² along random directions of z, through batch norm's moments."""
     one = official.configurations()["mnist", "rae_gp"]
-    network = dataclasses.replace(one.network(), width=3, start_width=10)
-    keras = Keras(disturbed(build(network, one.objective(), seed=0)), 32)
+    network, objective = settings(one)
+    network = dataclasses.replace(network, width=3, start_width=10)
+    keras = Keras(disturbed(build(network, objective, seed=0)), 32)
     rng = np.random.default_rng(0)
     z = rng.standard_normal((4, 16))
     x_hat, gradient = keras.decode(z)

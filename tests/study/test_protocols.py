@@ -176,13 +176,18 @@ def test_as_released_is_the_official_configuration(row):
     objective, optimisation = training.objective, training.optimisation
     assert (optimisation.epochs, optimisation.batch_size) == (int(row["epochs"]), int(row["batch_size"]))
     assert optimisation.learning_rate == float(row["adam_lr"])
-    assert (training.network.width, training.network.latent_dim) == (int(row["base_filters"]), int(row["latent_dim"]))
+    network = training.network
+    assert (network.width, network.latent_dim) == (int(row["base_filters"]), int(row["latent_dim"]))
+    assert (network.kernel, network.start_width, network.norm_momentum) == (5 if dataset == "celeba" else 4, 1024, 0.01)
+    assert optimisation.order == ("shuffled" if dataset == "celeba" else "file")
+    assert (optimisation.schedule.factor, optimisation.schedule.patience) == (0.5, 5)
     scale = official_scale(dataset, model)
     assert optimisation.adam_epsilon == pytest.approx(1e-7 / scale, rel=1e-9)
     assert optimisation.schedule.threshold == pytest.approx(1e-4 / scale, rel=1e-9)
     assert getattr(objective.latent, "weight", 0) == pytest.approx(float(row["latent_weight_sum_form"]) / 2, rel=1e-9)
     weight = getattr(objective.regulariser, "weight", 0)
     assert weight == pytest.approx(float(row["reg_weight_sum_form"] or 0) / 2, rel=1e-9)
+    assert getattr(objective.regulariser, "evaluation", "iterates") == "iterates"
     updates = {"mnist": 50_000, "cifar10": 40_000, "celeba": 162_770}[dataset] // optimisation.batch_size
     assert updates * optimisation.epochs == int(row["updates"])
     if two_stages:
@@ -192,7 +197,9 @@ def test_as_released_is_the_official_configuration(row):
         assert stage.objective.latent.weight == pytest.approx(expected, rel=1e-9)
         assert stage.optimisation.adam_epsilon == pytest.approx(1e-7 * dimensions / 2, rel=1e-9)
         assert stage.optimisation.schedule.threshold == pytest.approx(1e-4 * dimensions / 2, rel=1e-9)
-        assert (stage.width, stage.depth) == (1024, 2)
+        assert (stage.width, stage.depth, stage.codes) == (1024, 2, "mean")
+        assert (stage.optimisation.epochs, stage.optimisation.batch_size) == (100, 64)
+        assert (stage.optimisation.learning_rate, stage.optimisation.schedule.patience) == (1e-4, 3)
 
 
 def test_the_official_configurations_are_all_there():
