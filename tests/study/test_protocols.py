@@ -121,20 +121,6 @@ def test_a_switch_turns_one_setting_and_the_title_says_so():
     assert released.protocol == "as released, without truncation"
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"protocol": "as_relased"}, "studies/smoke.yaml.protocol: unknown protocol 'as_relased'; did you mean"),
-        ({"switches": {"truncaton": True}}, "studies/smoke.yaml.switches: unknown setting 'truncaton'; did you mean"),
-        ({"switches": {"truncation": False}}, "studies/smoke.yaml.switches.truncation: False changes nothing: 'clean'"),
-        ({"image_sets": "standrd"}, "studies/smoke.yaml.image_sets: unknown image sets 'standrd'; did you mean"),
-    ],
-)
-def test_a_mistake_names_the_key(changes, expected):
-    with pytest.raises(ConfigError, match=re.escape(expected)):
-        study(**changes)
-
-
 # --- described --------------------------------------------------------------------------------------------
 
 
