@@ -114,22 +114,18 @@ def collect(frames: list[pd.DataFrame]) -> pd.DataFrame:
     Raises:
         ResultError: a value that stands twice, or runs of one data set measured by different rulers.
     """
-    frame = pd.concat(frames, ignore_index=True)
-    twice = frame[frame.duplicated(KEYS)]
-    if len(twice):
-        raise ResultError(f"metrics hold a value twice: {twice.iloc[0][KEYS].to_dict()}")
+    frame = _sorted(frames, KEYS, "metrics hold")
     for column in (
         *("extractor", "n_generated", "n_reference", "n_features", "reference_split", "package_version"),
         *("device", "tf32", "precision"),
     ):
-        found = frame.groupby("dataset")[column].nunique()
-        if (found > 1).any():
-            dataset = str(found.idxmax())
-            values = sorted(frame.loc[frame["dataset"] == dataset, column].astype(str).unique())
-            raise ResultError(
-                f"runs of {dataset!r} differ in {column}: {values}; they cannot share a table, run them again"
-            )
-    return frame.sort_values(KEYS, ignore_index=True)
+        for dataset, found in frame.groupby("dataset")[column].unique().items():
+            if len(found) > 1:
+                raise ResultError(
+                    f"runs of {dataset!r} differ in {column}: {sorted(map(str, found))}; they cannot share a table, run"
+                    " them again"
+                )
+    return frame
 
 
 def collect_panels(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -138,16 +134,18 @@ def collect_panels(frames: list[pd.DataFrame]) -> pd.DataFrame:
     Raises:
         ResultError: a value that stands twice, or runs that were scored by different protocols.
     """
-    frame = pd.concat(frames, ignore_index=True)
-    keys = PANEL_COLUMNS[:-1]
-    if frame.duplicated(keys).any():
-        twice = frame[frame.duplicated(keys)].iloc[0]
-        raise ResultError(f"the panel holds a value twice: {twice[keys].to_dict()}")
-    protocols = {
-        tuple(sorted(run["protocol"].unique())) for _, run in frame.groupby(["dataset", "model", "train_seed"])
-    }
-    if len(protocols) > 1:
+    frame = _sorted(frames, PANEL_COLUMNS[:-1], "the panel holds")
+    runs = frame.groupby(["dataset", "model", "train_seed"])["protocol"]
+    if len(protocols := {tuple(sorted(set(run))) for _, run in runs}) > 1:
         raise ResultError(f"runs were scored by different protocols: {sorted(protocols)}; run them again")
+    return frame
+
+
+def _sorted(frames: list[pd.DataFrame], keys: list[str], what: str) -> pd.DataFrame:
+    """The rows of all frames in the order of `keys`, which no two of them share."""
+    frame = pd.concat(frames, ignore_index=True)
+    if len(twice := frame[frame.duplicated(keys)]):
+        raise ResultError(f"{what} a value twice: {twice.iloc[0][keys].to_dict()}")
     return frame.sort_values(keys, ignore_index=True)
 
 
@@ -178,8 +176,7 @@ def _check_runs(
     names: dict[tuple[str, str, int], str] = {}
     for name, frame in frames.items():
         needed = ["dataset", "model", "train_seed", column]
-        missing = [key for key in needed if key not in frame]
-        if missing:
+        if missing := [key for key in needed if key not in frame]:
             raise ResultError(f"{name}: holds no column {missing[0]!r}; delete it and run again")
         found = frame[needed].drop_duplicates()
         if len(found) != 1:
