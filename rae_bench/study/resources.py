@@ -13,24 +13,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import assert_never
 
 from rae_bench.densities.specs import NetworkSpec
-from rae_bench.models.specs import (
-    ConvolutionalNetwork,
-    DenseNetwork,
-    Deterministic,
-    GaussianKL,
-    GradientPenalty,
-    Network,
-    NoRegulariser,
-    Objective,
-    Optimisation,
-    OutputGradient,
-    SpectralNorm,
-    TrainingSpec,
-    WeightL2,
-)
+from rae_bench.models.specs import ConvolutionalNetwork, Deterministic, GaussianKL, Network, TrainingSpec
 from rae_bench.scoring.specs import EvaluationSpec, Extractor, FloorSpec, MetricSettings
 from rae_bench.study import loads
 from rae_bench.study.study import Study
@@ -61,6 +46,8 @@ GPU_SPEEDUP = 10.0
 """How many times one core's rate a GPU has at least, of ten years ago or later. Not measured: there is no GPU here."""
 DIFFERENTIATIONS = 5
 """How many plain steps one with a penalty on a derivative takes, in memory and time. Measured: 3.4 to 4."""
+DERIVATIVES = {"gradient_penalty": 5.5, "output_gradient": 3.5}
+"""How many passes of the decoder a penalty on its derivative adds: torch was seen to count 5.7, and 3.1 to 4."""
 SAMPLE_SECONDS = 1.2e-4
 """A core's overhead for each sample of a batch. Measured: spline flow of 5 x 64 x 2, 1.1e-4; other networks, less."""
 
@@ -222,7 +209,7 @@ def train(study: Study, dataset: str, model: str) -> Need:
     size, batch, epochs = network_size(spec.network), spec.optimisation.batch_size, spec.optimisation.epochs
     trained, checked = epochs * (data.n_train - data.n_train % batch), epochs * data.count(spec.validation_split)
     encoded = data.n_train + data.n_validation
-    penalty = _penalty(spec.objective)
+    penalty = DERIVATIVES.get(spec.objective.regulariser.kind, 0.0)
     # measured at 8 filters: 855 MiB in all for 4,000 images of 32x32, 1,062 for faces of 64x64
     activations = 4 * size.floats * max(batch * 3 * (DIFFERENTIATIONS if penalty else 1), 500)
     images = sum(data.held_bytes(split) for split in dict.fromkeys(("train", "validation", spec.validation_split)))
@@ -247,7 +234,14 @@ def fit(study: Study, dataset: str, model: str, density: str) -> Need:
     n, validated = data.n_train, data.n_validation
     spec = study.fit(dataset, model, density).density
     if isinstance(spec, NetworkSpec):
-        return _learnt(n, spec.optimisation, spec.parameters(dim))
+        parameters, trained = spec.parameters(dim), spec.optimisation.epochs * n  # each epoch over all codes
+        return Need(
+            bytes=4 * 10 * parameters + 4e3 * math.sqrt(parameters) * 50,
+            libraries=LIBRARIES["fit of a network"],
+            float32=trained * 6 * parameters,
+            samples=trained,
+            disk=4 * parameters,
+        )
     work = spec.work(n, validated, dim)
     return Need(
         bytes=8 * 4 * n * dim + work.held,
@@ -340,9 +334,9 @@ def _roots(n: int, dim: int, count: int) -> float:
 def scoring(extractor: Extractor, metrics: MetricSettings, n: int, n_train: int) -> float:
     """Operations of every metric of one image set."""
     dim = FEATURES[extractor]
-    operations = 4 * _distances(n, n, dim) + _distances(n, n_train, dim)
-    operations += _roots(n, dim, 1 + metrics.infinity_sizes + metrics.half_samples)
-    return operations + metrics.prd_runs * 100 * 2 * n * metrics.prd_clusters * dim
+    compared = 4 * _distances(n, n, dim) + _distances(n, n_train, dim)
+    roots = _roots(n, dim, 1 + metrics.infinity_sizes + metrics.half_samples)
+    return compared + roots + metrics.prd_runs * 100 * 2 * n * metrics.prd_clusters * dim
 
 
 def _scoring_bytes(extractor: Extractor, n: int, n_train: int) -> float:
@@ -358,48 +352,15 @@ def _scoring_libraries(stage: str, spec: EvaluationSpec | FloorSpec) -> float:
 def update_operations(spec: TrainingSpec) -> float:
     """Operations of a training step, per image: backwards twice forwards; and what a penalty adds."""
     size = network_size(spec.network)
-    return 3 * size.arithmetic + _penalty(spec.objective) * size.decoder
-
-
-def _penalty(objective: Objective) -> float:
-    """How many passes of the decoder a penalty on its derivative adds: torch was seen to count 5.7, and 3.1 to 4."""
-    match objective.regulariser:
-        case GradientPenalty():
-            return 5.5
-        case OutputGradient():
-            return 3.5
-        case NoRegulariser() | WeightL2() | SpectralNorm():
-            return 0
-        case other:
-            assert_never(other)
-
-
-def _learnt(n: int, optimisation: Optimisation, parameters: float) -> Need:
-    """A network on codes: each epoch forwards and backwards over all."""
-    trained = optimisation.epochs * n
-    return Need(
-        bytes=4 * 10 * parameters + 4e3 * math.sqrt(parameters) * 50,
-        libraries=LIBRARIES["fit of a network"],
-        float32=trained * 6 * parameters,
-        samples=trained,
-        disk=4 * parameters,
-    )
+    return 3 * size.arithmetic + DERIVATIVES.get(spec.objective.regulariser.kind, 0.0) * size.decoder
 
 
 def network_size(network: Network) -> Size:
-    """The size of an autoencoder."""
-    match network:
-        case DenseNetwork(input_dim=inputs, width=width, depth=depth, latent_dim=latent):
-            half = float(depth * width**2 + width * (inputs + latent))
-            return Size(2 * half, 2 * half, 2.0 * depth * width + inputs, 2 * half)
-        case ConvolutionalNetwork():
-            return _convolutional(network)
-        case _:
-            assert_never(network)
+    """The size of an autoencoder of images.
 
-
-def _convolutional(network: ConvolutionalNetwork) -> Size:
-    """Layer by layer, as `rae_bench.models.networks` builds them: inputs, outputs, side of the result, kernel."""
+    Layer by layer, as `rae_bench.models.networks` builds them: inputs, outputs, side of the result, kernel.
+    """
+    assert isinstance(network, ConvolutionalNetwork)  # as every study's is
     size, width, start = network.size, network.width, network.start_width
     filters = [network.channels, *(width * 2**i for i in range(4))]
     down = [(a, b, size // 2**i, (size // 2**i) ** 2) for i, (a, b) in enumerate(pairwise(filters), 1)]
