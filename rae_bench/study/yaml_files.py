@@ -57,8 +57,8 @@ def read_yaml(folder: Path, name: str) -> dict[str, Plain]:
         raise ConfigError(f"{name}: {error}") from None
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"{name}: not YAML: {_told(error)}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())[:200]}") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: is nested more than {MOST_LEVELS} levels deep") from None
     if not isinstance(found, dict):
         kind = "nothing" if found is None else type(found).__name__
         raise ConfigError(f"{name}: expected a mapping of keys to values, found {kind}")
@@ -70,19 +70,15 @@ def _text(data: bytes) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = _line(error.object[: error.start].decode("latin-1"))  # which the mark's bytes do not break
-        found = error.object[error.start]
+        before, found = error.object[: error.start].decode("latin-1"), error.object[error.start]
+        line = len(_BREAK.findall(before)) + 1
         raise ConfigError(f"line {line}: the byte 0x{found:02x} is not UTF-8; save the file as UTF-8") from None
     if foreign := _UNSHOWN.search(text):
+        line = len(_BREAK.findall(text[: foreign.start()])) + 1
         raise ConfigError(
-            f"line {_line(text[: foreign.start()])}: holds the character U+{ord(foreign[0]):04X}, which editors do not"
-            " show; take it out"
+            f"line {line}: holds the character U+{ord(foreign[0]):04X}, which editors do not show; take it out"
         )
     return text
-
-
-def _line(before: str) -> int:
-    return len(_BREAK.findall(before)) + 1
 
 
 def _told(error: yaml.MarkedYAMLError) -> str:
@@ -104,7 +100,6 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._levels = 0
         self._lines: dict[yaml.Node, dict[str, int]] = {}
         """The keys of each mapping so far, and where they stand."""
 
@@ -113,11 +108,7 @@ class _Loader(yaml.SafeLoader):
         line = event.start_mark.line + 1
         if getattr(event, "tag", None) is not None:
             raise ConfigError(f"line {line}: tags are not used here, found {event.tag[:LONGEST]!r}")
-        self._levels += 1
-        if self._levels > MOST_LEVELS:
-            raise ConfigError(f"line {line}: is nested more than {MOST_LEVELS} levels deep")
         node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[arg-type]
-        self._levels -= 1
         if isinstance(parent, yaml.MappingNode) and index is None:
             _check_key(node, line, self._lines.setdefault(parent, {}))
         elif isinstance(node, yaml.ScalarNode) and node.style is None:
@@ -152,16 +143,14 @@ class _Loader(yaml.SafeLoader):
 
 def _elsewhere(text: str, value: Plain) -> Plain:
     """What YAML 1.2 and people take `text` without quotes for; `value` is YAML 1.1's reading, PyYAML's."""
-    if _AGREED.fullmatch(text):
+    is_number = bool(_DECIMAL.fullmatch(text))
+    if _AGREED.fullmatch(text) or (is_number and math.isinf(float(text))):
         return value
     if _OCTAL.fullmatch(text):
         return int(text, 8)
-    if not _DECIMAL.fullmatch(text):
+    if not is_number:
         return text
-    if not set(text) & set(".eE"):
-        return int(text)
-    number = float(text)
-    return number if math.isfinite(number) else value
+    return float(text) if set(text) & set(".eE") else int(text)
 
 
 def _spelled(value: Plain) -> str:
@@ -198,5 +187,5 @@ def _measure(node: yaml.Node, known: dict[yaml.Node, tuple[int, int]]) -> tuple[
     if size > MOST_NODES:
         raise ConfigError(f"line {line}: its aliases stand for more than {MOST_NODES} values")
     if depth > MOST_LEVELS:
-        raise ConfigError(f"line {line}: its aliases are nested more than {MOST_LEVELS} levels deep")
+        raise ConfigError(f"line {line}: is nested more than {MOST_LEVELS} levels deep, aliases followed")
     return known[node]

@@ -593,7 +593,7 @@ WRONG = [
     ],
     *[(SMOKE, TITLE, f"title: {one}", "title: expected text, found .*; quote it$") for one in ("2020", "1.5", "true")],
     *[(SMOKE, "", added, re.escape(f"line {22 + line}: {told}")) for added, line, told in REPEATED],
-    (SMOKE, TITLE, f"title: [{', '.join(NESTED)}]", "line 1: its aliases are nested more than 32 levels deep"),
+    (SMOKE, TITLE, f"title: [{', '.join(NESTED)}]", "line 1: is nested more than 32 levels deep, aliases followed"),
 ]
 
 
