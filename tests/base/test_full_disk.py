@@ -41,6 +41,7 @@ def _draw(kind):
 
 WRITE = {
     "images.npy": lambda path: storage.write_npy(path, BIG),
+    "blocks.npy": lambda path: storage.write_npy_blocks(path, BIG.shape, [np.ones(BIG.shape, np.uint8)]),
     "model.safetensors": lambda path: storage.write_arrays(path, {"a": BIG}, {}),
     "metrics.parquet": lambda path: storage.write_frame(path, pd.DataFrame({"a": BIG})),
     "table.csv": lambda path: storage.write_frame(path, pd.DataFrame({"a": BIG})),
