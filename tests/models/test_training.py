@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import small
 import torch
-from torch import distributions
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rae_bench.base import storage
@@ -79,67 +78,28 @@ def test_encode_gives_the_posterior_of_every_sample_in_order(monkeypatch):
     assert list(training.encode(train(AE, epochs=1).model, vectors(30))) == ["mean"]
 
 
-def test_uint8_images_are_scaled_to_one_and_vectors_left_alone():
-    scaled = training.as_input(torch.tensor([0, 51, 255], dtype=torch.uint8))
-    torch.testing.assert_close(scaled, torch.tensor([0, 0.2, 1]))
-    x = torch.tensor([0.0, 51, 255])
-    assert training.as_input(x) is x
-
-
 # --- regularisers lower what they name --------------------------------------------------------------------
-
-
-def mean_kl(model, z):
-    log_sigma = training.encode(model, vectors(200, seed=2)).get("log_sigma", np.full(z.shape, np.log(0.7)))
-    normal = distributions.Normal(z, torch.from_numpy(np.exp(log_sigma)))
-    return distributions.kl_divergence(normal, distributions.Normal(0.0, 1.0)).sum(dim=1).mean()
-
-
-def mean_squared_norm(_, z):
-    return z.square().sum(dim=1).mean()
-
-
-def distance_from_the_prior(_, z):
-    prior = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
-
-    def mean_kernel(a, b):
-        return (1 / (1 + torch.cdist(a, b).square())).mean()
-
-    return mean_kernel(z, z) + mean_kernel(prior, prior) - 2 * mean_kernel(z, prior)
-
-
-def decoder_weights_squared(model, _):
-    return sum(p.detach().square().sum() for p in model.decoder.parameters() if p.ndim == 2)
-
-
-def mean_squared_jacobian(model, z):
-    return torch.func.vmap(torch.func.jacrev(model.decoder))(z).square().sum(dim=(1, 2)).mean()
-
-
-def mean_squared_energy_gradient(model, z):
-    gradient = torch.func.vmap(torch.func.grad(lambda z: model.decoder(z).square().sum()))(z)
-    return gradient.square().sum(dim=1).mean()
 
 
 KL = GaussianKL(kind="kl", weight=1.0)
 LOWERED = {
-    "kl": (small.GAUSSIAN, KL, mean_kl),
-    "kl_of_fixed_sigma": (small.FIXED, KL, mean_kl),
-    "mmd": (small.POINT, MMD(kind="mmd", weight=100.0, scales=(0.5, 1.0)), distance_from_the_prior),
-    "squared_norm": (small.POINT, SquaredNorm(kind="squared_norm", weight=1.0), mean_squared_norm),
-    "weight_l2": (small.POINT, WeightL2(kind="weight_l2", weight=1.0, scope="all"), decoder_weights_squared),
-    "gradient_penalty": (small.POINT, GradientPenalty(kind="gradient_penalty", weight=0.3), mean_squared_jacobian),
-    "output_gradient": (small.POINT, OutputGradient(kind="output_gradient", weight=0.01), mean_squared_energy_gradient),
+    "kl": (small.GAUSSIAN, KL),
+    "kl_of_fixed_sigma": (small.FIXED, KL),
+    "mmd": (small.POINT, MMD(kind="mmd", weight=100.0, scales=(0.5, 1.0))),
+    "squared_norm": (small.POINT, SquaredNorm(kind="squared_norm", weight=1.0)),
+    "weight_l2": (small.POINT, WeightL2(kind="weight_l2", weight=1.0, scope="all")),
+    "gradient_penalty": (small.POINT, GradientPenalty(kind="gradient_penalty", weight=0.3)),
+    "output_gradient": (small.POINT, OutputGradient(kind="output_gradient", weight=0.01)),
 }
 
 
-@pytest.mark.parametrize(("posterior", "term", "quantity"), LOWERED.values(), ids=LOWERED)
-def test_a_term_lowers_the_quantity_it_names(posterior, term, quantity):
+@pytest.mark.parametrize(("posterior", "term"), LOWERED.values(), ids=LOWERED)
+def test_a_term_lowers_the_quantity_it_names(posterior, term):
+    """On images that it was not trained on; `test_objectives` says that the quantity is what its name says."""
     found = []
     for one in (term, dataclasses.replace(term, weight=1e-9)):
-        model = train(small.objective(posterior, one), epochs=30).model
-        codes = training.encode(model, vectors(200, seed=2))["mean"]
-        found.append(quantity(model, torch.from_numpy(codes)))
+        last = train(small.objective(posterior, one), epochs=30).history[-1]
+        found.append(last["validation_latent"] + last["validation_regulariser"])
     assert found[0] < 0.7 * found[1]
 
 
@@ -254,9 +214,10 @@ def test_the_cosine_falls_from_the_start_to_zero_over_all_updates():
 
 
 @pytest.mark.parametrize("patience", [1, 2])
-def test_the_plateau_is_kerass(patience):
-    schedule = plateau(patience, threshold=0.1)
-    history = train(data=vectors(100), epochs=30, batch_size=20, learning_rate=0.1, schedule=schedule).history
+@pytest.mark.parametrize("objective", [AE, small.objective(LOWERED["weight_l2"][1])], ids=["error", "all terms"])
+def test_the_plateau_is_kerass_of_the_validation_loss_with_all_its_terms(objective, patience):
+    schedule, settings = plateau(patience, threshold=0.1), {"epochs": 30, "batch_size": 20, "learning_rate": 0.1}
+    history = train(objective, vectors(100), schedule=schedule, **settings).history
     expected = keras_plateau([row["validation_total"] for row in history], 0.1, 0.5, patience, min_delta=0.1)
     assert [row["learning_rate"] for row in history] == pytest.approx(expected)
     assert len(set(expected)) >= 3
@@ -266,16 +227,6 @@ def test_the_plateau_halves_however_small_the_rate():
     schedule = plateau(patience=1, threshold=1e9)  # only the first epoch improves
     rates = [row["learning_rate"] for row in train(epochs=4, learning_rate=1e-8, schedule=schedule).history]
     assert rates == [1e-8, 1e-8, 5e-9, 2.5e-9]
-
-
-def test_the_plateau_sees_all_terms_of_the_validation_loss():
-    """Where the penalty falls by more than the threshold in every epoch, and the error by less."""
-    heavy = small.objective(WeightL2(kind="weight_l2", weight=1e3, scope="all"))
-    history = train(heavy, epochs=8, learning_rate=1e-3, schedule=plateau(patience=2, threshold=5.0)).history
-    totals, errors = ([row[f"validation_{term}"] for row in history] for term in ("total", "reconstruction"))
-    assert all(later < earlier for earlier, later in itertools.pairwise(totals))
-    assert [row["learning_rate"] for row in history] == keras_plateau(totals, 1e-3, 0.5, 2, 5.0) == 8 * [1e-3]
-    assert keras_plateau(errors, 1e-3, 0.5, 2, 5.0) != 8 * [1e-3]
 
 
 def keras_plateau(losses, rate, factor, patience, min_delta):
@@ -311,11 +262,6 @@ def test_a_loss_that_is_not_finite_names_epoch_batch_and_terms(call, message, mo
     monkeypatch.setattr(training, "as_input", lambda data: real(data) * (math.nan if next(calls) == call else 1))
     with pytest.raises(optimisation.TrainingError, match=f"^{message}$"):
         train(small.objective(LOWERED["squared_norm"][1]), data=vectors(100))
-
-
-def test_fewer_samples_than_a_batch_are_an_error():
-    with pytest.raises(optimisation.TrainingError, match="30 training samples are fewer than one batch of 50"):
-        train(data=vectors(30))
 
 
 # --- where the images are ---------------------------------------------------------------------------------
