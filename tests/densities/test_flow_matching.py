@@ -1,7 +1,5 @@
 """Flow matching: the equation is solved, its likelihood is exact, and planted densities are recovered."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import small
@@ -91,19 +89,6 @@ def test_a_planted_density_is_recovered(fitted, pairs):
     held_out = bananas(4000, pairs, seed=2)
     # matching is no maximum likelihood: it comes near more slowly than the flow
     assert fitted.log_likelihood(held_out) == pytest.approx(bananas_log_density(held_out).mean(), rel=0.03)
-
-
-def test_more_steps_change_little(fitted, pairs):
-    held_out = bananas(300, pairs, seed=2)
-    finer = dataclasses.replace(fitted, steps=80)
-    assert fitted.log_likelihood(held_out) == pytest.approx(finer.log_likelihood(held_out), abs=0.02)
-
-
-def test_samples_have_the_planted_moments(fitted, pairs):
-    drawn = fitted.sample(10_000, np.random.default_rng(0)).astype(np.float64)
-    np.testing.assert_allclose(drawn.mean(axis=0), [0, 0.5] * pairs, atol=0.1)
-    np.testing.assert_allclose(drawn.var(axis=0), [1, 0.75] * pairs, rtol=0.15)  # trained on 4,000 codes
-    np.testing.assert_allclose((drawn[:, 0] ** 2 * drawn[:, 1]).mean(), 1.5, rtol=0.2)  # E a² b = E a⁴ / 2
 
 
 def test_the_density_integrates_to_one():
