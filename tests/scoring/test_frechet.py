@@ -27,18 +27,7 @@ def rotation(d, seed=5):
     return stats.ortho_group.rvs(d, random_state=seed)
 
 
-def clouds(n, m, d, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, d)) * np.linspace(0.1, 2, d), 0.3 + rng.standard_normal((m, d)) @ rotation(d)
-
-
 # --- closed forms -----------------------------------------------------------------------------------------
-
-
-def test_the_planted_moments_are_exact():
-    planted = with_moments([1, 2], np.array([[2, 1], [1, 3]]))
-    np.testing.assert_allclose(planted.mean(axis=0), [1, 2], atol=1e-12)
-    np.testing.assert_allclose(np.cov(planted.T), [[2, 1], [1, 3]], atol=1e-12)
 
 
 def test_equal_moments_are_at_distance_zero():
@@ -77,18 +66,7 @@ def test_in_one_dimension_it_is_the_distance_of_means_and_standard_deviations():
     assert distance(a, b) == pytest.approx(expected)
 
 
-def test_dimensions_that_never_vary_are_no_trouble():
-    real, fake = clouds(100, 100, 8)
-    padded = [np.concatenate([x, np.zeros((100, 4))], axis=1) for x in (real, fake)]
-    assert distance(*padded) == pytest.approx(distance(real, fake), rel=1e-5)
-
-
 # --- identities -------------------------------------------------------------------------------------------
-
-
-def test_a_set_is_at_distance_zero_from_itself():
-    real, _ = clouds(50, 50, 80)
-    assert distance(real, real) == pytest.approx(0, abs=1e-9)  # fewer images than features: no roots of rounding
 
 
 # --- infinitely many images, and the sampling SD -----------------------------------------------------------
@@ -125,10 +103,3 @@ def test_half_samples_estimate_the_spread_of_fresh_samples():
     estimates = [half_sample_sd(reference, fake, repeats=30, seed=0) for fake in fresh[:10]]
     # the literature's caveat holds: usable, and rather too large than too small
     assert 0.7 * true_sd < np.mean(estimates) < 1.8 * true_sd
-
-
-def test_more_images_have_a_smaller_sampling_sd():
-    few, many = (
-        half_sample_sd(Reference.of(planted(n, 0)[0], 0), planted(n, 1)[1], repeats=30, seed=0) for n in (100, 1600)
-    )
-    assert few / many == pytest.approx(4, rel=0.5)  # √16

@@ -49,38 +49,19 @@ def test_fid_is_torch_fidelitys_own_number():
     assert found == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_reference_is_the_real_side():
-    collapsed = measure(Reference.of(features(), 5), features(seed=1, scale=0.01), SETTINGS)
-    assert collapsed["precision"] > 0.9
-    assert collapsed["recall"] < 0.1
-
-
 def test_measuring_changes_nothing_and_prints_nothing(capsys):
     reference, fake = Reference.of(features(), 5), features(seed=1)
-    copies = reference.features.copy(), fake.copy()
+    copies, before = (reference.features.copy(), fake.copy()), np.random.get_state()[1].copy()
     assert measure(reference, fake, SETTINGS) == measure(reference, fake, SETTINGS)
     np.testing.assert_array_equal(reference.features, copies[0])
     np.testing.assert_array_equal(fake, copies[1])
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
     assert capsys.readouterr() == ("", "")
-
-
-def test_fake_features_that_are_not_finite_are_an_error():
-    broken = features(seed=1)
-    broken[5, 0] = np.nan
-    with pytest.raises(
-        MetricError, match="fake: features hold values that are not finite in 1 rows, the first is row 5"
-    ):
-        measure(Reference.of(features(), 5), broken, SETTINGS)
 
 
 def test_features_of_another_dimension_are_an_error():
     with pytest.raises(MetricError, match="fake: features have dimension 5, those of real 4"):
         measure(Reference.of(features(), 5), features(d=5), SETTINGS)
-
-
-def test_one_image_is_too_few():
-    with pytest.raises(MetricError, match=r"fake: features have shape \(1, 4\); expected \(n, d\) with n at least 2"):
-        measure(Reference.of(features(), 5), features(1), SETTINGS)
 
 
 @pytest.mark.parametrize(

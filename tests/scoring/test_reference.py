@@ -31,12 +31,6 @@ def test_moments_are_the_same_in_blocks(block, monkeypatch):
     np.testing.assert_allclose(covariance, np.cov(real.astype(np.float64), rowvar=False), rtol=1e-9, atol=1e-12)
 
 
-def test_one_dimension_has_a_matrix_too():
-    reference = Reference.of(np.array([[0.0], [1], [5]]), 0)
-    assert reference.covariance.tolist() == [[7.0]]  # (4 + 1 + 9) / 2
-    assert reference.mean.tolist() == [2.0]
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_features_that_are_not_finite_are_an_error_naming_the_rows(bad):
     broken = features()
@@ -74,8 +68,3 @@ def test_the_factor_is_one_of_the_covariance(n, d):
     reference = Reference.of(features(n, d), 0)
     assert reference.factor.shape == (d, min(n, d))
     np.testing.assert_allclose(reference.factor @ reference.factor.T, np.cov(reference.features.T), atol=1e-6)
-
-
-def test_distances_are_kept_to_the_nearest_others():
-    kept = Reference.of(np.array([[0.0], [1], [3], [7]]), 2).pairs.squared_radii
-    np.testing.assert_allclose(kept, [[1, 9], [1, 4], [4, 9], [16, 36]])
