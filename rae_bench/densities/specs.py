@@ -70,9 +70,12 @@ class DensitySpec(ABC):
         return Work(4 * n * dim**2, disk=8 * dim**2)
 
 
+@dataclass(frozen=True)
 class NetworkSpec(DensitySpec):
-    """What every density that is a neural network says; `optimisation` is a field of each."""
+    """What every density that is a neural network says: `depth` hidden layers of `width` units, and its training."""
 
+    width: Count
+    depth: Count
     optimisation: Optimisation
 
     is_network: ClassVar[bool] = True
@@ -114,11 +117,15 @@ leaves components with a code or two, and what is fitted is no longer a mixture 
 """
 
 
+@dataclass(frozen=True)
 class MixtureSpec(DensitySpec):
-    """What both mixtures say; `n_components` is a field of each."""
+    """What both mixtures say."""
 
     n_components: Count
     n_init: Count
+    max_iter: Count
+    tolerance: PositiveFloat
+    reg_covar: PositiveFloat
 
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.catalogue", "sklearn.mixture")
 
@@ -147,11 +154,6 @@ class GaussianMixture(MixtureSpec):
     """Mixture of `n_components` full-covariance Gaussians by EM on whitened codes (scikit-learn)."""
 
     kind: Literal["mixture"]
-    n_components: Count
-    n_init: Count
-    max_iter: Count
-    tolerance: PositiveFloat
-    reg_covar: PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -164,13 +166,8 @@ class DirichletMixture(MixtureSpec):
     """
 
     kind: Literal["dirichlet_mixture"]
-    n_components: Count
     concentration: PositiveFloat
     mean_precision: PositiveFloat
-    n_init: Count
-    max_iter: Count
-    tolerance: PositiveFloat
-    reg_covar: PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -238,9 +235,6 @@ class SplineFlow(NetworkSpec):
     layers: Literal["autoregressive", "coupling"]
     transforms: Count
     bins: Count
-    width: Count
-    depth: Count
-    optimisation: Optimisation
 
     has_formula: ClassVar[bool] = True
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.flow", "zuko")
@@ -260,11 +254,8 @@ class FlowMatching(NetworkSpec):
     """
 
     kind: Literal["flow_matching"]
-    width: Count
-    depth: Count
     frequencies: CountOrZero
     steps: Count
-    optimisation: Optimisation
 
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.flow_matching",)
 
@@ -274,10 +265,7 @@ class FlowMatching(NetworkSpec):
 
 
 class SecondVAE(NetworkSpec):
-    """What both VAEs on codes say; `width` and `depth` are fields of each."""
-
-    width: Count
-    depth: Count
+    """What both VAEs on codes say."""
 
     is_whitened: ClassVar[bool] = False
 
@@ -291,10 +279,7 @@ class SecondStage(SecondVAE):
     """A second VAE on standardised codes (Dai and Wipf 2019), in the simplified form of the official RAE code."""
 
     kind: Literal["second_stage"]
-    width: Count
-    depth: Count
     objective: Objective
-    optimisation: Optimisation
 
     reconstructs: ClassVar[bool] = True
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.second_stage",)
@@ -309,10 +294,7 @@ class DaiWipfSecondStage(SecondVAE):
     """
 
     kind: Literal["second_stage_dai_wipf"]
-    width: Count
-    depth: Count
     decoder_noise: bool
-    optimisation: Optimisation
 
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.dai_wipf",)
 

@@ -200,8 +200,8 @@ class SpectralNorm:
     @property
     def is_pytorchs(self) -> bool:
         """Whether PyTorch's own parametrization does all of this."""
-        own = self.matrix == "output_channels" and self.vectors == "constant" and self.evaluation == "fixed"
-        return own and self.initial_iterations == 15
+        settings = (self.matrix, self.initial_iterations, self.vectors, self.evaluation)
+        return settings == ("output_channels", 15, "constant", "fixed")
 
 
 Regulariser = Annotated[NoRegulariser | WeightL2 | GradientPenalty | OutputGradient | SpectralNorm, ByKind]
