@@ -20,7 +20,6 @@ from torch.nn import functional
 
 from rae_bench.base.storage import MappedRows
 from rae_bench.scoring import classifiers, pretrained
-from rae_bench.scoring.metrics import fidelity
 from rae_bench.scoring.pretrained import FeatureError
 from rae_bench.scoring.specs import INCEPTION_LABEL
 
@@ -185,8 +184,11 @@ def dinov2_vit_l_14(device: str) -> FrozenExtractor:
 
 def _registered(name: str, layer: str, weights: io.BytesIO | None, device: str) -> Callable[[Tensor], Tensor]:
     """An extractor of torch-fidelity's registry, which resizes and scales by itself."""
-    create = fidelity.call("utils", "create_feature_extractor")
-    network: Any = create(name, [layer], cuda=False, feature_extractor_weights_path=weights, verbose=False)
+    from torch_fidelity.utils import create_feature_extractor
+
+    network: Any = create_feature_extractor(
+        name, [layer], cuda=False, feature_extractor_weights_path=weights, verbose=False
+    )
     network.to(device)
 
     def forward(images: Tensor) -> Tensor:

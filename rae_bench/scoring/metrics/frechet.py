@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from rae_bench.base.rng import numpy_generator
-from rae_bench.scoring.metrics import fidelity
 from rae_bench.scoring.metrics.errors import MetricError
 from rae_bench.scoring.metrics.pairs import Float64
 from rae_bench.scoring.metrics.reference import Features, Reference, exponent, factor_of, moments
@@ -35,8 +34,10 @@ def fid(real: Reference, fake: Features) -> float:
     Raises:
         MetricError: it differs from ours by more than AGREEMENT.
     """
+    from torch_fidelity.metric_fid import fid_statistics_to_metric  # brings torchvision and the compiler along
+
     mean, covariance = moments(real.counted_alike(fake))
-    result = fidelity.call("metric_fid", "fid_statistics_to_metric")(
+    result = fid_statistics_to_metric(
         {"mu": mean, "sigma": covariance}, {"mu": real.mean, "sigma": real.covariance}, False
     )
     theirs, ours = float(result["frechet_inception_distance"]), frechet_distance(real, fake)

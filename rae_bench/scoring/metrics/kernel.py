@@ -1,8 +1,8 @@
 """Kernel distance: unbiased MMD² with the kernel (x·y/d + 1)³, mean over random subsets (Bińkowski et al. 2018)."""
 
 import numpy as np
+import torch
 
-from rae_bench.scoring.metrics import fidelity
 from rae_bench.scoring.metrics.pairs import Float64
 from rae_bench.scoring.metrics.reference import Features, Reference
 from rae_bench.scoring.specs import MetricSettings
@@ -20,9 +20,10 @@ def kernel_distance(real: Reference, fake: Features, settings: MetricSettings) -
     if settings.has_overlapping_subsets(len(features), len(fake)):
         values = subset_distances(features, fake, settings)
         return {"kernel_distance": float(values.mean()), "kernel_distance_subset_sd": float(values.std())}
-    result = fidelity.call("metric_kid", "kid_features_to_metric")(
-        fidelity.tensor(fake),
-        fidelity.tensor(features),
+    from torch_fidelity.metric_kid import kid_features_to_metric  # brings torchvision and the compiler along
+
+    result = kid_features_to_metric(
+        *(torch.from_numpy(np.ascontiguousarray(part, dtype=np.float64)) for part in (fake, features)),
         kid_subsets=settings.kernel_subsets,
         kid_subset_size=settings.kernel_subset_size,
         rng_seed=settings.seed,
