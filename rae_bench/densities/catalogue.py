@@ -1,14 +1,14 @@
 """Densities p(z) fitted ex post on the codes of training images: a module per family, and here each one's line.
 
 `fit` gives a `FittedDensity`; its state is a dict of plain arrays (`state`), read back by `restore`. Which codes of an
-image stand for it, mean or sample, is `spec.codes`; `codes_of` gives them.
+image stand for it, mean or sample, is `spec.codes`.
 """
 
 from typing import assert_never
 
 import numpy as np
 
-from rae_bench.densities.codes import CodeArray, DensityError, Observed, Posteriors
+from rae_bench.densities.codes import DensityError, Observed, Posteriors
 from rae_bench.densities.density import FittedDensity, State
 from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.kernels import FittedAggregatePosterior, FittedKernelDensity
@@ -59,11 +59,6 @@ def family(spec: Density) -> type[FittedDensity]:
             assert_never(spec)
 
 
-def codes_of(spec: Density, posteriors: Posteriors, seed: int, split: str) -> CodeArray:
-    """The codes (n, d) of the images of `split` that a density is fitted to or judged on."""
-    return posteriors.codes(spec.codes, seed, split)
-
-
 def fit(spec: Density, train: Posteriors, validation: Posteriors, seed: int) -> FittedDensity:
     """Fit `spec` to the codes of training images, on the CPU.
 
@@ -71,11 +66,11 @@ def fit(spec: Density, train: Posteriors, validation: Posteriors, seed: int) -> 
         DensityError: codes that are not finite, too few or singular, or a fit that does not end in finite numbers.
         TrainingError: fewer codes than a network's batch, or a loss that is not finite.
     """
-    observed = Observed(codes_of(spec, train, seed, "train"), codes_of(spec, validation, seed, "validation"), train)
-    d, found = observed.train.shape[1], observed.validation.shape[1]
+    codes, held_out = train.codes(spec.codes, seed, "train"), validation.codes(spec.codes, seed, "validation")
+    d, found = codes.shape[1], held_out.shape[1]
     if found != d:
         raise DensityError(f"validation codes of {found} dimensions, training codes of {d}")
-    fitted = family(spec).fit(spec, observed, seed)
+    fitted = family(spec).fit(spec, Observed(codes, held_out, train), seed)
     for name, array in fitted.state().items():
         if not np.isfinite(array).all():
             raise DensityError(f"the fit of {spec.kind!r} is degenerate: its array {name!r} is not finite")

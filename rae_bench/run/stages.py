@@ -170,7 +170,7 @@ def fit(*, spec: FitSpec, run: RunFiles, density: str) -> None:
         posteriors["train"] = posteriors["train"].without_last(spec.leave_out_last)
         fitted = catalogue.fit(spec.density, posteriors["train"], posteriors["validation"], int(run.seed))
         likelihoods = {
-            split: fitted.log_likelihood(catalogue.codes_of(spec.density, part, int(run.seed), split))
+            split: fitted.log_likelihood(part.codes(spec.density.codes, int(run.seed), split))
             for split, part in posteriors.items()
         }
         about = {

@@ -57,10 +57,9 @@ def checked(path: Path, sha256: str, remedy: str) -> bytes:
     Raises:
         FeatureError: it is missing, or its SHA-256 does not begin with `sha256`.
     """
-    data = _read(path, remedy)
-    found = hashlib.sha256(data).hexdigest()
+    data, found = _read(path, remedy)
     if not found.startswith(sha256):
-        raise FeatureError(_other_hash(path, found, sha256, remedy))
+        raise _other_hash(path, found, sha256, remedy)
     return data
 
 
@@ -76,12 +75,11 @@ def inception() -> Weights:
     path = Path(named) if named else _hub() / "checkpoints" / INCEPTION_URL.rpartition("/")[2]
     if not named and not path.exists() and _is_set(DOWNLOAD_VARIABLE):
         _download(INCEPTION_URL, path, INCEPTION_SHA256)
-    data = _read(path, remedy)
-    found = hashlib.sha256(data).hexdigest()
+    data, found = _read(path, remedy)
     is_verified = found.startswith(INCEPTION_SHA256)
     if not is_verified and not _is_set(UNVERIFIED_VARIABLE):
         remedy = f"replace it, or allow it, under another name than FID, with {UNVERIFIED_VARIABLE}=1"
-        raise FeatureError(_other_hash(path, found, INCEPTION_SHA256, remedy))
+        raise _other_hash(path, found, INCEPTION_SHA256, remedy)
     return Weights(tensors(data, path), found, is_verified)
 
 
@@ -137,17 +135,19 @@ def _is_set(variable: str) -> bool:
     return os.environ.get(variable) == "1"
 
 
-def _read(path: Path, remedy: str) -> bytes:
+def _read(path: Path, remedy: str) -> tuple[bytes, str]:
+    """The bytes of a file, and their SHA-256."""
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except FileNotFoundError:
         raise FeatureError(f"{path}: the weight file is missing; {remedy}") from None
     except OSError as error:
         raise FeatureError(f"{path}: the weight file cannot be read: {error.strerror}; {remedy}") from None
+    return data, hashlib.sha256(data).hexdigest()
 
 
-def _other_hash(path: Path, found: str, expected: str, remedy: str) -> str:
-    return f"{path}: SHA-256 is {found[:16]}..., expected {expected[:16]}...; {remedy}"
+def _other_hash(path: Path, found: str, expected: str, remedy: str) -> FeatureError:
+    return FeatureError(f"{path}: SHA-256 is {found[:16]}..., expected {expected[:16]}...; {remedy}")
 
 
 def _download(url: str, path: Path, sha256: str) -> None:
