@@ -90,8 +90,7 @@ class FittedGaussian(FittedDensity):
 
     def whiten(self, codes: CodeArray) -> Float64:
         """Codes in the coordinates in which this density is N(0, I)."""
-        white: Float64 = np.linalg.solve(self.factor_, (codes.astype(np.float64) - self.mean_).T).T.astype(np.float64)
-        return white
+        return np.linalg.solve(self.factor_, (codes.astype(np.float64) - self.mean_).T).T.astype(np.float64)
 
     def colour(self, white: Float64) -> CodeArray:
         """The inverse of `whiten`."""

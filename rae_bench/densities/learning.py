@@ -41,8 +41,7 @@ def train(
 def in_blocks(function: Callable[[Tensor], Tensor], codes: Float64, size: int) -> Float64:
     """What `function` gives of codes (n, d), of `size` of them at once, which bounds memory."""
     blocks = torch.split(torch.from_numpy(codes).float(), size)
-    found: Float64 = torch.cat([function(block) for block in blocks]).double().numpy()
-    return found
+    return torch.cat([function(block) for block in blocks]).double().numpy()
 
 
 def weights(model: nn.Module) -> State:

@@ -67,14 +67,12 @@ class FittedSecondStage(FittedDensity):
     @torch.no_grad()
     def to_inner(self, codes: CodeArray) -> CodeArray:
         """The second stage's own codes (n, d): its posterior's means."""
-        inner: CodeArray = self.model_.encode(self._standardise(codes)).mean.numpy()
-        return inner
+        return self.model_.encode(self._standardise(codes)).mean.numpy()
 
     @torch.no_grad()
     def from_inner(self, inner: CodeArray) -> CodeArray:
         """The codes (n, d) that the second stage's own codes (n, d) decode to."""
-        codes: CodeArray = self.model_.decode(torch.from_numpy(inner)).numpy() * self.scale_ + self.mean_
-        return codes
+        return self.model_.decode(torch.from_numpy(inner)).numpy() * self.scale_ + self.mean_
 
     def log_density(self, codes: CodeArray) -> None:
         """None: a VAE bounds its likelihood but does not give it."""

@@ -149,8 +149,7 @@ def draw_codes(model: Autoencoder, data: Samples, generator: torch.Generator) ->
     model.eval()
     with torch.no_grad():
         drawn = [model.draw(batch, generator)[1] for batch in _batches(data)]
-    codes: npt.NDArray[np.float32] = torch.cat(drawn).cpu().numpy()
-    return codes
+    return torch.cat(drawn).cpu().numpy()
 
 
 def encode_splits(model: Autoencoder, splits: Mapping[str, Samples]) -> dict[str, npt.NDArray[np.float32]]:

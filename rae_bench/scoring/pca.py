@@ -32,8 +32,7 @@ class Components:
         """What their first k components make of `images` (n, C, H, W): (n, C, H, W)."""
         scores: Float32 = _flat(images) @ self.directions.T
         scores -= self.mean.reshape(1, -1) @ self.directions.T
-        rebuilt: Float32 = (scores @ self.directions + self.mean).reshape(images.shape)
-        return rebuilt
+        return (scores @ self.directions + self.mean).reshape(images.shape)
 
 
 def blocks_of(images: Images | MappedRows) -> list[slice]:
@@ -58,8 +57,7 @@ def fit(images: Images | MappedRows, components: int, seed: int) -> Components:
 
     @functools.lru_cache(maxsize=1)  # a single block is made once
     def centred(i: int) -> Float32:
-        block: Float32 = _flat(images[blocks[i]]) - mean
-        return block
+        return _flat(images[blocks[i]]) - mean
 
     def times(other: Float32) -> Float32:
         return np.concatenate([centred(i) @ other for i in range(len(blocks))])

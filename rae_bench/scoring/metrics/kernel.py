@@ -48,8 +48,7 @@ def subset_distances(real: Features, fake: Features, settings: MetricSettings) -
         of_real[subset, rng.choice(len(real), size, replace=False)] = 1
     own = _sums(fake, of_fake, fake, of_fake) - of_fake @ _diagonal(fake)
     own += _sums(real, of_real, real, of_real) - of_real @ _diagonal(real)
-    found: Float64 = own / (size * (size - 1)) - 2 * _sums(real, of_real, fake, of_fake) / size**2
-    return found
+    return own / (size * (size - 1)) - 2 * _sums(real, of_real, fake, of_fake) / size**2
 
 
 def _sums(one: Features, of_one: Float64, two: Features, of_two: Float64) -> Float64:

@@ -59,5 +59,4 @@ def _edges(squared_radii: Float64, features: npt.NDArray[np.floating]) -> Float6
     """
     lengths = (features.astype(np.float64) ** 2).sum(axis=1)
     terms = lengths + (np.sqrt(lengths) + np.sqrt(squared_radii)) ** 2  # ‖x‖² + ‖y‖², y at the edge, at most
-    edges: Float64 = squared_radii + ROUNDING * np.where(squared_radii < NEAR * terms, squared_radii, terms)
-    return edges
+    return squared_radii + ROUNDING * np.where(squared_radii < NEAR * terms, squared_radii, terms)

@@ -75,8 +75,7 @@ def nearest_distances(features: npt.NDArray[np.floating], among: npt.NDArray[np.
             one, two = one - origin, two - origin
         for rows, _, squares in blocks(one, two, None):
             nearest[rows] = np.minimum(nearest[rows], squares.min(axis=1))
-    distances: Float64 = np.sqrt(nearest)
-    return distances
+    return np.sqrt(nearest)
 
 
 def blocks(
