@@ -2,12 +2,13 @@
 
 import contextlib
 import hashlib
-import os
+import io
 import pickle
 from urllib.request import urlopen
 
 import pytest
 import torch
+from checkout import Bomb
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
 from rae_bench.scoring import pretrained
@@ -15,16 +16,6 @@ from rae_bench.scoring.pretrained import FeatureError
 
 OFFICIAL = "weights-inception-2015-12-05-6726825d.pth"
 REMEDIES = r"set RAE_BENCH_INCEPTION_WEIGHTS=FILE, or allow the download with RAE_BENCH_DOWNLOAD=1"
-
-
-class Command:
-    """What an attacker pickles: a shell command that runs while it is read."""
-
-    def __init__(self, command):
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
 
 
 @pytest.fixture(autouse=True)
@@ -123,36 +114,34 @@ def test_a_fetch_that_fails_names_the_other_way(tmp_path, monkeypatch):
 # --- the hash, and what a file may hold ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("permission", [None, "0", "yes"])
-def test_weights_of_another_hash_are_refused(weights, permission, monkeypatch):
+def test_weights_of_another_hash_are_refused_unless_allowed_and_never_verified(weights, monkeypatch):
     found = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
     monkeypatch.setattr(pretrained, "INCEPTION_SHA256", "6726825d")
     monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(weights))
-    if permission is not None:
-        monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", permission)
     expected = rf"mine\.pth: SHA-256 is {found}\.\.\., expected 6726825d\.\.\.; .*RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS=1$"
-    with pytest.raises(FeatureError, match=expected):
-        pretrained.inception()
-
-
-def test_weights_of_another_hash_may_be_allowed_but_are_never_verified(weights, monkeypatch):
-    monkeypatch.setattr(pretrained, "INCEPTION_SHA256", "6726825d")
-    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(weights))
+    for permission in ("", "0", "yes"):
+        monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", permission)
+        with pytest.raises(FeatureError, match=expected):
+            pretrained.inception()
     monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", "1")
-    found = pretrained.inception()
-    assert _is_ours(found, weights)
-    assert not found.is_verified
+    allowed = pretrained.inception()
+    assert _is_ours(allowed, weights)
+    assert not allowed.is_verified
+
+
+def saved(content, **how):
+    """The bytes of a file of torch's."""
+    file = io.BytesIO()
+    torch.save(content, file, **how)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize("route", ["the right hash", "another hash, allowed"])
 @pytest.mark.parametrize("form", ["a bare pickle", "among tensors"])
 def test_code_in_a_weight_file_never_runs(form, route, tmp_path, monkeypatch):
     ran, path = tmp_path / "ran", tmp_path / "weights.pth"
-    content = Command(f"touch {ran}")
-    if form == "a bare pickle":
-        path.write_bytes(pickle.dumps(content, protocol=2))
-    else:
-        torch.save({"w": torch.zeros(3), "x": content}, path)
+    bare = pickle.dumps(Bomb(ran), protocol=2)
+    path.write_bytes(bare if form == "a bare pickle" else saved({"w": torch.zeros(3), "x": Bomb(ran)}))
     monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(path))
     if route == "the right hash":
         monkeypatch.setattr(pretrained, "INCEPTION_SHA256", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
@@ -173,33 +162,18 @@ NO_STATE = [
     b"\x80\x02}q",
     b"\x80\x02.",
     b"\x80\x02K\x01q\x05h\x07.",
-    [1.0],
-    {"w": [1.0]},
+    *map(saved, ([1.0], {"w": [1.0]}, torch.zeros(3))),
 ]
 
 
-@pytest.mark.parametrize("content", [*NO_STATE, torch.zeros(3)], ids=repr)
-def test_what_is_no_state_dict_is_refused(content, tmp_path, monkeypatch):
-    path = tmp_path / "weights.pth"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        torch.save(content, path)
-    monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(path))
-    monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", "1")
-    with pytest.raises(FeatureError, match="not a state dict of tensors alone"):
-        pretrained.inception()
-
-
-def test_a_cut_state_dict_is_refused_wherever_it_is_cut(tmp_path, monkeypatch):
+def test_what_is_no_state_dict_is_refused_a_cut_one_wherever_it_is_cut(tmp_path, monkeypatch):
     """In torch's older format, where a cut is not seen before the pickle in it ends."""
     path = tmp_path / "weights.pth"
-    torch.save({"w": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
-    whole = path.read_bytes()
     monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(path))
     monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", "1")
-    for length in range(1, len(whole), 7):
-        path.write_bytes(whole[:length])
+    whole = saved({"w": torch.zeros(3)}, _use_new_zipfile_serialization=False)
+    for content in (*NO_STATE, *(whole[:length] for length in range(1, len(whole), 7))):
+        path.write_bytes(content)
         with pytest.raises(FeatureError, match="not a state dict of tensors alone"):
             pretrained.inception()
 
