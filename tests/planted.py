@@ -21,6 +21,12 @@ def fit(spec, codes, validation=None, seed=0):
     return catalogue.fit(spec, points(codes), points(codes[:50] if validation is None else validation), seed)
 
 
+def codes(n=400, seed=0):
+    """Codes of three spreads, two of them correlated, off the origin, in float32 (n, 3)."""
+    white = np.random.default_rng(seed).standard_normal((n, 3))
+    return (white @ [[1.0, 0.5, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.1]] + [5, 0, -1]).astype(np.float32)
+
+
 MIXING = np.array([[1, 0.8, 0], [0, 0.6, 0], [0, 0, 1]])
 
 

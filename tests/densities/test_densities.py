@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from planted import every_density, points
+from planted import codes, every_density, points
 from scipy import stats
 
 from rae_bench.densities import catalogue as densities
@@ -42,11 +42,6 @@ def tiny(spec):
 
 ALL = {name: tiny(spec) for name, spec in every_density().items()}
 WITHOUT_LIKELIHOOD = (SecondStage, DaiWipfSecondStage)
-
-
-def codes(n=400, seed=0):
-    rng = np.random.default_rng(seed)
-    return (rng.standard_normal((n, 3)) @ [[1, 0.5, 0], [0, 2, 0], [0, 0, 0.1]] + [5, 0, -1]).astype(np.float32)
 
 
 def posteriors(n=400, seed=0, scale=1.0):

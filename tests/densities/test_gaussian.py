@@ -2,16 +2,11 @@
 
 import numpy as np
 import pytest
+from planted import codes
 from scipy import stats
 
 from rae_bench.densities.codes import DensityError
 from rae_bench.densities.gaussian import FittedGaussian
-
-MIXING = np.array([[1.0, 0.5, 0.0], [0.0, 2.0, 0.3], [0.0, 0.0, 0.1]])
-
-
-def codes(n=2000, seed=0):
-    return (np.random.default_rng(seed).standard_normal((n, 3)) @ MIXING + [5, 0, -1]).astype(np.float32)
 
 
 def moments(codes):

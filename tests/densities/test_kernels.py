@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from planted import fit, points
+from planted import codes, fit, points
 from scipy import special, stats
 from sklearn import neighbors
 
@@ -15,11 +15,6 @@ from rae_bench.densities.specs import AggregatePosterior, AllImages, ImageSubset
 
 def kde(*bandwidths):
     return KernelDensity(kind="kernel_density", codes="mean", bandwidths=bandwidths)
-
-
-def codes(n=600, seed=0):
-    mixing = [[1.0, 0.5, 0.0], [0.0, 2.0, 0.3], [0.0, 0.0, 0.1]]
-    return (np.random.default_rng(seed).standard_normal((n, 3)) @ mixing + [5, 0, -1]).astype(np.float32)
 
 
 # --- kernel density ---------------------------------------------------------------------------------------
