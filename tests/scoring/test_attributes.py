@@ -6,7 +6,7 @@ from scipy import stats
 
 from rae_bench.data import faces
 from rae_bench.scoring.metrics.attributes import attribute_marginal_error, mode_coverage
-from rae_bench.scoring.metrics.errors import MetricError
+from rae_bench.scoring.metrics.reference import MetricError
 
 COIN = {"coin": np.array([0.5, 0.5])}
 LAW = {"colour": np.array([0.2, 0.3, 0.5]), "hat": np.array([0.75, 0.25])}

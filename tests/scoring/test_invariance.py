@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, strategies
 from hypothesis import settings as budget
-from metric_settings import settings
+from metric_settings import measured, settings
 from scipy import linalg
 
-from rae_bench.scoring.metrics.errors import MetricError
-from rae_bench.scoring.metrics.measure import measure
 from rae_bench.scoring.metrics.memorisation import Training
-from rae_bench.scoring.metrics.reference import Reference, usable
+from rae_bench.scoring.metrics.reference import MetricError, usable
 
 CHOSEN = settings(kernel_subset_size=8, infinity_sizes=4, prd_runs=4, prd_angles=201)
 LEAST = 8
@@ -134,20 +132,15 @@ def kernel_distance(real, fake):
     return np.mean(found)
 
 
-def measured(real, fake):
-    reference = Reference.of(real, 5)
-    return measure(reference, fake, CHOSEN, is_fid=False, prd_real=reference)
-
-
 @budget(max_examples=200, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(triples())
 def test_every_metric_is_what_brute_force_says_or_refused_in_one_line(sets):
     real, fake, train = sets
     if min(len(real), len(fake)) < LEAST:
         with pytest.raises(MetricError, match=r"^(real|fake): features have shape .* expected n at least [^\n]*$"):
-            measured(real, fake)
+            measured(real, fake, CHOSEN)
         return
-    found = measured(real, fake)
+    found = measured(real, fake, CHOSEN)
     wide = [part.astype(np.float64).astype(np.longdouble) for part in sets]
     size = max(np.abs(part - wide[0][0]).max() for part in wide) or np.longdouble(1)
     unit = np.ldexp(np.longdouble(1), int(np.frexp(size)[1]))
@@ -172,8 +165,8 @@ def test_every_metric_is_what_brute_force_says_or_refused_in_one_line(sets):
         if name in found:
             assert found[name] == pytest.approx(float(value), abs=float(1e-10 * size)), name
 
-    if min(len(real), len(fake)) >= 20:  # of fewer, five clusters say nothing
-        plain = measured(*(part.astype(np.float64) for part in near[:2]))  # `test_agreement` says that these are right
+    if min(len(real), len(fake)) >= 20:  # of fewer, five clusters say nothing; near the origin `test_agreement` checks
+        plain = measured(*(part.astype(np.float64) for part in near[:2]), CHOSEN)
         for name in ("prd_f8", "prd_f1_8"):
             assert found[name] == pytest.approx(plain[name], abs=0.02 + 3 * found[f"{name}_sd"]), name
 

@@ -5,9 +5,8 @@ import pytest
 import torch
 from metric_settings import settings
 
-from rae_bench.scoring.metrics.errors import MetricError
 from rae_bench.scoring.metrics.measure import measure as measure_features
-from rae_bench.scoring.metrics.reference import Reference
+from rae_bench.scoring.metrics.reference import MetricError, Reference
 
 SETTINGS = settings()
 NAMES = {

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rae_bench.scoring.metrics.errors import MetricError
 from rae_bench.scoring.metrics.memorisation import Training
+from rae_bench.scoring.metrics.reference import MetricError
 
 
 def normals(n, seed, d=8):

@@ -5,8 +5,7 @@ import pytest
 from metric_settings import settings
 
 from rae_bench.scoring.metrics import manifold, pairs
-from rae_bench.scoring.metrics.errors import MetricError
-from rae_bench.scoring.metrics.reference import Reference
+from rae_bench.scoring.metrics.reference import MetricError, Reference
 
 PRDC = ("precision", "recall", "density", "coverage")
 

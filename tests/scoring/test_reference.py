@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from rae_bench.scoring.metrics import reference as module
-from rae_bench.scoring.metrics.errors import MetricError
-from rae_bench.scoring.metrics.reference import Reference
+from rae_bench.scoring.metrics.reference import MetricError, Reference
 
 
 def features(n=50, d=4, seed=0):

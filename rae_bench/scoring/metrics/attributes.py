@@ -10,7 +10,7 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
-from rae_bench.scoring.metrics.errors import MetricError
+from rae_bench.scoring.metrics.reference import MetricError
 
 Classes = Mapping[str, npt.NDArray[np.int64]]
 Law = Mapping[str, npt.NDArray[np.float64]]

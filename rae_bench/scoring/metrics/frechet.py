@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rae_bench.base.rng import numpy_generator
-from rae_bench.scoring.metrics.errors import MetricError
 from rae_bench.scoring.metrics.pairs import Float64
-from rae_bench.scoring.metrics.reference import Features, Reference, exponent, factor_of, moments
+from rae_bench.scoring.metrics.reference import Features, MetricError, Reference, exponent, factor_of, moments
 from rae_bench.scoring.specs import IMAGES_PER_FEATURE
 
 AGREEMENT = 1e-3

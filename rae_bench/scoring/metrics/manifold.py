@@ -9,9 +9,8 @@ kernel_mmd2: the unbiased MMD² of all images (Gretton et al. 2012, eq. 3), no s
 import numpy as np
 import numpy.typing as npt
 
-from rae_bench.scoring.metrics.errors import MetricError
 from rae_bench.scoring.metrics.pairs import NEAR, Float64, blocks, own_pairs
-from rae_bench.scoring.metrics.reference import Reference
+from rae_bench.scoring.metrics.reference import MetricError, Reference
 from rae_bench.scoring.specs import MetricSettings
 
 ROUNDING = 2.0**-45

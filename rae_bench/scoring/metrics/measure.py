@@ -10,12 +10,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from rae_bench.scoring.metrics.errors import MetricError
 from rae_bench.scoring.metrics.frechet import fid, frechet_distance, frechet_infinity, half_sample_sd
 from rae_bench.scoring.metrics.kernel import kernel_distance
 from rae_bench.scoring.metrics.manifold import pair_metrics
 from rae_bench.scoring.metrics.prd import prd
-from rae_bench.scoring.metrics.reference import Reference, check_counts, usable
+from rae_bench.scoring.metrics.reference import MetricError, Reference, check_counts, usable
 from rae_bench.scoring.specs import IMAGES_PER_FEATURE, MetricSettings
 
 ROUNDING = 1e-12

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from rae_bench.scoring.metrics.errors import MetricError
 from rae_bench.scoring.metrics.pairs import nearest_distances
+from rae_bench.scoring.metrics.reference import MetricError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rae_bench.scoring.metrics.errors import MetricError
 from rae_bench.scoring.metrics.pairs import Float64, OwnPairs, is_far, own_pairs
 
 Features = npt.NDArray[np.floating]
@@ -19,6 +18,10 @@ BLOCK = 2**25
 """Features that are in memory in double precision at once: 256 MiB. More are those of CelebA's training images."""
 SMALLEST, LARGEST = 1e-130, 1e150
 """Between these lies the largest feature of a set, else squares of features, or of their last digits, leave float64."""
+
+
+class MetricError(ValueError):
+    """Features a metric cannot be computed from."""
 
 
 def usable(name: str, features: npt.NDArray[Any], least: Mapping[str, int]) -> Features:

@@ -1,5 +1,0 @@
-"""What can be wrong with features."""
-
-
-class MetricError(ValueError):
-    """Features a metric cannot be computed from."""
