@@ -168,13 +168,3 @@ def test_other_weights_are_an_error_with_the_remedy(name, load, tmp_path, monkey
     monkeypatch.setattr(classifiers, name, (tmp_path / "gone", sha256))
     with pytest.raises(FeatureError, match=r"gone: the weight file is missing; restore it"):
         load()
-
-
-def test_means_of_faces_agree_in_hair_and_share_all_else():
-    images, shares = train_face_classifier.draw_means(40, 4, np.random.default_rng(0))
-    assert images.shape == (40, 3, 64, 64)
-    for factor, law in faces.LAW.items():
-        assert shares[factor].shape == (40, len(law))
-        np.testing.assert_allclose(shares[factor].sum(axis=1), 1, rtol=1e-6)
-    assert set(shares["hair"].ravel()) == set(shares["long_hair"].ravel()) == {0, 1}
-    assert set(shares["glasses"].ravel()) == {0, 0.25, 0.5, 0.75, 1}

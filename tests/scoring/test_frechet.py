@@ -23,41 +23,37 @@ def distance(real, fake):
     return frechet_distance(Reference.of(real, 0), fake)
 
 
-def rotation(d, seed=5):
-    return stats.ortho_group.rvs(d, random_state=seed)
-
-
 # --- closed forms -----------------------------------------------------------------------------------------
 
 
-def test_equal_moments_are_at_distance_zero():
-    a, b = (with_moments(np.ones(7), np.diag(np.arange(1.0, 8)), n, seed) for n, seed in ((40, 0), (90, 1)))
-    assert distance(a, b) == pytest.approx(0, abs=1e-6)
+def turned(values):
+    turn = stats.ortho_group.rvs(3, random_state=5)
+    return turn @ np.diag(values) @ turn.T
 
 
-def test_a_shift_counts_squared():
-    a, b = (with_moments(np.full(7, mean), np.eye(7)) for mean in (0.0, 3.0))
-    assert distance(a, b) == pytest.approx(63)
+ZERO, ONE, EYE, RISING = np.zeros(7), np.ones(7), np.eye(7), np.diag(np.arange(1.0, 8))
+CLOSED = {
+    "equal moments": (ONE, RISING, ONE, RISING, 0),
+    "a shift counts squared": (ZERO, EYE, 3 * ONE, EYE, 63),
+    "a scale counts by its square root": (ZERO, EYE, ZERO, 4 * EYE, 7),  # 7·(1 + 4 − 2·2)
+    "commuting": (ZERO[:3], np.diag([1, 4, 9]), ZERO[:3], np.diag([4, 1, 0]), 11),  # 14 + 5 − 2·(2 + 2 + 0)
+    "commuting, rotated": (ZERO[:3], turned([1, 4, 9]), ZERO[:3], turned([4, 1, 0]), 11),
+    # 5 + 5 + 6 − 2 tr √M; of M = Σ₁Σ₂, tr 11 and det 20, tr √M = √(tr M + 2 √det M)
+    "not commuting": (
+        [1, 0],
+        [[2, 1], [1, 3]],
+        [0, 2],
+        [[5, -1], [-1, 1]],
+        5 + 5 + 6 - 2 * np.sqrt(11 + 2 * np.sqrt(20)),
+    ),
+}
 
 
-def test_a_scale_counts_by_its_square_root():
-    a, b = with_moments(np.zeros(7), np.eye(7)), with_moments(np.zeros(7), 4 * np.eye(7), seed=1)
-    assert distance(a, b) == pytest.approx(7)  # 7·(1 + 4 − 2·2)
-
-
-@pytest.mark.parametrize("turn", [np.eye(3), rotation(3)], ids=["axes", "rotated"])
-def test_commuting_covariances(turn):
-    a, b = (with_moments(np.zeros(3), turn @ np.diag(v) @ turn.T, seed=v[0]) for v in ([1, 4, 9], [4, 1, 0]))
-    assert distance(a, b) == pytest.approx(11, abs=1e-5)  # 14 + 5 − 2·(2 + 2 + 0); √ε where singular
-
-
-def test_covariances_that_do_not_commute():
-    one, two = np.array([[2.0, 1.0], [1.0, 3.0]]), np.array([[5.0, -1.0], [-1.0, 1.0]])
-    assert not np.allclose(one @ two, two @ one)
-    product = one @ two  # of positive eigenvalues: tr √M = √(tr M + 2 √det M)
-    root = np.sqrt(np.trace(product) + 2 * np.sqrt(np.linalg.det(product)))
-    found = distance(with_moments([1, 0], one), with_moments([0, 2], two, seed=1))
-    assert found == pytest.approx(5 + 5 + 6 - 2 * root)
+@pytest.mark.parametrize("case", CLOSED)
+def test_planted_moments_are_at_the_distance_of_the_formula(case):
+    mean, covariance, other_mean, other_covariance, expected = CLOSED[case]
+    a, b = with_moments(mean, covariance), with_moments(other_mean, other_covariance, n=90, seed=1)
+    assert distance(a, b) == pytest.approx(expected, abs=1e-5)  # √ε where singular
 
 
 def test_in_one_dimension_it_is_the_distance_of_means_and_standard_deviations():

@@ -11,25 +11,19 @@ HALF_F8 = 65 * 0.5 / 64.5
 HALF_F1_8 = (65 / 64) * 0.5 / (1 / 64 + 0.5)
 
 
-def scores(real, fake):
+HISTOGRAMS = {
+    "equal": ([0.5, 0.3, 0.2], [0.5, 0.3, 0.2], 1, 1),
+    "disjoint": ([1, 0], [0, 1], 0, 0),
+    "half of the modes are precise but recall half": ([0.25] * 4, [0.5, 0.5, 0, 0], HALF_F8, HALF_F1_8),
+    "twice the modes recall all but are half precise": ([0.5, 0.5, 0, 0], [0.25] * 4, HALF_F1_8, HALF_F8),
+}
+
+
+@pytest.mark.parametrize("case", HISTOGRAMS)
+def test_known_histograms_have_known_scores(case):
+    real, fake, *expected = HISTOGRAMS[case]
     found = curve(np.array(real), np.array(fake), 1001)
-    return f_score(*found, 8), f_score(*found, 1 / 8)
-
-
-def test_equal_histograms_are_perfect():
-    assert scores([0.5, 0.3, 0.2], [0.5, 0.3, 0.2]) == pytest.approx((1, 1), abs=1e-3)
-
-
-def test_disjoint_histograms_share_nothing():
-    assert scores([1, 0], [0, 1]) == pytest.approx((0, 0), abs=1e-9)
-
-
-def test_half_of_the_modes_are_precise_but_recall_half():
-    assert scores([0.25] * 4, [0.5, 0.5, 0, 0]) == pytest.approx((HALF_F8, HALF_F1_8), abs=1e-3)
-
-
-def test_twice_the_modes_recall_all_but_are_half_precise():
-    assert scores([0.5, 0.5, 0, 0], [0.25] * 4) == pytest.approx((HALF_F1_8, HALF_F8), abs=1e-3)
+    assert [f_score(*found, 8), f_score(*found, 1 / 8)] == pytest.approx(expected, abs=1e-3)
 
 
 def clusters(labels, seed=0, d=6):
