@@ -8,6 +8,7 @@ from typing import assert_never
 
 import numpy as np
 
+from rae_bench.base.rng import derive
 from rae_bench.densities.codes import DensityError, Observed, Posteriors
 from rae_bench.densities.density import FittedDensity, State
 from rae_bench.densities.gaussian import FittedGaussian
@@ -70,7 +71,7 @@ def fit(spec: Density, train: Posteriors, validation: Posteriors, seed: int) -> 
     d, found = codes.shape[1], held_out.shape[1]
     if found != d:
         raise DensityError(f"validation codes of {found} dimensions, training codes of {d}")
-    fitted = family(spec).fit(spec, Observed(codes, held_out, train), seed)
+    fitted = family(spec).fit(spec, Observed(codes, held_out, train), derive(seed, spec.kind))
     for name, array in fitted.state().items():
         if not np.isfinite(array).all():
             raise DensityError(f"the fit of {spec.kind!r} is degenerate: its array {name!r} is not finite")

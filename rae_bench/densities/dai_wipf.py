@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rae_bench.base.rng import derive
 from rae_bench.densities import learning
 from rae_bench.densities.codes import CodeArray, Observed
 from rae_bench.densities.density import FittedDensity, State, check_samples
@@ -24,9 +23,6 @@ from rae_bench.densities.specs import DaiWipfSecondStage
 from rae_bench.models.autoencoder import Codes
 from rae_bench.models.networks import dense, initialise, initialising
 from rae_bench.models.objectives import kl_to_standard_normal
-
-BLOCK = 1000
-"""Codes decoded at once; it bounds memory."""
 
 
 class _Dense(nn.Module):
@@ -91,7 +87,6 @@ class FittedDaiWipf(FittedDensity):
             DensityError: a dimension that does not vary.
             TrainingError: fewer codes than a batch, or a loss that is not finite.
         """
-        seed = derive(seed, spec.kind)
         scale = FittedGaussian.diagonal_of(observed.train)
         fitted = cls(scale, _build(spec, observed.train.shape[1], seed), spec.decoder_noise)
         learning.train(fitted.model_, _negative_bound, scale, observed, spec.optimisation, seed)
@@ -103,7 +98,7 @@ class FittedDaiWipf(FittedDensity):
         Raises:
             DensityError: a sample that is not finite.
         """
-        standard = learning.in_blocks(self.model_.decode, rng.standard_normal((n, len(self.scale_.mean_))), BLOCK)
+        standard = learning.in_blocks(self.model_.decode, rng.standard_normal((n, len(self.scale_.mean_))))
         if self.decoder_noise:
             gamma = float(self.model_.log_gamma.detach().exp())
             standard = standard + gamma * rng.standard_normal(standard.shape)

@@ -17,7 +17,7 @@ class FittedDensity(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, spec: Any, observed: Observed, seed: int) -> Self:
-        """The density of settings `spec`, fitted; `seed` decides all that is random."""
+        """The density of settings `spec`, fitted; `seed`, of its kind alone, decides all that is random."""
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:

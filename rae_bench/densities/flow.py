@@ -15,16 +15,12 @@ import torch
 import zuko
 from torch import Tensor, nn
 
-from rae_bench.base.rng import derive
 from rae_bench.densities import learning
 from rae_bench.densities.codes import CodeArray, Float64, Observed
 from rae_bench.densities.density import FittedDensity, State, check_samples
 from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.specs import SplineFlow
 from rae_bench.models.networks import initialising
-
-BLOCK = 1000
-"""Codes passed through the flow at once; it bounds memory."""
 
 
 def _build(spec: SplineFlow, d: int, seed: int) -> nn.Module:
@@ -67,7 +63,6 @@ class FittedFlow(FittedDensity):
             DensityError: a singular covariance.
             TrainingError: fewer codes than a batch, or a loss that is not finite.
         """
-        seed = derive(seed, spec.kind)
         fitted = cls(FittedGaussian.of(observed.train), _build(spec, observed.train.shape[1], seed))
         learning.train(fitted.model_, _loss, fitted.white_, observed, spec.optimisation, seed)
         return fitted
@@ -79,14 +74,12 @@ class FittedFlow(FittedDensity):
             DensityError: a sample that is not finite.
         """
         noise = rng.standard_normal((n, len(self.white_.mean_)))
-        return check_samples(
-            self.white_.colour(learning.in_blocks(lambda block: self.model_().inv(block), noise, BLOCK))
-        )
+        return check_samples(self.white_.colour(learning.in_blocks(lambda block: self.model_().inv(block), noise)))
 
     def log_density(self, codes: CodeArray) -> Float64:
         """Log density of each code, (n,), in nats."""
         white = self.white_.whiten(codes)
-        return learning.in_blocks(lambda block: _log_density(self.model_, block), white, BLOCK) - self.white_.log_volume
+        return learning.in_blocks(lambda block: _log_density(self.model_, block), white) - self.white_.log_volume
 
     def state(self) -> State:
         """The learned arrays."""

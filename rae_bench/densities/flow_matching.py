@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rae_bench.base.rng import derive
 from rae_bench.densities import learning
 from rae_bench.densities.codes import CodeArray, Float64, Observed
 from rae_bench.densities.density import FittedDensity, State, check_samples
@@ -27,7 +26,7 @@ from rae_bench.densities.specs import FlowMatching
 from rae_bench.models.networks import dense, initialising
 
 BLOCK = 500
-"""Codes solved for at once; it bounds memory."""
+"""Codes solved for at once; their tangents take more memory than codes do."""
 
 
 class _Velocity(nn.Module):
@@ -113,7 +112,6 @@ class FittedFlowMatching(FittedDensity):
             DensityError: a singular covariance.
             TrainingError: fewer codes than a batch, or a loss that is not finite.
         """
-        seed = derive(seed, spec.kind)
         fitted = cls(FittedGaussian.of(observed.train), _build(spec, observed.train.shape[1], seed), spec.steps)
         learning.train(fitted.model_, _matching, fitted.white_, observed, spec.optimisation, seed)
         return fitted

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rae_bench.base.rng import numpy_generator
 from rae_bench.densities.codes import CodeArray, DensityError, Float64, Observed
 from rae_bench.densities.density import FittedDensity, State, mean_log_density
 from rae_bench.densities.gaussian import FittedGaussian
@@ -115,7 +114,7 @@ class FittedAggregatePosterior(FittedDensity):
             size = spec.components.n_components
             if n < size:
                 raise DensityError(f"{n} codes are too few for {size} components")
-            chosen = numpy_generator(seed, spec.kind).choice(n, size=size, replace=False)
+            chosen = np.random.default_rng(seed).choice(n, size=size, replace=False)
         return cls(train.mean[chosen].astype(np.float64), np.exp(train.log_sigma[chosen].astype(np.float64)))
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:

@@ -12,6 +12,8 @@ from rae_bench.models.optimisation import Model, Task, optimise
 from rae_bench.models.specs import Optimisation
 
 PREFIX = "model."
+BLOCK = 1000
+"""Codes passed through a network at once; it bounds memory."""
 
 
 def train(
@@ -38,7 +40,7 @@ def train(
 
 
 @torch.no_grad()
-def in_blocks(function: Callable[[Tensor], Tensor], codes: Float64, size: int) -> Float64:
+def in_blocks(function: Callable[[Tensor], Tensor], codes: Float64, size: int = BLOCK) -> Float64:
     """What `function` gives of codes (n, d), of `size` of them at once, which bounds memory."""
     blocks = torch.split(torch.from_numpy(codes).float(), size)
     return torch.cat([function(block) for block in blocks]).double().numpy()

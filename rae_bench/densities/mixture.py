@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from rae_bench.base.rng import derive
 from rae_bench.densities.codes import CodeArray, DensityError, Float64, Observed
 from rae_bench.densities.density import FittedDensity, State
 from rae_bench.densities.gaussian import FittedGaussian
@@ -50,7 +49,7 @@ class FittedMixture(FittedDensity):
                 f"{n} codes are too few for {k} components; at least {LEAST_PER_COMPONENT * k} are needed"
             )
         white = FittedGaussian.of(observed.train)
-        mixture = _estimator(spec, observed.train.shape[1], derive(seed, spec.kind) % 2**32)
+        mixture = _estimator(spec, observed.train.shape[1], seed % 2**32)
         with warnings.catch_warnings():
             warnings.simplefilter("error", ConvergenceWarning)
             try:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from rae_bench.base.rng import derive
 from rae_bench.densities import learning
 from rae_bench.densities.codes import CodeArray, DensityError, Observed
 from rae_bench.densities.density import FittedDensity, State
@@ -42,7 +41,7 @@ class FittedSecondStage(FittedDensity):
             DensityError: a dimension in which the codes do not vary.
             TrainingError: fewer codes than a batch, or a loss that is not finite.
         """
-        codes, seed = observed.train, derive(seed, spec.kind)
+        codes = observed.train
         varies = np.ptp(codes, axis=0) > 0  # exact, where the float32 SD of a constant is not
         if not varies.all():
             raise DensityError(
