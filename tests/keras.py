@@ -147,7 +147,7 @@ def kl(mean, log_sigma):
 
 
 def mmd(z, prior):
-    """By kernels of pairs: within sets without the diagonal over n(n - 1), across over n²; seven scales."""
+    """The sum over kernels of pairs: within sets without the diagonal over n(n - 1), across over n²; seven scales."""
     (n, d), total = z.shape, 0.0
     for scale in (0.1, 0.2, 0.5, 1, 2, 5, 10):
         c = 2 * d * scale

@@ -37,10 +37,10 @@ from rae_bench.models.specs import (
 from rae_bench.study import config, vocabulary
 
 STEP, WORST, ENTRIES = 3e-7, 1e-5, 2
-"""Of a central difference; the largest relative error of a gradient; entries of each parameter that are moved."""
+"""The step of a central difference; a gradient's largest relative error; how many entries of a parameter are moved."""
 FLOOR = 1e-3
-"""Of a loss's value: gradients below it are held against it. The gradient of a bias before batch norm is zero, and its
-difference nothing but the rounding of the loss, some 1e-16 of it, divided by the step."""
+"""The share of a loss's value against which smaller gradients are held. The gradient of a bias before batch norm is
+zero, and its difference nothing but the rounding of the loss, some 1e-16 of it, divided by the step."""
 BATCH, CODES = 4, 3
 
 IMAGES = {
@@ -264,7 +264,7 @@ def test_the_penalty_follows_its_own_gradient_at_the_widths_of_digits(kernel):
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 5e-3), ("bfloat16", 0.15)])
 @pytest.mark.parametrize("kernel", [4, 5])
 def test_the_gradient_of_rae_gp_in_a_lower_precision_is_that_of_float64(precision, tolerance, kernel):
-    """Of all parameters as one vector. Seen: up to 7e-4 and 0.066, most of it from ReLUs that rounding turns over."""
+    """All parameters' gradients are one vector. Seen: 7e-4 and 0.066, mostly of ReLUs that rounding turns over."""
     assert relative_error_of_gradient(*digits(kernel), precision, "cpu") < tolerance
 
 
@@ -295,7 +295,7 @@ def relative_error_of_gradient(network, objective, precision, device):
 
 @pytest.mark.slow
 def test_rae_gp_lowers_its_penalty_below_that_of_rae_and_of_the_wrong_gradient(digits, monkeypatch):
-    """On real digits, at weights of the study before; the wrong gradient is that of torch's own rule for batch norm."""
+    """Real digits, at weights of the study before; the wrong gradient is that of torch's own rule for batch norm."""
     spec = config.load_study("digits").training("digits", "rae_gp")
     images = {split: torch.from_numpy(digits.images[digits.splits[split]]) for split in ("train", "validation")}
 

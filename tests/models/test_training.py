@@ -95,7 +95,7 @@ LOWERED = {
 
 @pytest.mark.parametrize(("posterior", "term"), LOWERED.values(), ids=LOWERED)
 def test_a_term_lowers_the_quantity_it_names(posterior, term):
-    """On images that it was not trained on; `test_objectives` says that the quantity is what its name says."""
+    """Codes that it was not trained on tell; `test_objectives` says that the quantity is what its name says."""
     found = []
     for one in (term, dataclasses.replace(term, weight=1e-9)):
         last = train(small.objective(posterior, one), epochs=30).history[-1]

@@ -24,7 +24,7 @@ SPREAD = {
     np.float64: (-100, 100, 1e9),
     np.longdouble: (-100, 100, 1e9),
 }
-"""Of each type: the powers of ten of its scales, and the largest offset, in SDs, of which it keeps a few digits."""
+"""The powers of ten of each type's scales, and the largest offset, in SDs, of which it keeps a few digits."""
 
 
 @strategies.composite

@@ -167,7 +167,7 @@ NO_STATE = [
 
 
 def test_what_is_no_state_dict_is_refused_a_cut_one_wherever_it_is_cut(tmp_path, monkeypatch):
-    """In torch's older format, where a cut is not seen before the pickle in it ends."""
+    """The cuts are of torch's older format, where none is seen before the pickle in it ends."""
     path = tmp_path / "weights.pth"
     monkeypatch.setenv("RAE_BENCH_INCEPTION_WEIGHTS", str(path))
     monkeypatch.setenv("RAE_BENCH_ALLOW_UNVERIFIED_WEIGHTS", "1")
