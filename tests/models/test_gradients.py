@@ -63,9 +63,7 @@ def unweighted(objective):
 def walked():
     """Every objective there is, by a name: of the models, of the studies, of each setting alone, of densities."""
     words = vocabulary.read(config.CONFIG)
-    models = [
-        words.objective(name, like, None, "") for name, one in words.models.items() for like in one.weights or [""]
-    ]
+    models = [words.objective(name, like) for name, one in words.models.items() for like in one.weights or [""]]
     found = [*models]
     found += [spec.objective for name in config.study_names() for spec in config.load_study(name).trainings.values()]
     embedded = config.load_study("embedded")

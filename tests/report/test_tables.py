@@ -467,7 +467,7 @@ def test_the_grids_notes_say_each_thing_once(grid):
 
 
 def test_tables_of_drawn_images_say_so_first(grid, spec, tmp_path):
-    drawn = replace(spec.datasets["digits_mini"], source=FaceRenderer("face_renderer"))
+    drawn = replace(spec.datasets["digits_mini"], channels=3, size=64, source=FaceRenderer("face_renderer"))
     built = _build(replace(spec, datasets={"digits_mini": drawn}), grid[0], tmp_path, "table1", "densities")
     assert len(built) == 6
     assert all("SYNTHETIC" in table.notes[0] for table in built.values())
