@@ -23,7 +23,8 @@ WHOLE_RUNS = {"fresh", "smoke", "planned"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """What runs the workflow, or reads a study that it has run, is of the second tier."""
+    """What runs the workflow, or reads a study that it has run, is of the second tier; what waits for Slurm begins."""
+    items.sort(key=lambda item: not item.path.name.startswith("test_slurm"))
     for item in items:
         if item.path.parent.name == "workflow" or WHOLE_RUNS & set(item.fixturenames):
             item.add_marker("workflow")
