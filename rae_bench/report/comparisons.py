@@ -1,29 +1,286 @@
-"""Which of two rows is better, and how sure: paired over seeds, corrected for many comparisons, with stable ranks.
+"""Which of two cells is better, and how sure: ratios of distances, paired by training seed, with one pooled spread.
 
-Rows of equal training seed share the order of batches, and rows of equal sample seed the noise of their samples'
-generator: their differences are paired. Sample seeds are averaged before a test: they are not new trainings.
+A cell is a row of a table in one of its columns; its value for a training seed is the mean over fits and draws. The
+logarithm of cell c with seed s is taken to be mean_c + effect_s + residual_cs, the effects those of the column. The
+residual variance of a cell is shrunk towards that of its column:
+
+    v_c = OWN · own_c + (1 − OWN) · pool,     Var(mean_a − mean_b) = (v_a + v_b) / seeds
+
+with own_c that of the cell's own residuals and pool the mean of own over the column's cells. A cell that stands outside
+the pool keeps its own. Between two columns the variance of the difference of their effects is added. Satterthwaite's
+approximation gives the degrees of freedom of the sum, from the estimates themselves: of one pooled variance alone they
+would be (cells − 1)(seeds − 1), of two cells alone seeds − 1. What the words are: `word`. How often they are wrong:
+`scripts/simulate_verdicts.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 CONFIDENCE = 0.95
-LEVEL = 0.05
-"""A difference counts as found if its p lies below this."""
-PAIR = ["a", "b", "mean_difference", "low", "high", "n_seeds", "p_a_beats_b", "p_value"]
+LEVEL = 1 - CONFIDENCE
+"""A test decides if its p, adjusted for the others of its table, lies below this."""
+OWN = 2 / 3
+"""The share of a cell's own spread in the one it is compared with: a row may vary twice as much as others."""
+
+Word = Literal["better", "equal", "worse", "undecided"]
+Better = Literal["lower", "higher"]
+Cell = TypeVar("Cell", bound=Hashable)
 
 
-def interval(difference: pd.Series) -> tuple[float, float, float]:
-    """Mean and the ends of the 95 % t-interval of paired differences; infinitely wide for a single seed."""
-    mean, n = float(difference.mean()), len(difference)
-    if n < 2:
-        return mean, -np.inf, np.inf
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1) * difference.std(ddof=1) / np.sqrt(n))
-    return mean, mean - half, mean + half
+@dataclass(frozen=True)
+class Difference:
+    """The difference of two cells' means, its standard error and degrees of freedom; of logs, that of a ratio."""
+
+    mean: float
+    standard_error: float
+    freedom: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The ends of the 95 % t-interval; infinitely wide where nothing is known of the spread."""
+        if not self.freedom:
+            return -np.inf, np.inf
+        half = float(special.stdtrit(self.freedom, 0.5 + CONFIDENCE / 2)) * self.standard_error
+        return self.mean - half, self.mean + half
+
+    def less(self, bound: float) -> "Difference":
+        """The same less `bound`."""
+        return Difference(self.mean - bound, self.standard_error, self.freedom)
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p of the hypothesis that the difference is at least `bound`."""
+        if not self.freedom:
+            return 1.0
+        if self.standard_error == 0:
+            return float(self.mean >= bound)
+        return float(special.stdtr(self.freedom, (self.mean - bound) / self.standard_error))
+
+    @property
+    def p_difference(self) -> float:
+        """Two-sided p of the hypothesis that there is none."""
+        return min(1.0, 2 * min(self.p_below(0), self.reversed.p_below(0)))
+
+    def p_equal(self, margin: float) -> float:
+        """The p of two one-sided tests that the difference is `margin` or more to either side.
+
+        Doubled, so that it lies below 5 % where the 95 % interval lies within the margin.
+        """
+        return min(1.0, 2 * max(self.p_below(margin), self.reversed.p_below(margin)))
+
+    @property
+    def reversed(self) -> "Difference":
+        """The same with the sides exchanged."""
+        return Difference(-self.mean, self.standard_error, self.freedom)
+
+
+@dataclass(frozen=True)
+class Column(Generic[Cell]):
+    """What a column's cells share: the seeds' `effects` (seeds,), which cells are pooled, and their mean variance."""
+
+    effects: npt.NDArray[np.float64]
+    pooled: tuple[Cell, ...]
+    pool: float
+
+
+@dataclass(frozen=True)
+class Compared(Generic[Cell]):
+    """Cells whose means can be compared: by cell the means, the residual variances `own` of a seed, and the column.
+
+    Those `outside` are in no pool.
+    """
+
+    means: Mapping[Cell, float]
+    own: Mapping[Cell, float]
+    outside: frozenset[Cell]
+    column: Mapping[Cell, str]
+    columns: Mapping[str, Column[Cell]]
+    seeds: int
+
+    @classmethod
+    def of(
+        cls,
+        values: Mapping[Cell, pd.Series],
+        column: Mapping[Cell, str] | None = None,
+        sources: Mapping[Cell, str | None] | None = None,
+    ) -> "Compared[Cell]":
+        """The comparison of cells, of each its value (a logarithm where ratios are asked for) by training seed.
+
+        `column`: that of each cell; without it all are of one. `sources`: where the values of each cell come from, if
+        not each from its own: cells of one column and source (trained weights) enter the pool once, of None never.
+
+        Raises:
+            ValueError: cells of different seeds.
+        """
+        table = pd.DataFrame(dict(enumerate(values.values())))
+        if table.isna().any(axis=None):
+            raise ValueError(f"cells of different training seeds cannot be compared: {list(values)}")
+        column, sources = column or dict.fromkeys(values, ""), sources or {cell: str(cell) for cell in values}
+        runs = dict(zip(values, table.to_numpy(dtype=np.float64).T, strict=True))
+        columns: dict[str, Column[Cell]] = {}
+        own: dict[Cell, float] = {}
+        for name in dict.fromkeys(column.values()):
+            mine = {cell: run for cell, run in runs.items() if column[cell] == name}
+            columns[name], variances = _column(mine, sources)
+            own |= variances
+        means = {cell: float(run.mean()) for cell, run in runs.items()}
+        outside = frozenset(cell for cell in values if sources[cell] is None)
+        return cls(means, own, outside, column, columns, len(table))
+
+    def difference(self, a: Cell, b: Cell) -> Difference:
+        """The mean of `a` less that of `b`."""
+        mean = self.means[a] - self.means[b]
+        if self.seeds < 2:
+            return Difference(mean, np.inf, 0)
+        sides: dict[str, list[Cell]] = {self.column[a]: []}
+        for cell in (a, b):
+            sides.setdefault(self.column[cell], []).append(cell)
+        parts = [self._variance(name, cells) for name, cells in sides.items()]
+        if len(sides) == 2:
+            one, other = (self.columns[name].effects for name in sides)
+            between = float((one - other).var(ddof=1))
+            parts.append((between, between**2 / (self.seeds - 1)))
+        variance, uncertainty = (sum(part) for part in zip(*parts, strict=True))
+        return Difference(
+            mean, float(np.sqrt(variance / self.seeds)), variance**2 / uncertainty if uncertainty else np.inf
+        )
+
+    def _variance(self, column: str, cells: Sequence[Cell]) -> tuple[float, float]:
+        """The summed variances of these cells of a column; and half the variance of that sum, as it is estimated."""
+        pooled = self.columns[column].pooled
+        weights: dict[Cell, float] = dict.fromkeys((*pooled, *cells), 0.0)
+        for cell in cells:
+            own = 1.0 if cell in self.outside or len(pooled) < 2 else OWN
+            weights[cell] += own
+            for other in pooled:
+                weights[other] += (1 - own) / len(pooled)
+        parts = {cell: weight * self.own[cell] for cell, weight in weights.items()}
+        # residuals of two cells of a pool of n are correlated by −1/(n − 1), their squares by its square
+        shared = [parts[cell] for cell in pooled]
+        alike = (sum(shared) ** 2 - sum(part**2 for part in shared)) / max(len(pooled) - 1, 1) ** 2
+        return sum(parts.values()), (sum(part**2 for part in parts.values()) + alike) / (self.seeds - 1)
+
+    def typical(self, column: str, seeds: int) -> Difference:
+        """No difference at all of two cells that vary as the column's do on average, had there been so many seeds."""
+        shared = self.columns[column]
+        if len(shared.pooled) < 2:
+            return Difference(0, np.inf, 0)
+        alike = replace(self, own=dict.fromkeys(self.own, shared.pool), seeds=seeds)
+        return replace(alike.difference(*shared.pooled[:2]), mean=0)
+
+
+def _column(
+    runs: Mapping[Cell, npt.NDArray[np.float64]], sources: Mapping[Cell, str | None]
+) -> tuple[Column[Cell], dict[Cell, float]]:
+    """What the cells of a column share, and the residual variance of each; `runs`: by cell its values (seeds,)."""
+    first = {sources[cell]: cell for cell in reversed(list(runs)) if sources[cell] is not None}
+    pooled = tuple(cell for cell in runs if first.get(sources[cell]) == cell)
+    n, seeds = len(pooled), len(next(iter(runs.values())))
+    effects = np.mean([runs[cell] - runs[cell].mean() for cell in pooled], axis=0) if n > 1 else np.zeros(seeds)
+    # an average over n cells takes the share 1/n of its variance from each of them
+    kept = {cell: 1 - 1 / n if n > 1 and cell in pooled else 1.0 for cell in runs}
+    own = {
+        cell: float(((run - run.mean() - effects) ** 2).sum() / max(seeds - 1, 1) / kept[cell])
+        for cell, run in runs.items()
+    }
+    return Column(effects, pooled, float(np.mean([own[cell] for cell in pooled])) if n else 0.0), own
+
+
+def word(difference: Difference, p_difference: float, p_equal: float) -> Word:
+    """What is said of the first of two cells, lower being better; the p are those adjusted for the table's others.
+
+    equal       surely within the margin, even if surely not the same
+    better      surely lower, and not surely within the margin; worse: surely higher
+    undecided   neither
+    """
+    if p_equal < LEVEL:
+        return "equal"
+    if p_difference < LEVEL:
+        return "better" if difference.mean < 0 else "worse"
+    return "undecided"
+
+
+def verdicts(differences: Sequence[Difference], margins: Sequence[float]) -> list[Word]:
+    """The words of all comparisons of a table, each kind of test adjusted for all of them after Holm.
+
+    `margins`: how far apart, on the scale of the differences, each two cells may be and still be called equal; those
+    of margin 0 are never called so.
+    """
+    p_differences = holm([one.p_difference for one in differences])
+    p_equals = holm([one.p_equal(margin) for one, margin in zip(differences, margins, strict=True)])
+    return [word(*found) for found in zip(differences, p_differences, p_equals, strict=True)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values (1979): the chance of any false rejection among all stays below the level."""
+    order = np.argsort(p_values, kind="stable")
+    factors = len(p_values) - np.arange(len(p_values))
+    adjusted = np.minimum(np.maximum.accumulate(np.asarray(p_values, dtype=float)[order] * factors), 1)
+    result = np.empty(len(p_values))
+    result[order] = adjusted
+    return [float(p) for p in result]
+
+
+PAIR = ["a", "b", "ratio", "low", "high", "p_difference", "p_equal", "verdict", "seeds"]
+
+
+def pairs(compared: Compared[Any], within: float) -> pd.DataFrame:
+    """Every pair of cells of `compared` logarithms, as the ratio of the first to the second with its 95 % interval.
+
+    `within`: ratios from 1 / `within` to `within` are equal. The intervals and p are unadjusted, the verdicts adjusted.
+    """
+    both = list(combinations(compared.means, 2))
+    differences = [compared.difference(a, b) for a, b in both]
+    margin = float(np.log(within))
+    words = verdicts(differences, [margin] * len(both))
+    records: list[dict[str, Any]] = []
+    for (a, b), difference, verdict in zip(both, differences, words, strict=True):
+        low, high = np.exp(difference.interval)
+        records.append(
+            {
+                **{"a": a, "b": b, "ratio": np.exp(difference.mean), "low": low, "high": high},
+                **{"p_difference": difference.p_difference, "p_equal": difference.p_equal(margin)},
+                **{"verdict": verdict, "seeds": compared.seeds},
+            }
+        )
+    return pd.DataFrame(records, columns=PAIR)
+
+
+def smallest_called(typical: Difference, n_pairs: int) -> float:
+    """The ratio from which on two typical cells would be called different, the strictest of so many tests.
+
+    Infinite where one seed tells nothing.
+    """
+    if not typical.freedom:
+        return float("inf")
+    return float(np.exp(special.stdtrit(typical.freedom, 1 - LEVEL / 2 / n_pairs) * typical.standard_error))
+
+
+def seeds_to_call(compared: Compared[Any], column: str, ratio: float, n_pairs: int) -> int | None:
+    """How many training seeds would call two typical cells different at this `ratio`; None beyond a thousand."""
+    for seeds in range(2, 1001):
+        if compared.seeds > 1 and smallest_called(compared.typical(column, seeds), n_pairs) <= ratio:
+            return seeds
+    return None
+
+
+def leaders(compared: Compared[Cell], better: Better) -> list[Cell]:
+    """The best cell and all that are not surely worse, each held against the best, adjusted after Holm.
+
+    None where one seed tells nothing.
+    """
+    if compared.seeds < 2:
+        return []
+    best = (min if better == "lower" else max)(compared.means, key=lambda cell: compared.means[cell])
+    others = [cell for cell in compared.means if cell != best]
+    adjusted = holm([compared.difference(cell, best).p_difference for cell in others])
+    return [best, *(cell for cell, p in zip(others, adjusted, strict=True) if p >= LEVEL)]
 
 
 def prediction_half_width(values: pd.Series) -> float:
@@ -37,56 +294,9 @@ def prediction_half_width(values: pd.Series) -> float:
     return float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / n))
 
 
-def p_value(difference: pd.Series) -> float:
-    """Two-sided p of the paired t-test that the mean difference is 0; 1 for a single seed, 0 if it never varies."""
-    n, mean, sd = len(difference), float(difference.mean()), float(difference.std(ddof=1))
-    if n < 2 or (mean == 0 and sd == 0):
-        return 1.0
-    return float(2 * stats.t.sf(abs(mean) / (sd / np.sqrt(n)), n - 1)) if sd > 0 else 0.0
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values (1979): the chance of any false rejection among all stays below the level."""
-    order = np.argsort(p_values, kind="stable")
-    factors = len(p_values) - np.arange(len(p_values))
-    adjusted = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * factors), 1)
-    result = np.empty(len(p_values))
-    result[order] = adjusted
-    return [float(p) for p in result]
-
-
-def pairs(samples: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """Every pair of rows: mean difference a − b with its 95 % interval, P(a beats b), p and Holm's p. Lower is better.
-
-    `samples`: for each row its values by (train_seed, sample_seed). P is the share of common seeds at which a lies
-    below b, ties counting half.
-    """
-    records = []
-    for a, b in combinations(samples, 2):
-        difference = (samples[a] - samples[b]).dropna()
-        seeds = difference.groupby(level="train_seed").mean()
-        mean, low, high = interval(seeds)
-        beats = float(((difference < 0) + 0.5 * (difference == 0)).mean())
-        records.append(
-            {
-                "a": a,
-                "b": b,
-                "mean_difference": mean,
-                "low": low,
-                "high": high,
-                "n_seeds": len(seeds),
-                "p_a_beats_b": beats,
-                "p_value": p_value(seeds),
-            }
-        )
-    frame = pd.DataFrame(records, columns=PAIR)
-    frame["p_holm"] = holm(list(frame["p_value"]))
-    return frame
-
-
-def ranks(samples: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """Ranks (1 the lowest value, ties averaged), a row each and a column per (train_seed, sample_seed)."""
-    return pd.DataFrame(dict(samples)).T.rank(axis=0)
+def ranks(values: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """Ranks (1 the lowest value, ties averaged), a row each and a column per training seed."""
+    return pd.DataFrame(dict(values)).T.rank(axis=0)
 
 
 def rank_agreement(ranked: pd.DataFrame) -> float:

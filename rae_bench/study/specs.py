@@ -8,7 +8,7 @@ from rae_bench.densities.specs import Density
 from rae_bench.models.specs import TrainingSpec
 from rae_bench.scoring.specs import Extractor, ImageSets, Protocol
 
-SUMMARY_VERSION = 5
+SUMMARY_VERSION = 6
 PAPER_DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "celeba": "CelebA"}
 """The paper's data sets, as the suite names them and as the published files do; every other is like one of them."""
 
@@ -37,9 +37,9 @@ class SummarySpec:
     """What tables, figures and report read, beside the metrics. `order` lists the rows as the study does.
 
     `fits` has each density as the study states it, `changed_fits` those that settings change for some models.
-    `published` is what the paper calls each data set, or empty. `protocol` is the label of the protocol in force,
-    `notes` what it means for each data set's tables. `evaluations` and `panels`: by data set and model, the
-    fingerprints of the settings that runs were scored with.
+    `equal_within`: the ratio up to which two distances are equal. `published` is what the paper calls each data set, or
+    empty. `protocol` is the label of the protocol in force, `notes` what it means for each data set's tables.
+    `evaluations` and `panels`: by data set and model, the fingerprints of the settings that runs were scored with.
     """
 
     version: int
@@ -59,6 +59,7 @@ class SummarySpec:
     reference_split: Split
     floor_split: Split
     n_images: int
+    equal_within: float
     tables: tuple[str, ...]
     protocols: dict[str, dict[str, Protocol]]
     protocol: str

@@ -75,7 +75,8 @@ class StudyFile:
 
     `protocol` names a list of settings, `switches` turns single ones on or off. `search` lists, for each row, the
     weights to try; else it is empty. `protocols` lists other ways of scoring the same samples, each by what it changes
-    of the study's own. `importance_samples` 0: no likelihood of images.
+    of the study's own. `importance_samples` 0: no likelihood of images. `equal_within`:
+    the ratio up to which two distances are equal.
     """
 
     title: str
@@ -92,6 +93,7 @@ class StudyFile:
     metrics: str
     image_sets: str
     importance_samples: CountOrZero
+    equal_within: Annotated[float, Field(gt=1, allow_inf_nan=False)]
     protocols: dict[str, dict[str, Plain]]
     tables: Listed[
         Literal["table1", "published", "claims", "comparisons", "densities", "protocols", "details", "search"]
@@ -359,6 +361,7 @@ class Study:
             reference_split=self.file.reference_split,
             floor_split=self.file.floor_split,
             n_images=self.file.n_images,
+            equal_within=self.file.equal_within,
             tables=self.file.tables,
             protocols=self.protocols,
             protocol=self.protocol,

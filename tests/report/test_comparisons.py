@@ -1,4 +1,4 @@
-"""Paired comparisons: textbook values, planted orders, corrections that are known."""
+"""Verdicts on planted ratios: textbook tests, known corrections, and how often they are wrong in simulation."""
 
 import numpy as np
 import pandas as pd
@@ -6,75 +6,241 @@ import pytest
 from scipy import stats
 
 from rae_bench.report.comparisons import (
+    OWN,
+    Compared,
+    Difference,
     holm,
-    interval,
     kendall,
-    p_value,
+    leaders,
     pairs,
     prediction_half_width,
     rank_agreement,
     ranks,
+    seeds_to_call,
+    smallest_called,
+    verdicts,
 )
 
+MARGIN = np.log(1.25)
 
-def series(values, sample_seeds=1):
-    index = pd.MultiIndex.from_product(
-        [range(len(values) // sample_seeds), range(sample_seeds)], names=["train_seed", "sample_seed"]
+
+def _cells(table):
+    return {f"row{i}": pd.Series(values) for i, values in enumerate(np.asarray(table, dtype=float))}
+
+
+def _random(n, seeds, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, seeds))
+
+
+# --- the spread -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+def test_two_cells_alone_are_compared_by_the_paired_t_test(seeds):
+    table = _random(2, seeds)
+    theirs = stats.ttest_rel(*table)
+    found = Compared.of(_cells(table)).difference("row0", "row1")
+    assert found.p_difference == pytest.approx(theirs.pvalue)
+    assert found.interval == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+    assert found.freedom == pytest.approx(seeds - 1)
+
+
+def _residual_mean_square(table):
+    """That of rows and seeds in a two-way analysis of variance, by least squares on dummy variables."""
+    n, seeds = table.shape
+    row, seed = np.divmod(np.arange(table.size), seeds)
+    design = np.hstack([np.eye(n)[row], np.eye(seeds)[seed]])
+    residual = table.ravel() - design @ np.linalg.lstsq(design, table.ravel())[0]
+    return (residual**2).sum() / ((n - 1) * (seeds - 1))
+
+
+def test_the_pool_is_the_residual_of_rows_and_seeds():
+    table = _random(7, 4)
+    found = Compared.of(_cells(table))
+    assert found.columns[""].pool == pytest.approx(_residual_mean_square(table))
+
+
+def test_a_spread_that_is_pooled_alone_has_the_freedom_of_the_analysis_of_variance(monkeypatch):
+    """(9 − 1)(3 − 1) at equal spreads, where the estimates are: the formula is Satterthwaite's, exact there."""
+    monkeypatch.setattr("rae_bench.report.comparisons.OWN", 0.0)
+    found = Compared.of(_cells(_random(9, 3))).typical("", 3)
+    assert found.freedom == pytest.approx(16)
+
+
+def test_seeds_common_to_all_rows_do_not_count():
+    table = _random(5, 3)
+    shifted = table + 100 * np.array([1.0, -2, 5])
+    one, other = (pairs(Compared.of(_cells(each)), 1.25) for each in (table, shifted))
+    pd.testing.assert_frame_equal(one.drop(columns="ratio"), other.drop(columns="ratio"), rtol=1e-6)
+
+
+def test_a_cells_own_spread_is_shrunk_towards_the_pool():
+    table = np.zeros((9, 3))
+    table[1:] = 0.1 * _random(8, 3)
+    table[0] = 10 * np.array([-1.0, 0, 1])
+    cells = Compared.of(_cells(table))
+    calm, wild = cells.difference("row1", "row2"), cells.difference("row0", "row1")
+    assert wild.standard_error**2 == pytest.approx(
+        (OWN * (cells.own["row0"] + cells.own["row1"]) + 2 * (1 - OWN) * cells.columns[""].pool) / 3
     )
-    return pd.Series([float(value) for value in values], index=index)
+    assert wild.standard_error > 1.5 * calm.standard_error
 
 
-def test_the_interval_and_p_are_those_of_the_paired_t_test():
-    difference = pd.Series([1.0, 2.0, 4.0, 1.5])
-    theirs = stats.ttest_1samp(difference, 0)
-    bounds = theirs.confidence_interval(0.95)
-    assert interval(difference) == pytest.approx((2.125, bounds.low, bounds.high))
-    assert p_value(difference) == pytest.approx(theirs.pvalue)
+def test_rows_of_the_same_weights_enter_the_pool_once_and_baselines_never():
+    table = _random(5, 3)
+    cells = _cells(np.vstack([table, table[0], 50 * _random(1, 3, seed=1)]))
+    sources = dict(zip(cells, ["a", "b", "c", "d", "e", "a", None], strict=True))
+    found = Compared.of(cells, sources=sources)
+    assert found.columns[""].pool == pytest.approx(_residual_mean_square(table))
+    same = found.difference("row0", "row5")
+    assert same.mean == 0
+    assert found.difference("row1", "row6").standard_error > 10 * same.standard_error
+
+
+def test_columns_are_pooled_apart_and_their_seeds_effects_count_between_them():
+    """Without residuals all that is left between two columns is the difference of their effects: a paired t-test's."""
+    one, other = np.array([0.1, -0.2, 0.3]), np.array([-0.3, 0.1, 0.0])
+    cells = {("a", "n"): one, ("b", "n"): 2 + one, ("a", "gmm"): other, ("b", "gmm"): other - 1}
+    found = Compared.of({key: pd.Series(value) for key, value in cells.items()}, {key: key[1] for key in cells})
+    theirs = stats.ttest_rel(cells["a", "n"], cells["b", "gmm"])
+    difference = found.difference(("a", "n"), ("b", "gmm"))
+    assert difference.interval == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+    assert found.difference(("a", "n"), ("b", "n")).standard_error == pytest.approx(0, abs=1e-12)
 
 
 def test_one_seed_tells_nothing():
-    assert interval(pd.Series([3.0])) == (3, -np.inf, np.inf)
-    assert p_value(pd.Series([3.0])) == 1
+    found = Compared.of(_cells([[1.0], [5.0], [9.0]]))
+    assert found.difference("row0", "row1").interval == (-np.inf, np.inf)
+    assert set(pairs(found, 1.25)["verdict"]) == {"undecided"}
+    assert leaders(found, "lower") == []
+    assert smallest_called(found.typical("", 1), 3) == np.inf
+    assert seeds_to_call(found, "", 1.1, 3) is None
+
+
+def test_cells_of_different_seeds_are_refused():
+    with pytest.raises(ValueError, match="different training seeds"):
+        Compared.of({"a": pd.Series([1.0, 2]), "b": pd.Series([1.0, 2, 3])})
+
+
+# --- tests and words --------------------------------------------------------------------------------------
+
+
+def test_the_tests_of_equality_are_two_one_sided_t_tests():
+    values = np.array([0.02, -0.05, 0.1, 0.04])
+    found = Difference(values.mean(), values.std(ddof=1) / 2, 3)
+    below = stats.ttest_1samp(values, MARGIN, alternative="less").pvalue
+    above = stats.ttest_1samp(values, -MARGIN, alternative="greater").pvalue
+    assert found.p_equal(MARGIN) == pytest.approx(2 * max(below, above))
+    assert found.p_difference == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "expected"),
+    [
+        (0.0, 0.04, "equal"),  # all intervals are ± 1.96 errors; the margin is 0.223
+        (-0.1, 0.04, "equal"),  # leaves out 0, and lies within the margin all the same
+        (0.22, 0.04, "worse"),  # leaves out 0, and the margin's end lies in it
+        (0.4, 0.04, "worse"),
+        (-0.4, 0.04, "better"),
+        (0.1, 0.1, "undecided"),  # holds 0 and the margin's end
+    ],
+)
+def test_a_word_says_where_the_interval_lies(mean, error, expected):
+    assert verdicts([Difference(mean, error, 1e6)], [MARGIN]) == [expected]
+
+
+def test_equality_is_never_said_at_margin_0():
+    assert verdicts([Difference(0.0, 1e-9, 100)], [0]) == ["undecided"]
 
 
 def test_differences_that_never_vary_are_sure():
-    assert p_value(pd.Series([2.0, 2.0])) == 0
-    assert p_value(pd.Series([0.0, 0.0])) == 1
+    assert verdicts([Difference(0.5, 0.0, 2), Difference(0.0, 0.0, 2)], [MARGIN] * 2) == ["worse", "equal"]
 
 
 def test_holm_by_hand():
     # sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, made monotone: 0.02, 0.03, 0.06, 0.06
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1, 1]
+    assert holm([]) == []
 
 
-def test_pairs_are_paired_by_seed():
-    noise = np.array([5.0, -3, 8])  # of the seeds, common to both rows, larger than their difference
-    found = pairs({"a": series(10 + noise), "b": series(11 + noise + [0.01, -0.01, 0])}).iloc[0]
-    assert found["mean_difference"] == pytest.approx(-1)
-    assert found["p_a_beats_b"] == 1
-    assert found["p_value"] < 0.001
-    assert found["p_holm"] == found["p_value"]
+def test_words_are_adjusted_for_the_tables_other_pairs():
+    """p 0.01 decides alone, and not beside five others of 0.5."""
+    sure = Difference(float(stats.norm.isf(0.005)) * 0.2, 0.2, 1e9)
+    other = Difference(0.6745 * 0.2, 0.2, 1e9)
+    assert verdicts([sure], [MARGIN]) == ["worse"]
+    assert set(verdicts([sure, *[other] * 5], [MARGIN] * 6)) == {"undecided"}
 
 
-def test_sample_seeds_are_no_new_trainings():
-    once = pairs({"a": series([1, 2, 3]), "b": series([2, 2.5, 4])}).iloc[0]
-    many = pairs({"a": series(np.repeat([1, 2, 3], 50), 50), "b": series(np.repeat([2, 2.5, 4], 50), 50)}).iloc[0]
-    assert many["p_value"] == pytest.approx(once["p_value"])
-    assert many["n_seeds"] == 3
+def test_leaders_are_the_best_and_all_that_are_not_surely_worse():
+    noise = 0.05 * _random(5, 6)
+    table = np.array([0.0, 0.02, 0.5, 1.0, -0.01])[:, None] + noise
+    assert set(leaders(Compared.of(_cells(table)), "lower")) == {"row0", "row1", "row4"}
+    assert leaders(Compared.of(_cells(table)), "higher") == ["row3"]
 
 
-def test_ties_count_half():
-    assert pairs({"a": series([1, 2]), "b": series([1, 3])})["p_a_beats_b"].iloc[0] == 0.75
+def test_what_could_be_called_and_for_how_many_seeds():
+    """By the definition: a typical difference of just that ratio has Bonferroni's p of 0.05."""
+    found = Compared.of(_cells(0.07 * _random(9, 3)))
+    typical = found.typical("", 3)
+    called = smallest_called(typical, 36)
+    assert 36 * Difference(np.log(called), typical.standard_error, typical.freedom).p_difference == pytest.approx(0.05)
+    needed = seeds_to_call(found, "", 1.1, 36)
+    assert smallest_called(found.typical("", needed), 36) <= 1.1 < smallest_called(found.typical("", needed - 1), 36)
+
+
+# --- how often they are wrong -----------------------------------------------------------------------------
+
+TABLES = 250
+
+
+def _simulated(logs, spreads, seeds=3):
+    rng = np.random.default_rng(5)
+    for _ in range(TABLES):
+        noise = rng.normal(size=(len(logs), seeds)) * np.array(spreads)[:, None]
+        yield Compared.of(_cells(np.array(logs)[:, None] + rng.normal(size=seeds) + 0.07 * noise))
+
+
+@pytest.mark.parametrize(
+    ("spreads", "least", "most"),
+    [(np.ones(9), 0.93, 0.97), (np.array([2.0, 2, *[1] * 7]), 0.9, 1), (np.linspace(1, 2, 9), 0.9, 1)],
+)
+def test_intervals_hold_the_truth_as_often_as_they_say(spreads, least, most):
+    """In small; `scripts/simulate_verdicts.py` has more. Three SDs of a share of 250 tables are 0.041."""
+    both = [(f"row{i}", f"row{j}") for i in range(9) for j in range(i)]
+    held = []
+    for cells in _simulated(np.zeros(9), spreads):
+        intervals = [cells.difference(*pair).interval for pair in both]
+        held.append([low <= 0 <= high for low, high in intervals])
+    by_pair = np.mean(held, axis=0)
+    assert least <= by_pair.mean() <= most
+    assert by_pair.min() > least - 0.041
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.25])
+def test_at_most_one_table_of_twenty_calls_a_pair_wrongly(ratio):
+    """Of equal cells none may be better; of cells at the margin none may be equal. Three SDs of 5 % of 250: 0.041."""
+    logs = np.array([0.0] * 4 + [np.log(ratio)] * 5)
+    wrong = 0
+    for cells in _simulated(logs, np.ones(9)):
+        found = pairs(cells, 1.25)
+        apart = (found["a"].str[-1].astype(int) < 4) & (found["b"].str[-1].astype(int) >= 4) & (ratio > 1)
+        wrong += (found["verdict"].isin(["better", "worse"]) & ~apart).any() or (
+            found["verdict"].eq("equal") & apart
+        ).any()
+    assert wrong / TABLES <= 0.05 + 0.041
+
+
+# --- ranks ------------------------------------------------------------------------------------------------
 
 
 def test_ranks_and_their_agreement():
-    same = ranks({"a": series([1, 1]), "b": series([2, 2]), "c": series([3, 3])})
-    assert same.loc["c"].tolist() == [3, 3]
+    same = ranks(_cells([[1, 1], [2, 2], [3, 3]]))
+    assert same.loc["row2"].tolist() == [3, 3]
     assert rank_agreement(same) == 1
-    turned = ranks({"a": series([1, 3]), "b": series([2, 2]), "c": series([3, 1])})
+    turned = ranks(_cells([[1, 3], [2, 2], [3, 1]]))
     assert rank_agreement(turned) == -1
-    assert np.isnan(rank_agreement(ranks({"a": series([1]), "b": series([2])})))
+    assert np.isnan(rank_agreement(ranks(_cells([[1], [2]]))))
 
 
 def test_kendall_compares_by_name():

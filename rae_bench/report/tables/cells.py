@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rae_bench.report.comparisons import Compared, leaders
 from rae_bench.report.tables.wording import METRICS, SCALE
 from rae_bench.study.specs import Row, SummarySpec
 
@@ -16,8 +17,10 @@ COLUMNS = {
     "gmm": "GMM",
     "interpolation": "Interp.",
 }
-LEAD = 2.0
-"""How many pooled SDs a value may lie behind the best and still tie with it."""
+Cell = tuple[str, str]
+"""A row and a column."""
+RATIOS = ("frechet_distance",)
+"""Metrics that are positive, and compared as ratios."""
 
 
 def place(row: Row, column: str) -> tuple[str, str] | None:
@@ -43,11 +46,21 @@ def first_draws(frame: pd.DataFrame, dataset: str, row: Row, column: str) -> pd.
     return values
 
 
-def sampler_values(frame: pd.DataFrame, dataset: str, row: Row) -> pd.Series:
-    """The Fréchet distance of the row's GMM, or of its N where it has none, by train and sample seed."""
-    mine = _cell(frame, dataset, row, "gmm" if row.gmm else "n", "frechet_distance")
-    values: pd.Series = mine.set_index(["train_seed", "sample_seed"])["value"]
-    return values
+def compared(
+    spec: SummarySpec, frame: pd.DataFrame, dataset: str, *columns: str, metric: str = "frechet_distance"
+) -> Compared[Cell]:
+    """The cells (row, column) of these columns, to be compared: by ratios of distances, by differences of all else."""
+    found = {
+        (name, column): cell_values(frame, dataset, row, column, metric)
+        for column in columns
+        for name, row in spec.ordered_rows.items()
+    }
+    found = {cell: np.log(values) if metric in RATIOS else values for cell, values in found.items() if len(values)}
+    return Compared.of(
+        found,
+        {cell: cell[1] for cell in found},
+        {(name, column): spec.rows[name].model for name, column in found},
+    )
 
 
 def _cell(frame: pd.DataFrame, dataset: str, row: Row, column: str, metric: str) -> pd.DataFrame:
@@ -82,21 +95,13 @@ def cells(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> 
                     }
                 )
     data = pd.DataFrame(found)
-    data["leads"] = False
-    for _, group in data.groupby("column"):
-        data.loc[leaders(group["mean"], group["sd"], METRICS[metric][2]).index, "leads"] = True
+    bold = {
+        cell
+        for column in dict.fromkeys(data["column"])
+        for cell in leaders(compared(spec, frame, dataset, column, metric=metric), METRICS[metric][2])
+    }
+    data["leads"] = [(one["row"], one["column"]) in bold for one in as_records(data)]
     return data
-
-
-def leaders(mean: pd.Series, sd: pd.Series, better: str) -> pd.Series:
-    """The best and its ties: all within LEAD pooled SDs of the best mean. None where an SD is unknown."""
-    if sd.isna().any():
-        return mean.iloc[:0]
-    worse = mean - mean.min() if better == "lower" else mean.max() - mean
-    best = worse.idxmin()
-    pooled = np.sqrt((sd**2 + sd[best] ** 2) / 2)
-    tied: pd.Series = mean[worse <= LEAD * pooled]
-    return tied
 
 
 def extractor_label(frame: pd.DataFrame, dataset: str) -> str:

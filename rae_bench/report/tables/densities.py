@@ -1,16 +1,18 @@
 """The grids: a metric, or the log-likelihood of images, of every model under every density."""
 
+import numpy as np
 import pandas as pd
 
+from rae_bench.report.comparisons import Better, Compared, leaders
 from rae_bench.report.rendering import Table
-from rae_bench.report.tables.cells import LEAD, as_records, leaders
-from rae_bench.report.tables.notes import measured_notes, synthetic_notes, warning_notes
+from rae_bench.report.tables.cells import RATIOS, as_records
+from rae_bench.report.tables.notes import BOLD, measured_notes, synthetic_notes, warning_notes
 from rae_bench.report.tables.wording import METRICS, density_label, mean_sd, model_labels
 from rae_bench.study.specs import SummarySpec
 
 GRID = ("frechet_distance", "precision", "recall", "log_likelihood_validation", "nearest_training_ratio")
 """What the grid of densities shows of each model and density, a table each."""
-HELD_OUT = ("Held-out log-likelihood of validation codes, nats a code", "", "higher")
+HELD_OUT: tuple[str, str, Better] = ("Held-out log-likelihood of validation codes, nats a code", "", "higher")
 
 
 def density_order(spec: SummarySpec, dataset: str) -> list[str]:
@@ -30,8 +32,12 @@ def density_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: 
     has_leaders = metric in ("frechet_distance", "log_likelihood_validation")
     bold = set()
     for j, model in enumerate(models if has_leaders else [], start=1):
-        column = data[data["model"] == model].set_index("density")
-        bold |= {(order.index(density), j) for density in leaders(column["mean"], column["sd"], better).index}
+        cells = {
+            str(density): values.groupby("train_seed")["value"].mean()
+            for density, values in mine[mine["model"] == model].groupby("density")
+        }
+        cells = {density: np.log(values) if metric in RATIOS else values for density, values in cells.items()}
+        bold |= {(order.index(str(density)), j) for density in leaders(Compared.of(cells), better)}
     if metric == "log_likelihood_validation":
         notes = [
             *synthetic_notes(spec, dataset),
@@ -52,7 +58,7 @@ def density_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: 
             *notes,
             "Second stages and other densities alike were fitted ex post on the codes of"
             f" {spec.datasets[dataset].n_train:,} training images.",
-            *([f"Bold: within {LEAD:g} pooled SDs of the column's best."] if has_leaders else []),
+            *([BOLD] if has_leaders else []),
             *warning_notes(frame, dataset, metric),
         ],
         data,

@@ -10,6 +10,7 @@ from rae_bench.study.results import HALF_SD, warnings
 from rae_bench.study.specs import SummarySpec
 
 MOST_WARNINGS = 5
+BOLD = "Bold: the column's best and all that are not surely worse than it (p < 0.05 after Holm's correction)."
 
 
 def synthetic_notes(spec: SummarySpec, dataset: str) -> list[str]:

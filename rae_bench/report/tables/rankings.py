@@ -1,92 +1,132 @@
-"""Rows in order, how stable their ranks are, and whom they beat."""
+"""Rows in order, whom each surely beats or equals, and how stable their ranks are."""
 
 import numpy as np
 import pandas as pd
 
-from rae_bench.report.comparisons import LEVEL, pairs, rank_agreement, ranks
+from rae_bench.report.comparisons import Compared, pairs, rank_agreement, ranks, seeds_to_call, smallest_called
 from rae_bench.report.rendering import Table
-from rae_bench.report.tables.cells import as_records, extractor_label, sampler_values
+from rae_bench.report.tables.cells import COLUMNS, Cell, as_records, cell_values, compared, extractor_label
 from rae_bench.report.tables.wording import density_label, distance_name, mean_sd
 from rae_bench.study.specs import SummarySpec
 
+RANKED = "gmm"
+"""The column whose cells are ranked and shown pair by pair."""
+WORDS = ("better", "equal", "worse", "undecided")
+CALLED = 1.1
+"""The ratio whose price in training seeds is told."""
+
 
 def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
-    """Rows ordered by their sampler's mean distance, with the stability of their ranks and whom they beat."""
-    samples = {name: sampler_values(frame, dataset, row) for name, row in spec.ordered_rows.items()}
-    ranked, compared = ranks(samples), pairs(samples)
+    """Rows in order of their GMM's distance, how each stands to the others, and how stable their ranks are."""
+    rows = {name: row for name, row in spec.ordered_rows.items() if row.gmm}
+    values = {name: cell_values(frame, dataset, row, RANKED) for name, row in rows.items()}
+    ranked, stands = ranks(values), _both_ways(spec, frame, dataset)
+    first = min(values, key=lambda name: float(values[name].mean()))
     records = []
-    for name, values in samples.items():
-        wins = compared[
-            ((compared["a"] == name) & (compared["mean_difference"] < 0))
-            | ((compared["b"] == name) & (compared["mean_difference"] > 0))
-        ]
-        seeds = values.groupby(level="train_seed").mean()
+    for name, mine in values.items():
+        words = stands[stands["a"] == name]
+        to_first = words[words["b"] == first].iloc[0] if name != first else None
         records.append(
             {
                 "dataset": dataset,
                 "row": name,
-                "label": spec.rows[name].label,
-                "sampler": spec.rows[name].gmm or spec.rows[name].n,
-                "mean": seeds.mean(),
-                "sd": seeds.std(ddof=1),
+                "label": rows[name].label,
+                "sampler": rows[name].gmm,
+                "mean": mine.mean(),
+                "sd": mine.std(ddof=1),
+                **{key: 1.0 if to_first is None else to_first[key] for key in ("ratio", "low", "high")},
+                "to_first": "" if to_first is None else to_first["verdict"],
+                **{word: int((words["verdict"] == word).sum()) for word in WORDS},
                 "mean_rank": ranked.loc[name].mean(),
                 "best_rank": ranked.loc[name].min(),
                 "worst_rank": ranked.loc[name].max(),
-                "p_best": (ranked.loc[name] == ranked.min()).mean(),
-                "beats": int((wins["p_value"] < LEVEL).sum()),
-                "beats_holm": int((wins["p_holm"] < LEVEL).sum()),
             }
         )
     data = pd.DataFrame(records).sort_values(["mean", "row"], ignore_index=True)
-    rows = [
+    texts = [
         [
             f"{one['label']} ({density_label(one['sampler'])})",
             mean_sd(one["mean"], one["sd"], "frechet_distance"),
-            f"{one['mean_rank']:.1f}",
-            f"{one['best_rank']:g} to {one['worst_rank']:g}",
-            f"{one['p_best']:.2f}",
-            str(one["beats"]),
-            str(one["beats_holm"]),
+            f"{one['ratio']:.2f} ({one['low']:.2f} to {one['high']:.2f})" if one["to_first"] else "first",
+            one["to_first"] or "–",
+            *(str(one[word]) for word in WORDS),
+            f"{one['mean_rank']:.1f} ({one['best_rank']:g} to {one['worst_rank']:g})",
         ]
         for one in as_records(data)
     ]
     agreement = rank_agreement(ranked)
     return Table(
         f"ranking_{dataset}",
-        f"{spec.datasets[dataset].label}: ranking of samplers by"
+        f"{spec.datasets[dataset].label}: ranking of models under their mixture by"
         f" {distance_name('FD', extractor_label(frame, dataset))}",
-        ["", "Distance ↓", "mean rank", "ranks", "P(first)", f"beats, of {len(samples) - 1}", "after correction"],
-        rows,
+        ["", "Distance ↓", "Ratio to the first", "is", *(f"{word} {_of(word)}" for word in WORDS), "rank"],
+        texts,
         set(),
         [
-            f"Over {ranked.shape[1]} pairs of training and sample seed. Two of them rank the rows alike with Kendall's"
-            f" tau {agreement:.2f} (mean over pairs of seeds)."
+            *verdict_notes(spec, compared(spec, frame, dataset, RANKED), RANKED),
+            f"Rank: mean over {ranked.shape[1]} training seeds, and from best to worst. Two seeds rank the rows alike"
+            f" with Kendall's tau {agreement:.2f} (mean over pairs of seeds)."
             if not np.isnan(agreement)
             else "One row or one seed: no stability is known.",
-            f"Beats: paired t-test over training seeds, p < {LEVEL:g}; after correction: Holm's, over all"
-            f" {len(compared)} pairs (comparisons_{dataset}.csv).",
         ],
         data,
     )
 
 
+def _of(word: str) -> str:
+    return {"better": "than", "equal": "to", "worse": "than", "undecided": "against"}[word]
+
+
 def comparisons_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
-    """Every pair of rows: difference of their samplers' distances, and the probability that one beats the other."""
-    samples = {name: sampler_values(frame, dataset, row) for name, row in spec.ordered_rows.items()}
-    data = pairs(samples)
-    data.insert(0, "dataset", dataset)
-    labels = {name: row.label for name, row in spec.rows.items()}
-    beats = {(one["a"], one["b"]): float(one["p_a_beats_b"]) for one in as_records(data)}
-    beats |= {(b, a): 1 - value for (a, b), value in beats.items()}
-    rows = [
-        [labels[a], *("–" if a == b else f"{beats[a, b]:.2f}" for b in spec.ordered_rows)] for a in spec.ordered_rows
-    ]
+    """Every pair of rows under their mixtures: the ratio of their distances and its word; the csv has every column."""
+    stands = _both_ways(spec, frame, dataset)
+    found = {(one["a"], one["b"]): f"{one['ratio']:.2f} {one['verdict']}" for one in as_records(stands)}
+    names = [name for name, row in spec.ordered_rows.items() if row.gmm]
     return Table(
         f"comparisons_{dataset}",
-        f"{spec.datasets[dataset].label}: probability that the row's sampler beats the column's",
-        ["", *(labels[name] for name in spec.ordered_rows)],
-        rows,
+        f"{spec.datasets[dataset].label}: distance of the row's GMM over that of the column's, and what it is",
+        ["", *(spec.rows[name].label for name in names)],
+        [[spec.rows[a].label, *(found.get((a, b), "–") for b in names)] for a in names],
         set(),
-        ["Share of common training and sample seeds at which the row's Fréchet distance is the lower one; ties half."],
-        data,
+        [
+            *verdict_notes(spec, compared(spec, frame, dataset, RANKED), RANKED),
+            f"Every pair in every column of Table 1, with its interval: comparisons_{dataset}.csv.",
+        ],
+        pd.concat(
+            [_pairs(spec, frame, dataset, column).assign(dataset=dataset, column=column) for column in COLUMNS],
+            ignore_index=True,
+        ),
     )
+
+
+def verdict_notes(spec: SummarySpec, cells: Compared[Cell], column: str) -> list[str]:
+    """What the words of a table of pairs mean, of what they speak, and what it could have called."""
+    n_pairs = len(cells.means) * (len(cells.means) - 1) // 2
+    if cells.seeds < 2 or not n_pairs:
+        return ["One row or one training seed: nothing is decided."]
+    typical, within = cells.typical(column, cells.seeds), spec.equal_within
+    needed = seeds_to_call(cells, column, CALLED, n_pairs)
+    return [
+        f"Ratios of distances, paired over {cells.seeds} training seeds. Equal: surely between {1 / within:.2f} and"
+        f" {within:g}. Better, worse: surely lower, higher, and not surely equal. Surely: p < 0.05 after Holm's"
+        f" correction over the {n_pairs} pairs; intervals are of 95 %, unadjusted. All of it speaks of this training"
+        " set, these reference images and these features.",
+        f"SD of a cell from one training seed to another: {100 * np.expm1(np.sqrt(cells.columns[column].pool)):.0f} %."
+        f" A ratio of two typical cells is known to within {100 * np.expm1(typical.interval[1]):.0f} %; surely called"
+        f" is one of {smallest_called(typical, n_pairs):.2f}; {CALLED:g} would take {needed or 'over 1,000'} seeds.",
+    ]
+
+
+def _pairs(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -> pd.DataFrame:
+    """`pairs` of a column, by the names of their rows."""
+    found = pairs(compared(spec, frame, dataset, column), spec.equal_within)
+    return found.assign(a=[row for row, _ in found["a"]], b=[row for row, _ in found["b"]])
+
+
+def _both_ways(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """The pairs of the ranked column, and each with its sides exchanged."""
+    one = _pairs(spec, frame, dataset, RANKED)
+    other = one.rename(columns={"a": "b", "b": "a", "low": "high", "high": "low"})
+    other[["ratio", "low", "high"]] = 1 / other[["ratio", "low", "high"]]
+    other["verdict"] = other["verdict"].replace({"better": "worse", "worse": "better"})
+    return pd.concat([one, other], ignore_index=True)

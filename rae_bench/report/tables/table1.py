@@ -3,8 +3,8 @@
 import pandas as pd
 
 from rae_bench.report.rendering import Table
-from rae_bench.report.tables.cells import COLUMNS, LEAD, as_records, cells, extractor_label
-from rae_bench.report.tables.notes import measured_notes, protocol_notes, row_notes, warning_notes
+from rae_bench.report.tables.cells import COLUMNS, as_records, cells, extractor_label
+from rae_bench.report.tables.notes import BOLD, measured_notes, protocol_notes, row_notes, warning_notes
 from rae_bench.report.tables.wording import DISTANCES, METRICS, distance_name, mean_sd
 from rae_bench.study.specs import SummarySpec
 
@@ -33,7 +33,7 @@ def table1(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) ->
         [
             *measured_notes(spec, frame, dataset, metric),
             *protocol_notes(spec, dataset),
-            f"Bold: within {LEAD:g} pooled SDs of the column's best.",
+            BOLD,
             *warning_notes(frame, dataset, metric),
             *(row_notes(spec, dataset) if is_main else []),
         ],

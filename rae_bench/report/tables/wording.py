@@ -4,10 +4,11 @@ import re
 
 import numpy as np
 
+from rae_bench.report.comparisons import Better
 from rae_bench.scoring.specs import INCEPTION_LABEL
 from rae_bench.study.specs import SummarySpec
 
-METRICS = {
+METRICS: dict[str, tuple[str, str, Better]] = {
     "frechet_distance": ("Fréchet distance", "FD", "lower"),
     "frechet_infinity": ("Fréchet distance extrapolated to infinitely many images", "FD∞", "lower"),
     "kernel_distance": ("Kernel distance x 1000 (mean over subsets)", "KD", "lower"),
