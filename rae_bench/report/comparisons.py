@@ -30,6 +30,7 @@ OWN = 2 / 3
 """The share of a cell's own spread in the one it is compared with: a row may vary twice as much as others."""
 
 Word = Literal["better", "equal", "worse", "undecided"]
+APART = ("better", "worse")
 Better = Literal["lower", "higher"]
 Cell = TypeVar("Cell", bound=Hashable)
 
@@ -270,17 +271,18 @@ def seeds_to_call(compared: Compared[Any], column: str, ratio: float, n_pairs: i
     return None
 
 
-def leaders(compared: Compared[Cell], better: Better) -> list[Cell]:
-    """The best cell and all that are not surely worse, each held against the best, adjusted after Holm.
+def leaders(compared: Compared[Cell], better: Better, within: float = 1.0) -> list[Cell]:
+    """The best cell and all that are not called different from it, by the words of all pairs.
 
-    None where one seed tells nothing.
+    `within`: of logarithms, as for `pairs`; at 1 nothing is called equal. None where one seed tells nothing.
     """
     if compared.seeds < 2:
         return []
     best = (min if better == "lower" else max)(compared.means, key=lambda cell: compared.means[cell])
-    others = [cell for cell in compared.means if cell != best]
-    adjusted = holm([compared.difference(cell, best).p_difference for cell in others])
-    return [best, *(cell for cell, p in zip(others, adjusted, strict=True) if p >= LEVEL)]
+    both = list(combinations(compared.means, 2))
+    words = verdicts([compared.difference(a, b) for a, b in both], [float(np.log(within))] * len(both))
+    apart = {cell for pair, word in zip(both, words, strict=True) if best in pair and word in APART for cell in pair}
+    return [cell for cell in compared.means if cell == best or cell not in apart]
 
 
 def prediction_half_width(values: pd.Series) -> float:

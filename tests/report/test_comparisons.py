@@ -172,11 +172,13 @@ def test_words_are_adjusted_for_the_tables_other_pairs():
     assert set(verdicts([sure, *[other] * 5], [MARGIN] * 6)) == {"undecided"}
 
 
-def test_leaders_are_the_best_and_all_that_are_not_surely_worse():
-    noise = 0.05 * _random(5, 6)
-    table = np.array([0.0, 0.02, 0.5, 1.0, -0.01])[:, None] + noise
-    assert set(leaders(Compared.of(_cells(table)), "lower")) == {"row0", "row1", "row4"}
-    assert leaders(Compared.of(_cells(table)), "higher") == ["row3"]
+def test_leaders_are_the_best_and_all_that_are_not_called_different():
+    """Two logarithms 0.1 apart are surely different, and surely within the margin: equal where there is one."""
+    noise = 0.01 * _random(5, 6)
+    cells = Compared.of(_cells(np.array([0.0, 0.1, 0.5, 1.0, -0.001])[:, None] + noise))
+    assert leaders(cells, "lower") == ["row0", "row4"]
+    assert leaders(cells, "lower", 1.25) == ["row0", "row1", "row4"]
+    assert leaders(cells, "higher") == ["row3"]
 
 
 def test_what_could_be_called_and_for_how_many_seeds():

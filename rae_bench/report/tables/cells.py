@@ -95,10 +95,11 @@ def cells(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> 
                     }
                 )
     data = pd.DataFrame(found)
+    within = spec.equal_within if metric in RATIOS else 1.0
     bold = {
         cell
         for column in dict.fromkeys(data["column"])
-        for cell in leaders(compared(spec, frame, dataset, column, metric=metric), METRICS[metric][2])
+        for cell in leaders(compared(spec, frame, dataset, column, metric=metric), METRICS[metric][2], within)
     }
     data["leads"] = [(one["row"], one["column"]) in bold for one in as_records(data)]
     return data

@@ -30,14 +30,14 @@ def density_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: 
     order = [name for name in density_order(spec, dataset) if name in set(data["density"])]
     title, _, better = {**METRICS, "log_likelihood_validation": HELD_OUT}[metric]
     has_leaders = metric in ("frechet_distance", "log_likelihood_validation")
-    bold = set()
+    bold, within = set(), spec.equal_within if metric in RATIOS else 1.0
     for j, model in enumerate(models if has_leaders else [], start=1):
         cells = {
             str(density): values.groupby("train_seed")["value"].mean()
             for density, values in mine[mine["model"] == model].groupby("density")
         }
         cells = {density: np.log(values) if metric in RATIOS else values for density, values in cells.items()}
-        bold |= {(order.index(str(density)), j) for density in leaders(Compared.of(cells), better)}
+        bold |= {(order.index(str(density)), j) for density in leaders(Compared.of(cells), better, within)}
     if metric == "log_likelihood_validation":
         notes = [
             *synthetic_notes(spec, dataset),
