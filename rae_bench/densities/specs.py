@@ -10,7 +10,7 @@ from rae_bench.base.plain import ConfigError
 from rae_bench.base.specs import ByKind, Compute, Count, CountOrZero, PositiveFloats
 from rae_bench.models.specs import Objective, Optimisation
 
-FIT_VERSION = 2
+FIT_VERSION = 3
 
 CodeKind = Literal["mean", "sample"]
 """The codes that a density is fitted to and judged on: posterior means, or a seeded draw from each image's posterior.
@@ -57,6 +57,11 @@ class DensitySpec(ABC):
     """Whether it needs the codes' covariance: then more codes than they have dimensions."""
 
     @property
+    def is_random(self) -> bool:
+        """Whether two fits differ: by their starts, their batches, or the draws from posteriors they are made of."""
+        return True
+
+    @property
     def least(self) -> tuple[int, str]:
         """How many training codes it needs whatever their dimension, and what for."""
         return 1, "one"
@@ -91,17 +96,31 @@ class NetworkSpec(DensitySpec):
         """How many parameters its network has, about, for codes of `dim` dimensions."""
 
 
+class ClosedForm(DensitySpec):
+    """What every density says whose fit is a formula of its codes."""
+
+    @property
+    def is_random(self) -> bool:
+        """Only by what codes it is fitted to."""
+        return self.codes == "sample"
+
+
 @dataclass(frozen=True)
-class StandardNormal(DensitySpec):
+class StandardNormal(ClosedForm):
     """N(0, I), fitted to nothing."""
 
     kind: Literal["standard_normal"]
 
     is_whitened: ClassVar[bool] = False
 
+    @property
+    def is_random(self) -> bool:
+        """Never, whatever the codes."""
+        return False
+
 
 @dataclass(frozen=True)
-class SingleGaussian(DensitySpec):
+class SingleGaussian(ClosedForm):
     """One Gaussian with the codes' mean and covariance, or its diagonal only."""
 
     kind: Literal["gaussian"]
@@ -171,7 +190,7 @@ class DirichletMixture(MixtureSpec):
 
 
 @dataclass(frozen=True)
-class KernelDensity(DensitySpec):
+class KernelDensity(ClosedForm):
     """A Gaussian of SD h at every training code, whitened; h is the one of `bandwidths` validation codes like best."""
 
     kind: Literal["kernel_density"]
@@ -211,6 +230,11 @@ class AggregatePosterior(DensitySpec):
 
     needs_posterior: ClassVar[bool] = True
     is_whitened: ClassVar[bool] = False
+
+    @property
+    def is_random(self) -> bool:
+        """Whether its images are drawn; of all images it is a formula."""
+        return isinstance(self.components, ImageSubset)
 
     @property
     def least(self) -> tuple[int, str]:
@@ -316,9 +340,13 @@ Density = Annotated[
 
 @dataclass(frozen=True)
 class FitSpec:
-    """Exactly what `fit` reads, beside codes and seed. The last `leave_out_last` training codes are not fitted to."""
+    """Exactly what `fit` reads, beside codes and seed: a fit for each of `fit_seeds`.
+
+    The last `leave_out_last` training codes are not fitted to.
+    """
 
     version: int
     density: Density
+    fit_seeds: tuple[int, ...]
     leave_out_last: CountOrZero
     compute: Compute

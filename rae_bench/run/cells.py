@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 IMAGE_SETS = ("reconstruction", "interpolation")
-KEYS = ("image_set", "density", "sample_seed", "metric")
+KEYS = ("image_set", "density", "fit_seed", "sample_seed", "metric")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _encoded(spec: EvaluationSpec, run: RunFiles) -> storage.Arrays:
 
 
 def values(frame: "pd.DataFrame", cell: Cell) -> dict[tuple[Any, ...], float]:
-    """The values of a run's metrics that belong to a cell, by image set, density, sample seed and metric."""
+    """The values of a run's metrics that belong to a cell, by image set, density, fit seed, sample seed and metric."""
     rows = frame[[*KEYS, "value"]].itertuples(index=False)
     return {row[:-1]: float(row[-1]) for row in rows if cell.holds(row[0], row[1])}
 
@@ -180,9 +180,9 @@ def _compare_arrays(name: str, stored: storage.Arrays, found: storage.Arrays) ->
 def _compare_values(old: dict[tuple[Any, ...], float], new: dict[tuple[Any, ...], float]) -> Iterator[Comparison]:
     """Every metric, stored and recomputed."""
     for key in {**new, **old}:
-        image_set, density, sample_seed, metric = key
+        image_set, density, fit_seed, sample_seed, metric = key
         through = f" through {density}" if density and image_set in IMAGE_SETS else ""
-        drawn = f" {sample_seed}" if image_set == "sample" else ""
+        drawn = f" {fit_seed}.{sample_seed}" if image_set == "sample" else ""
         name = f"{image_set}{drawn}{through} {metric}"
         if key not in old or key not in new:
             yield Comparison(name, False, "not stored" if key not in old else "stored, but not recomputed")

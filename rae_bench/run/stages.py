@@ -149,9 +149,10 @@ def train(*, spec: TrainingSpec, data: Path, run: RunFiles) -> None:
 
 
 def fit(*, spec: FitSpec, run: RunFiles, density: str) -> None:
-    """Codes -> a density's arrays, with the log-likelihood of training and validation codes."""
+    """Codes -> the arrays of every fit of a density, with the log-likelihoods of training and validation codes."""
     begin(spec.compute, loads.of_density(spec.density))
     from rae_bench.base import memory, storage
+    from rae_bench.base.rng import derive
     from rae_bench.densities import catalogue
     from rae_bench.densities.codes import Posteriors
     from rae_bench.run import jobs
@@ -168,11 +169,16 @@ def fit(*, spec: FitSpec, run: RunFiles, density: str) -> None:
                 for split in ("train", "validation")
             }
         posteriors["train"] = posteriors["train"].without_last(spec.leave_out_last)
-        fitted = catalogue.fit(spec.density, posteriors["train"], posteriors["validation"], int(run.seed))
-        likelihoods = {
-            split: fitted.log_likelihood(part.codes(spec.density.codes, int(run.seed), split))
-            for split, part in posteriors.items()
-        }
+        states: dict[str, Any] = {}
+        likelihoods: dict[str, dict[str, float | None]] = {}
+        for fit_seed in spec.fit_seeds:
+            seed = derive(int(run.seed), "fit", fit_seed)
+            fitted = catalogue.fit(spec.density, posteriors["train"], posteriors["validation"], seed)
+            likelihoods[str(fit_seed)] = {
+                split: fitted.log_likelihood(part.codes(spec.density.codes, seed, split))
+                for split, part in posteriors.items()
+            }
+            states |= {f"{fit_seed}.{name}": array for name, array in fitted.state().items()}
         about = {
             "fingerprint": fingerprint(spec),
             "train_fingerprint": train_fingerprint,
@@ -180,7 +186,7 @@ def fit(*, spec: FitSpec, run: RunFiles, density: str) -> None:
             "density": to_plain(spec.density),
             "log_likelihood": likelihoods,
         }
-        storage.write_arrays(run.density(density), fitted.state(), about)
+        storage.write_arrays(run.density(density), states, about)
 
 
 def evaluate(
@@ -307,17 +313,24 @@ def protocols(*, spec: ProtocolSpec, run: RunFiles) -> None:
         storage.write_frame(run.panel, pd.DataFrame([{**about, **row, **made_with} for row in rows]))
 
 
-def _load_densities(paths: Mapping[str, Path]) -> "tuple[dict[str, FittedDensity], dict[str, dict[str, Any]]]":
-    """Every fitted density, and what its file says of itself."""
+def _load_densities(
+    paths: Mapping[str, Path],
+) -> "tuple[dict[str, dict[int, FittedDensity]], dict[str, dict[str, Any]]]":
+    """Every fit of every density, and what its file says of itself."""
     from rae_bench.base import storage
     from rae_bench.densities import catalogue
 
     fitted, fits = {}, {}
     for name, path in paths.items():
-        state, about = storage.read_arrays(path)
+        arrays, about = storage.read_arrays(path)
         with storage.reading(path, "density"):
             fits[name] = {key: about[key] for key in ("fingerprint", "log_likelihood")}
-            fitted[name] = catalogue.restore(parse(Density, about["density"], "density"), state)
+            spec = parse(Density, about["density"], "density")
+            states: dict[int, dict[str, Any]] = {}
+            for key, array in arrays.items():
+                fit_seed, _, part = key.partition(".")
+                states.setdefault(int(fit_seed), {})[part] = array
+            fitted[name] = {fit_seed: catalogue.restore(spec, state) for fit_seed, state in sorted(states.items())}
     return fitted, fits
 
 

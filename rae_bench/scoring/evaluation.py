@@ -28,10 +28,10 @@ from rae_bench.scoring.features import FrozenExtractor
 from rae_bench.scoring.generation import Images
 from rae_bench.scoring.likelihood import image_likelihoods
 from rae_bench.scoring.metrics.attributes import attribute_marginal_error, mode_coverage
-from rae_bench.scoring.metrics.frechet import frechet_distance
-from rae_bench.scoring.metrics.measure import measure
+from rae_bench.scoring.metrics.frechet import frechet_distance, reference_half_sample_sd
+from rae_bench.scoring.metrics.measure import distances, measure
 from rae_bench.scoring.metrics.memorisation import Training
-from rae_bench.scoring.metrics.reference import Reference
+from rae_bench.scoring.metrics.reference import Features, Reference
 from rae_bench.scoring.specs import STEPS, EvaluationSpec, Extractor, ProtocolSpec, is_fid
 
 SHOWN = 36
@@ -40,6 +40,8 @@ STRIPS = 6
 """Interpolations kept for people to look at."""
 RECONSTRUCTION, INTERPOLATION = "reconstruction", "interpolation"
 """Image sets that are made of images, not drawn from a density."""
+DISTANCES = ("frechet_distance", "frechet_distance_half_sd", "kernel_distance", "kernel_distance_subset_sd")
+"""Metrics that `sample` takes of all images it makes."""
 COMPARED = 500
 """Images compared with their reconstructions at a time."""
 PLOTTED = 500
@@ -50,15 +52,35 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One row per value (image_set, density, sample_seed, metric, value), and arrays to look at."""
+    """One row per value (the fields of `Origin`, metric, value), and arrays to look at."""
 
     rows: list[Row]
     sheets: dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What images were made of: the image set, and where there is one the density, which fit of it, which draw."""
+
+    image_set: str
+    density: str = ""
+    fit_seed: int = 0
+    sample_seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return " ".join([self.image_set, self.density]).strip()
+
+    @property
+    def key(self) -> str:
+        """What its pictures are called."""
+        return f"{self.image_set}.{self.density}" if self.density else self.image_set
+
+
+@dataclass(frozen=True)
 class Subject:
-    """A model and its densities, what they are held against, and by which settings.
+    """A model and its densities, by name and fit seed, what they are held against, and by which settings.
 
     `reference` holds the features of the reference images, `prd_reference` of those for precision-recall curves (most
     often the same), `training` of the training images. `images` has n images (n, C, H, W) of every split that an image
@@ -68,7 +90,7 @@ class Subject:
 
     spec: EvaluationSpec
     model: Autoencoder
-    densities: Mapping[str, FittedDensity]
+    densities: Mapping[str, Mapping[int, FittedDensity]]
     reference: Reference
     prd_reference: Reference
     training: Training
@@ -117,111 +139,145 @@ def _changes_in_use(spec: EvaluationSpec) -> bool:
 
 
 def reconstruction(subject: Subject, through: str) -> Evaluated:
-    """Images through the model; `through` names a second stage their codes pass, or is empty."""
-    stage, sets = _second_stage(subject, through), subject.spec.image_sets
-    codes = subject.posteriors[sets.reconstructed].mean
+    """Images through the model; `through` names a second stage whose every fit their codes pass, or is empty."""
+    sets = subject.spec.image_sets
+    originals, codes = subject.images[sets.reconstructed], subject.posteriors[sets.reconstructed].mean
     if sets.reconstruction_codes == "sample":
-        images = to_device(subject.images[sets.reconstructed], subject.spec.compute.device)
+        images = to_device(originals, subject.spec.compute.device)
         codes = draw_codes(subject.model, images, torch_generator(subject.seed, "reconstruction"))
-    if stage is not None:
-        codes = stage.through(codes)
-    rebuilt, rows = _score(subject, "reconstruction", through, 0, codes)
-    found = reconstruction_metrics(subject.images[sets.reconstructed], rebuilt, subject.labels)
-    rows += [row("reconstruction", through, 0, metric, value) for metric, value in found.items()]
-    return Evaluated(rows, {_key("reconstruction", through): rebuilt[:SHOWN]})
+    rows: list[Row] = []
+    sheets: dict[str, npt.NDArray[Any]] = {}
+    for fit_seed, stage in _second_stages(subject, through).items():
+        origin = Origin(RECONSTRUCTION, through, fit_seed)
+        rebuilt, features = _made(subject, codes if stage is None else stage.through(codes))
+        values = _measured(subject, origin, rebuilt, features)
+        values |= reconstruction_metrics(originals, rebuilt, subject.labels)
+        rows += _rows(origin, len(rebuilt), values)
+        sheets = sheets or {origin.key: rebuilt[:SHOWN]}
+    return Evaluated(rows, sheets)
 
 
 def interpolation(subject: Subject, through: str) -> Evaluated:
-    """Mid-points between the codes of random pairs of images, or between those inside a second stage."""
-    stage, sets = _second_stage(subject, through), subject.spec.image_sets
+    """Mid-points between the codes of random pairs of images, or between those inside every fit of a second stage."""
+    sets = subject.spec.image_sets
     codes = subject.posteriors[sets.interpolated].mean
     pairs = generation.interpolation_pairs(len(codes), seed=0)
-    inner = codes if stage is None else stage.to_inner(codes)
-    middle, path = generation.midpoints(inner, pairs, sets.midpoints), generation.strip(inner, pairs[:STRIPS], STEPS)
-    if stage is not None:
-        middle, path = stage.from_inner(middle), stage.from_inner(path)
-    _, rows = _score(subject, "interpolation", through, 0, middle)
-    return Evaluated(rows, {_key("interpolation", through): generation.decode(subject.model, path)})
+    rows: list[Row] = []
+    sheets: dict[str, npt.NDArray[Any]] = {}
+    for fit_seed, stage in _second_stages(subject, through).items():
+        origin = Origin(INTERPOLATION, through, fit_seed)
+        inner = codes if stage is None else stage.to_inner(codes)
+        middle, path = (
+            generation.midpoints(inner, pairs, sets.midpoints),
+            generation.strip(inner, pairs[:STRIPS], STEPS),
+        )
+        if stage is not None:
+            middle, path = stage.from_inner(middle), stage.from_inner(path)
+        made, features = _made(subject, middle)
+        rows += _rows(origin, len(made), _measured(subject, origin, made, features))
+        sheets = sheets or {origin.key: generation.decode(subject.model, path)}
+    return Evaluated(rows, sheets)
 
 
 def sample(subject: Subject, density: str) -> Evaluated:
-    """Images of codes drawn from `density`, once for every sample seed; the first draw is shown."""
+    """Images of codes drawn from every fit of `density`, once for every sample seed; the first draw is shown.
+
+    Of every draw the distances are of all n_generated images. All other metrics are of the first draw of each fit, and
+    of as many of its images as the reference has: several of them mean another thing at unequal counts.
+    """
+    spec = subject.spec
     rows: list[Row] = []
     sheets: dict[str, npt.NDArray[Any]] = {}
-    for sample_seed in subject.spec.sample_seeds:
-        rng = numpy_generator(subject.seed, "sample", density, sample_seed)
-        drawn = subject.densities[density].sample(subject.spec.n_images, rng)
-        made, scored = _score(subject, "sample", density, sample_seed, drawn)
-        rows += scored
-        if not sheets:
-            sheets = {_key("sample", density): made[:SHOWN], _key("codes", density): drawn[:PLOTTED]}
+    for (fit_seed, fitted), sample_seed in itertools.product(subject.densities[density].items(), spec.sample_seeds):
+        origin = Origin("sample", density, fit_seed, sample_seed)
+        rng = numpy_generator(subject.seed, "sample", density, fit_seed, sample_seed)
+        drawn = fitted.sample(spec.n_generated, rng)
+        made, features = _made(subject, drawn)
+        if sample_seed == spec.sample_seeds[0]:
+            values = _measured(subject, origin, made[: spec.n_images], features[: spec.n_images])
+            rows += _rows(origin, spec.n_images, {name: values[name] for name in values if name not in DISTANCES})
+        found = distances(subject.reference, features, spec.metrics, is_fid=is_fid(spec.extractor), name=origin.name)
+        if not sheets:  # the first draw of the first fit
+            found["frechet_distance_reference_sd"] = reference_half_sample_sd(
+                subject.reference, features, spec.metrics.half_samples, spec.metrics.seed
+            )
+            sheets = {origin.key: made[:SHOWN], Origin("codes", density).key: drawn[:PLOTTED]}
+        rows += _rows(origin, len(made), found)
     return Evaluated(rows, sheets)
 
 
 def likelihood(subject: Subject, priors: Sequence[str]) -> list[Row]:
-    """The evidence bound of the reference images and their likelihood under each of `priors`; of models with a KL term.
+    """The evidence bound of the reference images and their likelihood under the first fit of each of `priors`.
 
-    No rows for other models, or where no importance samples are asked for.
+    No rows for models without a KL term, or where no importance samples are asked for.
     """
     samples, latent = subject.spec.importance_samples, subject.spec.training.objective.latent
     if not samples or not isinstance(latent, GaussianKL):
         return []
-    log_densities = {name: subject.densities[name].log_density for name in priors}
+    first = {name: next(iter(subject.densities[name].items())) for name in priors}
+    log_densities = {name: fitted.log_density for name, (_, fitted) in first.items()}
     images = subject.images[subject.spec.reference_split]
     found = image_likelihoods(subject.model, latent.weight, images, log_densities, samples, subject.seed)
-    return [
-        row("reference", name, 0, "log_likelihood_images" if name else "evidence_bound", value)
-        for name, value in found.items()
-    ]
+    rows: list[Row] = []
+    for name, value in found.items():
+        origin = Origin("reference", name, first[name][0] if name else 0)
+        rows += _rows(origin, len(images), {"log_likelihood_images" if name else "evidence_bound": value})
+    return rows
 
 
-def _second_stage(subject: Subject, name: str) -> FittedSecondStage | None:
+def _second_stages(subject: Subject, name: str) -> Mapping[int, FittedSecondStage | None]:
+    """Every fit of a second stage; without one a single None."""
     if not name:
-        return None
-    stage = subject.densities[name]
-    assert isinstance(stage, FittedSecondStage)
-    return stage
+        return {0: None}
+    stages = subject.densities[name]
+    return {fit_seed: stage for fit_seed, stage in stages.items() if isinstance(stage, FittedSecondStage)}
 
 
-def _score(
-    subject: Subject, image_set: str, density: str, sample_seed: int, codes: npt.NDArray[np.float32]
-) -> tuple[Images, list[Row]]:
-    """The images of codes (n, d), and every feature-level metric of them."""
+def _made(subject: Subject, codes: npt.NDArray[np.float32]) -> tuple[Images, Features]:
+    """The images of codes (n, d), and their features."""
+    made = generation.decode(subject.model, codes, subject.spec.image_sets.rounding)
+    return made, subject.extractor(made)
+
+
+def _measured(subject: Subject, origin: Origin, made: Images, features: Features) -> dict[str, float]:
+    """Every feature-level metric of images."""
     spec = subject.spec
-    made = generation.decode(subject.model, codes, spec.image_sets.rounding)
-    features = subject.extractor(made)
     values = measure(
         *(subject.reference, features, spec.metrics),
         is_fid=is_fid(spec.extractor),
         prd_real=subject.prd_reference,
-        name=" ".join([image_set, density]).strip(),
+        name=origin.name,
     )
     values["nearest_training_ratio"] = subject.training.ratio(features)
-    if spec.has_factors:
-        values |= attribute_metrics(made)
-    return made, [row(image_set, density, sample_seed, metric, value) for metric, value in values.items()]
+    return values | attribute_metrics(made) if spec.has_factors else values
 
 
 def score_protocols(
     spec: ProtocolSpec,
     model: Autoencoder,
-    densities: dict[str, FittedDensity],
+    densities: Mapping[str, Mapping[int, FittedDensity]],
     references: dict[str, Reference],
     extractors: Mapping[Extractor, FrozenExtractor],
     seed: int,
 ) -> list[Row]:
-    """The Fréchet distance of the same samples under every protocol of the panel; `references` by protocol."""
+    """The Fréchet distance of the same samples under every protocol of the panel; `references` by protocol.
+
+    Of each density's first fit alone: how protocols rank is asked, not how fits differ.
+    """
     rows: list[Row] = []
     ways = {key: (protocol.rounding, protocol.extractor) for key, protocol in spec.protocols.items()}
-    most = max(protocol.n_images for protocol in spec.protocols.values())
+    most = max(protocol.n_generated for protocol in spec.protocols.values())
     for name, sample_seed in itertools.product(spec.densities, spec.sample_seeds):
-        drawn = densities[name].sample(most, numpy_generator(seed, "sample", name, sample_seed))
+        fit_seed, fitted = next(iter(densities[name].items()))
+        origin = Origin("sample", name, fit_seed, sample_seed)
+        drawn = fitted.sample(most, numpy_generator(seed, "sample", name, fit_seed, sample_seed))
         roundings = dict.fromkeys(rounding for rounding, _ in ways.values())
         made = {rounding: generation.decode(model, drawn, rounding) for rounding in roundings}
         features = {way: extractors[way[1]](made[way[0]]) for way in dict.fromkeys(ways.values())}
         for key, protocol in spec.protocols.items():
-            distance = frechet_distance(references[key], features[ways[key]][: protocol.n_images])
-            rows.append({**row("sample", name, sample_seed, "frechet_distance", distance), "protocol": key})
+            n = protocol.n_generated
+            distance = frechet_distance(references[key], features[ways[key]][:n])
+            rows += [{**row, "protocol": key} for row in _rows(origin, n, {"frechet_distance": distance})]
     return rows
 
 
@@ -284,16 +340,7 @@ def pca_squared_error(train: Images | MappedRows, images: Images, components: in
     return float(np.concatenate(errors).mean())
 
 
-def row(image_set: str, density: str, sample_seed: int, metric: str, value: float) -> Row:
-    """One value, and what tells it from others of its run."""
-    return {
-        "image_set": image_set,
-        "density": density,
-        "sample_seed": sample_seed,
-        "metric": metric,
-        "value": float(value),
-    }
-
-
-def _key(image_set: str, density: str) -> str:
-    return f"{image_set}.{density}" if density else image_set
+def _rows(origin: Origin, n_generated: int, values: Mapping[str, float]) -> list[Row]:
+    """A row for each of the values of so many images."""
+    about = {**vars(origin), "n_generated": n_generated}
+    return [{**about, "metric": metric, "value": float(value)} for metric, value in values.items()]

@@ -15,9 +15,9 @@ REFERENCE_VERSION = 2
 
 FLOOR_VERSION = 2
 
-EVALUATE_VERSION = 2
+EVALUATE_VERSION = 3
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 Extractor = Literal[
     "digit_classifier",
@@ -143,6 +143,9 @@ class FloorSpec:
 class EvaluationSpec:
     """Exactly what `evaluate` reads, beside model, codes, densities, references, images and seed.
 
+    Of each of `densities` there is a fit for every one of its `fit_seeds`, and of that a draw of `n_generated` images
+    for every sample seed.
+
     `importance_samples` codes an image estimate its likelihood, of models with a KL term, under each of `priors`;
     `has_factors`: the images' factors are known, and samples are held against their law.
     """
@@ -154,8 +157,10 @@ class EvaluationSpec:
     reference_split: Split
     image_sets: ImageSets
     n_images: int
+    n_generated: int
     sample_seeds: tuple[int, ...]
     densities: tuple[str, ...]
+    fit_seeds: dict[str, tuple[int, ...]]
     through: tuple[str, ...]
     priors: tuple[str, ...]
     importance_samples: int
@@ -172,6 +177,7 @@ class Protocol:
     rounding: Literal["round", "truncate"]
     extractor: Extractor
     n_images: Count
+    n_generated: Count
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,8 @@ class _Making:
         )
         data = {
             "version": FIT_VERSION,
-            "density": to_plain(laid_over(Density, to_plain(stated), laid, where)),
+            "density": to_plain(made := laid_over(Density, to_plain(stated), laid, where)),
+            "fit_seeds": self.file.fit_seeds if made.is_random else self.file.fit_seeds[:1],
             "leave_out_last": budget.leave_out_last,
             "compute": to_plain(self.file.on_cpu),
         }
@@ -293,8 +294,13 @@ class _Making:
                 if "n_images" not in laid:
                     found = f"reference_split: {split!r} with n_images {count}, which"
                 raise ConfigError(
-                    f"{at}.{found} must lie between 2 and {most}: the samples are the study's own, and {dataset!r} has"
+                    f"{at}.{found} must lie between 2 and {most}: the reference is the study's own, and {dataset!r} has"
                     f" {available} {split} images"
+                )
+            if not 2 <= protocol.n_generated <= self.file.n_generated:
+                raise ConfigError(
+                    f"{at}.n_generated: {protocol.n_generated} must lie between 2 and {self.file.n_generated}: the"
+                    " samples are the study's own"
                 )
         return made if self.file.protocols else {}
 

@@ -37,7 +37,8 @@ STAGES: dict[str, Modules] = {
 
 def of_scoring(stage: str, spec: EvaluationSpec | FloorSpec) -> Modules:
     """What `evaluate` and `floor` import: torch-fidelity only where it is asked."""
-    overlap = spec.metrics.has_overlapping_subsets(spec.n_images, spec.n_images)
+    counts = {spec.n_images, getattr(spec, "n_generated", spec.n_images)}
+    overlap = all(spec.metrics.has_overlapping_subsets(spec.n_images, n) for n in counts)
     return STAGES[stage] if overlap and not is_fid(spec.extractor) else (*STAGES[stage], *FIDELITY)
 
 

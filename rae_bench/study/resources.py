@@ -229,26 +229,27 @@ def train(study: Study, dataset: str, model: str) -> Need:
 
 
 def fit(study: Study, dataset: str, model: str, density: str) -> Need:
-    """The need of a fit, which its kind of density states; on the CPU."""
+    """The need of all fits of a density, which its kind states for one; on the CPU."""
     data, dim = study.preparation(dataset), study.budgets[dataset].latent_dim
     n, validated = data.n_train, data.n_validation
-    spec = study.fit(dataset, model, density).density
+    spec, fits = study.fit(dataset, model, density).density, len(study.fit(dataset, model, density).fit_seeds)
     if isinstance(spec, NetworkSpec):
-        parameters, trained = spec.parameters(dim), spec.optimisation.epochs * n  # each epoch over all codes
+        # each epoch over all codes, one fit after the other
+        parameters, trained = spec.parameters(dim), fits * spec.optimisation.epochs * n
         return Need(
             bytes=4 * 10 * parameters + 4e3 * math.sqrt(parameters) * 50,
             libraries=LIBRARIES["fit of a network"],
             float32=trained * 6 * parameters,
             samples=trained,
-            disk=4 * parameters,
+            disk=fits * 4 * parameters,
         )
     work = spec.work(n, validated, dim)
     return Need(
-        bytes=8 * 4 * n * dim + work.held,
+        bytes=8 * 4 * n * dim + work.held + fits * work.disk,
         libraries=LIBRARIES["fit by scikit-learn" if "sklearn.mixture" in spec.modules else "fit"],
-        float64=work.operations,
+        float64=fits * work.operations,
         slack=work.slack,
-        disk=work.disk,
+        disk=fits * work.disk,
     )
 
 
@@ -257,25 +258,29 @@ def evaluate(study: Study, dataset: str, model: str) -> Need:
     spec, data = study.evaluation(dataset, model), study.preparation(dataset)
     size, n, pixels = network_size(spec.training.network), spec.n_images, data.channels * data.size**2
     rebuilt = 1 + len(spec.through)
-    sets = 2 * rebuilt + len(spec.densities) * len(spec.sample_seeds)
+    passed = 1 + sum(len(spec.fit_seeds[name]) for name in spec.through)
+    first = sum(map(len, spec.fit_seeds.values()))
+    draws = first * len(spec.sample_seeds)
     samples = spec.importance_samples if isinstance(spec.training.objective.latent, GaussianKL) else 0
-    decoded = n * (sets + samples)
+    made = 2 * passed * n + draws * spec.n_generated
+    decoded = made + n * samples
     encoded = n * len({spec.reference_split, spec.image_sets.reconstructed, spec.image_sets.interpolated})
     # measured: digits with 10 samples an image, 340 MiB beyond libraries
-    held = 8.0 * (n + 6 * min(n, COMPARED)) * pixels
+    held = 8.0 * (n + 6 * min(n, COMPARED)) * pixels + 2 * spec.n_generated * pixels
     passes = 4 * size.floats * max(DECODED, 20 * spec.importance_samples)
-    shown = pixels * ((sets + 1) * SHOWN + rebuilt * STRIP_IMAGES)
+    shown = pixels * ((2 * rebuilt + len(spec.densities) + 1) * SHOWN + rebuilt * STRIP_IMAGES)
     return Need(
-        bytes=_scoring_bytes(spec.extractor, n, data.n_train) + held + (0 if study.gpus else passes),
+        bytes=_scoring_bytes(spec.extractor, spec.n_generated, data.n_train) + held + (0 if study.gpus else passes),
         libraries=_scoring_libraries("evaluate", spec),
         gpu=4 * size.parameters + passes / 2 if study.gpus else 0,
         networks=decoded * size.decoder + encoded * size.encoder,
-        float32=sets * n * EXTRACTION[spec.extractor],
-        float64=sets * scoring(spec.extractor, spec.metrics, n, data.n_train),
-        samples=decoded + encoded + sets * n,
+        float32=made * EXTRACTION[spec.extractor],
+        float64=(2 * passed + first) * scoring(spec.extractor, spec.metrics, n, data.n_train)
+        + draws * distances(spec.extractor, spec.metrics, n, spec.n_generated),
+        samples=decoded + encoded + made,
         # a prior may have a component for each training code, at every importance sample
         overhead=samples * n * data.n_train * len(spec.priors) * 50 / MATRIX_RATE,
-        images=sets * n,
+        images=made,
         disk=shown + 4 * spec.training.network.latent_dim * PLOTTED * (1 + len(spec.densities)),
         on_gpu=study.gpus > 0,
     )
@@ -285,7 +290,7 @@ def protocols(study: Study, dataset: str, model: str) -> Need:
     """The samples of the shown densities, decoded and taken the features of in every way."""
     spec, data = study.protocol_panel(dataset, model), study.preparation(dataset)
     size, scored = network_size(spec.training.network), spec.protocols.values()
-    n = len(spec.densities) * len(spec.sample_seeds) * max((one.n_images for one in scored), default=0)
+    n = len(spec.densities) * len(spec.sample_seeds) * max((one.n_generated for one in scored), default=0)
     dims = [(one, FEATURES[one.extractor]) for one in scored]
     roots = sum(2 * one.n_images * dim**2 + _roots(one.n_images, dim, 1) for one, dim in dims)
     ways = {(one.rounding, one.extractor) for one in scored}
@@ -321,6 +326,13 @@ def _feature_bytes(n: int, dim: int, are_compared: bool = True) -> float:
 
 def _distances(one: int, two: int, dim: int) -> float:
     return float(one * two * (2 * dim + 50))
+
+
+def distances(extractor: Extractor, metrics: MetricSettings, n: int, generated: int) -> float:
+    """Operations of the two distances of one draw of samples."""
+    dim = FEATURES[extractor]
+    pairs = 3 * min(metrics.kernel_subsets * metrics.kernel_subset_size**2, n * generated)
+    return pairs * (2.0 * dim + 50) + 2 * generated * dim**2 + _roots(n, dim, 1)
 
 
 def _roots(n: int, dim: int, count: int) -> float:

@@ -12,7 +12,7 @@ from rae_bench.base.plain import fingerprint
 from rae_bench.scoring.specs import IMAGES_PER_FEATURE, EvaluationSpec
 from rae_bench.study.specs import SummarySpec
 
-KEYS = ["study", "dataset", "model", "train_seed", "image_set", "density", "sample_seed", "metric"]
+KEYS = ["study", "dataset", "model", "train_seed", "image_set", "density", "fit_seed", "sample_seed", "metric"]
 """What tells one row from another."""
 COLUMNS = [
     "study",
@@ -22,6 +22,7 @@ COLUMNS = [
     "train_seed",
     "image_set",
     "density",
+    "fit_seed",
     "sample_seed",
     "n_generated",
     "n_reference",
@@ -49,7 +50,7 @@ FLOOR_SDS = 3.0
 """A distance so many SDs below the floor is better than real images: a leak, or images paired with the reference."""
 
 
-PANEL_COLUMNS = ["dataset", "model", "train_seed", "density", "sample_seed", "protocol", "value"]
+PANEL_COLUMNS = ["dataset", "model", "train_seed", "density", "fit_seed", "sample_seed", "protocol", "value"]
 """The columns of a run's `protocols.parquet`."""
 
 
@@ -84,21 +85,25 @@ def run_frame(
     """
     shared = {
         **run,
-        **{"n_generated": spec.n_images, "n_reference": spec.n_images, "reference_split": spec.reference_split},
+        **{"n_reference": spec.n_images, "reference_split": spec.reference_split},
         **{"train_fingerprint": fingerprint(spec.training), "evaluate_fingerprint": fingerprint(spec)},
         **{"device": spec.compute.device, "tf32": spec.compute.tf32},
         **{"precision": spec.training.compute.precision, "package_version": __version__},
     }
     of_codes = [
-        {"image_set": "codes", "density": density, "metric": f"log_likelihood_{split}", "value": value}
+        {
+            **{"image_set": "codes", "density": density, "fit_seed": int(fit_seed)},
+            **{"metric": f"log_likelihood_{split}", "value": value},
+        }
         for density, fit in fits.items()
-        for split, value in fit["log_likelihood"].items()
+        for fit_seed, likelihoods in fit["log_likelihood"].items()
+        for split, value in likelihoods.items()
         if value is not None
     ]
     pca = {"image_set": "reconstruction", "metric": "pca_squared_error", "value": floor.pca_squared_error}
     frame = pd.DataFrame(
         {
-            **{"density": "", "sample_seed": 0, **row, **shared},
+            **{"density": "", "fit_seed": 0, "sample_seed": 0, "n_generated": spec.n_images, **row, **shared},
             "floor": floor.values.get(row["metric"], math.nan),
             "floor_sd": floor.values.get(HALF_SD.get(row["metric"], ""), math.nan),
             "fit_fingerprint": fits.get(row.get("density", ""), {}).get("fingerprint", ""),
@@ -115,16 +120,19 @@ def collect(frames: list[pd.DataFrame]) -> pd.DataFrame:
         ResultError: a value that stands twice, or runs of one data set measured by different rulers.
     """
     frame = _sorted(frames, KEYS, "metrics hold")
-    for column in (
-        *("extractor", "n_generated", "n_reference", "n_features", "reference_split", "package_version"),
-        *("device", "tf32", "precision"),
-    ):
-        for dataset, found in frame.groupby("dataset")[column].unique().items():
-            if len(found) > 1:
-                raise ResultError(
-                    f"runs of {dataset!r} differ in {column}: {sorted(map(str, found))}; they cannot share a table, run"
-                    " them again"
-                )
+    one = ["dataset"]
+    rulers = {
+        "n_generated": [*one, "image_set", "metric"],
+        **dict.fromkeys(("extractor", "n_reference", "n_features", "reference_split", "package_version"), one),
+        **dict.fromkeys(("device", "tf32", "precision"), one),
+    }
+    for column, alike in rulers.items():
+        differing = frame[frame.groupby(alike)[column].transform("nunique") > 1]
+        if len(differing):
+            dataset, values = differing["dataset"].iloc[0], sorted(differing[column].astype(str).unique())
+            raise ResultError(
+                f"runs of {dataset!r} differ in {column}: {values}; they cannot share a table, run them again"
+            )
     return frame
 
 
@@ -202,22 +210,32 @@ def warnings(frame: pd.DataFrame) -> list[str]:
     found = []
     for dataset, mine in frame.groupby("dataset", sort=False):
         first = mine.iloc[0]
-        if first["n_generated"] < IMAGES_PER_FEATURE * first["n_features"]:
+        if first["n_reference"] < IMAGES_PER_FEATURE * first["n_features"]:
             found.append(
-                f"{dataset}: {first['n_generated']} images for {first['n_features']} features, fewer than"
+                f"{dataset}: {first['n_reference']} images for {first['n_features']} features, fewer than"
                 f" {IMAGES_PER_FEATURE} a feature: Fréchet distances are biased, alike only at equal counts"
             )
-        unpaired = mine["image_set"].isin(["sample", "interpolation"])
-        low = unpaired & (mine["value"] < mine["floor"] - FLOOR_SDS * mine["floor_sd"])
-        for row in mine[low].itertuples():
+        unpaired = mine[mine["image_set"].isin(["sample", "interpolation"])]
+        expected = unpaired["floor"] * floor_share(unpaired)
+        low = unpaired["value"] < expected - FLOOR_SDS * unpaired["floor_sd"]
+        for row, floor in zip(unpaired[low].itertuples(), expected[low], strict=True):
             found.append(
                 f"{dataset}: {_place(row)}: {row.metric} {row.value:.4g} is more than {FLOOR_SDS:g} SDs below the"
-                f" floor, {row.floor:.4g} ± {row.floor_sd:.2g}: copies of the reference, or a leak"
+                f" floor, {floor:.4g} ± {row.floor_sd:.2g}: copies of the reference, or a leak"
             )
         extreme = mine["metric"].isin(["precision", "recall"]) & mine["value"].isin([0.0, 1.0])
         for row in mine[extreme].itertuples():
             found.append(f"{dataset}: {_place(row)}: {row.metric} is saturated at {row.value:g}")
     return found
+
+
+def floor_share(frame: pd.DataFrame) -> pd.Series:
+    """By what part of the floor a Fréchet distance of equal laws is expected, at the counts of each row of `frame`.
+
+    The distance is biased by about 1/n of either side; the floor's sides have both as many images as the reference.
+    """
+    share: pd.Series = (1 / frame["n_generated"] + 1 / frame["n_reference"]) / (2 / frame["n_reference"])
+    return share
 
 
 def _place(row: Any) -> str:

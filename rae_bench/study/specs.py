@@ -59,6 +59,9 @@ class SummarySpec:
     reference_split: Split
     floor_split: Split
     n_images: int
+    n_generated: int
+    fit_seeds: tuple[int, ...]
+    sample_seeds: tuple[int, ...]
     equal_within: float
     tables: tuple[str, ...]
     protocols: dict[str, dict[str, Protocol]]

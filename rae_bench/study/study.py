@@ -75,8 +75,8 @@ class StudyFile:
 
     `protocol` names a list of settings, `switches` turns single ones on or off. `search` lists, for each row, the
     weights to try; else it is empty. `protocols` lists other ways of scoring the same samples, each by what it changes
-    of the study's own. `importance_samples` 0: no likelihood of images. `equal_within`:
-    the ratio up to which two distances are equal.
+    of the study's own. `importance_samples` 0: no likelihood of images. `equal_within`: the ratio up to which two
+    distances are equal.
     """
 
     title: str
@@ -86,17 +86,21 @@ class StudyFile:
     rows: Listed[str]
     densities: Listed[str]
     train_seeds: Listed[Seed]
+    fit_seeds: Listed[Seed]
     sample_seeds: Listed[Seed]
     reference_split: Literal["test", "validation"]
     floor_split: Literal["train", "validation"]
     n_images: Count
+    n_generated: Count
     metrics: str
     image_sets: str
     importance_samples: CountOrZero
     equal_within: Annotated[float, Field(gt=1, allow_inf_nan=False)]
     protocols: dict[str, dict[str, Plain]]
     tables: Listed[
-        Literal["table1", "published", "claims", "comparisons", "densities", "protocols", "details", "search"]
+        Literal[
+            "table1", "published", "claims", "comparisons", "variance", "densities", "protocols", "details", "search"
+        ]
     ]
     compute: Compute
     search: dict[str, Listed[dict[str, PositiveFloat]]]
@@ -106,6 +110,11 @@ class StudyFile:
             raise ConfigError(
                 f"protocols: {sorted(self.protocols)} and tables {list(self.tables)}: protocols and the table"
                 " 'protocols' need each other"
+            )
+        if self.n_generated < self.n_images:
+            raise ConfigError(
+                f"n_generated: {self.n_generated} is less than n_images, {self.n_images}: most metrics compare as many"
+                " generated images as there are reference images"
             )
         if self.floor_split == self.reference_split:
             raise ConfigError(
@@ -129,6 +138,7 @@ class StudyFile:
             rounding=sets.rounding,
             extractor=entry.extractor,
             n_images=self.n_images,
+            n_generated=self.n_generated,
         )
 
 
@@ -289,8 +299,10 @@ class Study:
             reference_split=self.file.reference_split,
             image_sets=self.image_sets[dataset],
             n_images=self.file.n_images,
+            n_generated=self.file.n_generated,
             sample_seeds=self.file.sample_seeds,
             densities=tuple(self.densities_of(model)),
+            fit_seeds={name: self.fits[dataset, model, name].fit_seeds for name in self.densities_of(model)},
             through=self.through_of(model),
             priors=tuple(
                 name for name in self.densities_of(model) if self.fits[dataset, model, name].density.has_formula
@@ -361,6 +373,9 @@ class Study:
             reference_split=self.file.reference_split,
             floor_split=self.file.floor_split,
             n_images=self.file.n_images,
+            n_generated=self.file.n_generated,
+            fit_seeds=self.file.fit_seeds,
+            sample_seeds=self.file.sample_seeds,
             equal_within=self.file.equal_within,
             tables=self.file.tables,
             protocols=self.protocols,

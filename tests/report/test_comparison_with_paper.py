@@ -63,7 +63,12 @@ def folder(tmp_path_factory):
 
     edit("datasets.yaml", datasets)
     study = yaml.safe_load((copy / "studies" / "embedded.yaml").read_text())
-    study |= {"datasets": dict.fromkeys(NAMES, "digits_quick"), "n_images": 10000, "train_seeds": list(SEEDS)}
+    study |= {
+        "datasets": dict.fromkeys(NAMES, "digits_quick"),
+        "n_images": 10000,
+        "n_generated": 10000,
+        "train_seeds": list(SEEDS),
+    }
     (copy / "studies" / "planted.yaml").write_text(yaml.safe_dump(study | {"tables": ["table1", "published"]}))
     return copy
 
@@ -97,7 +102,13 @@ def _run(study, dataset, model, seed):
     rows = [
         {
             **{"study": study.name, "dataset": dataset, "model": model, "train_seed": seed},
-            **{"image_set": image_set, "density": density, "sample_seed": 0, "metric": "frechet_distance"},
+            **{
+                "image_set": image_set,
+                "density": density,
+                "fit_seed": 0,
+                "sample_seed": 0,
+                "metric": "frechet_distance",
+            },
             **{"n_generated": 10000, "n_reference": 10000, "n_features": 2048, "reference_split": "test"},
             **{"extractor": "inception@299", "extractor_label": "Inception", "value": value, "is_synthetic": False},
             **{"floor": 1.0, "floor_sd": 0.1, "package_version": "0"},
@@ -273,7 +284,7 @@ def test_what_others_report_stands_beside(spec, frame):
 def test_a_data_set_that_the_paper_does_not_have_is_refused(study):
     datasets = {**study.file.datasets, "digits": "digits_quick"}
     with pytest.raises(ConfigError) as refused:
-        resolve_study("planted", replace(study.file, datasets=datasets, n_images=1000))
+        resolve_study("planted", replace(study.file, datasets=datasets, n_images=1000, n_generated=1000))
     assert str(refused.value) == (
         "studies/planted.yaml.tables: 'published' compares with the paper, which has no data set 'digits'"
         " (datasets.yaml.digits.is_the_papers is false)"

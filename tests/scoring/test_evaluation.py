@@ -9,6 +9,7 @@ import torch
 from metric_settings import settings
 from planted import fit
 
+from rae_bench.base.rng import numpy_generator
 from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.models import training
 from rae_bench.models.autoencoder import Codes
@@ -26,8 +27,10 @@ SPEC = dataclasses.replace(
     STUDY.evaluation("digits_mini", "vae"),
     metrics=settings(kernel_subset_size=40),
     n_images=N,
+    n_generated=N + 20,
     sample_seeds=(0, 1),
     densities=("spread", "collapsed", "second_stage"),
+    fit_seeds={"spread": (0, 3), "collapsed": (0,), "second_stage": (0, 1)},
     through=("second_stage",),
     priors=("spread", "collapsed"),
     importance_samples=0,
@@ -38,6 +41,8 @@ METRICS = {
     "nearest_training_ratio",
 }
 """No extrapolation: 60 images are too few for 128 features."""
+OF_DRAWS = {"frechet_distance", "kernel_distance", "kernel_distance_subset_sd"}
+"""What is measured of every draw of every fit; of each fit's first draw, all of METRICS but the half-sampling SD."""
 OF_RECONSTRUCTIONS = METRICS | {"squared_error", "psnr", "ssim", "label_agreement"}
 
 
@@ -71,9 +76,9 @@ def densities(model, images):
     stage = STUDY.fit("digits_mini", "vae", "second_stage").density
     stage = dataclasses.replace(stage, optimisation=dataclasses.replace(stage.optimisation, epochs=3, batch_size=20))
     return {
-        "spread": FittedGaussian.of(codes),
-        "collapsed": FittedGaussian(codes[0].astype(np.float64), 1e-4 * np.eye(codes.shape[1])),
-        "second_stage": fit(stage, codes, codes),
+        "spread": {0: FittedGaussian.of(codes), 3: FittedGaussian.of(codes[: N // 2])},
+        "collapsed": {0: FittedGaussian(codes[0].astype(np.float64), 1e-4 * np.eye(codes.shape[1]))},
+        "second_stage": {seed: fit(stage, codes, codes, seed) for seed in (0, 1)},
     }
 
 
@@ -117,8 +122,9 @@ def frechet(real, fake):
     return shift @ shift + np.trace(one) + np.trace(two) - 2 * cross
 
 
-def value(evaluated, image_set, metric, density="", sample_seed=0):
-    wanted = {"image_set": image_set, "metric": metric, "density": density, "sample_seed": sample_seed}
+def value(evaluated, image_set, metric, density="", fit_seed=0, sample_seed=0):
+    wanted = {"image_set": image_set, "metric": metric, "density": density}
+    wanted |= {"fit_seed": fit_seed, "sample_seed": sample_seed}
     (found,) = [row["value"] for row in evaluated.rows if wanted.items() <= row.items()]
     return found
 
@@ -127,13 +133,31 @@ def value(evaluated, image_set, metric, density="", sample_seed=0):
 
 
 def test_every_image_set_has_every_metric_once(evaluated):
-    keys = [(row["image_set"], row["density"], row["sample_seed"], row["metric"]) for row in evaluated.rows]
-    expected = {("reconstruction", name, 0, metric) for name in ("", "second_stage") for metric in OF_RECONSTRUCTIONS}
-    expected |= {("interpolation", name, 0, metric) for name in ("", "second_stage") for metric in METRICS}
-    expected |= set(itertools.product(["sample"], SPEC.densities, (0, 1), METRICS))
-    assert len(keys) == len(set(keys))
-    assert set(keys) == expected
+    names = ("image_set", "density", "fit_seed", "sample_seed", "metric")
+    found = {tuple(row[name] for name in names): row["n_generated"] for row in evaluated.rows}
+    assert len(found) == len(evaluated.rows)
+    expected = {}
+    for density, fit_seed in (("", 0), ("second_stage", 0), ("second_stage", 1)):
+        expected |= {("reconstruction", density, fit_seed, 0, metric): N for metric in OF_RECONSTRUCTIONS}
+        expected |= {("interpolation", density, fit_seed, 0, metric): N for metric in METRICS}
+    for density, fit_seeds in SPEC.fit_seeds.items():
+        for fit_seed in fit_seeds:
+            first = METRICS - {"frechet_distance_half_sd"}
+            expected |= {("sample", density, fit_seed, 0, metric): N for metric in first}
+            draws = itertools.product((0, 1), OF_DRAWS)
+            expected |= {("sample", density, fit_seed, draw, metric): N + 20 for draw, metric in draws}
+        expected["sample", density, 0, 0, "frechet_distance_reference_sd"] = N + 20
+    assert found == expected
     assert all(np.isfinite(row["value"]) for row in evaluated.rows)
+
+
+def test_every_fit_and_draw_is_of_its_own_density_and_seed(evaluated, model, densities, images, extractor):
+    real = extractor(images)
+    for (fit_seed, fitted), draw in itertools.product(densities["spread"].items(), SPEC.sample_seeds):
+        codes = fitted.sample(N + 20, numpy_generator(0, "sample", "spread", fit_seed, draw))
+        expected = frechet(real, extractor(decoded(model, codes)))
+        found = value(evaluated, "sample", "frechet_distance", "spread", fit_seed, draw)
+        assert found == pytest.approx(expected, rel=1e-2)
 
 
 def test_sheets_show_images_of_every_set(evaluated, images):
@@ -169,7 +193,7 @@ def test_reconstructions_are_scored_by_their_pixels_and_classes(evaluated, model
 
 def test_distances_are_those_of_the_decoded_images(evaluated, model, densities, images, extractor):
     codes = means(model, images)
-    through = densities["second_stage"].through(codes)
+    through = densities["second_stage"][0].through(codes)
     real = extractor(images)
     for density, rebuilt in (("", codes), ("second_stage", through)):
         expected = frechet(real, extractor(decoded(model, rebuilt)))
@@ -180,7 +204,7 @@ def test_distances_are_those_of_the_decoded_images(evaluated, model, densities, 
 def test_interpolations_are_mid_points_of_codes_or_of_a_second_stages_own(
     evaluated, model, densities, images, extractor
 ):
-    codes, stage = means(model, images), densities["second_stage"]
+    codes, stage = means(model, images), densities["second_stage"][0]
     pairs = generation.interpolation_pairs(N, seed=0)
     inner = stage.to_inner(codes)
     for density, middle in (
@@ -233,8 +257,8 @@ def test_an_evaluation_repeats_itself(run, evaluated):
 
 
 def test_samples_differ_between_sample_seeds_and_training_seeds_and_nothing_else_does(run, evaluated):
-    assert value(evaluated, "sample", "frechet_distance", "spread", 0) != value(
-        evaluated, "sample", "frechet_distance", "spread", 1
+    assert value(evaluated, "sample", "frechet_distance", "spread", sample_seed=0) != value(
+        evaluated, "sample", "frechet_distance", "spread", sample_seed=1
     )
     other = run(seed=1)
     for ours, theirs in zip(evaluated.rows, other.rows, strict=True):
@@ -289,10 +313,11 @@ def test_models_without_a_kl_term_have_no_likelihood(run):
 
 
 def test_the_panel_scores_the_same_samples_by_other_protocols(model, densities, images, digit_images):
-    own = Protocol("test", "round", "digit_classifier", 40)
+    own = Protocol("test", "round", "digit_classifier", 40, 50)
     panel = {
         "own": own,
         "half": dataclasses.replace(own, n_images=20),
+        "fewer": dataclasses.replace(own, n_generated=30),
         "truncated": dataclasses.replace(own, rounding="truncate"),
         "pixels": dataclasses.replace(own, extractor="pixels"),
         "other": dataclasses.replace(own, reference_split="validation"),
@@ -306,10 +331,10 @@ def test_the_panel_scores_the_same_samples_by_other_protocols(model, densities, 
     rows = evaluation.score_protocols(spec, model, densities, references, extractors, seed=0)
     assert len(rows) == len(panel) * 2
     found = {row["protocol"]: row["value"] for row in rows if row["sample_seed"] == 0}
-    drawn = densities["spread"].sample(40, evaluation.numpy_generator(0, "sample", "spread", 0))
+    drawn = densities["spread"][0].sample(50, numpy_generator(0, "sample", "spread", 0, 0))  # the first fit alone
     made = {rounding: generation.decode(model, drawn, rounding) for rounding in ("round", "truncate")}
     for name, protocol in panel.items():
-        fake = extractors[protocol.extractor](made[protocol.rounding])[: protocol.n_images]
+        fake = extractors[protocol.extractor](made[protocol.rounding])[: protocol.n_generated]
         expected = between(extractors[protocol.extractor](real[name]), fake)
         assert found[name] == pytest.approx(expected, rel=1e-6, abs=1e-9), name
     assert len(set(found.values())) == len(panel)

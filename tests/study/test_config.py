@@ -186,11 +186,12 @@ def test_a_searched_two_stage_row_varies_its_second_stage_only(folder):
 def test_a_protocol_is_the_studys_own_with_its_changes():
     study = load_study("smoke")
     own = {"reference_split": "test", "rounding": "round", "extractor": "digit_classifier", "n_images": 300}
+    own["n_generated"] = 600
     assert {name: to_plain(one) for name, one in study.protocols["digits_mini"].items()} == {
         "own": own,
         "truncated": {**own, "rounding": "truncate"},
         "validation": {**own, "reference_split": "validation"},
-        "half": {**own, "n_images": 150},
+        "half": {**own, "n_images": 150, "n_generated": 300},
         "pixels": {**own, "extractor": "pixels"},
     }
 
@@ -417,7 +418,10 @@ MISTAKES = [
     ("datasets.yaml", ["digits_mini", "data", "channels"], 3, "datasets.yaml.digits_mini.data.channels: 3 is not one "),
     ("datasets.yaml", ["digits_mini", "data", "source", "padding"], 4, "data.size: 32 is not the 36 pixels of 'mnist_"),
     ("datasets.yaml", ["digits_mini", "data", "source"], {**FOLDER, "crop": 31}, "datasets.yaml.digits_mini.data.sour"),
-    (SMOKE, ["protocols", "halves"], {"n_images": 150}, "studies/smoke.yaml.protocols.halves: {'n_images': 150} is 'h"),
+    (SMOKE, ["protocols", "halves"], {"n_images": 150, "n_generated": 300}, "studies/smoke.yaml.protocols.halves: {"),
+    (SMOKE, ["protocols", "more"], {"n_generated": 601}, "studies/smoke.yaml.protocols.more.n_generated: 601 must"),
+    (SMOKE, ["n_generated"], 299, "studies/smoke.yaml.n_generated: 299 is less than n_images, 300: most metrics"),
+    (SMOKE, ["equal_within"], 1.0, "studies/smoke.yaml.equal_within: 1.0 must be above 1"),
     (SMOKE, ["search"], {"vae": [{"latent": 1.0}, {"latent": 1}]}, "studies/smoke.yaml.search.vae: {'latent': 1.0} st"),
     (SMOKE, ["densities"], ["gmm10", "gaussian", "gmm10"], "studies/smoke.yaml.densities: 'gmm10' stands twice"),
     ("protocols.yaml", ["as_described", "settings"], ["truncation", "file_order", "truncation"],
@@ -536,7 +540,7 @@ SPELLING = [
     ("budgets.yaml", "  width: 4\n", "  width: 4\n  width: 8\n", r"line \d+: the key 'width' stands tw"),
     ("models.yaml", "\ncv_vae:", "\nvae:", r"line \d+: the key 'vae' stands twice"),
     (SMOKE, "n_images: 300", "n_images: 300\nn_images: 200", r"line \d+: the key 'n_images' stands twice"),
-    (SMOKE, "sample_seeds: [0]", "sample_seeds: [0", r"not YAML: "),
+    (SMOKE, "train_seeds: [0, 1]", "train_seeds: [0", r"not YAML: "),
     (SMOKE, "title:", "title: a: b", r"not YAML: "),
     (SMOKE, "search: {}", "search: !!python/object/apply:os.getcwd []", r"line \d+: tags are not used h"),
 ]  # fmt: skip
@@ -566,11 +570,11 @@ TWO_READINGS = [
 ]
 REPEATED = [
     # what is put behind a study, and the line of it that repeats; what stands twice, and where first
-    ("n_images: 100\n", 1, "the key 'n_images' stands twice, first on line 11"),
-    ("# a\n'n_images' : 100\n", 2, "the key 'n_images' stands twice, first on line 11"),
+    ("n_images: 100\n", 1, "the key 'n_images' stands twice, first on line 12"),
+    ("# a\n'n_images' : 100\n", 2, "the key 'n_images' stands twice, first on line 12"),
     ("? title\n: 1\n", 1, "the key 'title' stands twice, first on line 1"),
-    ("x: {<<: {a: 1,\n  b: 2, a: 3}}\n", 2, "the key 'a' stands twice, first on line 23"),
-    ("x:\n  <<: {a: 1}\n  b: 2\n  <<: {a: 3}\n", 4, "the key '<<' stands twice, first on line 24; write one, <<: [*a"),
+    ("x: {<<: {a: 1,\n  b: 2, a: 3}}\n", 2, "the key 'a' stands twice, first on line 26"),
+    ("x:\n  <<: {a: 1}\n  b: 2\n  <<: {a: 3}\n", 4, "the key '<<' stands twice, first on line 27; write one, <<: [*a"),
 ]
 NESTED = [f"&a{i} {'[' * 28}{f'*a{i - 1}' if i else 1}{']' * 28}" for i in range(60)]
 """Sixty lists of thirty levels, each inside the next: what Python cannot show, though few values."""
@@ -580,7 +584,7 @@ WRONG = [
     *[(SMOKE, None, content, re.escape(told)) for content, told in NOT_A_MAPPING],
     *[
         (SMOKE, found, f"{key}: {written}", re.escape(f"line {line}: {written} could be {readings};"))
-        for found, key, line in ((TITLE, "title", 1), ("n_images: 300", "n_images", 11))
+        for found, key, line in ((TITLE, "title", 1), ("n_images: 300", "n_images", 12))
         for written, readings in TWO_READINGS
     ],
     *[
@@ -592,7 +596,7 @@ WRONG = [
         for written in ("~", "null", "Null", "", ".inf", "-.INF", ".nan", "1.0e+400")
     ],
     *[(SMOKE, TITLE, f"title: {one}", "title: expected text, found .*; quote it$") for one in ("2020", "1.5", "true")],
-    *[(SMOKE, "", added, re.escape(f"line {22 + line}: {told}")) for added, line, told in REPEATED],
+    *[(SMOKE, "", added, re.escape(f"line {25 + line}: {told}")) for added, line, told in REPEATED],
     (SMOKE, TITLE, f"title: [{', '.join(NESTED)}]", "line 1: is nested more than 32 levels deep, aliases followed"),
 ]
 

@@ -83,7 +83,9 @@ def _edited(study, **changes):
             network=dataclasses.replace(spec.network, **network),
             optimisation=dataclasses.replace(spec.optimisation, epochs=epochs, batch_size=batch),
         )
-    file = {key: value for key, value in changes.items() if key in ("n_images", "importance_samples", "sample_seeds")}
+    of_file = ("n_images", "n_generated", "importance_samples", "sample_seeds")
+    file = {key: value for key, value in changes.items() if key in of_file}
+    file["n_generated"] = max(file.get("n_generated", study.file.n_generated), file.get("n_images", 0))
     return dataclasses.replace(
         study,
         datasets={**study.datasets, DATASET: entry},
@@ -99,7 +101,11 @@ GROWING = [
     *[("train", "batch_size", [32, 4096]), ("fit", "latent_dim", [8, 512, 2048])],
     *[(stage, "n_images", [300, 10_000, 50_000]) for stage in ("reference", "floor", "evaluate")],
     *[("evaluate", "importance_samples", [0, 50, 5000]), ("evaluate", "sample_seeds", [(0,), tuple(range(3000))])],
-    *[("evaluate", "width", [4, 128, 512]), ("protocols", "width", [4, 512])],
+    *[
+        ("evaluate", "n_generated", [600, 50_000]),
+        ("evaluate", "width", [4, 128, 512]),
+        ("protocols", "width", [4, 512]),
+    ],
 ]
 
 

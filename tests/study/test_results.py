@@ -28,11 +28,12 @@ RUN = {
 }
 ROWS = [
     {"image_set": "reconstruction", "metric": "frechet_distance", "value": 1.5},
-    {"image_set": "sample", "density": "gmm10", "sample_seed": 7, "metric": "frechet_distance", "value": 2.5},
+    {"image_set": "sample", "density": "gmm10", "fit_seed": 1, "sample_seed": 7, "n_generated": 600}
+    | {"metric": "frechet_distance", "value": 2.5},
 ]
 FITS = {
-    "gmm10": {"fingerprint": "f" * 16, "log_likelihood": {"train": -3.0, "validation": -4.0}},
-    "second_stage": {"fingerprint": "s" * 16, "log_likelihood": {"train": None, "validation": None}},
+    "gmm10": {"fingerprint": "f" * 16, "log_likelihood": {"1": {"train": -3.0, "validation": -4.0}}},
+    "second_stage": {"fingerprint": "s" * 16, "log_likelihood": {"0": {"train": None, "validation": None}}},
 }
 FLOOR = Floor({"frechet_distance": 0.25, "frechet_distance_half_sd": 0.05}, 30.5, 1.0, "net@32", "Net", "")
 
@@ -54,9 +55,12 @@ def test_a_run_is_one_value_a_row_with_what_is_needed_to_read_it():
     assert list(frame.columns) == COLUMNS
     assert len(frame) == 5  # two measured, two log-likelihoods, PCA's error
     sample = _one(frame, image_set="sample")
-    assert (sample["value"], sample["floor"], sample["density"], sample["sample_seed"]) == (2.5, 0.25, "gmm10", 7)
+    assert (sample["value"], sample["floor"], sample["density"]) == (2.5, 0.25, "gmm10")
+    assert (sample["fit_seed"], sample["sample_seed"], sample["n_generated"]) == (1, 7, 600)
     assert sample["floor_sd"] == 0.05
-    assert (sample["model"], sample["train_seed"], sample["n_generated"]) == ("vae", 3, EVALUATION.n_images)
+    assert (sample["model"], sample["train_seed"]) == ("vae", 3)
+    assert _one(frame, metric="log_likelihood_train")["fit_seed"] == 1
+    assert _one(frame, image_set="reconstruction", metric="frechet_distance")["n_generated"] == EVALUATION.n_images
     assert sample["train_fingerprint"] == fingerprint(EVALUATION.training)
     assert (sample["evaluate_fingerprint"], sample["fit_fingerprint"]) == (fingerprint(EVALUATION), "f" * 16)
     assert sample["package_version"] == rae_bench.__version__
@@ -221,6 +225,7 @@ def _panel(model="vae", protocols=("own", "half"), value=1.0):
             "model": model,
             "train_seed": 0,
             "density": "gmm10",
+            "fit_seed": 0,
             "sample_seed": 0,
             "protocol": list(protocols),
             "value": value,

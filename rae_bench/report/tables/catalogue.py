@@ -19,6 +19,7 @@ from rae_bench.report.tables.rankings import comparisons_table, ranking_table
 from rae_bench.report.tables.reconstruction import reconstruction_table
 from rae_bench.report.tables.search import search_table
 from rae_bench.report.tables.table1 import table1
+from rae_bench.report.tables.variance import variance_table
 from rae_bench.report.tables.wording import METRICS
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.results import PANEL_COLUMNS
@@ -68,6 +69,8 @@ def _build(name: str, spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles)
             return [table(spec, frame, dataset) for dataset in spec.datasets for table in kinds]
         case "densities":
             return [density_table(spec, frame, dataset, metric) for dataset in spec.datasets for metric in GRID]
+        case "variance":
+            return [variance_table(spec, frame, dataset) for dataset in spec.datasets]
         case "protocols":
             panel = storage.read_frame(files.panel, *PANEL_COLUMNS)
             return [protocol_table(spec, panel, dataset) for dataset in spec.datasets]

@@ -34,14 +34,14 @@ def place(row: Row, column: str) -> tuple[str, str] | None:
 def cell_values(
     frame: pd.DataFrame, dataset: str, row: Row, column: str, metric: str = "frechet_distance"
 ) -> pd.Series:
-    """A cell's value for each training seed (index), averaged over sample seeds; empty if there is no such cell."""
-    values: pd.Series = _cell(frame, dataset, row, column, metric).groupby("train_seed")["value"].mean()
+    """A cell's value for each training seed (index), the mean over fits and draws; empty if there is no such cell."""
+    values: pd.Series = cell_frame(frame, dataset, row, column, metric).groupby("train_seed")["value"].mean()
     return values
 
 
 def first_draws(frame: pd.DataFrame, dataset: str, row: Row, column: str) -> pd.Series:
-    """A cell's Fréchet distance for each training seed (index), of the first sample seed alone: single runs."""
-    mine = _cell(frame, dataset, row, column, "frechet_distance").sort_values("sample_seed")
+    """A cell's Fréchet distance for each training seed (index), of the first fit and draw alone: single runs."""
+    mine = cell_frame(frame, dataset, row, column, "frechet_distance").sort_values(["fit_seed", "sample_seed"])
     values: pd.Series = mine.groupby("train_seed")["value"].first().astype(float)
     return values
 
@@ -63,7 +63,8 @@ def compared(
     )
 
 
-def _cell(frame: pd.DataFrame, dataset: str, row: Row, column: str, metric: str) -> pd.DataFrame:
+def cell_frame(frame: pd.DataFrame, dataset: str, row: Row, column: str, metric: str) -> pd.DataFrame:
+    """The rows of `frame` that a cell is made of; none if there is no such cell."""
     image_set, density = place(row, column) or ("", "")
     return frame[
         (frame["dataset"] == dataset)

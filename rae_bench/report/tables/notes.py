@@ -6,11 +6,11 @@ import pandas as pd
 from rae_bench.densities.specs import Density, DirichletMixture, GaussianMixture, SingleGaussian
 from rae_bench.report.tables.wording import SCALE, density_label
 from rae_bench.scoring.specs import INCEPTION_LABEL
-from rae_bench.study.results import HALF_SD, warnings
+from rae_bench.study.results import floor_share, warnings
 from rae_bench.study.specs import SummarySpec
 
 MOST_WARNINGS = 5
-BOLD = "Bold: the column's best and all that are not surely worse than it (p < 0.05 after Holm's correction)."
+BOLD = "Bold: the column's best and all that are equal to it or undecided (after Holm's correction over its pairs)."
 
 
 def synthetic_notes(spec: SummarySpec, dataset: str) -> list[str]:
@@ -29,23 +29,36 @@ def protocol_notes(spec: SummarySpec, dataset: str) -> list[str]:
 def measured_notes(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
     """Seeds, counts of images, features, and the distance between real images."""
     mine = frame[(frame["dataset"] == dataset) & (frame["metric"] == metric)]
-    first = mine.iloc[0]
+    samples = mine[mine["image_set"] == "sample"]
+    first = (samples if len(samples) else mine).iloc[0]
     floor = float(first["floor"]) * SCALE.get(metric, 1.0)
     floor_sd = "" if np.isnan(first["floor_sd"]) else f" ± {first['floor_sd']:.2g} (half-sampling SD)"
-    half = frame.loc[(frame["dataset"] == dataset) & (frame["metric"] == HALF_SD.get(metric)), "value"]
-    sampling = f" Sampling SD of one cell, one seed (half-sampling, median of cells): {half.median():.2g}."
+    share = float(floor_share(samples.head(1)).sum())
+    biased = f" Of equal laws about {floor * share:.2g} is expected of samples, at their counts." if share else ""
     return [
         *synthetic_notes(spec, dataset),
-        f"Mean ± SD over {len(spec.train_seeds)} training seeds. {first['n_generated']:,} generated images a cell,"
-        f" {first['n_reference']:,} {spec.reference_split} images as reference. Features: {first['extractor']}."
+        f"Mean ± SD over {len(spec.train_seeds)} training seeds{_draws(samples)}. {first['n_generated']:,} samples, or"
+        f" {first['n_reference']:,} reconstructions or mid-points, against {first['n_reference']:,}"
+        f" {spec.reference_split} images. Features: {first['extractor']}."
         + (
             " Not comparable with FID."
             if metric == "frechet_distance" and first["extractor_label"] != INCEPTION_LABEL
             else ""
         ),
-        f"Real against real ({spec.floor_split} against {spec.reference_split}, same counts): {floor:.4g}{floor_sd}."
-        + (sampling if len(half) else ""),
+        f"Real against real ({first['n_reference']:,} {spec.floor_split} images against the reference):"
+        f" {floor:.4g}{floor_sd}." + (biased if metric == "frechet_distance" else ""),
     ]
+
+
+def _draws(samples: pd.DataFrame) -> str:
+    """Of how many fits and draws a training seed's value is the mean, where any density has several."""
+    if not len(samples):
+        return ""
+    densities = samples.groupby(["model", "train_seed", "density"])
+    fits, values = densities["fit_seed"].nunique().max(), densities.size().max()
+    return (
+        f", each the mean of {fits} x {values // fits} values (fits of a random density x draws)" if values > 1 else ""
+    )
 
 
 def warning_notes(frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:

@@ -92,7 +92,9 @@ def obstacles(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[str]
     """Why the study's distances on `dataset` are not the FID that was published; empty if they are."""
     mine = _distances(frame, dataset)
     name = _name(spec, frame, dataset)
-    counts = sorted({spec.n_images, *mine["n_generated"], *mine["n_reference"]} - {published.N_IMAGES})
+    counts = sorted(
+        {spec.n_images, spec.n_generated, *mine["n_generated"], *mine["n_reference"]} - {published.N_IMAGES}
+    )
     return [
         *([f"{name} is not FID"] if name != "FID" else []),
         *(f"{count:,} images are not {published.N_IMAGES:,}" for count in counts),

@@ -8,6 +8,7 @@ tr (Σ₁Σ₂)^½ is the sum of the singular values of F₁ᵀF₂ for any fact
 product, and no error from empty directions where there are fewer images than features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,9 +53,20 @@ def half_sample_sd(real: Reference, fake: Features, repeats: int, seed: int) -> 
 
     A half of m has √(m/2 / m) / √(1 − 1/2) = 1 times the SD of a fresh set of m: no further factor.
     """
+    return _over_halves(fake, lambda half: frechet_distance(real, half), repeats, seed)
+
+
+def reference_half_sample_sd(real: Reference, fake: Features, repeats: int, seed: int) -> float:
+    """The same over random halves of `real`: how far another reference of its size would move the distance."""
+    alike = real.counted_alike(fake)
+    mean, covariance, factor = *moments(alike), factor_of(alike)
+    return _over_halves(real.features, lambda half: _distance(mean, covariance, factor, half), repeats, seed)
+
+
+def _over_halves(features: Features, distance: Callable[[Features], float], repeats: int, seed: int) -> float:
     rng = numpy_generator(seed, "half samples")
-    halves = (rng.permutation(len(fake))[: len(fake) // 2] for _ in range(repeats))
-    distances = np.array([frechet_distance(real, fake[np.sort(half)]) for half in halves])
+    halves = (rng.permutation(len(features))[: len(features) // 2] for _ in range(repeats))
+    distances = np.array([distance(features[np.sort(half)]) for half in halves])
     unit = exponent(distances)  # their squares might leave float64
     return float(np.ldexp(np.std(np.ldexp(distances, -unit), ddof=1), unit))
 

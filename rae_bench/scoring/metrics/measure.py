@@ -61,6 +61,17 @@ def measure(
     }
 
 
+def distances(
+    real: Reference, fake: npt.NDArray[np.floating], settings: MetricSettings, *, is_fid: bool, name: str = "fake"
+) -> dict[str, float]:
+    """Only the Fréchet and the kernel distance of `fake`, as `measure` has them."""
+    fake = usable(name, fake, settings.least_images)
+    return {
+        "frechet_distance": fid(real, fake) if is_fid else frechet_distance(real, fake),
+        **_kernels(real, kernel_distance(real, fake, settings)),
+    }
+
+
 def _infinity(
     real: Reference, fake: npt.NDArray[np.floating], settings: MetricSettings, with_error: bool
 ) -> dict[str, float]:

@@ -1,0 +1,166 @@
+"""Where the randomness of a Fréchet distance comes from: training, fit, draw and reference; and what more of each buys.
+
+Of the logarithms y of a row's distances, by training seed t, fit f and draw d, as a nested analysis of variance has it:
+
+    E var_d(y)            = draw²                                  within a fit
+    E var_f(mean_d y)     = fit² + draw² / D                       within a training
+    E var_t(mean_f,d y)   = training² + fit² / F + draw² / (F D)   within a row
+
+The variances are means over the rows of a column; the reference's comes from random halves of it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rae_bench.report.rendering import Table
+from rae_bench.report.tables.cells import COLUMNS, as_records, cell_frame
+from rae_bench.study.specs import SummarySpec
+
+SOURCES = ("training", "fit", "draw", "reference")
+REFERENCE_SD = "frechet_distance_reference_sd"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A variance and its degrees of freedom; NaN and 0 where nothing repeats."""
+
+    variance: float = float("nan")
+    freedom: int = 0
+
+    @property
+    def sd(self) -> float:
+        """Its root; 0 where what lies below it explains more than there is."""
+        return float(np.sqrt(np.maximum(self.variance, 0)))
+
+    @property
+    def error(self) -> float:
+        """The standard error of `sd`, of normal values."""
+        return self.sd / np.sqrt(2 * self.freedom) if self.freedom else float("nan")
+
+
+def variance_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
+    """The SD of a cell by source in every column, and the half-width of a ratio now and after doubling each count."""
+    records = []
+    for column in COLUMNS:
+        counts = _counts(spec, frame, dataset, column)
+        if not all(counts):
+            continue
+        found = sources(spec, frame, dataset, column)
+        records.append(
+            {
+                **{"dataset": dataset, "column": column},
+                **{source: found[source].sd for source in SOURCES},
+                **{f"{source}_error": found[source].error for source in SOURCES},
+                **dict(zip(("n_training", "n_fit", "n_draw"), counts, strict=True)),
+                "half_width": half_width(found, counts),
+                **{
+                    f"half_width_twice_{source}": half_width(found, _doubled(counts, i))
+                    if found[source].freedom
+                    else np.nan  # of what was never repeated nobody knows what more would buy
+                    for i, source in enumerate(("training", "fit", "draw"))
+                },
+            }
+        )
+    return Table(
+        f"variance_{dataset}",
+        f"{spec.datasets[dataset].label}: SD of a Fréchet distance's logarithm by source",
+        ["", *(source.capitalize() for source in SOURCES), "Ratio to within", "twice the seeds", "fits", "draws"],
+        [
+            [
+                COLUMNS[one["column"]],
+                *(_with_error(one[source], one[f"{source}_error"]) for source in SOURCES),
+                _percent(one["half_width"]),
+                *(_percent(one[f"half_width_twice_{source}"]) for source in ("training", "fit", "draw")),
+            ]
+            for one in as_records(pd.DataFrame(records))
+        ],
+        set(),
+        [
+            "SD ± its standard error: of one training seed, one fit of a random density, one draw of"
+            f" {spec.n_generated:,} images, pooled over the rows; and of another reference of {spec.n_images:,} images,"
+            " by half-sampling, which all rows of a data set share. –: nothing repeats.",
+            "Ratio to within: half the 95 % interval of the ratio of two cells with this study's counts"
+            f" ({len(spec.train_seeds)} training seeds, at most {len(spec.fit_seeds)} fits, {len(spec.sample_seeds)}"
+            " draws of each), were the SDs known; then with twice as many of one of them.",
+        ],
+        pd.DataFrame(records),
+    )
+
+
+def sources(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -> dict[str, Estimate]:
+    """The variance of a logarithm by source, the mean over the rows of a column that are of different models."""
+    parts: dict[str, list[Estimate]] = {source: [] for source in SOURCES}
+    for row in {row.model: row for row in reversed(spec.ordered_rows.values())}.values():
+        values = cell_frame(frame, dataset, row, column, "frechet_distance")
+        if values.empty:
+            continue
+        logs = np.log(values.set_index(["train_seed", "fit_seed", "sample_seed"])["value"])
+        fits = logs.groupby(level=["train_seed", "fit_seed"])
+        runs = fits.mean().groupby(level="train_seed")
+        draw, n_draws, n_fits = _within(fits), len(logs) / fits.ngroups, fits.ngroups / runs.ngroups
+        of_draws = 0.0 if np.isnan(draw.variance) else draw.variance
+        fit = _less(_within(runs), of_draws / n_draws)
+        of_fits = 0.0 if np.isnan(fit.variance) else fit.variance
+        training = Estimate(float(runs.mean().var(ddof=1)), runs.ngroups - 1)
+        parts["draw"].append(draw)
+        parts["fit"].append(fit)
+        parts["training"].append(_less(training, of_fits / n_fits + of_draws / (n_fits * n_draws)))
+        halves = cell_frame(frame, dataset, row, column, REFERENCE_SD).set_index("train_seed")["value"]
+        first = values.sort_values(["fit_seed", "sample_seed"]).groupby("train_seed")["value"].first()
+        # the spread over twenty halves, the same for all runs: its own error is that of one such spread
+        parts["reference"] += [Estimate(float(((halves / first) ** 2).mean()), 1)] if len(halves) else []
+    return {source: _mean(found) for source, found in parts.items()}
+
+
+def _within(groups: Any) -> Estimate:
+    """The mean variance within groups, of those with more than one value."""
+    sizes, variances = groups.size(), groups.var(ddof=1)
+    several = sizes > 1
+    return Estimate(float(variances[several].mean()), int((sizes[several] - 1).sum())) if several.any() else Estimate()
+
+
+def _less(found: Estimate, explained: float) -> Estimate:
+    return Estimate(found.variance - explained, found.freedom)
+
+
+def _mean(found: list[Estimate]) -> Estimate:
+    known = [one for one in found if one.freedom]
+    if not known:
+        return Estimate()
+    return Estimate(float(np.mean([one.variance for one in known])), sum(one.freedom for one in known))
+
+
+def _counts(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -> tuple[int, int, int]:
+    """How many training seeds, fits and draws a cell of the column has, the most of any row."""
+    found = [cell_frame(frame, dataset, row, column, "frechet_distance") for row in spec.ordered_rows.values()]
+    names = ("train_seed", "fit_seed", "sample_seed")
+    most = [max(int(values[name].nunique()) for values in found) for name in names]
+    return most[0], most[1], most[2]
+
+
+def _doubled(counts: tuple[int, int, int], which: int) -> tuple[int, int, int]:
+    t, f, d = (2 * count if i == which else count for i, count in enumerate(counts))
+    return t, f, d
+
+
+def half_width(found: dict[str, Estimate], counts: tuple[int, int, int]) -> float:
+    """By what share a ratio of two cells may be off in 95 % of cases, of so many training seeds, fits and draws.
+
+    NaN where training was not repeated.
+    """
+    if not found["training"].freedom:
+        return float("nan")
+    variances = [0.0 if np.isnan(found[name].variance) else found[name].sd ** 2 for name in ("training", "fit", "draw")]
+    of_cell = sum(variance / np.prod(counts[: i + 1]) for i, variance in enumerate(variances))
+    return float(np.expm1(1.96 * np.sqrt(2 * of_cell)))
+
+
+def _with_error(sd: float, error: float) -> str:
+    return "–" if np.isnan(sd) else f"{sd:.3f} ± {error:.3f}"
+
+
+def _percent(share: float) -> str:
+    return "–" if np.isnan(share) else f"{100 * share:.1f} %"
