@@ -1,0 +1,129 @@
+"""Run a study with other seeds and see whether its verdicts come out the same.
+
+    python scripts/replicate.py digits --seeds 0,1,2 3,4,5 6,7,8 [--cores 2] [--out docs/replication]
+
+Each set of training seeds is a study of its own, STUDY_seeds_3_4_5 (its file is written beside STUDY's and stays, so
+that an interrupted run goes on); its fits and draws are seeded by it, too. Data sets and real features are shared.
+Writes OUT_pairs.csv, every pair of rows in every column with its verdict in each set, and OUT.csv: for every two sets
+how many verdicts are the same, how many changed and how, and how many changes a simulation from the sets' own means
+and spreads expects. Ends with status 1 if two verdicts are opposite: better and worse, or equal and an interval that
+lies wholly beyond the margin.
+"""
+
+import argparse
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from rae_bench.base import storage
+from rae_bench.report.comparisons import Compared, pairs
+from rae_bench.report.tables.cells import COLUMNS, compared
+from rae_bench.study.config import CONFIG, load_study
+
+KINDS = ("same", "decided or not", "equal or not", "opposite")
+SIMULATED = 200
+"""Pairs of tables from which the expected changes are counted."""
+
+
+def study_of(study: str, seeds: tuple[int, ...]) -> str:
+    """The name of the study with these training seeds, its file written if it is not there."""
+    text = (CONFIG / "studies" / f"{study}.yaml").read_text()
+    if tuple(yaml.safe_load(text)["train_seeds"]) == seeds:
+        return study
+    name = "_".join([study, "seeds", *map(str, seeds)])
+    lines = [f"train_seeds: {list(seeds)}" if line.startswith("train_seeds:") else line for line in text.splitlines()]
+    (CONFIG / "studies" / f"{name}.yaml").write_text("\n".join(lines) + "\n")
+    return name
+
+
+def cells_of(study: str, column: str, dataset: str) -> Compared[tuple[str, str]]:
+    """The cells of a column of a finished study."""
+    frame = storage.read_frame(Path("results") / study / "metrics.parquet")
+    return compared(load_study(study).summary(), frame, dataset, column)
+
+
+def change(one: pd.Series, other: pd.Series, within: float) -> str:
+    """How a pair's verdict differs between two sets; each a row of `pairs`."""
+    said = {one["verdict"], other["verdict"]}
+    if len(said) == 1:
+        return "same"
+    for equal, beyond in ((one, other), (other, one)):
+        if equal["verdict"] == "equal" and (beyond["low"] > within or beyond["high"] < 1 / within):
+            return "opposite"
+    if said == {"better", "worse"}:
+        return "opposite"
+    return "decided or not" if "undecided" in said else "equal or not"
+
+
+def changes(one: pd.DataFrame, other: pd.DataFrame, within: float) -> dict[str, int]:
+    """How many pairs of two sets changed in which way."""
+    found = [change(a, b, within) for (_, a), (_, b) in zip(one.iterrows(), other.iterrows(), strict=True)]
+    return {kind: found.count(kind) for kind in KINDS}
+
+
+def expected(sets: list[Compared[tuple[str, str]]], within: float, rng: np.random.Generator) -> pd.DataFrame:
+    """The changes between two sets that are drawn from the mean of `sets`, with their mean spreads; a row a draw."""
+    names, seeds = list(sets[0].means), sets[0].seeds
+    means = np.mean([[one.means[name] for name in names] for one in sets], axis=0)
+    spreads = np.sqrt(np.mean([[one.own[name] for name in names] for one in sets], axis=0))
+
+    def drawn() -> pd.DataFrame:
+        values = means[:, None] + spreads[:, None] * rng.normal(size=(len(names), seeds))
+        return pairs(Compared.of(dict(zip(names, map(pd.Series, values), strict=True))), within)
+
+    return pd.DataFrame([changes(drawn(), drawn(), within) for _ in range(SIMULATED)])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run what is missing, compare, write and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study")
+    parser.add_argument("--seeds", nargs="+", required=True, metavar="0,1,2", help="disjoint sets of training seeds")
+    parser.add_argument("--cores", default="2")
+    parser.add_argument("--out", type=Path, default=Path("docs/replication"))
+    options = parser.parse_args(arguments)
+    sets = [tuple(map(int, text.split(","))) for text in options.seeds]
+    if any(set(a) & set(b) for a, b in combinations(sets, 2)):
+        parser.error(f"--seeds: {options.seeds} overlap; sets that share a seed are no replications")
+    names = [study_of(options.study, seeds) for seeds in sets]
+    for name in names:
+        command = [sys.executable, "-m", "snakemake", "--cores", options.cores, "--config", f"study={name}"]
+        subprocess.run(command, check=True)
+    study, rng = load_study(options.study), np.random.default_rng(0)
+    within = study.file.equal_within
+    counted, listed = [], []
+    for dataset in study.datasets:
+        for column in COLUMNS:
+            found = [cells_of(name, column, dataset) for name in names]
+            tables = [pairs(cells, within) for cells in found]
+            simulated = expected(found, within, rng)
+            listed += [
+                table.assign(dataset=dataset, column=column, seeds=" ".join(map(str, seeds)))
+                for table, seeds in zip(tables, sets, strict=True)
+            ]
+            for (one, table), (other, another) in combinations(zip(sets, tables, strict=True), 2):
+                about = {"dataset": dataset, "column": column, "one": f"{one}", "other": f"{other}"}
+                for kind, count in changes(table, another, within).items():
+                    low, high = np.quantile(simulated[kind], [0.025, 0.975])
+                    counted.append(
+                        {
+                            **about,
+                            **{"change": kind, "pairs": len(table), "found": count},
+                            **{"expected": simulated[kind].mean(), "low": low, "high": high},
+                        }
+                    )
+    table = pd.DataFrame(counted)
+    table.to_csv(options.out.with_suffix(".csv"), index=False, float_format="%.4g")
+    pd.concat(listed).to_csv(options.out.with_name(f"{options.out.name}_pairs.csv"), index=False, float_format="%.4g")
+    print(table.to_string(index=False))
+    opposite = int(table.loc[table["change"] == "opposite", "found"].sum())
+    sys.exit(f"{opposite} verdicts are opposite between two sets" if opposite else 0)
+
+
+if __name__ == "__main__":
+    main()
