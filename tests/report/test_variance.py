@@ -76,14 +76,14 @@ def test_the_half_width_is_that_of_ratios_that_are_drawn():
         pair = [_planted("vae", "gmm10", FITS, rng, repeats=3) for _ in range(2)]
         means = [np.log(part.loc[part["metric"] == "frechet_distance", "value"]).mean() for part in pair]
         logs.append(means[0] - means[1])
-    found = {name: Estimate(sd**2, 1) for name, sd in PLANTED.items()}
+    found = {{"training": "paired"}.get(name, name): Estimate(sd**2, 1) for name, sd in PLANTED.items()}
     assert half_width(found, (3, 4, 3)) == pytest.approx(np.expm1(1.96 * np.std(logs)), rel=0.15)
 
 
 def test_twice_as_many_of_each_source_buys_what_it_varies(spec, frame):
     data = variance_table(spec, frame, "digits_mini").data.set_index("column")
     assert np.isnan(data.loc["n", "half_width_twice_fit"])  # no density there is fitted twice
-    assert data.loc["gmm", "half_width_twice_training"] < data.loc["gmm", "half_width_twice_fit"]
+    assert data.loc["gmm", "half_width_twice_paired"] < data.loc["gmm", "half_width_twice_fit"]
     assert data.loc["gmm", "half_width_twice_fit"] < data.loc["gmm", "half_width"]
     assert data.loc["gmm", ["n_training", "n_fit", "n_draw"]].tolist() == [TRAININGS, FITS, DRAWS]
     assert list(data.index) == ["n", "standard_normal", "gaussian", "gmm"]
@@ -93,4 +93,17 @@ def test_one_training_seed_tells_no_half_width(spec, frame):
     one = frame[frame["train_seed"] == 0]
     table = variance_table(spec, one, "digits_mini")
     assert table.data["half_width"].isna().all()
-    assert {row[5] for row in table.rows} == {"–"}
+    assert {row[6] for row in table.rows} == {"–"}
+
+
+def test_what_a_seed_does_to_all_rows_alike_cancels_in_ratios(spec):
+    """Three models that share half of their training variance: the rest is what is paired."""
+    rng = np.random.default_rng(11)
+    rows = {name: replace(ROWS["vae"], model=name) for name in ("one", "two", "three")}
+    spec = replace(spec, rows=rows, order=tuple(rows))
+    parts = [_planted(name, "gmm10", FITS, rng) for name in rows]
+    shared = rng.normal(0, 0.07, TRAININGS)
+    common = [part.assign(value=part["value"] * np.exp(shared[part["train_seed"]])) for part in parts]
+    found = sources(spec, pd.concat(common, ignore_index=True), "digits_mini", "gmm")
+    assert found["training"].sd == pytest.approx(0.07 * np.sqrt(2), abs=3 * found["training"].error)
+    assert found["paired"].sd == pytest.approx(0.07, abs=3 * found["paired"].error)

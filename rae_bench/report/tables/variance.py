@@ -6,7 +6,9 @@ Of the logarithms y of a row's distances, by training seed t, fit f and draw d, 
     E var_f(mean_d y)     = fit² + draw² / D                       within a training
     E var_t(mean_f,d y)   = training² + fit² / F + draw² / (F D)   within a row
 
-The variances are means over the rows of a column; the reference's comes from random halves of it.
+The variances are means over the rows of a column; the reference's comes from random halves of it. Part of what a
+training seed does is common to all rows and cancels in ratios: what is left of it there is `paired`, by the pool of
+`rae_bench.report.comparisons` in place of the last line's left side.
 """
 
 from dataclasses import dataclass
@@ -16,10 +18,11 @@ import numpy as np
 import pandas as pd
 
 from rae_bench.report.rendering import Table
-from rae_bench.report.tables.cells import COLUMNS, as_records, cell_frame
+from rae_bench.report.tables.cells import COLUMNS, as_records, cell_frame, compared
 from rae_bench.study.specs import SummarySpec
 
-SOURCES = ("training", "fit", "draw", "reference")
+SOURCES = ("training", "paired", "fit", "draw", "reference")
+HEADER = ("Training", "of it paired", "Fit", "Draw", "Reference")
 REFERENCE_SD = "frechet_distance_reference_sd"
 
 
@@ -60,26 +63,27 @@ def variance_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Tabl
                     f"half_width_twice_{source}": half_width(found, _doubled(counts, i))
                     if found[source].freedom
                     else np.nan  # of what was never repeated nobody knows what more would buy
-                    for i, source in enumerate(("training", "fit", "draw"))
+                    for i, source in enumerate(("paired", "fit", "draw"))
                 },
             }
         )
     return Table(
         f"variance_{dataset}",
         f"{spec.datasets[dataset].label}: SD of a Fréchet distance's logarithm by source",
-        ["", *(source.capitalize() for source in SOURCES), "Ratio to within", "twice the seeds", "fits", "draws"],
+        ["", *HEADER, "Ratio to within", "twice the seeds", "fits", "draws"],
         [
             [
                 COLUMNS[one["column"]],
                 *(_with_error(one[source], one[f"{source}_error"]) for source in SOURCES),
                 _percent(one["half_width"]),
-                *(_percent(one[f"half_width_twice_{source}"]) for source in ("training", "fit", "draw")),
+                *(_percent(one[f"half_width_twice_{source}"]) for source in ("paired", "fit", "draw")),
             ]
             for one in as_records(pd.DataFrame(records))
         ],
         set(),
         [
-            "SD ± its standard error: of one training seed, one fit of a random density, one draw of"
+            "SD ± its standard error: of one training seed, of what of it is not common to all rows, of one fit of a"
+            " random density, one draw of"
             f" {spec.n_generated:,} images, pooled over the rows; and of another reference of {spec.n_images:,} images,"
             " by half-sampling, which all rows of a data set share. –: nothing repeats.",
             "Ratio to within: half the 95 % interval of the ratio of two cells with this study's counts"
@@ -93,6 +97,7 @@ def variance_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Tabl
 def sources(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -> dict[str, Estimate]:
     """The variance of a logarithm by source, the mean over the rows of a column that are of different models."""
     parts: dict[str, list[Estimate]] = {source: [] for source in SOURCES}
+    explained: list[float] = []
     for row in {row.model: row for row in reversed(spec.ordered_rows.values())}.values():
         values = cell_frame(frame, dataset, row, column, "frechet_distance")
         if values.empty:
@@ -107,11 +112,17 @@ def sources(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -
         training = Estimate(float(runs.mean().var(ddof=1)), runs.ngroups - 1)
         parts["draw"].append(draw)
         parts["fit"].append(fit)
-        parts["training"].append(_less(training, of_fits / n_fits + of_draws / (n_fits * n_draws)))
+        below = of_fits / n_fits + of_draws / (n_fits * n_draws)
+        parts["training"].append(_less(training, below))
+        explained.append(below)
         halves = cell_frame(frame, dataset, row, column, REFERENCE_SD).set_index("train_seed")["value"]
         first = values.sort_values(["fit_seed", "sample_seed"]).groupby("train_seed")["value"].first()
         # the spread over twenty halves, the same for all runs: its own error is that of one such spread
         parts["reference"] += [Estimate(float(((halves / first) ** 2).mean()), 1)] if len(halves) else []
+    column_pool = compared(spec, frame, dataset, column).columns[column]
+    n, seeds = len(column_pool.pooled), len(column_pool.effects)
+    if n > 1 and seeds > 1:
+        parts["paired"] = [_less(Estimate(column_pool.pool, (n - 1) * (seeds - 1)), float(np.mean(explained)))]
     return {source: _mean(found) for source, found in parts.items()}
 
 
@@ -151,9 +162,9 @@ def half_width(found: dict[str, Estimate], counts: tuple[int, int, int]) -> floa
 
     NaN where training was not repeated.
     """
-    if not found["training"].freedom:
+    if not found["paired"].freedom:
         return float("nan")
-    variances = [0.0 if np.isnan(found[name].variance) else found[name].sd ** 2 for name in ("training", "fit", "draw")]
+    variances = [0.0 if np.isnan(found[name].variance) else found[name].sd ** 2 for name in ("paired", "fit", "draw")]
     of_cell = sum(variance / np.prod(counts[: i + 1]) for i, variance in enumerate(variances))
     return float(np.expm1(1.96 * np.sqrt(2 * of_cell)))
 
