@@ -13,6 +13,7 @@ from scipy import stats
 
 from rae_bench import cli
 from rae_bench.base.plain import to_json
+from rae_bench.base.rng import derive
 from rae_bench.base.specs import Compute
 from rae_bench.base.storage import read_arrays, write_arrays
 from rae_bench.densities.codes import Posteriors
@@ -315,6 +316,7 @@ def test_a_fit_records_what_it_was_fitted_to_and_how_likely_it_is(folder, leave_
     spec = FitSpec(
         FIT_VERSION,
         SingleGaussian("gaussian", "sample", "full"),
+        (0, 3),
         leave_out_last,
         Compute("cpu", 1, False, "float32"),
     )
@@ -323,13 +325,15 @@ def test_a_fit_records_what_it_was_fitted_to_and_how_likely_it_is(folder, leave_
     state, about = read_arrays(run.density("gaussian"))
     assert about["density"] == {"kind": "gaussian", "codes": "sample", "covariance": "full"}
     parts = {split: Posteriors(arrays[f"{split}.mean"], arrays[f"{split}.log_sigma"]) for split, _ in SPLITS}
-    drawn = {split: part.codes("sample", 4, split) for split, part in parts.items()}
-    drawn["train"] = drawn["train"][: len(drawn["train"]) - leave_out_last]
-    np.testing.assert_allclose(state["mean"], drawn["train"].mean(axis=0, dtype=np.float64), atol=1e-6)
-    moments = drawn["train"].mean(axis=0, dtype=np.float64), np.cov(drawn["train"].T.astype(np.float64))
-    for split, codes in drawn.items():
-        expected = stats.multivariate_normal(*moments).logpdf(codes).mean()
-        assert about["log_likelihood"][split] == pytest.approx(expected, rel=1e-6)
+    for fit_seed in (0, 3):
+        drawn = {split: part.codes("sample", derive(4, "fit", fit_seed), split) for split, part in parts.items()}
+        drawn["train"] = drawn["train"][: len(drawn["train"]) - leave_out_last]
+        mean = drawn["train"].mean(axis=0, dtype=np.float64)
+        np.testing.assert_allclose(state[f"{fit_seed}.mean"], mean, atol=1e-6)
+        moments = mean, np.cov(drawn["train"].T.astype(np.float64))
+        for split, codes in drawn.items():
+            expected = stats.multivariate_normal(*moments).logpdf(codes).mean()
+            assert about["log_likelihood"][str(fit_seed)][split] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_results_folder_that_cannot_be_made_is_one_line(folder):

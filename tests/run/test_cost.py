@@ -35,10 +35,10 @@ def test_every_job_is_forecast(frame, tmp_path):
 
 
 def test_images_of_an_evaluation(frame):
-    """Reconstructions and interpolations, also through the second stage, and samples of its four densities."""
+    """Reconstructions and interpolations, also through both second stages; two draws of every fit."""
     evaluations = frame[frame["stage"] == "evaluate"].set_index("job")["images"]
-    assert evaluations["digits_mini/vae/seed0"] == (2 * 2 + 4) * 300
-    assert evaluations["digits_mini/rae_l2/seed0"] == (2 + 3) * 300
+    assert evaluations["digits_mini/vae/seed0"] == 2 * (1 + 2) * 300 + 2 * (2 + 2 * 2) * 600
+    assert evaluations["digits_mini/rae_l2/seed0"] == 2 * 300 + 2 * (2 + 2) * 600
 
 
 def test_totals_are_sums_and_memory_is_the_largest(frame):

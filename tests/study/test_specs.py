@@ -101,7 +101,7 @@ METRICS = {
     "half_samples": 2,
     "seed": 0,
 }
-PROTOCOL = {"reference_split": "test", "rounding": "truncate", "extractor": "pixels", "n_images": 5}
+PROTOCOL = {"reference_split": "test", "rounding": "truncate", "extractor": "pixels", "n_images": 5, "n_generated": 9}
 PLATEAU = {"kind": "plateau", "factor": 0.5, "patience": 5, "threshold": 0.0}
 
 VALID = {
