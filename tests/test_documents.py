@@ -104,3 +104,47 @@ def test_every_name_of_the_package_is_one(page):
         holders = [one for one in modules if one == holder or one.endswith(f".{holder}")]
         if holder.startswith("rae_bench") or (holders and f"{holder}.{name}" not in GENERATED_NAMES):
             assert any(hasattr(importlib.import_module(one), name) for one in holders), text
+
+
+SAYS = re.compile(r"<!-- says: (.+?) \| (.+?) \| (.+?) -->")
+"""What a sentence that claims is bound to: how a row of a table on its page begins, a column, and what stands there."""
+
+
+def _tables(text):
+    """Every Markdown table of a page: its header, and its rows as lists of cells."""
+    for block in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
+        rows = [[cell.strip().strip("*") for cell in line.strip()[1:-1].split("|")] for line in block.splitlines()]
+        yield rows[0], rows[2:]
+
+
+def unbound(text):
+    """Bindings of a page that no table on it bears out, each with what was found instead."""
+    wrong = []
+    for row, column, value in SAYS.findall(text):
+        found = [
+            dict(zip(header, cells, strict=False)).get(column)
+            for header, rows in _tables(text)
+            for cells in rows
+            if all(cell.startswith(part) for cell, part in zip(cells, row.split(" / "), strict=False))
+        ]
+        if value not in found:
+            wrong.append((row, column, value, found))
+    return wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_sentences_that_claim_say_what_the_tables_say(page):
+    assert not unbound(page.read_text())
+
+
+def test_a_binding_that_no_table_bears_out_is_found():
+    table = "| Claim | Data | Supported |\n|---|---|---:|\n| A helps B | digits | 9 |\n"
+    assert not unbound(f"{table}\nIt helps <!-- says: A helps / digits | Supported | 9 -->.")
+    (wrong,) = unbound(f"{table}\nIt helps <!-- says: A helps / digits | Supported | 8 -->.")
+    assert wrong[-1] == ["9"]
+    assert unbound(f"{table}\nIt helps <!-- says: A helps / photos | Supported | 9 -->.")
+
+
+def test_the_readmes_account_of_its_results_is_bound():
+    text = (ROOT / "README.md").read_text()
+    assert len(SAYS.findall(text)) >= 8
