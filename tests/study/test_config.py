@@ -4,6 +4,7 @@ import csv
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -59,6 +60,7 @@ def test_every_study_loads(name):
 
 
 def test_digits_mean_the_same_in_both_studies():
+    """But for how many samples are drawn: features of colour images cost too much for as many."""
     digits, embedded = load_study("digits"), load_study("embedded")
     assert digits.models == embedded.models
     assert digits.train_seeds == embedded.train_seeds
@@ -67,7 +69,10 @@ def test_digits_mean_the_same_in_both_studies():
         lambda study: study.reference("digits"),
         lambda study: study.floor("digits"),
         *(lambda study, model=model: study.training("digits", model) for model in digits.models),
-        *(lambda study, model=model: study.evaluation("digits", model) for model in digits.models),
+        *(
+            lambda study, model=model: replace(study.evaluation("digits", model), n_generated=0, sample_seeds=())
+            for model in digits.models
+        ),
         *(lambda study, density=density: study.fit("digits", "vae", density) for density in digits.densities),
     ):
         assert to_json(get(digits)) == to_json(get(embedded))
