@@ -181,7 +181,7 @@ def _compare_values(old: dict[tuple[Any, ...], float], new: dict[tuple[Any, ...]
     """Every metric, stored and recomputed."""
     for key in {**new, **old}:
         image_set, density, fit_seed, sample_seed, metric = key
-        through = f" through {density}" if density and image_set in IMAGE_SETS else ""
+        through = f" through {density} {fit_seed}" if density and image_set in IMAGE_SETS else ""
         drawn = f" {fit_seed}.{sample_seed}" if image_set == "sample" else ""
         name = f"{image_set}{drawn}{through} {metric}"
         if key not in old or key not in new:

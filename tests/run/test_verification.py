@@ -332,8 +332,11 @@ def test_a_cell_comes_out_again(smoke, smoke_frame):
     mine = smoke_frame.query("model == 'vae' and train_seed == 1 and density == 'gmm10'")
     assert len(lines) == 2 + len(mine) + 1  # codes, density; every stored value; the sum
     assert all(" equal " in line for line in lines[:-1])
-    (distance,) = mine.query("image_set == 'sample' and metric == 'frechet_distance'")["value"]
-    assert any(line.startswith("sample 0 frechet_distance ") and line.endswith(f"{distance:.6g}") for line in lines)
+    distances = mine.query("image_set == 'sample' and metric == 'frechet_distance'")
+    assert len(distances) == 4  # two draws of two fits
+    for one in distances.itertuples():
+        name = f"sample {one.fit_seed}.{one.sample_seed} frechet_distance "
+        assert any(line.startswith(name) and line.endswith(f"{one.value:.6g}") for line in lines)
 
 
 @pytest.fixture
@@ -377,10 +380,10 @@ def test_a_planted_density_and_planted_weights_are_told_by_how_much(results, pla
     run = f"smoke/{D}/rae_l2/seed0"
     weights, _ = storage.read_arrays(results / run / "model.safetensors")
     (bias,) = [name for name, array in weights.items() if name.startswith("mean.") and array.ndim == 1]
-    plant(f"{run}/densities/gaussian.safetensors", shift("mean", 0.5))
+    plant(f"{run}/densities/gaussian.safetensors", shift("0.mean", 0.5))
     plant(f"{run}/model.safetensors", shift(bias, 2.0))
     made = _recompute(results, f"{D}/rae_l2/gaussian/seed0")
-    assert made["density gaussian"].detail == "mean differs by at most 0.5"
+    assert made["density gaussian"].detail == "0.mean differs by at most 0.5"
     assert made["codes"].detail in ("train.mean differs by at most 2", "validation.mean differs by at most 2")
     assert not made["codes"].is_equal
     # samples are drawn from the codes' own density, which is as it was, through weights whose decoder is

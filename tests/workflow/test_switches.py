@@ -53,6 +53,8 @@ def study(dataset, switch):
         datasets={dataset: BUDGETS[dataset]},
         rows=tuple(vocabulary.read(CONFIG).rows),
         n_images=100,
+        n_generated=100,
+        sample_seeds=(0,),
         protocols={},
         tables=("table1",),
         importance_samples=0,
@@ -102,7 +104,7 @@ def numbers(dataset, model, switch):
         for name in {row.n, row.gmm} - {""}:
             fit = chosen.fit(dataset, model, name)
             kept = parts["train"].without_last(fit.leave_out_last)
-            fitted[name] = densities.fit(fit.density, kept, parts["validation"], derive(0, name))
+            fitted[name] = {0: densities.fit(fit.density, kept, parts["validation"], derive(0, name))}
     extractor = load_extractor("pixels")
     evaluate = dataclasses.replace(
         chosen.evaluation(dataset, model), training=spec, extractor="pixels", densities=tuple(fitted), has_factors=False
