@@ -77,7 +77,7 @@ def test_every_figure_is_drawn_captioned_and_the_same_bytes_again(files, smoke_s
 
 
 def test_captions_of_drawn_images_say_so(files, smoke_spec, smoke_frame, tmp_path):
-    drawn = replace(smoke_spec.datasets[DATASET], source=FaceRenderer("face_renderer"))
+    drawn = replace(smoke_spec.datasets[DATASET], channels=3, size=64, source=FaceRenderer("face_renderer"))
     plots.write(replace(smoke_spec, datasets={DATASET: drawn}), smoke_frame, files, tmp_path / "index.json")
     listed = json.loads((tmp_path / "index.json").read_text())
     assert all(figure["caption"].startswith("SYNTHETIC images. ") for figure in listed)
@@ -94,7 +94,8 @@ def test_what_is_not_fid_is_not_drawn_beside_published_values(files, smoke_spec,
     plots.write(papers, smoke_frame, files, tmp_path / "index.json")
     *others, last = json.loads((tmp_path / "index.json").read_text())
     assert [figure["name"] for figure in others] == [f"{kind}_{DATASET}" for kind in KINDS[:5]]
-    assert (last["name"], last["missing"]) == ("published", "FD-DigitCNN is not FID; 300 images are not 10,000")
+    counts = "; ".join(f"{count} images are not 10,000" for count in (300, 600))
+    assert (last["name"], last["missing"]) == ("published", f"FD-DigitCNN is not FID; {counts}")
     assert not (tmp_path / "published.png").exists()
 
 
@@ -131,7 +132,10 @@ def test_an_interpolation_strip_runs_from_one_reconstruction_to_another(smoke_sp
 
 
 def test_every_seed_of_every_cell_is_a_point_at_its_distance(smoke_spec, smoke_frame):
-    frechet = smoke_frame[smoke_frame["metric"] == "frechet_distance"].set_index(["model", "image_set", "density"])
+    """Of a seed the mean over its fits and draws."""
+    cell = ["model", "image_set", "density", "train_seed"]
+    distances = smoke_frame[smoke_frame["metric"] == "frechet_distance"]
+    frechet = distances.groupby(cell)[["value", "floor"]].mean().reset_index("train_seed")
     cells = [
         *[("vae", "reconstruction", ""), ("vae", "interpolation", ""), ("vae", "sample", "gmm10")],
         *[("vae", image_set, "second_stage") for image_set in ("reconstruction", "interpolation", "sample")],
@@ -164,7 +168,9 @@ def test_codes_are_drawn_under_the_samples_of_each_density(smoke_spec, sheets):
     axes = np.array(plots.code_views(smoke_spec, sheets, DATASET).axes).reshape(4, 2)
     for axis in (*axes[:3].ravel(), axes[3, 0]):
         (points,) = axis.collections
-        assert len(points.get_offsets()) == len(points.get_facecolors()) == 2 * 300
+        assert (
+            len(points.get_offsets()) == len(points.get_facecolors()) == 300 + 500
+        )  # of 600 samples, all that is kept
         np.testing.assert_allclose(points.get_offsets()[:300].mean(axis=0), 0, atol=1e-4)
         assert len(np.unique(points.get_facecolors()[:300], axis=0)) == 1
         assert not np.array_equal(points.get_facecolors()[0], points.get_facecolors()[300])
@@ -185,7 +191,7 @@ def test_a_model_without_a_density_shows_its_codes_alone(smoke_spec, sheets):
     ]
     assert [axis.get_title() for axis in axes[0]] == ["VAE", "RAE-L2"]
     counts = [[len(axis.collections[0].get_offsets()) for axis in row] for row in axes]
-    assert counts == [[600, 600], [600, 600], [600, 600], [300, 300], [600, 300]]
+    assert counts == [[800, 800], [800, 800], [800, 800], [300, 300], [800, 300]]
 
 
 def test_codes_are_shown_under_one_density_of_each_kind(smoke_spec):
