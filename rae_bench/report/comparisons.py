@@ -1,4 +1,4 @@
-"""Which of two cells is better, and how sure: ratios of distances, paired by training seed, with one pooled spread.
+"""Verdicts on pairs of cells: ratios of distances, paired by training seed, with one pooled spread.
 
 A cell is a row of a table in one of its columns; its value for a training seed is the mean over fits and draws. The
 logarithm of cell c with seed s is taken to be mean_c + effect_s + residual_cs, the effects those of the column. The

@@ -167,10 +167,8 @@ def interpolation(subject: Subject, through: str) -> Evaluated:
     for fit_seed, stage in _second_stages(subject, through).items():
         origin = Origin(INTERPOLATION, through, fit_seed)
         inner = codes if stage is None else stage.to_inner(codes)
-        middle, path = (
-            generation.midpoints(inner, pairs, sets.midpoints),
-            generation.strip(inner, pairs[:STRIPS], STEPS),
-        )
+        middle = generation.midpoints(inner, pairs, sets.midpoints)
+        path = generation.strip(inner, pairs[:STRIPS], STEPS)
         if stage is not None:
             middle, path = stage.from_inner(middle), stage.from_inner(path)
         made, features = _made(subject, middle)
@@ -229,8 +227,11 @@ def _second_stages(subject: Subject, name: str) -> Mapping[int, FittedSecondStag
     """Every fit of a second stage; without one a single None."""
     if not name:
         return {0: None}
-    stages = subject.densities[name]
-    return {fit_seed: stage for fit_seed, stage in stages.items() if isinstance(stage, FittedSecondStage)}
+    stages: dict[int, FittedSecondStage | None] = {}
+    for fit_seed, stage in subject.densities[name].items():
+        assert isinstance(stage, FittedSecondStage)
+        stages[fit_seed] = stage
+    return stages
 
 
 def _made(subject: Subject, codes: npt.NDArray[np.float32]) -> tuple[Images, Features]:

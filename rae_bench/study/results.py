@@ -230,7 +230,7 @@ def warnings(frame: pd.DataFrame) -> list[str]:
 
 
 def floor_share(frame: pd.DataFrame) -> pd.Series:
-    """By what part of the floor a Fréchet distance of equal laws is expected, at the counts of each row of `frame`.
+    """The part of the floor that a Fréchet distance of equal laws comes to, by the counts of each row of `frame`.
 
     The distance is biased by about 1/n of either side; the floor's sides have both as many images as the reference.
     """

@@ -67,7 +67,7 @@ class Vocabulary:
     protocols: dict[str, ProtocolEntry]
     settings: dict[str, Setting]
     points: dict[str, tuple[Weights, str]] = field(default_factory=dict)
-    """Of the points of a study's search, by the model's or density's name: their weights, and where they stand."""
+    """The points of a study's search by the model's or density's name: their weights, and where they stand."""
 
     def density_says(self, name: str, claim: str) -> bool:
         """Whether the class of a density claims so; of no kind that there is, nothing is claimed."""

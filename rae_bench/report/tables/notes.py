@@ -51,7 +51,7 @@ def measured_notes(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric:
 
 
 def _draws(samples: pd.DataFrame) -> str:
-    """Of how many fits and draws a training seed's value is the mean, where any density has several."""
+    """The counts of fits and draws that a training seed's value is the mean of, where any density has several."""
     if not len(samples):
         return ""
     densities = samples.groupby(["model", "train_seed", "density"])

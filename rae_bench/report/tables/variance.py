@@ -1,4 +1,4 @@
-"""Where the randomness of a Fréchet distance comes from: training, fit, draw and reference; and what more of each buys.
+"""The sources of a Fréchet distance's randomness: training, fit, draw and reference; and what more of each buys.
 
 Of the logarithms y of a row's distances, by training seed t, fit f and draw d, as a nested analysis of variance has it:
 
@@ -158,7 +158,7 @@ def _doubled(counts: tuple[int, int, int], which: int) -> tuple[int, int, int]:
 
 
 def half_width(found: dict[str, Estimate], counts: tuple[int, int, int]) -> float:
-    """By what share a ratio of two cells may be off in 95 % of cases, of so many training seeds, fits and draws.
+    """The share by which a ratio of two cells may be off in 95 % of cases, of so many training seeds, fits and draws.
 
     NaN where training was not repeated.
     """
