@@ -10,6 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before anything that makes threads is imp
 import pytest
 import torch
 from checkout import Checkout
+from xdist.scheduler import LoadScopeScheduling
 
 from rae_bench.base import storage
 from rae_bench.base.locks import locked
@@ -19,6 +20,24 @@ from rae_bench.study.config import load_study
 
 torch.set_num_threads(1)
 WHOLE_RUNS = {"fresh", "smoke", "planned"}
+TOGETHER = ("tests/workflow/test_slurm", "tests/base/test_checkpoints")
+"""Files, by how they begin, whose tests share what is dear, or is one on a machine: a cluster, an undisturbed run."""
+
+
+class Together(LoadScopeScheduling):
+    """Tests handed out one by one, but those of `TOGETHER` to one process.
+
+    xdist's own groups (`--dist loadgroup`) are marks that its 3.8 loses under pytest 9.2: three processes then brought
+    up a Slurm each, on one machine.
+    """
+
+    def _split_scope(self, nodeid):
+        return next((begin for begin in TOGETHER if nodeid.startswith(begin)), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return Together(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -209,8 +209,6 @@ def test_an_interval_that_is_no_number_is_an_error(tmp_path, monkeypatch, text):
 
 # --- real processes, really killed --------------------------------------------------------------------------
 
-one_worker = pytest.mark.xdist_group("checkpoints")  # so that the undisturbed run is made once
-
 
 class Run:
     """A run of twenty epochs below a folder, started again and again in processes of its own."""
@@ -258,7 +256,6 @@ def undisturbed(prepared, tmp_path_factory):
     return Run(tmp_path_factory.mktemp("undisturbed"), prepared).finish()
 
 
-@one_worker
 def test_a_run_asked_to_end_saves_and_ends_and_goes_on_to_the_same_bytes(undisturbed, disturbed):
     process = disturbed.start()
     disturbed.wait_until(lambda: disturbed.epochs_done() >= 3, process)
@@ -270,7 +267,6 @@ def test_a_run_asked_to_end_saves_and_ends_and_goes_on_to_the_same_bytes(undistu
     assert "Traceback" not in disturbed.log.read_text()
 
 
-@one_worker
 def test_a_run_near_its_limit_saves_and_ends_and_goes_on_to_the_same_bytes(undisturbed, disturbed):
     process = disturbed.start()
     disturbed.wait_until(lambda: disturbed.epochs_done() >= 1, process)  # it knows its limit from its start
@@ -282,7 +278,6 @@ def test_a_run_near_its_limit_saves_and_ends_and_goes_on_to_the_same_bytes(undis
     assert disturbed.finish(**{STOP_AT: str(time.time() + 3600)}) == undisturbed
 
 
-@one_worker
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(undisturbed, disturbed):
     state = disturbed.state
     for _ in range(3):

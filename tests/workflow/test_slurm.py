@@ -17,7 +17,6 @@ from clusters import copy_results, finish, run, running_cluster, submitted, unti
 from rae_bench.run.jobs import read_state, study_jobs
 from rae_bench.study.config import load_study
 
-pytestmark = pytest.mark.xdist_group("slurm")  # one cluster on a machine
 LONG = "long"
 TRAIN_SECONDS = 50
 """Of a core, for each of the two trainings of the study `long`: beyond a limit of a minute with its margin."""

@@ -4,8 +4,6 @@ import pytest
 from checkout import Checkout
 from clusters import run, running_cluster
 
-pytestmark = pytest.mark.xdist_group("slurm")
-
 
 @pytest.fixture(scope="module")
 def cluster():
