@@ -207,6 +207,15 @@ def test_a_derivative_through_the_whole_image_decoder_is_that_of_its_exact_jacob
     assert torch.allclose(own, g, rtol=1e-3) != trained_decoder.training  # batch norm couples the batch
 
 
+def test_the_penalty_is_unbiased_for_the_exact_jacobian():
+    """What one direction gives is ‖J‖²_F in the mean, so that the direction has unit variance in every dimension."""
+    decoder, z = decoder_mlp(), torch.randn(4, 3, generator=generator())
+    jacobian = torch.func.vmap(torch.func.jacrev(decoder))(z)  # (4, 6, 3)
+    draws = [penalty(decoder, z, i).item() for i in range(2000)]
+    expected = jacobian.square().sum(dim=(1, 2)).mean().item()
+    assert np.mean(draws) == pytest.approx(expected, abs=4.5 * np.std(draws) / np.sqrt(2000))
+
+
 def test_one_backward_pass_gives_the_gradient_of_the_formula_once():
     # Pythae's encoder gradients come out 2.0 times these.
     spec = small.objective(squared_norm(0.3), PENALTY)

@@ -1,4 +1,4 @@
-"""The kernel distance: two points by hand, a double loop, unbiasedness."""
+"""The kernel distance: two points by hand, a double loop."""
 
 import numpy as np
 import pytest
