@@ -101,7 +101,7 @@ class ClosedForm(DensitySpec):
 
     @property
     def is_random(self) -> bool:
-        """Only by what codes it is fitted to."""
+        """Whether it is fitted to draws from posteriors: nothing else of it is left to chance."""
         return self.codes == "sample"
 
 
@@ -115,7 +115,7 @@ class StandardNormal(ClosedForm):
 
     @property
     def is_random(self) -> bool:
-        """Never, whatever the codes."""
+        """Whether two fits differ: they never do."""
         return False
 
 

@@ -117,7 +117,7 @@ def sources(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -
         explained.append(below)
         halves = cell_frame(frame, dataset, row, column, REFERENCE_SD).set_index("train_seed")["value"]
         first = values.sort_values(["fit_seed", "sample_seed"]).groupby("train_seed")["value"].first()
-        # the spread over twenty halves, the same for all runs: its own error is that of one such spread
+        # every run is held against the same halves, so that a row counts as one degree of freedom, not as many
         parts["reference"] += [Estimate(float(((halves / first) ** 2).mean()), 1)] if len(halves) else []
     column_pool = compared(spec, frame, dataset, column).columns[column]
     n, seeds = len(column_pool.pooled), len(column_pool.effects)
