@@ -42,6 +42,7 @@ RECONSTRUCTION, INTERPOLATION = "reconstruction", "interpolation"
 """Image sets that are made of images, not drawn from a density."""
 DISTANCES = ("frechet_distance", "frechet_distance_half_sd", "kernel_distance", "kernel_distance_subset_sd")
 """Metrics that `sample` takes of all images it makes."""
+LIKELIHOOD = "log_likelihood_images"
 COMPARED = 500
 """Images compared with their reconstructions at a time."""
 PLOTTED = 500
@@ -215,11 +216,11 @@ def likelihood(subject: Subject, priors: Sequence[str]) -> list[Row]:
     first = {name: next(iter(subject.densities[name].items())) for name in priors}
     log_densities = {name: fitted.log_density for name, (_, fitted) in first.items()}
     images = subject.images[subject.spec.reference_split]
-    found = image_likelihoods(subject.model, latent.weight, images, log_densities, samples, subject.seed)
-    rows: list[Row] = []
-    for name, value in found.items():
-        origin = Origin("reference", name, first[name][0] if name else 0)
-        rows += _rows(origin, len(images), {"log_likelihood_images" if name else "evidence_bound": value})
+    bound, found = image_likelihoods(subject.model, latent.weight, images, log_densities, samples, subject.seed)
+    rows = _rows(Origin("reference"), len(images), {"evidence_bound": bound})
+    for name, estimate in found.items():
+        values = {f"{LIKELIHOOD}{'_' if part else ''}{part}": value for part, value in estimate.parts.items()}
+        rows += _rows(Origin("reference", name, first[name][0]), len(images), values)
     return rows
 
 

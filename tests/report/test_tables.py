@@ -498,14 +498,23 @@ def test_likelihoods_of_images_are_shown_for_models_that_have_them(spec, frame, 
         ("vae", "reference", "standard_normal"): [-90, -95, -100],
     }
     more = _records(bound, "evidence_bound", np.nan) + _records(estimates, "log_likelihood_images", np.nan)
+    parts = {
+        "doubling": ([0.5] * 3, [0.5, 3.5, 0.5]),
+        "half_width": ([3] * 3, [3] * 3),
+        "effective_share": ([0.5] * 3,) * 2,
+    }
+    for part, (gmm, prior) in parts.items():
+        values = dict(zip(estimates, (gmm, prior), strict=True))
+        more += _records(values, f"log_likelihood_images_{part}", np.nan)
     built = _build(spec, pd.concat([frame, pd.DataFrame(more)]), tmp_path, "details")
     table = built["likelihood_digits_mini"]
     assert table.header == ["", "VAE"]
     assert table.rows == [
         ["evidence bound, prior N(0,I)", "-110 ± 10"],
-        ["estimate, prior N(0,I)", "-95.0 ± 5.0"],
-        ["estimate, prior GMM-10", "-80.0 ± 1.0"],
+        ["estimate, prior N(0,I)", "not converged"],  # one of its seeds is not
+        ["estimate, prior GMM-10", "-80.0 ± 1.0 (50 %)"],
     ]
+    assert table.data["is_converged"].tolist() == [True, True, False]
     assert "nats an image" in table.title
     assert "likelihood_digits_mini" not in _build(spec, frame, tmp_path, "details")
 

@@ -1,5 +1,7 @@
 """The grids: a metric, or the log-likelihood of images, of every model under every density."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -66,27 +68,57 @@ def density_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: 
 
 
 def likelihood_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
-    """Evidence bound and importance-sampled likelihood of reference images, under each density as the prior."""
-    data = _spread(frame[(frame["dataset"] == dataset) & (frame["image_set"] == "reference")], "model", "density")
+    """Evidence bound and importance-sampled likelihood of reference images, under each density as the prior.
+
+    An estimate that is not believed (`Likelihood`) for one of the training seeds is not shown.
+    """
+    mine = frame[(frame["dataset"] == dataset) & (frame["image_set"] == "reference")]
+    values = mine[mine["metric"].isin(["evidence_bound", "log_likelihood_images"])]
+    data = _spread(values, "model", "density")
     data.insert(0, "dataset", dataset)
+    details = {
+        part: mine[mine["metric"] == f"log_likelihood_images_{part}"].set_index(["model", "density", "train_seed"])[
+            "value"
+        ]
+        for part in ("doubling", "half_width", "effective_share")
+    }
+    is_converged = (details["doubling"] < details["half_width"]).groupby(["model", "density"]).all()
+    data["is_converged"] = [is_converged.get((one["model"], one["density"]), True) for one in as_records(data)]
+    for part, found in details.items():
+        seeds = found.groupby(["model", "density"]).mean()
+        data[part] = [seeds.get((one["model"], one["density"]), np.nan) for one in as_records(data)]
     models = {model: label for model, label in model_labels(spec).items() if model in set(data["model"])}
     order = [name for name in ("", *density_order(spec, dataset)) if name in set(data["density"])]
+    shown = data.assign(text=[_likelihood_text(one) for one in as_records(data)])
+    texts = {(one["density"], one["model"]): one["text"] for one in as_records(shown)}
     return Table(
         f"likelihood_{dataset}",
         f"{spec.datasets[dataset].label}: log-likelihood of {spec.reference_split} images, nats an image ↑",
         ["", *models.values()],
         [
-            [f"estimate, prior {density_label(name)}" if name else "evidence bound, prior N(0,I)", *texts]
-            for name, texts in _texts(data, order, list(models), "log_likelihood")
+            [
+                f"estimate, prior {density_label(name)}" if name else "evidence bound, prior N(0,I)",
+                *(texts.get((name, model), "–") for model in models),
+            ]
+            for name in order
         ],
         set(),
         [
             "Models with a KL term only. Decoder: Gaussian of variance β, the KL weight, which differs between models:"
-            " compare within a column. Estimates: importance sampling from the posterior. The bound's prior is N(0,I).",
+            " compare within a column. The bound's codes are the encoder's, its prior N(0,I). Estimates: importance"
+            " sampling around the mode of each image's posterior; in brackets the effective share of the codes.",
+            "Not converged: twice as many codes moved it by more than half its 95 % interval over images.",
             "Densities of continuous pixels in [0, 1], not dequantised: no bits per dimension.",
         ],
         data,
     )
+
+
+def _likelihood_text(one: dict[str, Any]) -> str:
+    if not one["is_converged"]:
+        return "not converged"
+    text = mean_sd(one["mean"], one["sd"], "log_likelihood")
+    return text if np.isnan(one["effective_share"]) else f"{text} ({100 * one['effective_share']:.0f} %)"
 
 
 def _spread(values: pd.DataFrame, *keys: str) -> pd.DataFrame:
