@@ -49,7 +49,7 @@ except ConfigError as error:
 wildcard_constraints:
     study=study.name,
     dataset="|".join(study.datasets),
-    model="|".join(study.models),
+    model="|".join(study.scored),
     density="|".join(study.densities),
     seed="|".join(map(str, study.train_seeds)),
     reference=r"[\w.]+",

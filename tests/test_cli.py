@@ -275,12 +275,12 @@ def test_a_forecast_is_a_table_or_json(folder, capsys):
     (folder / "results").mkdir()
     cli.main(["cost", "smoke", "--from-peak", "10", "--utilisation", "0.3"])
     text = capsys.readouterr().out
-    assert "left to do: 37 of 37 jobs" in text
+    assert "left to do: 49 of 49 jobs" in text
     assert "10 TFLOP/s at 30%: from a stated peak, not measured" in text
     cli.main(["cost", "smoke", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["total"]["hours"] is None
-    assert sum(stage["jobs"] for stage in found["stages"].values()) == found["total"]["jobs"] == 37
+    assert sum(stage["jobs"] for stage in found["stages"].values()) == found["total"]["jobs"] == 49
 
 
 def test_a_mistake_is_one_line_on_stderr_and_status_1():

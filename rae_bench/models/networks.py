@@ -1,4 +1,4 @@
-"""Encoder and decoder networks: the paper's convolutional layout, and dense ones for vectors.
+"""Encoder and decoder networks: the paper's convolutional layout, a linear one, and dense ones for vectors.
 
 Layout (official code, models/rae): four stride-2 convolutions of `width`, 2, 4, 8 times `width` filters, each
 with batch norm and ReLU, flattened; a dense layer from the code to `start_width` x 8 x 8, linear; stride-2 transposed
@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations, parametrize
 
 from rae_bench.base import rng
-from rae_bench.models.specs import ConvolutionalNetwork, DenseNetwork, Network, SpectralNorm
+from rae_bench.models.specs import ConvolutionalNetwork, DenseNetwork, LinearNetwork, Network, SpectralNorm
 
 _START = 8
 """Side of the decoder's first feature map."""
@@ -123,6 +123,8 @@ def features(spec: Network) -> tuple[nn.Sequential, int]:
                 layers += _norm(outputs, spec.norm_momentum)
             side = spec.size // 16
             return nn.Sequential(*layers, nn.Flatten()), filters[-1] * side * side
+        case LinearNetwork():
+            return nn.Sequential(nn.Flatten()), spec.values
         case DenseNetwork():
             return nn.Sequential(*dense(spec.input_dim, spec.width, spec.depth)), spec.width
         case _:
@@ -130,7 +132,7 @@ def features(spec: Network) -> tuple[nn.Sequential, int]:
 
 
 def decoder(spec: Network) -> nn.Sequential:
-    """The network from codes (B, latent_dim) to x_hat: images in [0, 1], or unbounded vectors."""
+    """The network from codes (B, latent_dim) to x_hat: images in [0, 1], of a linear one near it, or any vectors."""
     match spec:
         case ConvolutionalNetwork():
             n_up = (spec.size // _START).bit_length() - 1
@@ -142,6 +144,9 @@ def decoder(spec: Network) -> nn.Sequential:
             for inputs, outputs in itertools.pairwise(filters):
                 layers += [*_up(spec.kernel, inputs, outputs, stride=2), *_norm(outputs, spec.norm_momentum)]
             return nn.Sequential(*layers, *_up(spec.kernel, filters[-1], spec.channels, stride=1), _Sigmoid())
+        case LinearNetwork():
+            image = nn.Unflatten(1, (spec.channels, spec.size, spec.size))
+            return nn.Sequential(nn.Linear(spec.latent_dim, spec.values), image)
         case DenseNetwork():
             hidden = dense(spec.latent_dim, spec.width, spec.depth)
             return nn.Sequential(*hidden, nn.Linear(spec.width, spec.input_dim))

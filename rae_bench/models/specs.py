@@ -49,7 +49,29 @@ class DenseNetwork:
     latent_dim: Count
 
 
-Network = Annotated[ConvolutionalNetwork | DenseNetwork, ByKind]
+@dataclass(frozen=True)
+class LinearNetwork:
+    """One dense layer each way, fitted in closed form: principal components, the best a linear autoencoder can do.
+
+    Codes have zero mean and unit variance over the training images, without correlation. The scale of a linear code is
+    arbitrary; on this one N(0, I) is a density of codes as fair as a fitted Gaussian.
+    """
+
+    kind: Literal["linear"]
+    channels: Count
+    size: ImageSize
+    latent_dim: Count
+
+    @property
+    def values(self) -> int:
+        """How many values an image has."""
+        return self.channels * self.size**2
+
+
+CLOSED_FORM = ("deterministic", "none", "none")
+"""The terms of an objective whose optimum is known for a linear network: the squared error alone."""
+
+Network = Annotated[ConvolutionalNetwork | LinearNetwork | DenseNetwork, ByKind]
 
 
 @dataclass(frozen=True)
@@ -258,7 +280,10 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """Exactly what `train` reads, beside images and seed. Weights are chosen on `validation_split`."""
+    """Exactly what `train` reads, beside images and seed. Weights are chosen on `validation_split`.
+
+    A linear network is not optimised: nothing is chosen, and `optimisation` is not used.
+    """
 
     version: int
     network: Network
@@ -266,3 +291,11 @@ class TrainingSpec:
     optimisation: Optimisation
     validation_split: Literal["validation", "overlapping"]
     compute: Compute
+
+    def __post_init__(self) -> None:
+        terms = (self.objective.posterior, self.objective.latent, self.objective.regulariser)
+        if isinstance(self.network, LinearNetwork) and [term.kind for term in terms] != list(CLOSED_FORM):
+            raise ConfigError(
+                f"network: 'linear' is fitted in closed form: posterior, latent and regulariser must be {CLOSED_FORM},"
+                f" not {tuple(term.kind for term in terms)}"
+            )

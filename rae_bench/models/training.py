@@ -17,10 +17,10 @@ from torch.nn.utils import parametrize
 from rae_bench.base.checkpoints import Checkpoint
 from rae_bench.base.specs import Precision
 from rae_bench.base.storage import MappedRows
-from rae_bench.models import networks, objectives
+from rae_bench.models import networks, objectives, pca
 from rae_bench.models.autoencoder import Autoencoder, build
-from rae_bench.models.optimisation import VALIDATION_BATCH, Progress, Samples, Task, Trained, optimise
-from rae_bench.models.specs import Objective, TrainingSpec
+from rae_bench.models.optimisation import VALIDATION_BATCH, Progress, Samples, Task, Trained, optimise, validate
+from rae_bench.models.specs import LinearNetwork, Objective, TrainingSpec
 
 WIDEST = 2**27
 """Bytes of a layer's results for a batch of validation images."""
@@ -94,11 +94,40 @@ def train(
 ) -> Trained[Autoencoder]:
     """Train a new autoencoder on `data` (n, ...), choose its weights on `validation`; uint8 images or float vectors.
 
-    Both are on the device that computes; all else is as `optimise` does it, and raises.
+    Both are on the device that computes; all else is as `optimise` does it, and raises. A linear network is solved for.
     """
     model = build(spec.network, spec.objective, seed).to(data.device)
     task = task_of(model, spec.objective, validation[:1][0, 0].numel(), spec.compute.precision)
+    if isinstance(spec.network, LinearNetwork):
+        return _solve(task, spec.network.latent_dim, data, validation, seed)
     return optimise(task, spec.optimisation, data, validation, seed, progress, checkpoint)
+
+
+def _solve(
+    task: Task[Autoencoder], components: int, data: Samples, validation: Samples, seed: int
+) -> Trained[Autoencoder]:
+    """The linear autoencoder of least squared error of images `data`: its layers are their principal components.
+
+    With directions W (k, pixels), their standard deviations s and the mean m, z = W (x − m) / s and x̂ = m + Wᵀ (s z).
+    Its history is a single row, of the loss with these weights. A GPU's images are brought back: the sums are those of
+    the CPU.
+    """
+    images = data.images if isinstance(data, OnDisk) else data[:].cpu().numpy()
+    found = pca.fit(images, components, seed)
+    # images may vary in fewer directions than there are components: rounding is not divided by
+    scale = np.where(found.sds > 1e-6 * found.sds[0], found.sds, np.float32(255)) / np.float32(255)
+    mean = found.mean / np.float32(255)
+    to_code = found.directions / scale[:, None]
+    encoder, decoder = task.model.mean, networks.weighted_layers(task.model.decoder)[0]
+    with torch.no_grad():
+        encoder.weight.copy_(torch.from_numpy(to_code))
+        encoder.bias.copy_(torch.from_numpy(-to_code @ mean))
+        decoder.weight.copy_(torch.from_numpy(found.directions.T * scale))
+        decoder.bias.copy_(torch.from_numpy(mean))  # type: ignore[union-attr]
+    row = {"epoch": 0, "learning_rate": 0.0}
+    for split, samples in (("train", data), ("validation", validation)):
+        row |= {f"{split}_{term}": value for term, value in validate(task, samples, seed).items()}
+    return Trained(task.model.eval(), [row], 0)
 
 
 def task_of(

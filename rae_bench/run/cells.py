@@ -1,8 +1,8 @@
 """Make a cell of a table again and compare it with what is stored: `verify --cell`.
 
 The stages themselves run once more, in a temporary results folder of links to what the cell is made of: the fit of its
-density, the floor where PCA stands beside reconstructions, and the evaluation of its image sets alone. The codes are
-encoded again from the weights. What comes out is held against what is stored, array by array and metric by metric.
+density and the evaluation of its image sets alone. The codes are encoded again from the weights. What comes out is held
+against what is stored, array by array and metric by metric.
 """
 
 import tempfile
@@ -16,10 +16,10 @@ import numpy as np
 from rae_bench.base import storage
 from rae_bench.base.plain import ConfigError, fingerprint, unknown
 from rae_bench.data.specs import Split
+from rae_bench.models.specs import TrainingSpec
 from rae_bench.run import records, stages
 from rae_bench.run.jobs import Job, study_jobs
 from rae_bench.run.process import begin
-from rae_bench.scoring.specs import EvaluationSpec
 from rae_bench.study import loads
 from rae_bench.study.files import RunFiles, StudyFiles
 from rae_bench.study.study import Study
@@ -33,7 +33,10 @@ KEYS = ("image_set", "density", "fit_seed", "sample_seed", "metric")
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table for one training seed; `column` is a density, "reconstruction" or "interpolation"."""
+    """A cell of a table for one training seed.
+
+    `column` is a density, what given images are called, "reconstruction" or "interpolation".
+    """
 
     dataset: str
     model: str
@@ -74,8 +77,9 @@ def parse_cell(study: Study, text: str) -> Cell:
         return name
 
     dataset = known("data set", parts[0], list(study.datasets))
-    model = known("model", parts[1], study.models)
-    column = known("density or image set", parts[2], [*study.densities_of(model), *IMAGE_SETS])
+    model = known("model", parts[1], study.scored)
+    columns = [*study.given[model]] if model in study.given else [*study.densities_of(model), *IMAGE_SETS]
+    column = known("density or image set", parts[2], columns)
     seed = known("seed", parts[3], [f"seed{seed}" for seed in study.train_seeds])
     return Cell(dataset, model, column, int(seed.removeprefix("seed")))
 
@@ -99,20 +103,20 @@ def recompute(study: Study, results: Path, cell: Cell) -> list[Comparison]:
         run = files.run(cell.dataset, cell.model, cell.seed)
         jobs = {(job.stage, job.name): job for job in study_jobs(study, files.results)}
         links = [stored.results / "datasets", stored.results / "references"]
-        links += [kept.model, kept.codes, records.beside(kept.model)]
-        if cell.column != "reconstruction":  # beside which the floor's PCA stands
-            links += [stored.floor(cell.dataset), records.beside(stored.floor(cell.dataset))]
+        links += [kept.model, kept.codes, records.beside(kept.model)] if spec.training else []
+        links += [stored.floor(cell.dataset), records.beside(stored.floor(cell.dataset))]
         for path in links:
             link = files.results / path.relative_to(stored.results)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)
-        made = [_compare_arrays("codes", storage.read_arrays(kept.codes)[0], _encoded(spec, kept))]
+        made = []
+        if spec.training:
+            stored_codes = storage.read_arrays(kept.codes)[0]
+            made.append(_compare_arrays("codes", stored_codes, _encoded(spec.training, kept)))
         for density in densities:
             _do(jobs["fit", f"{name}/{density}"])
             old, new = (storage.read_arrays(one.density(density))[0] for one in (kept, run))
             made.append(_compare_arrays(f"density {density}", old, new))
-        if cell.column == "reconstruction":
-            _do(jobs["floor", cell.dataset])
         job = jobs["evaluate", name]
         _do(replace(job, stage="score", arguments={**job.arguments, "only": cell.column}))
         return [*made, *_compare_values(*(values(storage.read_frame(one.metrics), cell) for one in (kept, run)))]
@@ -133,21 +137,24 @@ def _check(study: Study, stored: StudyFiles, kept: RunFiles, densities: Collecti
     reads = {
         **{"manifest": stored.manifest(dataset), "floor": stored.floor(dataset)},
         **{name: stored.reference(dataset, one.name) for name, one in references.items()},
-        **{"model": kept.model, "codes": kept.codes, "metrics": kept.metrics},
+        **({"model": kept.model, "codes": kept.codes} if spec.training else {}),
+        "metrics": kept.metrics,
         **{f"densities/{name}": kept.density(name) for name in densities},
     }
-    made_by = {**spec.made_by, "codes": spec.made_by["model"], "metrics": fingerprint(spec)}
+    made_by = {**spec.made_by, "metrics": fingerprint(spec)}
+    if spec.training:
+        made_by["codes"] = spec.made_by["model"]
     run = {"study": stored.study, "dataset": kept.dataset, "model": kept.model_name, "seed": kept.seed}
     records.check(reads, storage.hashes(reads), made_by, run)
 
 
-def _encoded(spec: EvaluationSpec, run: RunFiles) -> storage.Arrays:
+def _encoded(spec: TrainingSpec, run: RunFiles) -> storage.Arrays:
     """The codes of the training and validation images, by the trained model."""
     begin(spec.compute, loads.LEARNING)
     from rae_bench.data import store
     from rae_bench.models import training
 
-    model = stages.load_model(run.model, spec.training)
+    model = stages.load_model(run.model, spec)
     splits: tuple[Split, ...] = ("train", "validation")
     data = run.of.data(run.dataset)
     images = {str(one): training.to_device(store.open_split(data, one), spec.compute.device) for one in splits}

@@ -115,7 +115,7 @@ def published(study: str, *, out: Annotated[Path, "folder for tables/ and figure
     frame = finished_metrics(found, _results())
     tables.write(spec, frame, StudyFiles(RESULTS, study), out / "tables" / "index.json")
     plots.write_published(spec, frame, out / "figures" / "index.json")
-    runs = len(found.datasets) * len(found.models) * len(found.train_seeds)
+    runs = len(found.datasets) * len(found.scored) * len(found.train_seeds)
     finished = len(frame[["dataset", "model", "train_seed"]].drop_duplicates())
     print(f"{finished} of {runs} runs have finished; written to {out}")
 

@@ -27,7 +27,7 @@ from rae_bench.base import devices, storage
 from rae_bench.base.plain import ConfigError, parse, to_plain, unknown
 from rae_bench.base.specs import Compute
 from rae_bench.densities.specs import ITERATIONS
-from rae_bench.models.specs import ConvolutionalNetwork, TrainingSpec
+from rae_bench.models.specs import DenseNetwork, LinearNetwork, TrainingSpec
 from rae_bench.run.jobs import STAGES, SUMMARIES, Job, read_state, study_jobs
 from rae_bench.study import resources
 from rae_bench.study.resources import Need
@@ -310,8 +310,9 @@ def _time(study: Study, dataset: str, folder: Path) -> dict[str, dict[str, float
         found[key(job)] = {"fixed": imports + work - epoch, "rate": epoch / (more or base)}
         log.info("%s %s: %.3g s, of it imports %.3g s", job.stage, job.name, imports + work, imports)
     timed, formula = found[f"train/{dataset}/{model}"], resources.train(once, dataset, model).seconds
-    flops = {name: step_flops(study.training(dataset, name)) for name in study.models}
-    for name in study.models:  # as many more seconds as torch counts operations
+    trained = {name: study.training(dataset, name) for name in study.models}
+    flops = {name: step_flops(spec) for name, spec in trained.items() if not isinstance(spec.network, LinearNetwork)}
+    for name in flops:  # as many more seconds as torch counts operations
         slower = flops[name] / flops[model] * formula / resources.train(once, dataset, name).seconds
         found[f"train/{dataset}/{name}"] = {"fixed": timed["fixed"], "rate": timed["rate"] * slower}
     return found
@@ -354,10 +355,10 @@ def step_flops(spec: TrainingSpec) -> float:
     from rae_bench.models.autoencoder import build
 
     network, batch = spec.network, spec.optimisation.batch_size
-    if isinstance(network, ConvolutionalNetwork):
-        shape: tuple[int, ...] = (batch, network.channels, network.size, network.size)
+    if isinstance(network, DenseNetwork):
+        shape: tuple[int, ...] = (batch, network.input_dim)
     else:
-        shape = (batch, network.input_dim)
+        shape = (batch, network.channels, network.size, network.size)
     with torch.device("meta"):
         model, x = build(network, spec.objective, seed=0), torch.rand(shape)
     with FlopCounterMode(display=False) as counter:

@@ -98,16 +98,17 @@ def study_jobs(study: Study, results: Path) -> list[Job]:
         floor = {**data, "reference": real, "other": other, "training": training, "out": files.floor(d)}
         jobs.append(Job("floor", d, files.floor(d), study.floor(d), floor, {"dataset": d}))
         scored = {**data, "reference": real, "prd_reference": prd_real, "training": training}
-        for m, s in [(m, s) for m in study.models for s in study.train_seeds]:
+        for m, s in [(m, s) for m in study.scored for s in study.train_seeds]:
             name, run, known = f"{d}/{m}/seed{s}", files.run(d, m, s), {"dataset": d, "seed": s}
-            jobs.append(Job("train", name, run.model, study.training(d, m), {**data, "run": run}, known))
+            if m in study.models:
+                jobs.append(Job("train", name, run.model, study.training(d, m), {**data, "run": run}, known))
             for p in study.densities_of(m):
                 fit = Job("fit", f"{name}/{p}", run.density(p), study.fit(d, m, p), {"run": run, "density": p}, known)
                 jobs.append(fit)
             known = {**known, "model": m}
             whole = {**known, "study": study.name}
             jobs.append(Job("evaluate", name, run.metrics, study.evaluation(d, m), {**scored, "run": run}, whole))
-            if study.file.protocols:
+            if study.file.protocols and m in study.competing:
                 jobs.append(Job("protocols", name, run.panel, study.protocol_panel(d, m), {"run": run}, known))
     outputs = {"collect": files.metrics, "tables": files.tables, "figures": files.figures, "report": files.report}
     for stage, output in outputs.items():

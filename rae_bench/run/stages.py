@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
     from rae_bench.densities.density import FittedDensity
     from rae_bench.models.autoencoder import Autoencoder
-    from rae_bench.scoring.evaluation import Subject
+    from rae_bench.scoring.evaluation import Given, Subject
     from rae_bench.scoring.metrics.reference import Reference
-    from rae_bench.study.results import Floor
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +65,12 @@ def reference(*, spec: ReferenceSpec, data: Path, out: Path) -> None:
 
 
 def floor(*, spec: FloorSpec, data: Path, reference: Path, other: Path, training: Path, out: Path) -> None:
-    """Two sets of real features -> every metric of one against the other; and what PCA makes of the images."""
+    """Two sets of real features -> every metric of one against the other."""
     begin(spec.compute, loads.of_scoring("floor", spec))
     from rae_bench.base import storage
     from rae_bench.data import store
     from rae_bench.run import jobs
-    from rae_bench.scoring.evaluation import attribute_metrics, pca_squared_error
+    from rae_bench.scoring.evaluation import attribute_metrics
     from rae_bench.scoring.metrics.measure import measure
     from rae_bench.scoring.metrics.memorisation import Training
 
@@ -81,11 +80,10 @@ def floor(*, spec: FloorSpec, data: Path, reference: Path, other: Path, training
         values = measure(real, fake.raw, spec.metrics, is_fid=is_fid(spec.extractor), prd_real=real, name=fake.name)
         copies = Training.of(copied.raw, real.raw)
         values["nearest_training_ratio"] = copies.ratio(fake.raw)
+        values["nearest_training_ratio_sd"] = copies.ratio_sd(fake.raw, spec.metrics.seed)
         if spec.has_factors:
             values |= attribute_metrics(store.load_split(data, spec.floor_split, spec.n_images))
-        images = store.load_split(data, spec.reference_split, spec.n_images)
-        pca = pca_squared_error(store.open_split(data, "train"), images, spec.pca_components, seed=0)
-        found = {"values": values, "pca_squared_error": pca, "training_distance": copies.typical}
+        found = {"values": values, "training_distance": copies.typical}
         storage.write_json(out, {**about, **found, "fingerprint": fingerprint(spec)})
 
 
@@ -108,7 +106,7 @@ def _reference(path: Path, extractor: str | None = None) -> "tuple[Reference, di
 
 def train(*, spec: TrainingSpec, data: Path, run: RunFiles) -> None:
     """Images -> weights, codes of the training and validation images, one row of losses per epoch."""
-    begin(spec.compute, loads.STAGES["train"])
+    begin(spec.compute, loads.of_training(spec))
     import numpy as np
     import pandas as pd
     import torch
@@ -192,7 +190,10 @@ def fit(*, spec: FitSpec, run: RunFiles, density: str) -> None:
 def evaluate(
     *, spec: EvaluationSpec, data: Path, reference: Path, prd_reference: Path, training: Path, run: RunFiles
 ) -> None:
-    """Model, densities, reference and images -> every metric of every image set, and sheets to look at."""
+    """Model, densities, reference and images -> every metric of every image set, and sheets to look at.
+
+    Of a run of given images, which has no model and no densities, the images alone.
+    """
     score(spec=spec, data=data, reference=reference, prd_reference=prd_reference, training=training, run=run)
 
 
@@ -220,7 +221,7 @@ def score(
     densities = {name: run.density(name) for name in evaluation.densities_for(spec, only)}
     reads = {
         "manifest": data / MANIFEST,
-        "model": run.model,
+        **({"model": run.model} if spec.training else {}),
         "reference": reference,
         "prd_reference": prd_reference,
         "training": training,
@@ -232,7 +233,10 @@ def score(
         jobs.running("evaluate", spec, reads, {"metrics": run.metrics, "sheets": run.sheets}, identity, spec.made_by),
         memory.explained(f"batches of {generation.BATCH} images"),
     ):
-        subject, fits, floor_values = _subject(spec, reads, densities, int(run.seed))
+        fitted, fits = _load_densities(densities)
+        path = reads["floor"]
+        floor_values: results.Floor = parse(results.Floor, storage.read_json(path), str(path))
+        subject = _subject(spec, reads, fitted, floor_values.training_distance, int(run.seed))
         evaluated = evaluation.evaluate(subject, only)
         about = {
             **{"study": run.of.study, "dataset": run.dataset, "model": run.model_name, "train_seed": int(run.seed)},
@@ -246,35 +250,44 @@ def score(
 
 
 def _subject(
-    spec: EvaluationSpec, reads: Mapping[str, Path], densities: Mapping[str, Path], seed: int
-) -> "tuple[Subject, dict[str, dict[str, Any]], Floor]":
-    """What is evaluated and against what; what the files of `densities` say of themselves; and the floor's values."""
-    from rae_bench.base import storage
+    spec: EvaluationSpec,
+    reads: Mapping[str, Path],
+    densities: "Mapping[str, Mapping[int, FittedDensity]]",
+    training_distance: float,
+    seed: int,
+) -> "Subject | Given":
+    """What is evaluated, and against what."""
     from rae_bench.data import store
     from rae_bench.scoring.catalogue import load_extractor
-    from rae_bench.scoring.evaluation import Subject
+    from rae_bench.scoring.evaluation import Given, Subject
     from rae_bench.scoring.metrics.memorisation import Training
-    from rae_bench.study import results
 
     extractor = load_extractor(spec.extractor, spec.compute.device)
     real, _ = _reference(reads["reference"], extractor.id)
     is_own = reads["prd_reference"] == reads["reference"]
-    prd_real = real if is_own else _reference(reads["prd_reference"])[0]
-    training, _ = _reference(reads["training"])
-    model = load_model(reads["model"], spec.training)
-    fitted, fits = _load_densities(densities)
-    path = reads["floor"]
-    floor_values: results.Floor = parse(results.Floor, storage.read_json(path), str(path))
     folder, sets = reads["manifest"].parent, spec.image_sets
+    ruler: dict[str, Any] = {
+        "spec": spec,
+        "reference": real,
+        "prd_reference": real if is_own else _reference(reads["prd_reference"])[0],
+        "training": Training(_reference(reads["training"])[0].raw, training_distance),
+        "extractor": extractor,
+        "seed": seed,
+    }
+    if spec.training is None:
+        return Given(**ruler, sets={name: store.open_split(folder, split) for name, split in spec.given.items()})
     images = {
         split: store.load_split(folder, split, spec.n_images)
         for split in dict.fromkeys((spec.reference_split, sets.reconstructed, sets.interpolated))
     }
     labels = store.load_digits(folder, sets.reconstructed)
-    copies = Training(training.raw, floor_values.training_distance)
-    labels = None if labels is None else labels[: spec.n_images]
-    subject = Subject(spec, model, fitted, real, prd_real, copies, images, labels, extractor, seed)
-    return subject, fits, floor_values
+    return Subject(
+        **ruler,
+        model=load_model(reads["model"], spec.training),
+        densities=densities,
+        images=images,
+        labels=None if labels is None else labels[: spec.n_images],
+    )
 
 
 def protocols(*, spec: ProtocolSpec, run: RunFiles) -> None:
@@ -359,15 +372,13 @@ def collect(*, spec: SummarySpec, results: Path) -> None:
     from rae_bench.study import results as frames
 
     files = StudyFiles(results, spec.study)
-    runs = [
-        files.run(dataset, model, seed)
-        for dataset, models in spec.trainings.items()
-        for model in models
-        for seed in spec.train_seeds
-    ]
-    has_panel = any(spec.protocols.values())
-    scored, panelled = [run.metrics for run in runs], [run.panel for run in runs] if has_panel else []
-    writes = {"metrics": files.metrics, **({"panel": files.panel} if has_panel else {})}
+
+    def runs(of: Mapping[str, Collection[str]]) -> list[RunFiles]:
+        return [files.run(name, run, seed) for name, found in of.items() for run in found for seed in spec.train_seeds]
+
+    scored = [run.metrics for run in runs(spec.evaluations)]
+    panelled = [run.panel for run in runs(spec.panels)]
+    writes = {"metrics": files.metrics, **({"panel": files.panel} if panelled else {})}
     reads = {str(path): path for path in (*scored, *panelled)}
     with jobs.running("collect", jobs.summary_settings(spec), reads, writes):
         metrics = {str(path): storage.read_frame(path, *frames.COLUMNS) for path in scored}

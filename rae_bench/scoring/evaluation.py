@@ -23,7 +23,7 @@ from rae_bench.densities.second_stage import FittedSecondStage
 from rae_bench.models.autoencoder import Autoencoder
 from rae_bench.models.specs import GaussianKL, SpectralNorm
 from rae_bench.models.training import draw_codes, encode, to_device
-from rae_bench.scoring import classifiers, generation, pca
+from rae_bench.scoring import classifiers, generation
 from rae_bench.scoring.features import FrozenExtractor
 from rae_bench.scoring.generation import Images
 from rae_bench.scoring.likelihood import image_likelihoods
@@ -79,26 +79,41 @@ class Origin:
         return f"{self.image_set}.{self.density}" if self.density else self.image_set
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A model and its densities, by name and fit seed, what they are held against, and by which settings.
+@dataclass(frozen=True, kw_only=True)
+class Ruler:
+    """What a run's images are held against, and by which settings.
 
     `reference` holds the features of the reference images, `prd_reference` of those for precision-recall curves (most
-    often the same), `training` of the training images. `images` has n images (n, C, H, W) of every split that an image
-    set or the likelihood is made of; `labels` (n,) are those of the images to reconstruct, where digits have them.
-    `seed` is the training seed, from which samples derive.
+    often the same), `training` of the training images. `seed` is the training seed, from which samples derive.
     """
 
     spec: EvaluationSpec
-    model: Autoencoder
-    densities: Mapping[str, Mapping[int, FittedDensity]]
     reference: Reference
     prd_reference: Reference
     training: Training
-    images: Mapping[Split, Images]
-    labels: npt.NDArray[np.int64] | None
     extractor: FrozenExtractor
     seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given(Ruler):
+    """Images that stand as samples as they are: sets of them (n, C, H, W), by name."""
+
+    sets: Mapping[str, Images | MappedRows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject(Ruler):
+    """A model and its densities, by name and fit seed.
+
+    `images` has n images (n, C, H, W) of every split that an image set or the likelihood is made of; `labels` (n,) are
+    those of the images to reconstruct, where digits have them.
+    """
+
+    model: Autoencoder
+    densities: Mapping[str, Mapping[int, FittedDensity]]
+    images: Mapping[Split, Images]
+    labels: npt.NDArray[np.int64] | None
 
     @cached_property
     def posteriors(self) -> dict[Split, Posteriors]:
@@ -110,9 +125,11 @@ class Subject:
         return {split: Posteriors(codes["mean"], codes.get("log_sigma")) for split, codes in encoded.items()}
 
 
-def evaluate(subject: Subject, only: str = "") -> Evaluated:
+def evaluate(subject: Subject | Given, only: str = "") -> Evaluated:
     """Score every image set of `subject`, or only those of one column: a density, or an image set of no density."""
     spec = subject.spec
+    if isinstance(subject, Given):
+        return _joined([given(subject, name) for name in subject.sets if only in ("", name)])
     every = not only or _changes_in_use(spec)
     original = subject.images[spec.image_sets.reconstructed][:SHOWN]
     parts = [Evaluated([], {"original": original, "codes": subject.posteriors[spec.reference_split].mean[:PLOTTED]})]
@@ -122,20 +139,24 @@ def evaluate(subject: Subject, only: str = "") -> Evaluated:
     parts += [sample(subject, name) for name in spec.densities if every or only == name]
     if every or only == RECONSTRUCTION or only in spec.priors:
         parts.append(Evaluated(likelihood(subject, [name for name in spec.priors if every or only == name]), {}))
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[Evaluated]) -> Evaluated:
     sheets = {key: sheet for part in parts for key, sheet in part.sheets.items()}
     return Evaluated([row for part in parts for row in part.rows], sheets)
 
 
 def densities_for(spec: EvaluationSpec, only: str) -> tuple[str, ...]:
     """The densities without which `evaluate` cannot score `only`, or, if that is empty, all image sets."""
-    if not only or _changes_in_use(spec):
+    if not only or spec.training is None or _changes_in_use(spec):
         return spec.densities
     return spec.through if only in (RECONSTRUCTION, INTERPOLATION) else (only,)
 
 
 def _changes_in_use(spec: EvaluationSpec) -> bool:
     """Whether a model's passes change it: then only all image sets in their order give each its numbers."""
-    regulariser = spec.training.objective.regulariser
+    regulariser = spec.training and spec.training.objective.regulariser
     return isinstance(regulariser, SpectralNorm) and regulariser.evaluation == "iterates"
 
 
@@ -179,30 +200,50 @@ def interpolation(subject: Subject, through: str) -> Evaluated:
 
 
 def sample(subject: Subject, density: str) -> Evaluated:
-    """Images of codes drawn from every fit of `density`, once for every sample seed; the first draw is shown.
-
-    Of every draw the distances are of all n_generated images. All other metrics are of the first draw of each fit, and
-    of as many of its images as the reference has: several of them mean another thing at unequal counts.
-    """
+    """Images of codes drawn from every fit of `density`, once for every sample seed; the first draw is shown."""
     spec = subject.spec
-    rows: list[Row] = []
-    sheets: dict[str, npt.NDArray[Any]] = {}
+    parts: list[Evaluated] = []
     for (fit_seed, fitted), sample_seed in itertools.product(subject.densities[density].items(), spec.sample_seeds):
         origin = Origin("sample", density, fit_seed, sample_seed)
         rng = numpy_generator(subject.seed, "sample", density, fit_seed, sample_seed)
         drawn = fitted.sample(spec.n_generated, rng)
-        made, features = _made(subject, drawn)
-        if sample_seed == spec.sample_seeds[0]:
-            values = _measured(subject, origin, made[: spec.n_images], features[: spec.n_images])
-            rows += _rows(origin, spec.n_images, {name: values[name] for name in values if name not in DISTANCES})
-        found = distances(subject.reference, features, spec.metrics, is_fid=is_fid(spec.extractor), name=origin.name)
-        if not sheets:  # the first draw of the first fit
-            found["frechet_distance_reference_sd"] = reference_half_sample_sd(
-                subject.reference, features, spec.metrics.half_samples, spec.metrics.seed
-            )
-            sheets = {origin.key: made[:SHOWN], Origin("codes", density).key: drawn[:PLOTTED]}
-        rows += _rows(origin, len(made), found)
-    return Evaluated(rows, sheets)
+        shown = {} if parts else {Origin("codes", density).key: drawn[:PLOTTED]}
+        parts += [_sampled(subject, origin, *_made(subject, drawn), is_shown=not parts), Evaluated([], shown)]
+    return _joined(parts)
+
+
+def given(subject: Given, name: str) -> Evaluated:
+    """The images of a set in a random order for every sample seed, all of them once before any of them again."""
+    spec, images = subject.spec, subject.sets[name]
+    parts: list[Evaluated] = []
+    for sample_seed in spec.sample_seeds:
+        rng = numpy_generator(subject.seed, "sample", name, 0, sample_seed)
+        rounds = -(-spec.n_generated // len(images))
+        which = np.concatenate([rng.permutation(len(images)) for _ in range(rounds)])[: spec.n_generated]
+        drawn = images[which]
+        origin = Origin("sample", name, 0, sample_seed)
+        parts.append(_sampled(subject, origin, drawn, subject.extractor(drawn), is_shown=not parts))
+    return _joined(parts)
+
+
+def _sampled(subject: Ruler, origin: Origin, made: Images, features: Features, *, is_shown: bool) -> Evaluated:
+    """A draw of samples, scored; the one that `is_shown` is the first of the first fit.
+
+    The distances are of all n_generated images. All other metrics are of the first draw of each fit, and of as many of
+    its images as the reference has: several of them mean another thing at unequal counts.
+    """
+    spec = subject.spec
+    rows: list[Row] = []
+    if origin.sample_seed == spec.sample_seeds[0]:
+        values = _measured(subject, origin, made[: spec.n_images], features[: spec.n_images])
+        rows += _rows(origin, spec.n_images, {name: values[name] for name in values if name not in DISTANCES})
+    found = distances(subject.reference, features, spec.metrics, is_fid=is_fid(spec.extractor), name=origin.name)
+    if is_shown:
+        found["frechet_distance_reference_sd"] = reference_half_sample_sd(
+            subject.reference, features, spec.metrics.half_samples, spec.metrics.seed
+        )
+    rows += _rows(origin, len(made), found)
+    return Evaluated(rows, {origin.key: made[:SHOWN]} if is_shown else {})
 
 
 def likelihood(subject: Subject, priors: Sequence[str]) -> list[Row]:
@@ -210,7 +251,8 @@ def likelihood(subject: Subject, priors: Sequence[str]) -> list[Row]:
 
     No rows for models without a KL term, or where no importance samples are asked for.
     """
-    samples, latent = subject.spec.importance_samples, subject.spec.training.objective.latent
+    samples, training = subject.spec.importance_samples, subject.spec.training
+    latent = training and training.objective.latent
     if not samples or not isinstance(latent, GaussianKL):
         return []
     first = {name: next(iter(subject.densities[name].items())) for name in priors}
@@ -241,7 +283,7 @@ def _made(subject: Subject, codes: npt.NDArray[np.float32]) -> tuple[Images, Fea
     return made, subject.extractor(made)
 
 
-def _measured(subject: Subject, origin: Origin, made: Images, features: Features) -> dict[str, float]:
+def _measured(subject: Ruler, origin: Origin, made: Images, features: Features) -> dict[str, float]:
     """Every feature-level metric of images."""
     spec = subject.spec
     values = measure(
@@ -308,7 +350,7 @@ def reconstruction_metrics(images: Images, rebuilt: Images, labels: npt.NDArray[
     return metrics
 
 
-def pixel_errors(images: Images, rebuilt: Images | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def pixel_errors(images: Images, rebuilt: Images) -> npt.NDArray[np.float64]:
     """‖x − x̂‖² of each image, (n,), as if in [0, 1]; both (n, ...) on the scale 0 to 255.
 
     A few are in double precision at a time: all of 10,000 faces would take 1 GB.
@@ -332,14 +374,6 @@ def ssim(images: Images, rebuilt: Images) -> float:
         for one, two in zip(images, rebuilt, strict=True)
     ]
     return float(np.mean(values))
-
-
-def pca_squared_error(train: Images | MappedRows, images: Images, components: int, seed: int) -> float:
-    """The squared error of `images` after PCA fitted on `train` with as many components as a code has dimensions."""
-    fitted = pca.fit(train, components, seed)
-    blocks = (images[rows] for rows in pca.blocks_of(images))
-    errors = [pixel_errors(block, fitted.rebuilt(block).astype(np.float64)) for block in blocks]
-    return float(np.concatenate(errors).mean())
 
 
 def _rows(origin: Origin, n_generated: int, values: Mapping[str, float]) -> list[Row]:

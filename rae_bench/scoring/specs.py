@@ -13,9 +13,9 @@ from rae_bench.models.specs import TrainingSpec
 
 REFERENCE_VERSION = 2
 
-FLOOR_VERSION = 2
+FLOOR_VERSION = 3
 
-EVALUATE_VERSION = 3
+EVALUATE_VERSION = 4
 
 PROTOCOL_VERSION = 2
 
@@ -122,19 +122,17 @@ class ReferenceSpec:
 
 @dataclass(frozen=True)
 class FloorSpec:
-    """Exactly what `floor` reads, beside references and images; `pca_components`: the models' latent size.
+    """Exactly what `floor` reads, beside references and, where they have factors, images.
 
     `made_by`, here and below: the fingerprints of the settings that made the files a stage reads.
     """
 
     version: int
     metrics: MetricSettings
-    reference_split: Split
     floor_split: Split
     n_images: int
     has_factors: bool
     extractor: Extractor
-    pca_components: int
     made_by: dict[str, str]
     compute: Compute
 
@@ -144,14 +142,16 @@ class EvaluationSpec:
     """Exactly what `evaluate` reads, beside model, codes, densities, references, images and seed.
 
     Of each of `densities` there is a fit for every one of its `fit_seeds`, and of that a draw of `n_generated` images
-    for every sample seed.
+    for every sample seed. A run without `training` has neither model nor densities: its samples are `given`, by what
+    they are called the split whose images they are.
 
     `importance_samples` codes an image estimate its likelihood, of models with a KL term, under each of `priors`;
     `has_factors`: the images' factors are known, and samples are held against their law.
     """
 
     version: int
-    training: TrainingSpec
+    training: TrainingSpec | None
+    given: dict[str, Split]
     extractor: Extractor
     metrics: MetricSettings
     reference_split: Split

@@ -51,7 +51,7 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     made = _Making(where, file, words, _settings_in_force(where, file, words))
     rows, points = made.rows()
     made = replace(made, words=replace(words, points=points))
-    fitted = {row.model: made.fitted(row.model, rows) for row in rows.values()}
+    fitted = {row.model: made.fitted(row.model, rows) for row in rows.values() if not row.given}
     image_sets = {dataset: made.image_sets(dataset) for dataset in file.datasets}
     made.check_counts(image_sets)
     stated = {
@@ -143,6 +143,8 @@ class _Making:
             self._check_row(name, row)
             if name not in self.file.search:
                 expanded[name] = row
+            elif row.given:
+                raise ConfigError(f"{self.where}.search.{name}: a row of given images has no weights to search")
             for number, point in enumerate(self.file.search.get(name, ())):
                 mark = f"{POINT}{number}"
                 if row.through:  # what a two-stage row tunes is its second stage
@@ -154,6 +156,8 @@ class _Making:
 
     def _check_row(self, name: str, row: Row) -> None:
         """Refuse a row whose model or density does not exist, or that shows what its model cannot have."""
+        if row.given:
+            return
         words, place, laid = self.words, self.words.row_place(name), self.laid("rows", ANY, name)
         at = {part: origin(laid, (part,), f"{place}.{part}") for part in ("model", "n", "gmm", "through")}
         known(at["model"], "model", words.models, row.model)
@@ -215,14 +219,15 @@ class _Making:
         """What `train` reads: the data set's budget and the model's terms with their weights, changed by settings."""
         entry, budget_name = self.words.datasets[dataset], self.file.datasets[dataset]
         budget = self.words.budgets[budget_name]
-        shared = ("kernel", "width", "start_width", "latent_dim", "norm_momentum")
+        kind = self.words.models[model.split(POINT)[0]].network
+        layout = ("kernel", "width", "start_width", "norm_momentum") if kind == "convolutional" else ()
         stated = {
             "version": TRAIN_VERSION,
             "network": {
-                "kind": "convolutional",
+                "kind": kind,
                 "channels": entry.data.channels,
                 "size": entry.data.size,
-                **{key: getattr(budget, key) for key in shared},
+                **{key: getattr(budget, key) for key in ("latent_dim", *layout)},
             },
             "objective": to_plain(self.words.objective(model, entry.weights)),
             "optimisation": to_plain(budget.optimisation),

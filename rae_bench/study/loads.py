@@ -8,6 +8,7 @@ import gc
 import importlib
 
 from rae_bench.densities.specs import Density
+from rae_bench.models.specs import LinearNetwork, TrainingSpec
 from rae_bench.scoring.specs import EvaluationSpec, FloorSpec, is_fid
 
 Modules = tuple[str, ...]
@@ -23,7 +24,7 @@ FIDELITY: Modules = ("torch_fidelity.metric_kid",)
 STAGES: dict[str, Modules] = {
     "prepare": ("rae_bench.data.catalogue",),
     "reference": ("rae_bench.data.catalogue", *READING),
-    "floor": ("rae_bench.data.catalogue", *SCORING, "scipy.linalg"),
+    "floor": ("rae_bench.data.catalogue", *SCORING),
     "train": ("rae_bench.data.catalogue", *LEARNING, *FRAMES),
     "evaluate": ("rae_bench.data.catalogue", "rae_bench.study.results", *SCORING, "skimage.metrics", *FRAMES),
     "protocols": ("rae_bench.scoring.catalogue", "rae_bench.scoring.evaluation", *FRAMES),
@@ -32,7 +33,12 @@ STAGES: dict[str, Modules] = {
     "figures": ("rae_bench.report.plots.catalogue", "matplotlib.backends.backend_pdf", *FRAMES),
     "report": ("rae_bench.report.page", *FRAMES),
 }
-"""What each stage imports; `fit` adds what its density needs, `floor` and `evaluate` what their metrics need."""
+"""What each stage imports; `fit` adds what its density needs, a linear `train` and metrics what they need."""
+
+
+def of_training(spec: TrainingSpec) -> Modules:
+    """What `train` imports."""
+    return (*STAGES["train"], "scipy.linalg") if isinstance(spec.network, LinearNetwork) else STAGES["train"]
 
 
 def of_scoring(stage: str, spec: EvaluationSpec | FloorSpec) -> Modules:

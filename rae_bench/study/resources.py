@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rae_bench.densities.specs import NetworkSpec
-from rae_bench.models.specs import ConvolutionalNetwork, Deterministic, GaussianKL, Network, TrainingSpec
+from rae_bench.models.specs import (
+    ConvolutionalNetwork,
+    Deterministic,
+    GaussianKL,
+    LinearNetwork,
+    Network,
+    TrainingSpec,
+)
 from rae_bench.scoring.specs import EvaluationSpec, Extractor, FloorSpec, MetricSettings
 from rae_bench.study import loads
 from rae_bench.study.study import Study
@@ -61,6 +68,8 @@ IMAGE_FILE = 1500.0
 """Bytes in memory of a file whose image is decoded while it is written: names, hash, place in its archive."""
 DECODED = 250
 """Codes that are decoded at a time."""
+BOUND_CODES, EXPANSIONS = 10, 5
+"""Codes that an image's bound takes; and how often the derivatives for its proposal do, each a code a dimension."""
 SHOWN, STRIP_IMAGES, PLOTTED = 36, 6 * 8, 500
 """Images of each set, images of interpolations and codes that an evaluation keeps for figures."""
 
@@ -154,6 +163,9 @@ class Size:
         return self.encoder + self.decoder
 
 
+NO_NETWORK = Size(0.0, 0.0, 0.0, 0.0)
+
+
 def prepare(study: Study, dataset: str) -> Need:
     """Images drawn, cut or read, held several times over; but for those that are decoded while they are written."""
     data = study.preparation(dataset)
@@ -188,16 +200,11 @@ def reference(study: Study, dataset: str, name: str) -> Need:
 
 
 def floor(study: Study, dataset: str) -> Need:
-    """One image set scored, and the training images' principal components."""
+    """One image set scored."""
     spec, data = study.floor(dataset), study.preparation(dataset)
-    pixels = data.channels * data.size**2
-    # PCA: images as float32, twice, and as they are; seven power iterations, whose basis has a row an image
-    block = min(data.n_train * pixels, PCA_VALUES)
-    held = 3 * 4 * block + 16 * data.n_train * spec.pca_components + 8 * spec.n_images * pixels
     return Need(
-        bytes=_scoring_bytes(spec.extractor, spec.n_images, data.n_train) + held,
+        bytes=_scoring_bytes(spec.extractor, spec.n_images, data.n_train),
         libraries=_scoring_libraries("floor", spec),
-        float32=40 * data.n_train * pixels * spec.pca_components,
         float64=scoring(spec.extractor, spec.metrics, spec.n_images, data.n_train),
         images=2 * spec.n_images,
     )
@@ -214,6 +221,19 @@ def train(study: Study, dataset: str, model: str) -> Need:
     activations = 4 * size.floats * max(batch * 3 * (DIFFERENTIATIONS if penalty else 1), 500)
     images = sum(data.held_bytes(split) for split in dict.fromkeys(("train", "validation", spec.validation_split)))
     codes = encoded * spec.network.latent_dim * (1 if isinstance(spec.objective.posterior, Deterministic) else 2)
+    if isinstance(spec.network, LinearNetwork):
+        # principal components: images as float32, thrice; seven power iterations, whose basis has a row an image
+        block = min(data.n_train * spec.network.values, PCA_VALUES)
+        return Need(
+            bytes=3 * images + 3 * 4 * block + 16 * data.n_train * spec.network.latent_dim,
+            libraries=LIBRARIES["train"],
+            gpu=images if study.gpus else 0,
+            float32=40 * data.n_train * spec.network.values * spec.network.latent_dim,
+            samples=encoded,
+            images=encoded,
+            disk=4 * (size.parameters + codes),
+            on_gpu=study.gpus > 0,
+        )
     return Need(
         bytes=3 * images + 4 * 10 * size.parameters + (0 if study.gpus else activations),
         libraries=LIBRARIES["train"],
@@ -256,19 +276,26 @@ def fit(study: Study, dataset: str, model: str, density: str) -> Need:
 def evaluate(study: Study, dataset: str, model: str) -> Need:
     """Every image set decoded, its features taken and scored; importance samples of every image's likelihood."""
     spec, data = study.evaluation(dataset, model), study.preparation(dataset)
-    size, n, pixels = network_size(spec.training.network), spec.n_images, data.channels * data.size**2
-    rebuilt = 1 + len(spec.through)
-    passed = 1 + sum(len(spec.fit_seeds[name]) for name in spec.through)
-    first = sum(map(len, spec.fit_seeds.values()))
+    size = network_size(spec.training.network) if spec.training else NO_NETWORK
+    n, pixels = spec.n_images, data.channels * data.size**2
+    rebuilt = 1 + len(spec.through) if spec.training else 0
+    passed = rebuilt and 1 + sum(len(spec.fit_seeds[name]) for name in spec.through)
+    first = sum(map(len, spec.fit_seeds.values())) + len(spec.given)
     draws = first * len(spec.sample_seeds)
-    samples = spec.importance_samples if isinstance(spec.training.objective.latent, GaussianKL) else 0
+    is_bounded = spec.training is not None and isinstance(spec.training.objective.latent, GaussianKL)
+    samples = spec.importance_samples if is_bounded else 0
+    # the codes that each image's proposal and bound take besides
+    more = EXPANSIONS * (1 + spec.training.network.latent_dim) if spec.training else 0
+    likelihoods = n * (samples + BOUND_CODES + more) if samples else 0
     made = 2 * passed * n + draws * spec.n_generated
-    decoded = made + n * samples
-    encoded = n * len({spec.reference_split, spec.image_sets.reconstructed, spec.image_sets.interpolated})
+    decoded = made + likelihoods
+    splits = {spec.reference_split, spec.image_sets.reconstructed, spec.image_sets.interpolated}
+    encoded = n * len(splits) if spec.training else 0
     # measured: digits with 10 samples an image, 340 MiB beyond libraries
     held = 8.0 * (n + 6 * min(n, COMPARED)) * pixels + 2 * spec.n_generated * pixels
-    passes = 4 * size.floats * max(DECODED, 20 * spec.importance_samples)
+    passes = 4 * size.floats * max(DECODED, 20 * max(samples, more // EXPANSIONS))
     shown = pixels * ((2 * rebuilt + len(spec.densities) + 1) * SHOWN + rebuilt * STRIP_IMAGES)
+    plotted = spec.training.network.latent_dim * PLOTTED * (1 + len(spec.densities)) if spec.training else 0
     return Need(
         bytes=_scoring_bytes(spec.extractor, spec.n_generated, data.n_train) + held + (0 if study.gpus else passes),
         libraries=_scoring_libraries("evaluate", spec),
@@ -281,7 +308,7 @@ def evaluate(study: Study, dataset: str, model: str) -> Need:
         # a prior may have a component for each training code, at every importance sample
         overhead=samples * n * data.n_train * len(spec.priors) * 50 / MATRIX_RATE,
         images=made,
-        disk=shown + 4 * spec.training.network.latent_dim * PLOTTED * (1 + len(spec.densities)),
+        disk=shown + 4 * plotted,
         on_gpu=study.gpus > 0,
     )
 
@@ -372,7 +399,10 @@ def network_size(network: Network) -> Size:
 
     Layer by layer, as `rae_bench.models.networks` builds them: inputs, outputs, side of the result, kernel.
     """
-    assert isinstance(network, ConvolutionalNetwork)  # as every study's is
+    if isinstance(network, LinearNetwork):
+        weights = float(network.values * network.latent_dim)
+        return Size(2 * weights, 2 * weights, float(network.values), 2 * weights)
+    assert isinstance(network, ConvolutionalNetwork)  # as every other of a study is
     size, width, start = network.size, network.width, network.start_width
     filters = [network.channels, *(width * 2**i for i in range(4))]
     down = [(a, b, size // 2**i, (size // 2**i) ** 2) for i, (a, b) in enumerate(pairwise(filters), 1)]

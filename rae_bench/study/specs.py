@@ -1,6 +1,6 @@
 """The settings of a study's summary: what `collect`, `tables`, `figures` and `report` read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from rae_bench.data.specs import DatasetSpec, Split
@@ -8,12 +8,12 @@ from rae_bench.densities.specs import Density
 from rae_bench.models.specs import TrainingSpec
 from rae_bench.scoring.specs import Extractor, ImageSets, Protocol
 
-SUMMARY_VERSION = 6
+SUMMARY_VERSION = 7
 PAPER_DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "celeba": "CelebA"}
 """The paper's data sets, as the suite names them and as the published files do; every other is like one of them."""
 
 
-Family = Literal["variational", "regularized", "plain"]
+Family = Literal["variational", "regularized", "plain", "baseline"]
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,28 @@ class Row:
 
     `through` names a density whose own reconstruction of codes stands between encoder and decoder
     (the second stage of 2sVAE), or is empty. `gmm` is empty where the paper has no such cell.
+
+    A row of images that no model makes has them `given`: by its columns, the split whose images stand there as samples.
+    Its `model` is its own name, for its results lie where a model's would.
     """
 
     label: str
     family: Family
-    model: str
-    n: str
-    gmm: str
-    through: str
+    model: str = ""
+    n: str = ""
+    gmm: str = ""
+    through: str = ""
+    given: dict[Literal["n", "gmm"], Split] = field(default_factory=dict)
+
+    def shown(self, column: str) -> str:
+        """What is sampled for one of columns N and GMM: a density, or given images; empty where nothing is."""
+        split = self.given.get(column)  # type: ignore[call-overload]
+        return given_name(split) if split else {"n": self.n, "gmm": self.gmm}[column]
+
+
+def given_name(split: Split) -> str:
+    """What the images of a split are called where they stand as samples, in place of a density."""
+    return f"{split}_images"
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,16 @@ class SummarySpec:
     def ordered_rows(self) -> dict[str, Row]:
         """The rows in the study's order, which JSON does not keep."""
         return {name: self.rows[name] for name in self.order}
+
+    @property
+    def competing(self) -> dict[str, Row]:
+        """The rows that are compared with each other, in order: all but baselines."""
+        return {name: row for name, row in self.ordered_rows.items() if row.family != "baseline"}
+
+    @property
+    def baselines(self) -> dict[str, Row]:
+        """The rows that all others are held against, in order."""
+        return {name: row for name, row in self.ordered_rows.items() if row.family == "baseline"}
 
     def density(self, dataset: str, model: str, name: str) -> Density:
         """The density `name` as it is fitted to the codes of `model`."""

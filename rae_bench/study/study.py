@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat
 
 from rae_bench.base.plain import ConfigError, Plain, fingerprint
 from rae_bench.base.specs import Compute, Count, CountOrZero, Listed, Seed
-from rae_bench.data.specs import DatasetSpec
+from rae_bench.data.specs import DatasetSpec, Split
 from rae_bench.densities.specs import Density, FitSpec
 from rae_bench.models.specs import Kernel, Momentum, Optimisation, TrainingSpec
 from rae_bench.scoring.specs import (
@@ -29,7 +29,7 @@ from rae_bench.scoring.specs import (
     ProtocolSpec,
     ReferenceSpec,
 )
-from rae_bench.study.specs import PAPER_DATASETS, SUMMARY_VERSION, Row, SummarySpec
+from rae_bench.study.specs import PAPER_DATASETS, SUMMARY_VERSION, Row, SummarySpec, given_name
 
 OWN = "own"
 """The study's own protocol in the protocol-sensitivity panel."""
@@ -171,6 +171,26 @@ class Study:
         return list(dict.fromkeys(model for _, model in self.trainings))
 
     @property
+    def given(self) -> dict[str, dict[str, Split]]:
+        """The runs without a model: by name, the splits whose images they score, by what these are called."""
+        return {
+            row.model: {given_name(split): split for split in row.given.values()}
+            for row in self.rows.values()
+            if row.given
+        }
+
+    @property
+    def scored(self) -> list[str]:
+        """All that is scored: models, and images that are given."""
+        return [*self.models, *self.given]
+
+    @property
+    def competing(self) -> list[str]:
+        """The models that are compared with each other, and ranked by other protocols: all but baselines."""
+        ranked = {row.model for row in self.rows.values() if row.family != "baseline"}
+        return [model for model in self.models if model in ranked]
+
+    @property
     def densities(self) -> list[str]:
         """Every density of the study."""
         return list(dict.fromkeys(density for _, _, density in self.fits))
@@ -266,12 +286,10 @@ class Study:
         return FloorSpec(
             version=FLOOR_VERSION,
             metrics=self.metrics,
-            reference_split=self.file.reference_split,
             floor_split=self.file.floor_split,
             n_images=self.file.n_images,
             has_factors=self.datasets[dataset].data.source.is_synthetic,
             extractor=self.datasets[dataset].extractor,
-            pca_components=self.budgets[dataset].latent_dim,
             made_by={
                 "manifest": fingerprint(self.preparation(dataset)),
                 "reference": fingerprint(self.reference(dataset)),
@@ -290,10 +308,11 @@ class Study:
         return self.fits[dataset, model, density]
 
     def evaluation(self, dataset: str, model: str) -> EvaluationSpec:
-        """What `evaluate` reads."""
+        """What `evaluate` reads, of a model or of given images."""
         return EvaluationSpec(
             version=EVALUATE_VERSION,
-            training=self.trainings[dataset, model],
+            training=self.trainings.get((dataset, model)),
+            given=self.given.get(model, {}),
             extractor=self.datasets[dataset].extractor,
             metrics=self.metrics,
             reference_split=self.file.reference_split,
@@ -321,6 +340,8 @@ class Study:
         )
 
     def _made_model(self, dataset: str, model: str, densities: Sequence[str]) -> dict[str, str]:
+        if model in self.given:
+            return {}
         fits = {f"densities/{name}": fingerprint(self.fits[dataset, model, name]) for name in densities}
         return {"model": fingerprint(self.trainings[dataset, model]), **fits}
 
@@ -382,11 +403,11 @@ class Study:
             protocol=self.protocol,
             notes=self.notes,
             evaluations={
-                name: {model: fingerprint(self.evaluation(name, model)) for model in self.models}
+                name: {model: fingerprint(self.evaluation(name, model)) for model in self.scored}
                 for name in self.datasets
             },
             panels={
-                name: {model: fingerprint(self.protocol_panel(name, model)) for model in self.models}
+                name: {model: fingerprint(self.protocol_panel(name, model)) for model in self.competing}
                 for name in self.datasets
                 if self.protocols[name]
             },

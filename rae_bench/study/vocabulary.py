@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from pydantic import PositiveFloat
 
@@ -43,7 +43,7 @@ Weights = dict[str, PositiveFloat]
 class ModelEntry(Terms):
     """An entry of `models.yaml`: its terms, their weights by data set, and the table row it makes.
 
-    `n` and `gmm`: the densities in the row's columns.
+    `n` and `gmm`: the densities in the row's columns. `network`: the budget's layout, or none but a linear layer.
     """
 
     label: str
@@ -51,6 +51,7 @@ class ModelEntry(Terms):
     n: str
     gmm: str
     weights: dict[str, Weights]
+    network: Literal["convolutional", "linear"] = "convolutional"
 
 
 @dataclass(frozen=True)
@@ -120,12 +121,14 @@ def read(folder: Path) -> Vocabulary:
             if POINT in key:
                 raise ConfigError(f"{name}.yaml: {key!r} holds {POINT!r}, which marks the points of a search")
     models: dict[str, ModelEntry] = found["models"]
-    for key in found["rows"]:
+    for key, row in found["rows"].items():
         if key in models:
             raise ConfigError(f"rows.yaml: {key!r} is a model's row already, models.yaml's; give it another name")
-    found["rows"] |= {
-        key: Row(entry.label, entry.family, key, entry.n, entry.gmm, through="") for key, entry in models.items()
-    }
+        if row.given:
+            if stated := [part for part in ("model", "n", "gmm", "through") if getattr(row, part)]:
+                raise ConfigError(f"rows.yaml.{key}.{stated[0]}: a row of given images has no model and no densities")
+            found["rows"][key] = replace(row, model=key)
+    found["rows"] |= {key: Row(entry.label, entry.family, key, entry.n, entry.gmm) for key, entry in models.items()}
     settings = parse_settings(read_yaml(folder, "settings.yaml"), list(models), list(found["rows"]))
     vocabulary = Vocabulary(**found, settings=settings)
     _check(vocabulary)

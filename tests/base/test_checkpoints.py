@@ -23,7 +23,8 @@ from rae_bench.study.config import load_study
 
 STUDY = load_study("smoke")
 PLATEAU = Plateau(kind="plateau", factor=0.5, patience=1, threshold=1e9)  # never enough: halves the rate every epoch
-OBJECTIVES = {model: load_study("digits").training("digits", model).objective for model in load_study("digits").models}
+DIGITS = load_study("digits")
+OBJECTIVES = {model: DIGITS.training("digits", model).objective for model in DIGITS.competing}
 NETWORK = small.images(latent_dim=3)
 UPDATES = 2 * 4
 """Two epochs of four batches."""

@@ -50,7 +50,7 @@ def _trained(name, images, precision):
     return training.train(made, images, images[:100], 0)
 
 
-@pytest.mark.parametrize("name", STUDY.models)
+@pytest.mark.parametrize("name", STUDY.competing)
 def test_every_model_trains_in_bfloat16(name, images):
     half, single = (_trained(name, images, precision) for precision in ("bfloat16", "float32"))
     assert all(math.isfinite(value) for row in half.history for value in row.values())
@@ -61,7 +61,7 @@ def test_every_model_trains_in_bfloat16(name, images):
     assert all(torch.equal(value, repeated[key]) for key, value in half.model.state_dict().items())
 
 
-@pytest.mark.parametrize("name", STUDY.models)
+@pytest.mark.parametrize("name", STUDY.competing)
 def test_losses_differ_by_the_roundings_of_the_layers_alone(name, images):
     """Each layer rounds its input, its weights and its output: 3n roundings of random sign, n layers, sum to √(3n) u.
 
@@ -184,7 +184,7 @@ def test_tf32_is_as_the_study_says(tf32):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", STUDY.models)
+@pytest.mark.parametrize("name", STUDY.competing)
 def test_every_model_trains_in_bfloat16_on_a_gpu_to_the_same_bytes_twice(name, images):
     process.configure(compute("cuda", precision="bfloat16"))
     process.configure_torch(compute("cuda", precision="bfloat16"))

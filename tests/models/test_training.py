@@ -312,7 +312,7 @@ def begun(model, images, device="cpu", **network):
     return loop, (training.task_of(built, spec.objective), settings, data)
 
 
-@pytest.mark.parametrize("model", EMBEDDED.models)
+@pytest.mark.parametrize("model", EMBEDDED.competing)
 def test_no_step_waits_for_a_value(model, digit_images):
     """Losses are fetched once an epoch, so that a GPU never stands idle for the next step's orders."""
     loop, arguments = begun(model, digit_images[:24], width=2)
@@ -327,7 +327,7 @@ def test_what_waits_is_noticed():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("model", EMBEDDED.models)
+@pytest.mark.parametrize("model", EMBEDDED.competing)
 def test_no_step_waits_for_the_gpu(model, digit_images):
     loop, arguments = begun(model, digit_images[:80], "cuda")
     loop.permutation = optimisation.epoch_order(80, arguments[1], loop.order).to("cuda")

@@ -384,7 +384,7 @@ def _rows(folder, dataset):
 def test_the_command_needs_no_results(here, capsys):
     (here / "Snakefile").touch()  # a fresh checkout
     cli.main(["published", "planted", "--out", "made"])
-    assert capsys.readouterr().out == "0 of 54 runs have finished; written to made\n"
+    assert capsys.readouterr().out == "0 of 66 runs have finished; written to made\n"
     assert {tuple(texts[1:3]) for texts in _rows(here / "made", "planted_celeba").values()} == {("not run", "0 of 3")}
     assert "| VAE | N | 19.21 (c) | not run | 0 of 3 |" in (here / "made/tables/published_planted_mnist.md").read_text()
     assert json.loads((here / "made/figures/index.json").read_text())[0]["missing"] == "not run"
@@ -394,7 +394,7 @@ def test_the_command_needs_no_results(here, capsys):
 def test_the_command_shows_what_has_finished(here, study, capsys):
     _finish(study, *(("planted_mnist", "rae", seed) for seed in SEEDS), ("planted_celeba", "ae", 1))
     cli.main(["published", "planted", "--out", "made"])
-    assert capsys.readouterr().out.startswith("4 of 54 runs")
+    assert capsys.readouterr().out.startswith("4 of 66 runs")
     mnist, celeba = _rows(here / "made", "planted_mnist"), _rows(here / "made", "planted_celeba")
     assert mnist["RAE", "GMM"] == ["9.81 (c)", "12.81 ± 0.25", "3 of 3", "+3.00", "1.24", "no"]
     assert mnist["AE", "N"][1:3] == ["not run", "0 of 3"]

@@ -38,7 +38,7 @@ def root(smoke):
 def sheets(root):
     return {
         model: storage.read_arrays(root / DATASET / model / "seed0" / "sheets.safetensors")[0]
-        for model in ("vae", "rae_l2")
+        for model in ("vae", "rae_l2", "linear", "training_images")
     }
 
 
@@ -101,9 +101,9 @@ def test_what_is_not_fid_is_not_drawn_beside_published_values(files, smoke_spec,
 
 def test_the_sample_sheet_shows_each_rows_own_images(smoke_spec, sheets):
     figure = plots.sample_sheet(smoke_spec, sheets)
-    axes = np.array(figure.axes).reshape(3, 5)  # vae, two_stage_vae, rae_l2 x original, Rec., N, N(0,I), GMM
+    axes = np.array(figure.axes).reshape(5, 5)  # every row x original, Rec., N, N(0,I), GMM
     assert [axis.get_title() for axis in axes[0]] == ["Original", "Rec.", "N", "N(0,I)", "GMM"]
-    vae, rae = sheets["vae"], sheets["rae_l2"]
+    vae, rae, linear = sheets["vae"], sheets["rae_l2"], sheets["linear"]
     expected = [
         [vae["original"], vae["reconstruction"], vae["sample.standard_normal"], vae["sample.standard_normal"],
          vae["sample.gmm10"]],
@@ -111,6 +111,9 @@ def test_the_sample_sheet_shows_each_rows_own_images(smoke_spec, sheets):
          vae["sample.standard_normal"], None],
         [rae["original"], rae["reconstruction"], rae["sample.gaussian"], rae["sample.standard_normal"],
          rae["sample.gmm10"]],
+        [linear["original"], linear["reconstruction"], linear["sample.gaussian"], linear["sample.standard_normal"],
+         linear["sample.gmm10"]],
+        [*[None] * 4, sheets["training_images"]["sample.train_images"]],
     ]  # fmt: skip
     for axis, images in zip(axes.ravel(), itertools.chain(*expected), strict=True):
         assert len(axis.images) == (images is not None)
@@ -121,10 +124,9 @@ def test_the_sample_sheet_shows_each_rows_own_images(smoke_spec, sheets):
 
 def test_an_interpolation_strip_runs_from_one_reconstruction_to_another(smoke_spec, sheets):
     figure = plots.interpolation_strips(smoke_spec, sheets)
-    axes = np.array(figure.axes).reshape(3, 2)
-    for row, (model, key) in enumerate(
-        [("vae", "interpolation"), ("vae", "interpolation.second_stage"), ("rae_l2", "interpolation")]
-    ):
+    axes = np.array(figure.axes).reshape(4, 2)
+    plain = [(model, "interpolation") for model in ("vae", "rae_l2", "linear")]
+    for row, (model, key) in enumerate([plain[0], ("vae", "interpolation.second_stage"), *plain[1:]]):
         for strip in range(2):
             for step in range(8):
                 image = sheets[model][key][8 * strip + step]
@@ -140,13 +142,18 @@ def test_every_seed_of_every_cell_is_a_point_at_its_distance(smoke_spec, smoke_f
         *[("vae", "reconstruction", ""), ("vae", "interpolation", ""), ("vae", "sample", "gmm10")],
         *[("vae", image_set, "second_stage") for image_set in ("reconstruction", "interpolation", "sample")],
         *[("vae", "sample", density) for density in ("standard_normal", "gaussian")] * 2,  # VAE's and 2sVAE's
-        *[("rae_l2", "reconstruction", ""), ("rae_l2", "interpolation", "")],
-        *[("rae_l2", "sample", density) for density in ("standard_normal", "gaussian", "gmm10")],
+        *[
+            (model, image_set, "")
+            for model in ("rae_l2", "linear")
+            for image_set in ("reconstruction", "interpolation")
+        ],
+        *[(model, "sample", one) for model in ("rae_l2", "linear") for one in ("standard_normal", "gaussian", "gmm10")],
+        ("training_images", "sample", "train_images"),
     ]
     expected = sorted(value for cell in cells for value in frechet.loc[[cell], "value"])
     axis = plots.distances(smoke_spec, smoke_frame, DATASET).axes[0]
     drawn = sorted(y for points in axis.collections for _, y in points.get_offsets() if np.isfinite(y))
-    assert len(drawn) == 30
+    assert len(drawn) == 42
     np.testing.assert_allclose(drawn, expected)
     assert axis.get_yscale() == "log"
     (floor,) = {line.get_ydata()[0] for line in axis.lines if line.get_linestyle() == ":"}
@@ -156,7 +163,8 @@ def test_every_seed_of_every_cell_is_a_point_at_its_distance(smoke_spec, smoke_f
 
 def test_training_curves_are_the_histories(smoke_spec, root, files):
     axes = plots.training_curves(smoke_spec, files, DATASET).axes
-    assert [len(axis.lines) for axis in axes] == [8, 8, 4]  # 2 models x 2 seeds x 2 splits; only RAE-L2 is regularised
+    # 2 models that have epochs x 2 seeds x 2 splits; only RAE-L2 is regularised
+    assert [len(axis.lines) for axis in axes] == [8, 8, 4]
     history = pd.read_parquet(root / DATASET / "rae_l2" / "seed1" / "history.parquet")
     for axis, term in zip(axes, ("reconstruction", "latent", "regulariser"), strict=True):
         for split in ("train", "validation"):
@@ -165,7 +173,7 @@ def test_training_curves_are_the_histories(smoke_spec, root, files):
 
 
 def test_codes_are_drawn_under_the_samples_of_each_density(smoke_spec, sheets):
-    axes = np.array(plots.code_views(smoke_spec, sheets, DATASET).axes).reshape(4, 2)
+    axes = np.array(plots.code_views(smoke_spec, sheets, DATASET).axes).reshape(4, 3)
     for axis in (*axes[:3].ravel(), axes[3, 0]):
         (points,) = axis.collections
         assert (
@@ -185,13 +193,13 @@ def test_a_model_without_a_density_shows_its_codes_alone(smoke_spec, sheets):
     nobody = AggregatePosterior("aggregate_posterior", "sample", AllImages("all"))
     fits = {DATASET: {**smoke_spec.fits[DATASET], "aggregate_posterior": nobody}}
     spec = replace(smoke_spec, densities=(*smoke_spec.densities, "aggregate_posterior"), fits=fits)
-    axes = np.array(plots.code_views(spec, sheets, DATASET).axes).reshape(5, 2)
+    axes = np.array(plots.code_views(spec, sheets, DATASET).axes).reshape(5, 3)
     assert [axis.get_ylabel() for axis in axes[:, 0]] == [
         *("N(0,I)", "Gaussian", "GMM-10", "aggregate posterior", "second stage")
     ]
-    assert [axis.get_title() for axis in axes[0]] == ["VAE", "RAE-L2"]
+    assert [axis.get_title() for axis in axes[0]] == ["VAE", "RAE-L2", "Linear AE"]
     counts = [[len(axis.collections[0].get_offsets()) for axis in row] for row in axes]
-    assert counts == [[800, 800], [800, 800], [800, 800], [300, 300], [800, 300]]
+    assert counts == [[800] * 3, [800] * 3, [800] * 3, [300] * 3, [800, 300, 300]]
 
 
 def test_codes_are_shown_under_one_density_of_each_kind(smoke_spec):
@@ -242,7 +250,8 @@ def mixtures(smoke_spec):
         for metric, values in metrics.items()
         for seed, value in enumerate(values)
     )
-    return replace(smoke_spec, densities=names, fits={DATASET: fits}), frame
+    rows = smoke_spec.competing
+    return replace(smoke_spec, rows=rows, order=tuple(rows), densities=names, fits={DATASET: fits}), frame
 
 
 def _lines(axis):

@@ -21,9 +21,9 @@ from rae_bench.study.specs import Row
 
 NET = "net@32/none/layer/0123abcd"
 ROWS = {
-    "vae": Row("VAE", "variational", "vae", "standard_normal", "gmm10", ""),
+    "vae": Row("VAE", "variational", "vae", "standard_normal", "gmm10"),
     "two": Row("2sVAE", "variational", "vae", "second_stage", "", "second_stage"),
-    "rae": Row("RAE & co", "regularized", "rae_l2", "gaussian", "gmm10", ""),
+    "rae": Row("RAE & co", "regularized", "rae_l2", "gaussian", "gmm10"),
 }
 FD = {
     # model, image set, density: a value for each of three training seeds
@@ -96,7 +96,6 @@ def frame():
         + _records(rebuilt, "squared_error", np.nan)
         + _records(rebuilt, "psnr", np.nan)
         + _records({key: [0.01 * value for value in values] for key, values in rebuilt.items()}, "ssim", np.nan)
-        + _records({("vae", "reconstruction", ""): [30.5]}, "pca_squared_error", np.nan)
     )
 
 
@@ -178,16 +177,14 @@ def test_one_seed_has_no_spread_and_no_leader(spec, frame, tmp_path):
     assert table["bold"] == []
 
 
-def test_reconstructions_stand_beside_pca(written):
+def test_reconstructions_are_shown_with_three_errors(written):
     table = _listed(written)["reconstruction_digits_mini"]
     assert [head.split()[0] for head in table["header"][1:]] == ["‖x", "PSNR,", "SSIM"]
-    rows = table["rows"]
-    assert rows[:3] == [
+    assert table["rows"] == [
         ["VAE", "12.0 ± 2.0", "12.00", "0.120"],
         ["2sVAE", "22.0 ± 2.0", "22.00", "0.220"],
         ["RAE & co", "2.00 ± 1.00", "2.00", "0.020"],
     ]
-    assert (rows[3][0], float(rows[3][1]), rows[3][2:]) == ("PCA", 30.5, ["–", "–"])
 
 
 def test_labels_that_survive_reconstruction_are_shown_where_they_are_known(spec, frame, tmp_path):
@@ -397,6 +394,59 @@ def test_a_single_row_is_first_and_nothing_is_decided(spec, frame, tmp_path):
     ]
     assert built["ranking_digits_mini"].notes[0] == "One row or one training seed: nothing is decided."
     assert built["comparisons_digits_mini"].rows == [["VAE", "–"]]
+
+
+def test_baselines_are_held_against_and_change_nothing_between_the_others(rival_spec, rivals, tmp_path):
+    """One five times as far as both rows, on whose weights seeds do nothing; and copies, with no other column."""
+    rows = {
+        **rival_spec.rows,
+        "linear": Row("Linear", "baseline", "linear", "gaussian", "gmm10"),
+        "copies": Row("Copies", "baseline", "copies", given={"gmm": "train"}),
+    }
+    spec = replace(rival_spec, rows=rows, order=tuple(rows))
+    far = {("linear", image_set, density): [500.0] * 4 for _, image_set, density in _sets(rivals, "vae")}
+    more = _records({**far, ("copies", "sample", "train_images"): [1.0] * 4}, "frechet_distance", 0.125)
+    both = pd.concat([rivals, pd.DataFrame(more)], ignore_index=True)
+    names = ("table1", "comparisons", "claims")
+    before = _build(rival_spec, rivals, tmp_path, *names)
+    after = _build(spec, both, tmp_path, *names)
+    for name in ("comparisons_digits_mini", "claims"):
+        assert (after[name].rows, after[name].notes) == (before[name].rows, before[name].notes)
+    ranking = after["ranking_digits_mini"]
+    assert [row[:-2] for row in ranking.rows] == before["ranking_digits_mini"].rows
+    assert ranking.header[-2:] == ["Over Linear", "Over Copies"]
+    table1 = after["table1_digits_mini"]
+    assert table1.rows[:2] == before["table1_digits_mini"].rows
+    assert table1.rows[2] == ["Linear", *["500 ± 0"] * 6]
+    assert table1.rows[3] == ["Copies", "–", "–", "–", "–", "1.00 ± 0.00", "–"]
+    assert table1.bold == before["table1_digits_mini"].bold
+    assert "Copies: train images as they are, in column GMM." in table1.notes
+    # the row's own variance alone is its ratio's: its residual's share and the pool's, none of the baseline's
+    data = ranking.data.set_index("row")
+    logs = pd.DataFrame(
+        {row: np.log(SAMPLERS[model, "sample", "gmm10"]) for row, model in (("vae", "vae"), ("rae", "rae_l2"))}
+    )
+    np.testing.assert_allclose(data["linear_ratio"], np.exp(logs.mean()).reindex(data.index) / 500)
+    assert set(data["linear_verdict"]) == {"better"}
+    assert set(data["copies_verdict"]) == {"worse"}
+
+
+def _sets(frame, model):
+    mine = frame[frame["model"] == model]
+    return sorted(set(zip(mine["model"], mine["image_set"], mine["density"], strict=True)))
+
+
+def test_rows_nearer_to_training_images_than_fresh_ones_are_named(spec, frame, tmp_path):
+    """Fresh images at 1.1 ± 0.05: below 1.002 is nearer; the mean over seeds counts, of samples alone."""
+    near = {("vae", "sample", "gmm10"): [0.9, 1.0, 1.1], ("rae_l2", "sample", "gmm10"): [0.9, 1.1, 1.1]}
+    near |= {("vae", "reconstruction", ""): [0.1] * 3, ("rae_l2", "sample", "gaussian"): [1.2] * 3}
+    ratios = _records(near, "nearest_training_ratio", 1.1, floor_sd=0.05)
+    table = _build(spec, pd.concat([frame, pd.DataFrame(ratios)]), tmp_path, "details")
+    notes = table["table1_nearest_training_ratio_digits_mini"].notes
+    assert (
+        "Fresh real images lie within 1.002 to 1.198 (95 %). Nearer to training images than that: VAE (GMM)." in notes
+    )
+    assert any("1.1 ± 0.05 (SD by bootstrap)" in note for note in notes)
 
 
 def test_rows_are_listed_in_the_studys_order(rival_spec, rivals, tmp_path):

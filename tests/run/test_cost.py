@@ -58,7 +58,7 @@ def test_what_is_done_is_told_apart(tmp_path):
     first.output.write_text("")
     frame = cost.job_frame(SMOKE, tmp_path, lambda *_: 36.0)
     found = cost.summary(SMOKE, frame, "a clock", at_once=1)
-    assert (found["stages"]["train"]["jobs"], found["stages"]["train"]["left"]) == (4, 3)
+    assert (found["stages"]["train"]["jobs"], found["stages"]["train"]["left"]) == (6, 5)
     assert found["left"]["hours"] == pytest.approx((len(jobs) - 1) / 100)
 
 
@@ -74,7 +74,7 @@ def test_without_a_device_there_are_no_hours(tmp_path):
     assert found["total"]["hours"] is found["wall_hours"] is found["left"]["hours"] is None
     text = cost.describe(found)
     assert "hours: unknown" in text
-    assert "37 of 37 jobs" in text
+    assert "49 of 49 jobs" in text
     assert max(map(len, text.splitlines())) <= 120
 
 

@@ -51,8 +51,8 @@ def _counts(text, stage):
 
 def test_a_study_that_has_not_begun_waits(study, tmp_path):
     text = describe(study, tmp_path)
-    assert _counts(text, "train") == {"done": 0, "running": 0, "failed": 0, "interrupted": 0, "waiting": 4}
-    assert _counts(text, "fit")["waiting"] == 14
+    assert _counts(text, "train") == {"done": 0, "running": 0, "failed": 0, "interrupted": 0, "waiting": 6}
+    assert _counts(text, "fit")["waiting"] == 20
     assert _counts(text, "floor")["waiting"] == 1
     assert _counts(text, "protocols")["waiting"] == 4
     assert not any(tmp_path.iterdir())
@@ -67,12 +67,12 @@ def test_every_state_is_counted_and_told(study, jobs, tmp_path):
     with _locked(jobs["train digits_mini/vae/seed1"]):
         text = describe(study, tmp_path)
     assert _counts(text, "prepare")["done"] == 1
-    assert _counts(text, "train") == {"done": 1, "running": 1, "failed": 1, "interrupted": 1, "waiting": 0}
+    assert _counts(text, "train") == {"done": 1, "running": 1, "failed": 1, "interrupted": 1, "waiting": 2}
     assert "running: train digits_mini/vae/seed1, for 60 s, 3 of 10 epochs" in text
     assert "failed: train digits_mini/rae_l2/seed0: the loss is not finite" in text
-    # at 120 s a training: 60 s of the running one and two more
+    # at 120 s a training: 60 s of the running one and four more
     rest = "collect, evaluate, figures, fit, floor, protocols, reference, report, tables, none of which has finished"
-    assert f"left: about 5.0 min with 1 at once, and {rest} yet" in text
+    assert f"left: about 9.0 min with 1 at once, and {rest} yet" in text
 
 
 def test_a_finished_study_has_nothing_left(study, jobs, tmp_path):

@@ -398,7 +398,10 @@ def test_a_cell_of_damaged_files_is_refused_by_name(results, damaged):
 
 @pytest.mark.parametrize(
     ("model", "column"),
-    [(m, c) for m in STUDY.models for c in (*STUDY.densities_of(m), "reconstruction", "interpolation")],
+    [
+        *((m, c) for m in STUDY.models for c in (*STUDY.densities_of(m), "reconstruction", "interpolation")),
+        *((m, c) for m, sets in STUDY.given.items() for c in sets),
+    ],
 )
 def test_every_cell_comes_out_again(results, model, column):
     made = _recompute(results, f"{D}/{model}/{column}/seed0")

@@ -49,8 +49,20 @@ OF_RECONSTRUCTIONS = METRICS | {"squared_error", "psnr", "ssim", "label_agreemen
 def subject(spec, model, densities, reference, copies, images, labels, extractor, seed):
     """As the default study has it: all image sets are made of the reference images."""
     return evaluation.Subject(
-        spec, model, densities, reference, reference, copies, {"test": images}, labels, extractor, seed
+        **ruler(spec, reference, copies, extractor, seed),
+        model=model,
+        densities=densities,
+        images={"test": images},
+        labels=labels,
     )
+
+
+def ruler(spec, reference, copies, extractor, seed):
+    """What any run is held against; precision-recall curves, too, are of the reference."""
+    return {
+        **{"spec": spec, "reference": reference, "prd_reference": reference, "training": copies},
+        **{"extractor": extractor, "seed": seed},
+    }
 
 
 @pytest.fixture(scope="module")
@@ -354,6 +366,45 @@ def test_faces_are_held_against_the_law_that_drew_them():
     assert one_colour["mode_coverage"] < 0.3
 
 
+# --- given images -----------------------------------------------------------------------------------------
+
+GIVEN = dataclasses.replace(
+    STUDY.evaluation("digits_mini", "training_images"), metrics=SPEC.metrics, n_images=N, n_generated=N + 20
+)
+
+
+def test_given_images_are_scored_as_samples_in_a_random_order(digit_images, images, extractor, copies):
+    """Forty images for eighty samples: every one of them twice, in each of two draws, once before any a second time."""
+    train, reference = digit_images[N : N + 40], Reference.of(extractor(images), 5)
+    spec = dataclasses.replace(GIVEN, sample_seeds=(0, 1))
+    seen = []
+
+    def watched(batch):
+        seen.append(batch)
+        return extractor(batch)
+
+    held = ruler(spec, reference, copies, watched, seed=2)
+    found = evaluation.evaluate(evaluation.Given(**held, sets={"train_images": train}))
+    assert {(row["image_set"], row["density"], row["fit_seed"]) for row in found.rows} == {
+        ("sample", "train_images", 0)
+    }
+    assert {row["metric"] for row in found.rows if row["sample_seed"] == 0} == (
+        METRICS - {"frechet_distance_half_sd"} | {"frechet_distance_reference_sd"}
+    )
+    assert {row["metric"] for row in found.rows if row["sample_seed"] == 1} == OF_DRAWS
+    for draw, batch in enumerate(seen):
+        for half in (batch[:40], batch[40:]):
+            assert sorted(image.tobytes() for image in half) == sorted(image.tobytes() for image in train)
+        expected = frechet(extractor(images), extractor(batch))
+        measured = value(found, "sample", "frechet_distance", "train_images", sample_seed=draw)
+        assert measured == pytest.approx(expected, rel=1e-4)
+    assert not np.array_equal(seen[0], seen[1])
+    assert not np.array_equal(seen[0][:40], seen[0][40:])
+    assert value(found, "sample", "nearest_training_ratio", "train_images") == 0
+    np.testing.assert_array_equal(found.sheets["sample.train_images"], seen[0][: evaluation.SHOWN])
+    assert evaluation.densities_for(spec, "train_images") == ()
+
+
 # --- reconstructions ------------------------------------------------------------------------------------------
 
 
@@ -368,15 +419,3 @@ def test_errors_are_summed_over_pixels_on_the_scale_of_one():
     assert sorted(found) == ["psnr", "squared_error", "ssim"]
     assert found["squared_error"] == pytest.approx((2 + 0.04) / 2)
     assert found["psnr"] == pytest.approx(np.mean(10 * np.log10([144 / 2, 144 / 0.04])))
-
-
-def test_pca_loses_what_its_components_leave_out(digits):
-    train = digits.images[digits.splits["train"][:500]]
-    held_out = digits.images[digits.splits["test"][:100]]
-    flat = train.reshape(500, -1) / 255
-    centred = held_out.reshape(100, -1) / 255 - flat.mean(axis=0)
-    _, _, directions = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)
-    kept = centred @ directions[:16].T @ directions[:16]
-    expected = ((centred - kept) ** 2).sum(axis=1).mean()
-    # the randomised solver finds the leading subspace to about a per mille
-    assert evaluation.pca_squared_error(train, held_out, components=16, seed=0) == pytest.approx(expected, rel=5e-3)

@@ -29,6 +29,17 @@ def test_fresh_data_are_at_one_and_copies_at_zero():
     assert training.ratio(TEST + 50) > 10
 
 
+def test_the_ratio_of_fresh_images_varies_as_the_bootstrap_says():
+    """The SD over 400 other samples of as many images; and it falls with the root of their number."""
+    training = Training.of(TRAIN, TEST)
+    found = np.std([training.ratio(normals(300, seed)) for seed in range(100, 500)])
+    told = np.median([training.ratio_sd(normals(300, seed), seed=0) for seed in range(20)])
+    assert told == pytest.approx(found, rel=0.25)  # of a median of 300 the bootstrap's is a fifth too large
+    more = np.median([training.ratio_sd(normals(1200, seed), seed=0) for seed in range(20)])
+    assert more == pytest.approx(told / 2, rel=0.2)
+    assert training.ratio_sd(TEST, seed=0) == training.ratio_sd(TEST, seed=0) != training.ratio_sd(TEST, seed=1)
+
+
 def test_references_that_are_training_images_are_refused():
     with pytest.raises(MetricError, match="most reference images are training images"):
         Training.of(TRAIN, TRAIN[:50])

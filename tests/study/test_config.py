@@ -130,12 +130,34 @@ def test_the_readmes_model_is_one_entry_of_one_file(folder):
 
 def test_two_rows_share_a_model_and_its_second_stage_is_fitted_once():
     study = load_study("smoke")
-    assert list(study.rows) == ["vae", "two_stage_vae", "rae_l2"]
-    assert study.models == ["vae", "rae_l2"]
+    assert list(study.rows) == ["vae", "two_stage_vae", "rae_l2", "linear", "training_images"]
+    assert study.models == ["vae", "rae_l2", "linear"]
     assert study.densities_of("vae") == ["standard_normal", "gaussian", "gmm10", "second_stage"]
     assert study.densities_of("rae_l2") == ["standard_normal", "gaussian", "gmm10"]
     assert study.through_of("vae") == ("second_stage",)
     assert study.through_of("rae_l2") == ()
+
+
+def test_a_row_of_given_images_is_scored_and_nothing_is_trained_for_it():
+    study = load_study("smoke")
+    assert study.given == {"training_images": {"train_images": "train"}}
+    assert study.scored == [*study.models, "training_images"]
+    assert (study.densities_of("training_images"), study.shown_densities("training_images")) == ([], ())
+    spec = study.evaluation("digits_mini", "training_images")
+    assert (spec.training, spec.given, spec.densities) == (None, {"train_images": "train"}, ())
+    assert "model" not in spec.made_by
+    row = study.rows["training_images"]
+    assert (row.shown("gmm"), row.shown("n"), study.rows["vae"].shown("gmm")) == ("train_images", "", "gmm10")
+
+
+def test_a_baseline_is_no_row_of_the_comparison():
+    study = load_study("smoke")
+    spec = study.summary()
+    assert list(spec.competing) == ["vae", "two_stage_vae", "rae_l2"]
+    assert list(spec.baselines) == ["linear", "training_images"]
+    assert set(spec.panels["digits_mini"]) == {"vae", "rae_l2"}
+    network = study.training("digits_mini", "linear").network
+    assert (network.kind, network.latent_dim) == ("linear", study.budgets["digits_mini"].latent_dim)
 
 
 def test_a_search_trains_each_point_with_its_own_weights(folder):
@@ -159,8 +181,8 @@ POINTS = [{"latent": 0.5, "regulariser": 1.0}, {"latent": 0.25, "regulariser": 1
     ("file", "keys", "value", "models"),
     [
         (SMOKE, ["rows"], ["vae", "rae_l2"], ["rae_l2"]),
-        ("models.yaml", ["rae_l2", "posterior"], NOISY, ["rae_l2"]),
-        (SMOKE, ["search"], {"rae_l2": POINTS}, ["rae_l2_point0", "rae_l2_point1"]),
+        ("models.yaml", ["rae_l2", "posterior"], NOISY, ["rae_l2", "linear"]),
+        (SMOKE, ["search"], {"rae_l2": POINTS}, ["rae_l2_point0", "rae_l2_point1", "linear"]),
     ],
     ids=["a point", "a noisy input", "points of a search"],
 )
@@ -271,7 +293,8 @@ def _searched(dataset):
 @pytest.mark.parametrize("dataset", ["digits", "photos", "faces"])
 def test_the_weights_are_the_best_points_of_the_search(dataset):
     words = vocabulary.read(ROOT / "workflow/config")
-    weights = {name: entry.weights.get(dataset, {}) for name, entry in words.models.items()}
+    trained = {name: entry for name, entry in words.models.items() if entry.family != "baseline"}
+    weights = {name: entry.weights.get(dataset, {}) for name, entry in trained.items()}
     weights["second_stage"] = words.densities["second_stage"]["weights"][dataset]
     searched = _searched(dataset)
     assert set(searched) == set(weights)
@@ -441,6 +464,12 @@ MISTAKES = [
     (SMOKE, ["protocol"], "claen", "studies/smoke.yaml.protocol: unknown protocol 'claen'; did you mean 'clean'?"),
     (SMOKE, ["image_sets"], "standrd", "studies/smoke.yaml.image_sets: unknown image sets 'standrd'; did you mean"),
     (SMOKE, ["switches"], {"truncation": False}, "studies/smoke.yaml.switches.truncation: False changes nothing: 'cle"),
+    ("rows.yaml", ["training_images", "n"], "gmm10", "rows.yaml.training_images.n: a row of given images has no model"),
+    ("rows.yaml", ["training_images", "given"], {"gmm": "trian"}, "rows.yaml.training_images.given.gmm: 'trian' is n"),
+    ("rows.yaml", ["training_images", "given"], {}, "rows.yaml.training_images.model: unknown model ''"),
+    (SMOKE, ["search"], {"training_images": POINTS}, "studies/smoke.yaml.search.training_images: a row of given image"),
+    ("models.yaml", ["linear", "posterior"], NOISY, "studies/smoke.yaml: 'linear' on 'digits_mini'.network: 'linear' "),
+    ("models.yaml", ["linear", "network"], "lineal", "models.yaml.linear.network: 'lineal' is not one of ['convolutio"),
 ]  # fmt: skip
 SETTINGS_AT_FAULT = [
     # target and change of a setting's patch, what the message says behind ...patches[0].set

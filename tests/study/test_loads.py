@@ -22,6 +22,7 @@ LOADED = {
     "reference": ["torch"],
     "floor": ["torch", *FIDELITY, *COMPILER, "sklearn", "scipy", "scipy.stats", "pandas"],
     "train": ["torch", *COMPILER, "pandas"],
+    "train linear": ["torch", *COMPILER, "scipy", "pandas"],
     "fit standard_normal": [],
     "fit gaussian": [],
     "fit gmm10": ["sklearn", "scipy", "scipy.stats", "pandas"],
@@ -73,7 +74,8 @@ def commands(smoke, tmp_path_factory):
     for command in re.findall(r"^Shell command: python -m rae_bench (.*)$", dry.stdout, re.MULTILINE):
         words = shlex.split(command.partition(">>")[0])
         density = re.search(r"--density (\w+)", command) if words[0] == "fit" else None
-        found[f"fit {density[1]}" if density else words[0]] = words
+        linear = " linear" if words[0] == "train" and "/linear/" in command else ""
+        found[f"fit {density[1]}" if density else words[0] + linear] = words
     return checkout, found
 
 

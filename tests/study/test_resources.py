@@ -9,10 +9,11 @@ import torch
 from checkout import put
 from torch.utils.flop_counter import FlopCounterMode
 
+from rae_bench.models import pca
 from rae_bench.models.autoencoder import build
 from rae_bench.models.networks import weighted_layers
 from rae_bench.run.jobs import read_state, study_jobs
-from rae_bench.scoring import evaluation, generation, pca
+from rae_bench.scoring import evaluation, generation, likelihood
 from rae_bench.scoring.metrics import pairs, reference
 from rae_bench.scoring.specs import Extractor
 from rae_bench.study import resources
@@ -80,7 +81,7 @@ def _edited(study, **changes):
         batch = changes.get("batch_size", spec.optimisation.batch_size)
         trainings[key] = dataclasses.replace(
             spec,
-            network=dataclasses.replace(spec.network, **network),
+            network=spec.network if key[1] == "linear" else dataclasses.replace(spec.network, **network),
             optimisation=dataclasses.replace(spec.optimisation, epochs=epochs, batch_size=batch),
         )
     of_file = ("n_images", "n_generated", "importance_samples", "sample_seeds")
@@ -162,7 +163,7 @@ def test_the_smoke_study_stays_within_what_it_asks_for(smoke):
         assert state["peak_mib"] * 1.048576 + 3 * 142 < need.mem_mb(1), job
         assert state["seconds"] < 60 * need.minutes(1), job
         checked += 1
-    assert checked == 33
+    assert checked == 45
 
 
 # --- in the workflow --------------------------------------------------------------------------------------
@@ -212,6 +213,7 @@ def test_what_is_held_at_a_time_is_what_the_stages_hold():
     assert (resources.COMPARED, resources.PCA_VALUES) == (evaluation.COMPARED, pca.BLOCK)
     assert (resources.MOMENT_VALUES, resources.NEAREST) == (reference.BLOCK, pairs.AMONG)
     assert resources.DECODED == generation.BATCH
+    assert (resources.BOUND_CODES, resources.EXPANSIONS) == (likelihood.BOUND_CODES, likelihood.STEPS + 1)
     assert (resources.SHOWN, resources.PLOTTED) == (evaluation.SHOWN, evaluation.PLOTTED)
     assert resources.STRIP_IMAGES == evaluation.STRIPS * evaluation.STEPS
 

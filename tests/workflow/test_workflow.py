@@ -26,18 +26,20 @@ TARGETS = [f"results/smoke/digits_mini/rae_l2/seed{seed}/model.safetensors" for 
 
 
 @pytest.mark.parametrize(
-    ("study", "datasets", "models", "seeds", "references", "panels"),
+    ("study", "datasets", "models", "seeds", "references", "panels", "given"),
     [
-        *[("digits", 1, 9, 3, 3, 0), ("embedded", 3, 9, 3, 9, 0), ("smoke", 1, 2, 2, 5, 4)],
-        *[("paper_clean", 3, 9, 5, 9, 0), ("paper_as_described", 3, 9, 3, 9, 0), ("paper_as_released", 3, 9, 3, 11, 0)],
+        *[("digits", 1, 10, 3, 3, 0, 1), ("embedded", 3, 10, 3, 9, 0, 1), ("smoke", 1, 3, 2, 5, 4, 1)],
+        *[("paper_clean", 3, 10, 5, 9, 0, 1), ("paper_as_described", 3, 9, 3, 9, 0, 0)],
+        ("paper_as_released", 3, 9, 3, 11, 0, 0),
     ],
 )
-def test_a_study_plans_each_job_once(fresh, study, datasets, models, seeds, references, panels):
+def test_a_study_plans_each_job_once(fresh, study, datasets, models, seeds, references, panels, given):
     """Three densities for each run, and the second stage for each of the VAE's; 2sVAE is a row, not a training.
 
-    Digits: 27 trainings, 27 x 3 + 3 fits, 27 evaluations. References: test, floor and training images of each data
-    set; of smoke's four protocols truncation shares the study's own, another split the floor's. The official code
-    draws PRD against its validation images: on MNIST and CIFAR-10 one more reference, on CelebA the floor's own.
+    Digits: 30 trainings, 30 x 3 + 3 fits, 33 evaluations, three of given images. References: test, floor and training
+    images of each data set; of smoke's four protocols truncation shares the study's own, another split the floor's. The
+    official code draws PRD against its validation images: on MNIST and CIFAR-10 one more reference, on CelebA the
+    floor's own.
     """
     runs = datasets * models * seeds
     counts = {
@@ -47,7 +49,7 @@ def test_a_study_plans_each_job_once(fresh, study, datasets, models, seeds, refe
         **({"protocols": panels} if panels else {}),
         "train": runs,
         "fit": 3 * runs + datasets * seeds,
-        "evaluate": runs,
+        "evaluate": runs + datasets * given * seeds,
         **dict.fromkeys(SUMMARIES, 1),
     }
     planned = fresh.plan(study)
@@ -86,10 +88,11 @@ def test_the_smoke_study_leaves_every_output(smoke):
 
 def test_its_metrics_are_complete_and_finite(smoke_frame):
     """Fourteen metrics of images that are made of images; of each fit ten, and three of each of its two draws."""
-    # three pixel errors and the label of each reconstruction, likelihoods of codes, PCA; a bound and three estimates
-    vae = 3 * (14 + 4) + 3 * 14 + (1 + 1 + 2 + 2) * (10 + 2 * 3) + 4 + 2 * (1 + 1 + 2) + 1 + 4
-    rae = (14 + 4) + 14 + (1 + 1 + 2) * (10 + 2 * 3) + 3 + 2 * (1 + 1 + 2) + 1
-    assert smoke_frame.groupby("model").size().to_dict() == {"vae": 2 * vae, "rae_l2": 2 * rae}
+    # three pixel errors and the label of each reconstruction, likelihoods of codes; a bound, and of each estimate four
+    vae = 3 * (14 + 4) + 3 * 14 + (1 + 1 + 2 + 2) * (10 + 2 * 3) + 4 + 2 * (1 + 1 + 2) + 1 + 3 * 4
+    rae = (14 + 4) + 14 + (1 + 1 + 2) * (10 + 2 * 3) + 3 + 2 * (1 + 1 + 2)
+    counts = {"vae": vae, "rae_l2": rae, "linear": rae, "training_images": 10 + 2 * 3 + 1}
+    assert smoke_frame.groupby("model").size().to_dict() == {model: 2 * count for model, count in counts.items()}
     assert np.isfinite(smoke_frame["value"]).all()
     assert set(smoke_frame["train_seed"]) == {0, 1}
     shares = smoke_frame[smoke_frame["metric"].isin(["precision", "recall", "label_agreement"])]["value"]
@@ -104,14 +107,17 @@ def test_seeds_are_independent_runs(smoke_frame):
 
 def test_its_logs_hold_no_traceback(smoke):
     logs = list((smoke.results / "smoke" / "logs").rglob("*.log"))
-    assert len(logs) == 31  # every job's but those of the data set and its references
+    assert len(logs) == 43  # every job's but those of the data set and its references
     assert not any("Traceback" in log.read_text() for log in logs)
 
 
 # --- what a change reruns ---------------------------------------------------------------------------------
 
 
-RUNS = [f"digits_mini {model} {seed}" for model in ("vae", "rae_l2") for seed in (0, 1)]
+MODELS = ("vae", "rae_l2", "linear")
+RUNS = [f"digits_mini {model} {seed}" for model in MODELS for seed in (0, 1)]
+PANELLED = RUNS[:4]
+GIVEN = [f"digits_mini training_images {seed}" for seed in (0, 1)]
 SMOKE = "studies/smoke.yaml"
 
 
@@ -120,27 +126,37 @@ def _of(runs, *stages):
 
 
 def _made(runs):
-    """All that is made for some runs: two scores, and a fit of each density, for a VAE one more."""
+    """All that is made for some runs: a fit of each density, for a VAE one more, and scores, two but of a baseline."""
     fits = [f"fit {run} {density}" for run in runs for density in ("standard_normal", "gaussian", "gmm10")]
     fits += [f"fit {run} second_stage" for run in runs if " vae " in run]
-    return [*_of(runs, "train", "evaluate", "protocols"), *fits]
+    return [*_of(runs, "train", "evaluate"), *_of([run for run in runs if " linear " not in run], "protocols"), *fits]
 
 
 RERUN = {
-    "a model's weight": ("models.yaml", ["rae_l2", "weights", "digits", "latent"], 0.77, _made(RUNS[2:])),
-    "a seed more": (SMOKE, ["train_seeds"], [0, 1, 7], _made(["digits_mini vae 7", "digits_mini rae_l2 7"])),
+    "a model's weight": ("models.yaml", ["rae_l2", "weights", "digits", "latent"], 0.77, _made(RUNS[2:4])),
+    "a seed more": (
+        *(SMOKE, ["train_seeds"], [0, 1, 7]),
+        [*_made([f"digits_mini {model} 7" for model in MODELS]), "evaluate digits_mini training_images 7"],
+    ),
     "a density more": (
         *(SMOKE, ["densities"], ["standard_normal", "gaussian", "gmm10", "gmm1"]),
         [*(f"fit {run} gmm1" for run in RUNS), *_of(RUNS, "evaluate")],
     ),
-    "a metric's setting": ("metrics.yaml", ["smoke", "neighbours"], 4, ["floor digits_mini", *_of(RUNS, "evaluate")]),
+    "a metric's setting": (
+        *("metrics.yaml", ["smoke", "neighbours"], 4),
+        ["floor digits_mini", *_of([*RUNS, *GIVEN], "evaluate")],
+    ),
     "a protocol more": (
         *(SMOKE, ["protocols", "tiny"], {"n_images": 50}),
-        ["reference digits_mini test.50.digit_classifier", *_of(RUNS, "protocols")],
+        ["reference digits_mini test.50.digit_classifier", *_of(PANELLED, "protocols")],
     ),
     "what references hold": (
         *("metrics.yaml", ["smoke", "coverage_neighbours"], 7),
-        ["reference digits_mini test.300.digit_classifier", "floor digits_mini", *_of(RUNS, "evaluate", "protocols")],
+        [
+            *("reference digits_mini test.300.digit_classifier", "floor digits_mini"),
+            *_of([*RUNS, *GIVEN], "evaluate"),
+            *_of(PANELLED, "protocols"),
+        ],
     ),
     "a title": (SMOKE, ["title"], "Another title", []),
 }
@@ -186,15 +202,15 @@ VERSIONS = {
         *(SCORING, "REFERENCE_VERSION = 2", "REFERENCE_VERSION = 9"),
         {"reference", "floor", "evaluate", "protocols", *SUMMARIES},
     ),
-    "floor": (SCORING, "FLOOR_VERSION = 2", "FLOOR_VERSION = 9", {"floor", "evaluate", *SUMMARIES}),
+    "floor": (SCORING, "FLOOR_VERSION = 3", "FLOOR_VERSION = 9", {"floor", "evaluate", *SUMMARIES}),
     "train": (
         *("models/specs.py", "TRAIN_VERSION = 1", "TRAIN_VERSION = 9"),
         {"train", "fit", "evaluate", "protocols", *SUMMARIES},
     ),
     "fit": ("densities/specs.py", "FIT_VERSION = 3", "FIT_VERSION = 9", {"fit", "evaluate", "protocols", *SUMMARIES}),
-    "evaluate": (SCORING, "EVALUATE_VERSION = 3", "EVALUATE_VERSION = 9", {"evaluate", *SUMMARIES}),
+    "evaluate": (SCORING, "EVALUATE_VERSION = 4", "EVALUATE_VERSION = 9", {"evaluate", *SUMMARIES}),
     "protocols": (SCORING, "PROTOCOL_VERSION = 2", "PROTOCOL_VERSION = 9", {"protocols", *SUMMARIES}),
-    "collect": ("study/specs.py", "SUMMARY_VERSION = 6", "SUMMARY_VERSION = 9", set(SUMMARIES)),
+    "collect": ("study/specs.py", "SUMMARY_VERSION = 7", "SUMMARY_VERSION = 9", set(SUMMARIES)),
 }
 """By stage: where its version stands, another one, and the stages that then run again."""
 
@@ -237,7 +253,7 @@ def test_a_failed_stage_fails_the_command_says_why_in_one_line_and_leaves_no_out
     assert sorted(path.name for path in left) == ["model.job.json", "model.lock"]
     rows = {line.split()[0]: line.split()[1:] for line in status.stdout.splitlines()}
     assert rows["prepare"] == ["1", "0", "0", "0", "0"]
-    assert rows["train"] == ["0", "0", "1", "0", "3"]  # done, running, failed, interrupted, waiting
+    assert rows["train"] == ["0", "0", "1", "0", "5"]  # done, running, failed, interrupted, waiting
     assert "failed: train digits_mini/rae_l2/seed0: epoch " in status.stdout
 
 

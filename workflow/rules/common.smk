@@ -7,13 +7,13 @@ IMAGES = {
 }
 
 
-def every_run(file):
-    """The paths of `file`, a pattern, in all runs of the study."""
+def every_run(file, of=study.scored):
+    """The paths of `file`, a pattern, in all runs of the study, or in those of some of its models."""
     return expand(
         file,
         study=study.name,
         dataset=study.datasets,
-        model=study.models,
+        model=of,
         seed=study.train_seeds,
     )
 

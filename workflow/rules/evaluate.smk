@@ -8,7 +8,7 @@ rule evaluate:
         prd_reference=reference(study.prd_reference),
         training=reference(study.training_reference),
         floor=FILES.floor("{dataset}"),
-        model=RUN.model,
+        model=lambda wc: str(RUN.model).format(**wc) if wc.model in study.models else [],
         densities=densities(study.densities_of),
     output:
         metrics=RUN.metrics,
@@ -24,7 +24,7 @@ rule evaluate:
     params:
         spec=lambda wc: to_json(study.evaluation(wc.dataset, wc.model)),
         data=beside("manifest"),
-        run=beside("model"),
+        run=lambda wc, output: os.path.dirname(output.metrics),
     shell:
         "python -m rae_bench evaluate --spec {params.spec:q} --data {params.data:q} --reference {input.reference:q}"
         " --prd-reference {input.prd_reference:q} --training {input.training:q} --run {params.run:q} >> {log:q} 2>&1"

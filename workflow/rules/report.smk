@@ -23,7 +23,7 @@ SUMMARY = {
 rule collect:
     input:
         runs=every_run(RUN.metrics),
-        panels=every_run(RUN.panel) if study.file.protocols else [],
+        panels=every_run(RUN.panel, study.competing) if study.file.protocols else [],
     output:
         **COLLECTED,
     log:
@@ -55,7 +55,7 @@ rule figures:
     input:
         **COLLECTED,
         sheets=every_run(RUN.sheets),
-        histories=every_run(RUN.history),
+        histories=every_run(RUN.history, study.models),
     output:
         index=FILES.figures,
     log:

@@ -78,12 +78,11 @@ def inputs(spec: SummarySpec, files: StudyFiles) -> list[Path]:
     """What figures are drawn from beside the metrics; of a search none are drawn."""
     if "search" in spec.tables:
         return []
-    runs = [
-        [files.run(dataset, row.model, seed) for seed in spec.train_seeds]
-        for dataset in spec.datasets
-        for row in spec.rows.values()
+    shown = [
+        [files.run(dataset, row.model, spec.train_seeds[0]).sheets for row in spec.rows.values()]
+        + [files.run(dataset, model, seed).history for model in trained for seed in spec.train_seeds]
+        for dataset, trained in spec.trainings.items()
     ]
-    shown = [[seeds[0].sheets, *(run.history for run in seeds)] for seeds in runs]
     panels = [files.panel] if "protocols" in spec.tables else []
     return list(dict.fromkeys([*itertools.chain(*shown), *panels]))
 

@@ -13,7 +13,7 @@ from rae_bench.study.specs import SummarySpec
 def protocols(spec: SummarySpec, panel: pd.DataFrame, dataset: str) -> Figure:
     """Ranks of the rows (vertical) under each protocol (horizontal), a panel for each of columns N and GMM."""
     names = protocol_order(spec, dataset)
-    figure, axes = plt.subplots(1, 2, figsize=(7.2, 0.25 * len(spec.rows) + 1.4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 0.25 * len(spec.competing) + 1.4), layout="constrained")
     for axis, column in zip(axes, ("n", "gmm"), strict=True):
         means = pd.DataFrame({name: protocol_means(spec, panel, dataset, name, column) for name in names})
         axis.set(title=f"column {COLUMNS[column]}")

@@ -7,14 +7,19 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from rae_bench.base import storage
+from rae_bench.models.specs import LinearNetwork
 from rae_bench.report.tables.wording import model_labels
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.specs import SummarySpec
 
 
 def training_curves(spec: SummarySpec, files: StudyFiles, dataset: str) -> Figure:
-    """Reconstruction, latent and regulariser term by epoch, a panel per term, a colour per model."""
-    labels = model_labels(spec)
+    """Reconstruction, latent and regulariser term by epoch, a panel per term, a colour per model that has epochs."""
+    labels = {
+        model: label
+        for model, label in model_labels(spec).items()
+        if not isinstance(spec.trainings[dataset][model].network, LinearNetwork)
+    }
     palette = dict(zip(labels, sns.color_palette("tab10", len(labels)), strict=True))
     terms, sides = ("reconstruction", "latent", "regulariser"), {"validation": 1.1, "train": 0.4}
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), layout="constrained")

@@ -27,8 +27,8 @@ def place(row: Row, column: str) -> tuple[str, str] | None:
     """The image set and the density that a row shows in a column; None where it has none, as 2sVAE no GMM."""
     if column in ("reconstruction", "interpolation"):
         return column, row.through
-    density = {"n": row.n, "gmm": row.gmm}.get(column, column)
-    return ("sample", density) if density else None
+    sampled = row.shown(column) if column in ("n", "gmm") else column
+    return ("sample", sampled) if sampled else None
 
 
 def cell_values(
@@ -47,19 +47,28 @@ def first_draws(frame: pd.DataFrame, dataset: str, row: Row, column: str) -> pd.
 
 
 def compared(
-    spec: SummarySpec, frame: pd.DataFrame, dataset: str, *columns: str, metric: str = "frechet_distance"
+    spec: SummarySpec,
+    frame: pd.DataFrame,
+    dataset: str,
+    *columns: str,
+    metric: str = "frechet_distance",
+    with_: str = "",
 ) -> Compared[Cell]:
-    """The cells (row, column) of these columns, to be compared: by ratios of distances, by differences of all else."""
+    """The cells (row, column) of these columns, to be compared: by ratios of distances, by differences of all else.
+
+    Of all rows that compete; and of the baseline `with_`, which no pool of variances takes in.
+    """
+    rows = {**spec.competing, **({with_: spec.rows[with_]} if with_ else {})}
     found = {
         (name, column): cell_values(frame, dataset, row, column, metric)
         for column in columns
-        for name, row in spec.ordered_rows.items()
+        for name, row in rows.items()
     }
     found = {cell: np.log(values) if metric in RATIOS else values for cell, values in found.items() if len(values)}
     return Compared.of(
         found,
         {cell: cell[1] for cell in found},
-        {(name, column): spec.rows[name].model for name, column in found},
+        {(name, column): None if name == with_ else rows[name].model for name, column in found},
     )
 
 
@@ -88,7 +97,7 @@ def cells(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> 
                         "row": name,
                         "label": row.label,
                         "column": column,
-                        "density": {"n": row.n, "gmm": row.gmm}.get(column, row.through),
+                        "density": row.shown(column) if column in ("n", "gmm") else row.through,
                         "metric": metric,
                         "mean": values.mean(),
                         "sd": values.std(ddof=1) if len(values) > 1 else np.nan,

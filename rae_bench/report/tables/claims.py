@@ -34,8 +34,8 @@ CLAIMS = {
 
 def verdict_table(spec: SummarySpec, frame: pd.DataFrame) -> Table:
     """Per claim and data set how many comparisons are supported, equal, undecided and contradicted."""
-    families = {name: row.family for name, row in spec.ordered_rows.items()}
-    labels = {name: row.label for name, row in spec.ordered_rows.items()}
+    families = {name: row.family for name, row in spec.competing.items()}
+    labels = {name: row.label for name, row in spec.competing.items()}
     data = pd.concat(
         [
             judged(compared(spec, frame, dataset, *COLUMN_NAMES), families, labels, spec.equal_within).assign(

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from rae_bench.densities.specs import Density, DirichletMixture, GaussianMixture, SingleGaussian
+from rae_bench.report.tables.cells import COLUMNS, cell_values, place
 from rae_bench.report.tables.wording import SCALE, density_label
 from rae_bench.scoring.specs import INCEPTION_LABEL
 from rae_bench.study.results import floor_share, warnings
@@ -32,7 +33,8 @@ def measured_notes(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric:
     samples = mine[mine["image_set"] == "sample"]
     first = (samples if len(samples) else mine).iloc[0]
     floor = float(first["floor"]) * SCALE.get(metric, 1.0)
-    floor_sd = "" if np.isnan(first["floor_sd"]) else f" ± {first['floor_sd']:.2g} (half-sampling SD)"
+    way = "half-sampling SD" if metric == "frechet_distance" else "SD by bootstrap"
+    floor_sd = "" if np.isnan(first["floor_sd"]) else f" ± {first['floor_sd']:.2g} ({way})"
     share = float(floor_share(samples.head(1)).sum())
     biased = f" Of equal laws about {floor * share:.2g} is expected of samples, at their counts." if share else ""
     return [
@@ -47,6 +49,26 @@ def measured_notes(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric:
         ),
         f"Real against real ({first['n_reference']:,} {spec.floor_split} images against the reference):"
         f" {floor:.4g}{floor_sd}." + (biased if metric == "frechet_distance" else ""),
+        *(copy_notes(spec, samples, dataset) if metric == "nearest_training_ratio" else []),
+    ]
+
+
+def copy_notes(spec: SummarySpec, ratios: pd.DataFrame, dataset: str) -> list[str]:
+    """Which rows' samples lie nearer to training images than fresh real ones do, by the mean over seeds and fits."""
+    if not len(ratios):
+        return []
+    first = ratios.iloc[0]
+    low, high = first["floor"] - 1.96 * first["floor_sd"], first["floor"] + 1.96 * first["floor_sd"]
+    nearer = [
+        f"{row.label} ({COLUMNS[column]})"
+        for row in spec.ordered_rows.values()
+        for column in COLUMNS
+        if (place(row, column) or ("",))[0] == "sample"
+        and cell_values(ratios, dataset, row, column, "nearest_training_ratio").mean() < low
+    ]
+    return [
+        f"Fresh real images lie within {low:.3f} to {high:.3f} (95 %). Nearer to training images than that:"
+        f" {', '.join(nearer) or 'none'}."
     ]
 
 
@@ -74,7 +96,8 @@ def warning_notes(frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
 
 def row_notes(spec: SummarySpec, dataset: str) -> list[str]:
     """Which density stands in columns N and GMM of each row, and which rows pass through a second stage."""
-    rows = spec.ordered_rows.values()
+    every = spec.ordered_rows.values()
+    rows, copies = [row for row in every if not row.given], [row for row in every if row.given]
     columns = []
     for column in ("n", "gmm"):
         labels: dict[str, list[str]] = {}
@@ -88,6 +111,11 @@ def row_notes(spec: SummarySpec, dataset: str) -> list[str]:
             others = [other.label for other in rows if other.model == row.model and other != row]
             same = f" Same weights as {', '.join(others)}, hence the same N(0,I) and Gaussian." if others else ""
             notes.append(f"{row.label}: Rec. and Interp. pass through its second stage.{same}")
+    notes += [
+        f"{row.label}: {split} images as they are, in column {column.upper()}."
+        for row in copies
+        for column, split in row.given.items()
+    ]
     return notes
 
 

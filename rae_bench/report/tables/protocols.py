@@ -47,7 +47,7 @@ def protocol_order(spec: SummarySpec, dataset: str) -> list[str]:
 def protocol_means(spec: SummarySpec, panel: pd.DataFrame, dataset: str, protocol: str, column: str) -> pd.Series:
     """Mean Fréchet distance over seeds of each row that has the column, under one protocol."""
     mine = panel[(panel["dataset"] == dataset) & (panel["protocol"] == protocol)]
-    shown = {name: (row.model, row.n if column == "n" else row.gmm) for name, row in spec.ordered_rows.items()}
+    shown = {name: (row.model, row.n if column == "n" else row.gmm) for name, row in spec.competing.items()}
     values = {
         name: mine.loc[(mine["model"] == model) & (mine["density"] == density), "value"]
         for name, (model, density) in shown.items()

@@ -53,7 +53,7 @@ def published_cells(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> pd.
     """
     withheld = "; ".join(obstacles(spec, frame, dataset))
     found = []
-    for name, row in spec.ordered_rows.items():
+    for name, row in spec.competing.items():
         for column in COMPARED:
             theirs = published.table1().get((spec.published[dataset], row.label, column), NOT_PUBLISHED)
             in_study = place(row, column) is not None

@@ -1,9 +1,19 @@
 """Rows in order, whom each surely beats or equals, and how stable their ranks are."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from rae_bench.report.comparisons import Compared, pairs, rank_agreement, ranks, seeds_to_call, smallest_called
+from rae_bench.report.comparisons import (
+    Compared,
+    pairs,
+    rank_agreement,
+    ranks,
+    seeds_to_call,
+    smallest_called,
+    verdicts,
+)
 from rae_bench.report.rendering import Table
 from rae_bench.report.tables.cells import COLUMNS, Cell, as_records, cell_values, compared, extractor_label
 from rae_bench.report.tables.wording import density_label, distance_name, mean_sd
@@ -18,9 +28,10 @@ CALLED = 1.1
 
 def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
     """Rows in order of their GMM's distance, how each stands to the others, and how stable their ranks are."""
-    rows = {name: row for name, row in spec.ordered_rows.items() if row.gmm}
+    rows = {name: row for name, row in spec.competing.items() if row.gmm}
     values = {name: cell_values(frame, dataset, row, RANKED) for name, row in rows.items()}
     ranked, stands = ranks(values), _both_ways(spec, frame, dataset)
+    held_against = {name: _against(spec, frame, dataset, name) for name in spec.baselines}
     first = min(values, key=lambda name: float(values[name].mean()))
     records = []
     for name, mine in values.items():
@@ -40,6 +51,7 @@ def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table
                 "mean_rank": ranked.loc[name].mean(),
                 "best_rank": ranked.loc[name].min(),
                 "worst_rank": ranked.loc[name].max(),
+                **{f"{part}_{key}": one for part, found in held_against.items() for key, one in found[name].items()},
             }
         )
     data = pd.DataFrame(records).sort_values(["mean", "row"], ignore_index=True)
@@ -51,6 +63,7 @@ def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table
             one["to_first"] or "–",
             *(str(one[word]) for word in WORDS),
             f"{one['mean_rank']:.1f} ({one['best_rank']:g} to {one['worst_rank']:g})",
+            *(f"{one[f'{name}_ratio']:.2f} {one[f'{name}_verdict']}" for name in held_against),
         ]
         for one in as_records(data)
     ]
@@ -59,7 +72,8 @@ def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table
         f"ranking_{dataset}",
         f"{spec.datasets[dataset].label}: ranking of models under their mixture by"
         f" {distance_name('FD', extractor_label(frame, dataset))}",
-        ["", "Distance ↓", "Ratio to the first", "is", *(f"{word} {_of(word)}" for word in WORDS), "rank"],
+        ["", "Distance ↓", "Ratio to the first", "is", *(f"{word} {_of(word)}" for word in WORDS), "rank"]
+        + [f"Over {row.label}" for row in spec.baselines.values()],
         texts,
         set(),
         [
@@ -68,9 +82,27 @@ def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table
             f" with Kendall's tau {agreement:.2f} (mean over pairs of seeds)."
             if not np.isnan(agreement)
             else "One row or one seed: no stability is known.",
+            *(
+                [f"Over a baseline: the ratio to its distance; a correction of its own over the {len(rows)} rows."]
+                if held_against
+                else []
+            ),
         ],
         data,
     )
+
+
+def _against(spec: SummarySpec, frame: pd.DataFrame, dataset: str, baseline: str) -> dict[str, dict[str, Any]]:
+    """Each row's ratio to a baseline in the ranked column, with its interval and word."""
+    cells = compared(spec, frame, dataset, RANKED, with_=baseline)
+    rows = [row for row, _ in cells.means if row != baseline]
+    differences = [cells.difference((row, RANKED), (baseline, RANKED)) for row in rows]
+    words = verdicts(differences, [float(np.log(spec.equal_within))] * len(rows))
+    found = {}
+    for row, difference, verdict in zip(rows, differences, words, strict=True):
+        low, high = np.exp(difference.interval)
+        found[row] = {"ratio": np.exp(difference.mean), "low": low, "high": high, "verdict": verdict}
+    return found
 
 
 def _of(word: str) -> str:
@@ -81,7 +113,7 @@ def comparisons_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> T
     """Every pair of rows under their mixtures: the ratio of their distances and its word; the csv has every column."""
     stands = _both_ways(spec, frame, dataset)
     found = {(one["a"], one["b"]): f"{one['ratio']:.2f} {one['verdict']}" for one in as_records(stands)}
-    names = [name for name, row in spec.ordered_rows.items() if row.gmm]
+    names = [name for name, row in spec.competing.items() if row.gmm]
     return Table(
         f"comparisons_{dataset}",
         f"{spec.datasets[dataset].label}: distance of the row's GMM over that of the column's, and what it is",

@@ -9,12 +9,11 @@ from rae_bench.study.specs import SummarySpec
 
 
 def reconstruction_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
-    """Squared error of reconstructions beside PCA's; on digits, how often a classifier still sees the true label."""
+    """Squared error of reconstructions; on digits, how often a classifier still sees the true label."""
     mine = frame[frame["dataset"] == dataset]
-    pca = float(mine.loc[mine["metric"] == "pca_squared_error", "value"].iloc[0])
     labelled = "label_agreement" in set(mine["metric"])
     records, rows = [], []
-    for name, row in spec.ordered_rows.items():
+    for name, row in ((name, row) for name, row in spec.ordered_rows.items() if not row.given):
         error, psnr, ssim, agreement = (
             cell_values(frame, dataset, row, "reconstruction", metric)
             for metric in ("squared_error", "psnr", "ssim", "label_agreement")
@@ -30,18 +29,16 @@ def reconstruction_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -
         records.append(record)
         rows.append(texts)
     header = ["", "‖x − x̂‖² ↓", "PSNR, dB ↑", "SSIM ↑", *(["Label kept, % ↑", "worst seed"] if labelled else [])]
-    components = next(iter(spec.trainings[dataset].values())).network.latent_dim
     kept = "Label kept: share of reconstructions that the digit classifier gives the true label."
     return Table(
         f"reconstruction_{dataset}",
         f"{spec.datasets[dataset].label}: reconstructions of {spec.reference_split} images",
         header,
-        [*rows, ["PCA", f"{pca:.2f}", *["–"] * (len(header) - 2)]],
+        rows,
         set(),
         [
             "Squared error summed over pixels in [0, 1], mean over the reference images, after rounding to 8 bits.",
-            f"PCA: fitted on the training images, as many components as a code has dimensions ({components}).",
             *([kept] if labelled else []),
         ],
-        pd.DataFrame([*records, {"dataset": dataset, "row": "pca", "label": "PCA", "squared_error_mean": pca}]),
+        pd.DataFrame(records),
     )

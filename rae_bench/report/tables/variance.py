@@ -98,7 +98,7 @@ def sources(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -
     """The variance of a logarithm by source, the mean over the rows of a column that are of different models."""
     parts: dict[str, list[Estimate]] = {source: [] for source in SOURCES}
     explained: list[float] = []
-    for row in {row.model: row for row in reversed(spec.ordered_rows.values())}.values():
+    for row in {row.model: row for row in reversed(spec.competing.values())}.values():
         values = cell_frame(frame, dataset, row, column, "frechet_distance")
         if values.empty:
             continue
@@ -146,7 +146,7 @@ def _mean(found: list[Estimate]) -> Estimate:
 
 def _counts(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -> tuple[int, int, int]:
     """How many training seeds, fits and draws a cell of the column has, the most of any row."""
-    found = [cell_frame(frame, dataset, row, column, "frechet_distance") for row in spec.ordered_rows.values()]
+    found = [cell_frame(frame, dataset, row, column, "frechet_distance") for row in spec.competing.values()]
     names = ("train_seed", "fit_seed", "sample_seed")
     most = [max(int(values[name].nunique()) for values in found) for name in names]
     return most[0], most[1], most[2]

@@ -64,8 +64,9 @@ def density_label(name: str) -> str:
 
 def model_labels(spec: SummarySpec) -> dict[str, str]:
     """The printed name of each trained model: that of its row which is not a second stage's."""
-    labels = {row.model: row.label for row in reversed(spec.ordered_rows.values()) if not row.through}
-    return {model: labels.get(model, model) for model in dict.fromkeys(r.model for r in spec.ordered_rows.values())}
+    rows = [row for row in spec.ordered_rows.values() if not row.given]
+    labels = {row.model: row.label for row in reversed(rows) if not row.through}
+    return {model: labels.get(model, model) for model in dict.fromkeys(row.model for row in rows)}
 
 
 def mean_sd(mean: float, sd: float, metric: str, digits: int | None = None) -> str:

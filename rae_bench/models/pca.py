@@ -23,16 +23,14 @@ POWER_ITERATIONS = 7
 
 @dataclass(frozen=True)
 class Components:
-    """The mean (pixels,) of images and their leading directions (k, pixels), orthonormal; on the scale 0 to 255."""
+    """The mean (pixels,) of images and their leading directions (k, pixels), orthonormal; on the scale 0 to 255.
+
+    `sds` (k,): the standard deviations of the images along them, largest first.
+    """
 
     mean: Float32
     directions: Float32
-
-    def rebuilt(self, images: Images) -> Float32:
-        """What their first k components make of `images` (n, C, H, W): (n, C, H, W)."""
-        scores: Float32 = _flat(images) @ self.directions.T
-        scores -= self.mean.reshape(1, -1) @ self.directions.T
-        return (scores @ self.directions + self.mean).reshape(images.shape)
+    sds: Float32
 
 
 def blocks_of(images: Images | MappedRows) -> list[slice]:
@@ -47,7 +45,7 @@ def fit(images: Images | MappedRows, components: int, seed: int) -> Components:
     Raises:
         ValueError: no more than so many images or pixels.
     """
-    from scipy import linalg  # half a second that only the floor needs
+    from scipy import linalg  # half a second that only a linear autoencoder needs
 
     n, pixels, blocks = len(images), int(np.prod(images.shape[1:])), blocks_of(images)
     if not 1 <= components <= min(n, pixels):
@@ -77,8 +75,9 @@ def fit(images: Images | MappedRows, components: int, seed: int) -> Components:
         projected = np.concatenate([basis.T @ centred(i).T for i in range(len(blocks))], axis=1)
     else:
         projected = functools.reduce(np.add, (basis[rows].T @ centred(i) for i, rows in enumerate(blocks)))
-    left, _, right = linalg.svd(projected, full_matrices=False)
-    return Components(mean, (basis @ left)[:, :components].T if is_wide else right[:components])
+    left, singular, right = linalg.svd(projected, full_matrices=False)
+    sds = singular[:components] / np.sqrt(np.float32(n))
+    return Components(mean, (basis @ left)[:, :components].T if is_wide else right[:components], sds)
 
 
 def _flat(images: Images) -> Float32:
