@@ -288,6 +288,7 @@ def test_a_search_chooses_the_point_with_the_least_geometric_mean(smoke_spec, tm
         values |= {(name, "reconstruction", ""): [rebuilt]}
         values |= {(name, "sample", "standard_normal"): [n], (name, "sample", "gmm10"): [gmm]}
     spec = replace(smoke_spec, rows=rows, order=tuple(rows), trainings={"digits_mini": trainings}, tables=("search",))
+    spec = replace(spec, evaluations={"digits_mini": dict.fromkeys(points, "")})
     _written(spec, pd.DataFrame(_records(values, "frechet_distance", 0.1)), tmp_path)
     data = pd.read_csv(tmp_path / "search_digits_mini.csv")
     assert data["row"].tolist() == ["vae", "vae"]
@@ -295,6 +296,24 @@ def test_a_search_chooses_the_point_with_the_least_geometric_mean(smoke_spec, tm
     assert data["regulariser"].isna().all()
     assert data["criterion"].tolist() == pytest.approx([6.0, 8.0])
     assert data["chosen"].tolist() == [True, False]
+    assert data["noise"].tolist() == [0, 0]  # one fit of each
+
+
+def test_a_searchs_noise_is_the_standard_error_over_fits(smoke_spec, tmp_path):
+    """Of the three logarithms' mean: the mixture's four fits alone differ."""
+    values = {("vae", "reconstruction", ""): [3.0], ("vae", "sample", "standard_normal"): [4.0]}
+    frame = pd.DataFrame(_records(values, "frechet_distance", 0.1))
+    fits = np.exp([0.0, 0.1, 0.3, 0.2])
+    mixtures = [
+        pd.DataFrame(_records({("vae", "sample", "gmm10"): [value]}, "frechet_distance", 0.1)).assign(fit_seed=seed)
+        for seed, value in enumerate(fits)
+    ]
+    spec = replace(smoke_spec, rows={"vae": ROWS["vae"]}, order=("vae",), tables=("search",))
+    _written(spec, pd.concat([frame, *mixtures]), tmp_path)
+    (found,) = pd.read_csv(tmp_path / "search_digits_mini.csv").to_dict("records")
+    assert found["noise"] == pytest.approx(np.std(np.log(fits), ddof=1) / 2 / 3)
+    assert found["criterion"] == pytest.approx(np.cbrt(12 * fits.mean()))
+    assert found["settings"] == spec.evaluations["digits_mini"]["vae"]
 
 
 def test_a_table_nobody_wrote_is_an_error(spec, frame, tmp_path):

@@ -5,10 +5,12 @@ import pandas as pd
 
 from rae_bench.densities.specs import SecondStage
 from rae_bench.report.rendering import Table
-from rae_bench.report.tables.cells import cell_values
+from rae_bench.report.tables.cells import cell_frame, cell_values
 from rae_bench.study.specs import Row, SummarySpec
 from rae_bench.study.vocabulary import POINT
 
+CRITERION = ("reconstruction", "n", "gmm")
+"""The columns whose distances a point is judged by."""
 SHOWN = {
     "row": "Model",
     "latent": "latent weight",
@@ -21,11 +23,13 @@ SHOWN = {
 
 
 def search_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
-    """Every point of a search with its weights and the criterion: the geometric mean of its row's Rec., N and GMM."""
+    """Every point of a search with its weights and the criterion: the geometric mean of its row's Rec., N and GMM.
+
+    `noise` is the standard error of the criterion's logarithm over fits; `settings` the fingerprint of its evaluation.
+    """
     records = []
     for name, row in spec.ordered_rows.items():
-        columns = ("reconstruction", "n", "gmm")
-        means = {column: cell_values(frame, dataset, row, column).mean() for column in columns}
+        means = {column: cell_values(frame, dataset, row, column).mean() for column in CRITERION}
         records.append(
             {
                 "dataset": dataset,
@@ -33,6 +37,8 @@ def search_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
                 **{term: _weight(spec, dataset, row, term) for term in ("latent", "regulariser")},
                 **{f"fd_{column}": mean for column, mean in means.items()},
                 "criterion": float(np.exp(np.nanmean(np.log(list(means.values()))))),
+                "noise": _noise(frame, dataset, row),
+                "settings": spec.evaluations[dataset][row.model],
             }
         )
     data = pd.DataFrame(records)
@@ -52,6 +58,16 @@ def search_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
         ],
         data,
     )
+
+
+def _noise(frame: pd.DataFrame, dataset: str, row: Row) -> float:
+    """The standard error of the mean logarithm of the three distances over the fits of their densities; 0 of none."""
+    errors = []
+    for column in CRITERION:
+        values = cell_frame(frame, dataset, row, column, "frechet_distance")
+        fits = np.log(values.groupby(["train_seed", "fit_seed"])["value"].mean())
+        errors.append(float(fits.std(ddof=1)) / np.sqrt(len(fits)) if len(fits) > 1 else 0.0)
+    return float(np.sqrt(np.sum(np.square(errors)))) / len(CRITERION)
 
 
 def _weight(spec: SummarySpec, dataset: str, row: Row, term: str) -> float:

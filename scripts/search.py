@@ -1,0 +1,229 @@
+"""Search for the loss weights of a data set, wider where the best point lies at an edge.
+
+    python scripts/search.py search_digits [--cores 2] [--table]
+
+First the grid of the study, a point of every model at a time, then two points more for every model (`next_point`): one
+beyond the edge by a factor of 3 where the best point has the least or the largest weight that was tried, else one
+between the best and its better neighbour. Every finished point goes to docs/search/STUDY.csv with the fingerprint of
+its settings; the same command, in a fresh clone, too, takes what stands there and goes on. At the end, or with --table
+at any time, STUDY.md beside it lists the points, what was chosen, whether that still lies at an edge, and how the
+models compare at equal reconstruction; STUDY.png shows reconstruction against generation.
+"""
+
+import argparse
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import yaml
+
+from rae_bench.base import storage
+from rae_bench.report.plots.catalogue import STYLE
+from rae_bench.report.rendering import Table, markdown
+from rae_bench.study.config import CONFIG, load_study, resolve_study
+from rae_bench.study.study import Study
+
+FOUND = Path("docs/search")
+TERMS = ("latent", "regulariser")
+MORE = 2
+"""Points that every model gets beyond its grid."""
+FACTOR = 3.0
+Weights = dict[str, float]
+KNOWN: dict[tuple[str, str, tuple[tuple[str, float], ...]], str] = {}
+"""Fingerprints that `settings` has found: each reads the vocabulary."""
+
+
+def settings(study: Study, row: str, point: tuple[tuple[str, float], ...]) -> str:
+    """The fingerprint of all that makes a point's numbers; of the weights by term."""
+    if (study.name, row, point) not in KNOWN:
+        KNOWN[study.name, row, point] = _settings(study, row, dict(point))
+    return KNOWN[study.name, row, point]
+
+
+def _settings(study: Study, row: str, point: Weights) -> str:
+    (dataset,) = study.datasets
+    one = resolve_study(study.name, replace(study.file, rows=(row,), search={row: (point,)} if point else {}))
+    return one.summary().evaluations[dataset][next(iter(one.rows.values())).model]
+
+
+def run(study: Study, points: dict[str, Weights], cores: str) -> pd.DataFrame:
+    """Train and score a point of each of these rows; what the search table says of them."""
+    (dataset,) = study.datasets
+    name = f"{study.name}_points"
+    stated = yaml.safe_load((CONFIG / "studies" / f"{study.name}.yaml").read_text())
+    stated |= {"rows": list(points), "search": {row: [point] for row, point in points.items() if point}}
+    (CONFIG / "studies" / f"{name}.yaml").write_text(yaml.safe_dump(stated, sort_keys=False))
+    subprocess.run([sys.executable, "-m", "snakemake", "--cores", cores, "--config", f"study={name}"], check=True)
+    table = pd.read_csv(Path("results") / name / "tables" / f"search_{dataset}.csv")
+    return table.drop(columns="chosen")
+
+
+def next_point(tried: pd.DataFrame) -> Weights:
+    """The weights to try next of a model whose tried points are these: see the module's opening.
+
+    Of two terms the first that lies at an edge counts, else the first.
+    """
+    terms = [term for term in TERMS if tried[term].notna().all()]
+    best = tried.loc[tried["criterion"].idxmin()]
+    here = {term: float(best[term]) for term in terms}
+    proposed = []
+    for term in terms:
+        values = sorted(set(tried[term]))
+        if edge(tried, term):
+            proposed.append({**here, term: here[term] * (FACTOR if here[term] == values[-1] else 1 / FACTOR)})
+    for term in terms:
+        beside = [value for value in sorted(set(tried[term])) if value != here[term]]
+        below, above = [v for v in beside if v < here[term]][-1:], [v for v in beside if v > here[term]][:1]
+        neighbours = sorted(below + above, key=lambda v: tried.loc[tried[term] == v, "criterion"].min())
+        proposed += [{**here, term: float(np.sqrt(here[term] * value))} for value in neighbours]
+    rounded = [{term: float(f"{value:.2g}") for term, value in point.items()} for point in proposed]
+    known = [{term: float(one[term]) for term in terms} for _, one in tried.iterrows()]
+    return next(point for point in rounded if point not in known)
+
+
+def edge(tried: pd.DataFrame, term: str) -> bool:
+    """Whether the best point's weight of a term is the least or the largest that was tried."""
+    values, best = tried[term], tried.loc[tried["criterion"].idxmin(), term]
+    return bool(best in (values.min(), values.max()))
+
+
+def last_step(tried: pd.DataFrame) -> float:
+    """The criterion of the best point over that of the next best, less 1."""
+    ranked = tried["criterion"].sort_values()
+    return float(ranked.iloc[0] / ranked.iloc[1]) - 1 if len(ranked) > 1 else float("nan")
+
+
+def read(study: Study) -> pd.DataFrame:
+    """The points found so far; none if there is no file."""
+    path = FOUND / f"{study.name}.csv"
+    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["row", *TERMS, "criterion", "settings"])
+
+
+def valid(study: Study, found: pd.DataFrame) -> pd.DataFrame:
+    """Those of the points that have the settings of the study as it is now."""
+    own = [
+        settings(study, one["row"], tuple((term, one[term]) for term in TERMS if not np.isnan(one[term])))
+        for one in found.to_dict("records")
+    ]
+    return found[found["settings"] == own]
+
+
+def missing(study: Study, found: pd.DataFrame) -> dict[str, Weights]:
+    """The next point to run of each row that lacks one."""
+    todo = {}
+    for row in study.file.rows:
+        points = [dict(point) for point in study.file.search.get(row, ({},))]
+        mine = found[found["row"] == row]
+        tried = mine[:0]
+        for number in range(len(points) + (MORE if points[0] else 0)):
+            point = points[number] if number < len(points) else next_point(tried)
+            one = mine[mine["settings"] == settings(study, row, tuple(point.items()))]
+            if one.empty:
+                todo[row] = point
+                break
+            tried = pd.concat([tried, one])
+    return todo
+
+
+def at_equal_reconstruction(points: pd.DataFrame) -> tuple[float, pd.DataFrame]:
+    """The largest of the rows' least distances in Rec.; and of each row the point with the least in GMM up to it."""
+    level = float(points.groupby("row")["fd_reconstruction"].min().max())
+    near = points[points["fd_reconstruction"] <= level]
+    return level, near.loc[near.groupby("row", sort=False)["fd_gmm"].idxmin()].sort_values("fd_gmm")
+
+
+def write(study: Study, points: pd.DataFrame) -> None:
+    """The tables and the figure of all `points`."""
+    (dataset,) = study.datasets
+    points["chosen"] = points.groupby("row")["criterion"].transform("min") == points["criterion"]
+    storage.write_frame(FOUND / f"{study.name}.csv", points)
+    label = study.datasets[dataset].data.label
+    rows, bold = [], set()
+    for row, tried in points.groupby("row", sort=False):
+        edges = [term for term in TERMS if tried[term].notna().all() and edge(tried, term)] if len(tried) > 1 else []
+        for one in tried.to_dict("records"):
+            if one["chosen"]:
+                bold.add((len(rows), 6))
+            remark = f"edge ({', '.join(edges)}); {100 * last_step(tried):.1f} % from the next" if edges else ""
+            shown = [*(one[term] for term in TERMS), *(one[f"fd_{name}"] for name in ("reconstruction", "n", "gmm"))]
+            rows.append(
+                [
+                    str(row),
+                    *("–" if np.isnan(value) else f"{value:.4g}" for value in shown),
+                    f"{one['criterion']:.4g}",
+                    f"{100 * one['noise']:.1f} %",
+                    remark if one["chosen"] else "",
+                ]
+            )
+    header = ["Model", "latent weight", "regulariser weight", "FD Rec.", "FD N", "FD GMM", "criterion", "noise", ""]
+    split = study.file.reference_split
+    notes = [
+        f"Criterion: geometric mean of FD in columns Rec., N and GMM against the {split} split, each the mean of"
+        f" {len(study.file.fit_seeds)} fits; noise: its standard error over them. Bold: the chosen point. Edge: its"
+        " weight is the least or the largest that was tried; how far its criterion lies from the next best.",
+    ]
+    one = Table("points", f"{label}: search for the loss weights", header, rows, bold, notes, points)
+    level, near = at_equal_reconstruction(points)
+    equal = Table(
+        "equal",
+        f"{label}: the least distance under the mixture among points whose reconstructions are as near",
+        ["Model", "latent weight", "regulariser weight", "FD Rec.", "FD GMM"],
+        [
+            [str(point["row"])]
+            + ["–" if np.isnan(point[key]) else f"{point[key]:.4g}" for key in (*TERMS, "fd_reconstruction", "fd_gmm")]
+            for point in near.to_dict("records")
+        ],
+        set(),
+        [f"FD Rec. at most {level:.4g}, which every model reaches. One training each: no verdicts."],
+        near,
+    )
+    picture = f"![Reconstruction against generation]({study.name}.png)\n"
+    storage.write_text(FOUND / f"{study.name}.md", "\n".join([markdown(one), markdown(equal), picture]))
+    draw(points, label, FOUND / f"{study.name}.png")
+
+
+def draw(points: pd.DataFrame, label: str, path: Path) -> None:
+    """Distance of reconstructions (horizontal) and of the mixture's samples (vertical) of each point, chosen ringed."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
+        colours = sns.color_palette("tab10", points["row"].nunique())
+        for colour, (row, tried) in zip(colours, points.groupby("row", sort=False), strict=True):
+            x, y = tried.sort_values("fd_reconstruction")[["fd_reconstruction", "fd_gmm"]].to_numpy().T
+            axis.plot(x, y, ".-", color=colour, linewidth=0.8, label=str(row))
+            best = tried[tried["chosen"]]
+            axis.plot(best["fd_reconstruction"], best["fd_gmm"], "o", color=colour, markersize=8, fillstyle="none")
+        axis.set(xscale="log", yscale="log", xlabel="FD of reconstructions", ylabel="FD of samples, GMM", title=label)
+        axis.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        sns.despine(figure)
+        figure.savefig(path, dpi=200, metadata={"Software": None})
+        plt.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run what is missing, write what there is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", help="one whose tables are [search], of one data set")
+    parser.add_argument("--cores", default="2")
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    options = parser.parse_args(arguments)
+    study = load_study(options.study)
+    if "search" not in study.file.tables or len(study.datasets) != 1:
+        parser.error(f"{options.study}: no search of one data set")
+    found = valid(study, read(study))
+    while not options.table and (todo := missing(study, found)):
+        made = run(study, todo, options.cores)
+        storage.write_frame(FOUND / f"{study.name}.csv", pd.concat([found, made], ignore_index=True))
+        found = read(study)
+    order = [list(study.file.rows).index(row) for row in found["row"]]
+    points = found.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
+    write(study, points)
+    print(points.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The search for loss weights, of `scripts/search.py`: what is tried next, what is kept, what is told."""
+
+import importlib.util
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from checkout import ROOT
+
+from rae_bench.study.config import load_study, resolve_study
+
+
+@pytest.fixture(scope="module")
+def search():
+    found = importlib.util.spec_from_file_location("search", ROOT / "scripts/search.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def _tried(*points):
+    """Points of one model: latent weight, regulariser weight, criterion."""
+    return pd.DataFrame(points, columns=["latent", "regulariser", "criterion"]).astype(float)
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        # beyond the least and the largest weight by a factor of 3
+        ([(0.003, None, 1.0), (0.01, None, 2.0)], {"latent": 0.001}),
+        ([(0.003, None, 2.0), (0.01, None, 1.0)], {"latent": 0.03}),
+        # between the best and its better neighbour
+        ([(0.01, None, 3.0), (0.04, None, 1.0), (0.16, None, 2.0)], {"latent": 0.08}),
+        ([(0.01, None, 2.0), (0.04, None, 1.0), (0.16, None, 3.0)], {"latent": 0.02}),
+        # of two terms at an edge the first, then, that being tried, the second
+        ([(0.03, 0.1, 1.0), (0.01, 0.01, 2.0)], {"latent": 0.09, "regulariser": 0.1}),
+        ([(0.03, 0.1, 1.0), (0.01, 0.01, 2.0), (0.09, 0.1, 3.0)], {"latent": 0.03, "regulariser": 0.3}),
+        # a term inside its range is left where the other is at an edge
+        ([(0.03, 0.1, 1.0), (0.01, 0.1, 2.0), (0.1, 0.01, 2.0)], {"latent": 0.03, "regulariser": 0.3}),
+        # a model with one term
+        ([(None, 0.1, 1.0), (None, 0.01, 2.0)], {"regulariser": 0.3}),
+    ],
+)
+def test_the_next_point_lies_beyond_an_edge_or_beside_the_best(search, points, expected):
+    assert search.next_point(_tried(*points)) == expected
+
+
+def test_an_edge_is_a_weight_with_nothing_tried_beyond_it(search):
+    tried = _tried((0.01, 0.1, 2.0), (0.03, 0.1, 1.0), (0.1, 0.01, 3.0))
+    assert not search.edge(tried, "latent")
+    assert search.edge(tried, "regulariser")
+    assert search.last_step(tried) == pytest.approx(-0.5)
+
+
+def _result(row, point, settings, rec=1.0, gmm=1.0):
+    criterion = float(np.cbrt(rec * gmm))
+    return {
+        **{"dataset": "digits", "row": row, "latent": np.nan, "regulariser": np.nan, **point, "fd_n": 1.0},
+        **{"fd_reconstruction": rec, "fd_gmm": gmm, "criterion": criterion, "noise": 0.01, "settings": settings},
+    }
+
+
+@pytest.fixture
+def study(search, monkeypatch):
+    """Three of the models of a search, one of which has no weight."""
+    file = load_study("search_digits").file
+    rows = ("vae", "rae_l2", "ae")
+    made = resolve_study("search_digits", replace(file, rows=rows, search={row: file.search[row] for row in rows[:2]}))
+    monkeypatch.setattr(search, "load_study", lambda _: made)
+    return made
+
+
+def _settings(search, study, row, point):
+    return search.settings(study, row, tuple(point.items()))
+
+
+def test_every_model_gets_its_grid_and_two_points_more_and_a_file_is_gone_on_from(search, study, monkeypatch, tmp_path):
+    """Trainings are stood in for by a law of the weights: the best latent weight is 0.02."""
+    monkeypatch.setattr(search, "FOUND", tmp_path)
+    rounds = []
+
+    def run(of, points, cores):
+        rounds.append(dict(points))
+        assert (of, cores) == (study, "2")
+        return pd.DataFrame(
+            _result(row, point, _settings(search, study, row, point), 1, _law(point)) for row, point in points.items()
+        )
+
+    monkeypatch.setattr(search, "run", run)
+    search.main(["search_digits"])
+    assert [list(one) for one in rounds] == [["vae", "rae_l2", "ae"], *[["vae", "rae_l2"]] * 6]
+    assert rounds[0]["vae"] == {"latent": 0.01}
+    assert rounds[5]["vae"] == {"latent": 0.017}  # between 0.03, the best, and 0.01
+    found = pd.read_csv(tmp_path / "search_digits.csv")
+    assert found.groupby("row").size().to_dict() == {"vae": 7, "rae_l2": 7, "ae": 1}
+    assert found.groupby("row")["chosen"].sum().to_dict() == {"vae": 1, "rae_l2": 1, "ae": 1}
+    assert "edge (regulariser)" in (tmp_path / "search_digits.md").read_text()
+    assert (tmp_path / "search_digits.png").stat().st_size > 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    search.main(["search_digits"])
+    assert len(rounds) == 7  # nothing is run again
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    lost = found[~((found["row"] == "vae") & (found["latent"] == 0.03))]
+    lost.drop(columns="chosen").to_csv(tmp_path / "search_digits.csv", index=False)
+    search.main(["search_digits"])
+    assert rounds[7:] == [{"vae": {"latent": 0.03}}]
+    assert len(pd.read_csv(tmp_path / "search_digits.csv")) == len(found)
+
+
+def _law(point):
+    """Least at a latent weight of 0.02, and falling with the regulariser's."""
+    return 1 + np.log(point.get("latent", 1) / 0.02) ** 2 + point.get("regulariser", 0)
+
+
+def test_points_of_other_settings_are_run_again(search, study):
+    point = {"latent": 0.01}
+    own, stale = _settings(search, study, "vae", point), "0" * 16
+    for settings, expected in ((own, {"latent": 0.03}), (stale, point)):
+        found = search.valid(study, pd.DataFrame([_result("vae", point, settings)]))
+        assert search.missing(study, found)["vae"] == expected
+
+
+def test_models_are_compared_at_a_reconstruction_that_each_of_them_reaches(search):
+    found = pd.DataFrame(
+        [
+            *(_result("a", {}, "", rec, gmm) for rec, gmm in ((1.0, 9.0), (2.0, 5.0), (4.0, 3.0))),
+            *(_result("b", {}, "", rec, gmm) for rec, gmm in ((2.5, 8.0), (3.0, 2.0))),
+        ]
+    )
+    level, near = search.at_equal_reconstruction(found)
+    assert level == 2.5
+    assert near.set_index("row")["fd_gmm"].to_dict() == {"a": 5.0, "b": 8.0}
