@@ -7,7 +7,7 @@ beyond the edge by a factor of 3 where the best point has the least or the large
 between the best and its better neighbour. Every finished point goes to docs/search/STUDY.csv with the fingerprint of
 its settings; the same command, in a fresh clone, too, takes what stands there and goes on. At the end, or with --table
 at any time, STUDY.md beside it lists the points, what was chosen, whether that still lies at an edge, and how the
-models compare at equal reconstruction; STUDY.png shows reconstruction against generation.
+models compare at equal reconstruction; STUDY.png shows reconstruction against generation (of several models).
 """
 
 import argparse
@@ -168,23 +168,29 @@ def write(study: Study, points: pd.DataFrame) -> None:
         " weight is the least or the largest that was tried; how far its criterion lies from the next best.",
     ]
     one = Table("points", f"{label}: search for the loss weights", header, rows, bold, notes, points)
+    parts = [markdown(one)]
+    if points["row"].nunique() > 1:
+        parts += [markdown(equal_table(points, label)), f"![Reconstruction against generation]({study.name}.png)\n"]
+        draw(points, label, FOUND / f"{study.name}.png")
+    storage.write_text(FOUND / f"{study.name}.md", "\n".join(parts))
+
+
+def equal_table(points: pd.DataFrame, label: str) -> Table:
+    """The models at equal reconstruction."""
     level, near = at_equal_reconstruction(points)
-    equal = Table(
+    shown = (*TERMS, "fd_reconstruction", "fd_gmm")
+    return Table(
         "equal",
         f"{label}: the least distance under the mixture among points whose reconstructions are as near",
         ["Model", "latent weight", "regulariser weight", "FD Rec.", "FD GMM"],
         [
-            [str(point["row"])]
-            + ["–" if np.isnan(point[key]) else f"{point[key]:.4g}" for key in (*TERMS, "fd_reconstruction", "fd_gmm")]
+            [str(point["row"]), *("–" if np.isnan(point[key]) else f"{point[key]:.4g}" for key in shown)]
             for point in near.to_dict("records")
         ],
         set(),
         [f"FD Rec. at most {level:.4g}, which every model reaches. One training each: no verdicts."],
         near,
     )
-    picture = f"![Reconstruction against generation]({study.name}.png)\n"
-    storage.write_text(FOUND / f"{study.name}.md", "\n".join([markdown(one), markdown(equal), picture]))
-    draw(points, label, FOUND / f"{study.name}.png")
 
 
 def draw(points: pd.DataFrame, label: str, path: Path) -> None:
