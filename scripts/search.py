@@ -99,9 +99,10 @@ def last_step(tried: pd.DataFrame) -> float:
 
 
 def read(study: Study) -> pd.DataFrame:
-    """The points found so far; none if there is no file."""
+    """The points found so far; none if there is no file, or it does not tell their settings."""
     path = FOUND / f"{study.name}.csv"
-    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["row", *TERMS, "criterion", "settings"])
+    found = pd.read_csv(path) if path.exists() else pd.DataFrame()
+    return found if "settings" in found else pd.DataFrame(columns=["row", *TERMS, "criterion", "settings"])
 
 
 def valid(study: Study, found: pd.DataFrame) -> pd.DataFrame:

@@ -121,6 +121,16 @@ def test_points_of_other_settings_are_run_again(search, study):
         assert search.missing(study, found)["vae"] == expected
 
 
+def test_a_file_that_does_not_tell_settings_counts_for_nothing(search, study, monkeypatch, tmp_path):
+    """As those of searches before settings were kept."""
+    monkeypatch.setattr(search, "FOUND", tmp_path)
+    for written in (None, pd.DataFrame([_result("vae", {"latent": 0.01}, "")]).drop(columns="settings")):
+        if written is not None:
+            written.to_csv(tmp_path / "search_digits.csv", index=False)
+        found = search.valid(study, search.read(study))
+        assert search.missing(study, found)["vae"] == {"latent": 0.01}
+
+
 def test_models_are_compared_at_a_reconstruction_that_each_of_them_reaches(search):
     found = pd.DataFrame(
         [
