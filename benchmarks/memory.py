@@ -71,9 +71,10 @@ def main(n_train: int) -> None:
             _train("train, width 2, one epoch and all codes", narrow, root / "all"),
             _train(f"train, width {full.network.width}, first updates", full, root / "all", UPDATES_FOR),
             _train(f"train, width {full.network.width}, 3,000 + 500 images, all of it", full, root / "few"),
+            _train(f"train linear, PCA of {n_train:,} images", _linear(), root / "all"),
             *_features(data, root / "all"),
         ]
-    trainings = [peak for peak in found if peak.what.startswith("train")]
+    trainings = [peak for peak in found if peak.what.startswith("train,")]
     size = f"{n_train:,} + {data.n_validation:,} + {data.n_test:,} images of 3x64x64"
     records.write(
         "memory",
@@ -104,6 +105,10 @@ def _training(**network: int) -> TrainingSpec:
         network=replace(spec.network, **network),
         optimisation=replace(spec.optimisation, epochs=1),
     )
+
+
+def _linear() -> TrainingSpec:
+    return replace(STUDY.training("celeba", "linear"), compute=CPU)
 
 
 def _train(what: str, spec: TrainingSpec, folder: Path, stop_after: float | None = None) -> Peak:
@@ -146,7 +151,7 @@ def _features(data: DatasetSpec, folder: Path) -> Iterator[Peak]:
     names = {"reference": "test", "other": "validation", "training": "train"}
     options = [part for key, split in names.items() for part in (f"--{key}", str(made[split]))]
     yield _watched(
-        f"floor, PCA of {data.n_train:,} images",
+        "floor",
         [*_command("floor", floor, folder), *options, "--out", str(folder.parent / "floor.json")],
     )
 
