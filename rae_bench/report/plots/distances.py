@@ -15,9 +15,10 @@ def distances(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Figure:
     """Fréchet distance by table row, a colour per column, every seed a point."""
     metric = "frechet_distance"
     own = {"standard_normal", "gaussian"}  # shown for every row; column N is one of them, or a second stage
+    labels = {name: row.label.replace(" ", "\n") for name, row in spec.ordered_rows.items()}
     points = [
-        {"row": row.label, "set": "second stage" if column == "n" else COLUMNS[column], "distance": value}
-        for row in spec.ordered_rows.values()
+        {"row": labels[name], "set": "second stage" if column == "n" else COLUMNS[column], "distance": value}
+        for name, row in spec.ordered_rows.items()
         for column in COLUMNS
         if column != "n" or row.n not in own
         for value in cell_values(frame, dataset, row, column, metric)
