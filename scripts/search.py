@@ -4,8 +4,8 @@
 
 First the grid of the study, a point of every model at a time, then two points more for every model (`next_point`): one
 beyond the edge by a factor of 3 where the best point has the least or the largest weight that was tried, else one
-between the best and its better neighbour. Every finished point goes to docs/search/STUDY.csv with the fingerprint of
-its settings; the same command, in a fresh clone, too, takes what stands there and goes on. At the end, or with --table
+between the best and its better neighbour. Finished points go to docs/search/STUDY.csv with the fingerprints of their
+settings; the same command, in a fresh clone, too, takes what stands there and goes on. At the end, or with --table
 at any time, STUDY.md beside it lists the points, what was chosen, whether that still lies at an edge, and how the
 models compare at equal reconstruction; STUDY.png shows reconstruction against generation (of several models).
 """
@@ -39,7 +39,7 @@ KNOWN: dict[tuple[str, str, tuple[tuple[str, float], ...]], str] = {}
 
 
 def settings(study: Study, row: str, point: tuple[tuple[str, float], ...]) -> str:
-    """The fingerprint of all that makes a point's numbers; of the weights by term."""
+    """The fingerprint of all that makes a point's numbers; `point` holds its weights by term."""
     if (study.name, row, point) not in KNOWN:
         KNOWN[study.name, row, point] = _settings(study, row, dict(point))
     return KNOWN[study.name, row, point]
@@ -164,9 +164,10 @@ def write(study: Study, points: pd.DataFrame) -> None:
     header = ["Model", "latent weight", "regulariser weight", "FD Rec.", "FD N", "FD GMM", "criterion", "noise", ""]
     split = study.file.reference_split
     notes = [
-        f"Criterion: geometric mean of FD in columns Rec., N and GMM against the {split} split, each the mean of"
-        f" {len(study.file.fit_seeds)} fits; noise: its standard error over them. Bold: the chosen point. Edge: its"
-        " weight is the least or the largest that was tried; how far its criterion lies from the next best.",
+        f"Criterion: geometric mean of FD in columns Rec., N and GMM against the {split} split, those of a random"
+        f" density the mean of {len(study.file.fit_seeds)} fits; noise: its standard error over them. Bold: the chosen"
+        " point. Edge: its weight is the least or the largest that was tried; how far its criterion lies from the"
+        " next best.",
     ]
     one = Table("points", f"{label}: search for the loss weights", header, rows, bold, notes, points)
     parts = [markdown(one)]
@@ -217,13 +218,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("study", help="one whose tables are [search], of one data set")
     parser.add_argument("--cores", default="2")
     parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--restart", action="store_true", help="leave out points of other settings than the study's")
     options = parser.parse_args(arguments)
     study = load_study(options.study)
     if "search" not in study.file.tables or len(study.datasets) != 1:
         parser.error(f"{options.study}: no search of one data set")
-    found = valid(study, read(study))
+    written = read(study)
+    found = valid(study, written)
+    path = FOUND / f"{study.name}.csv"
+    if path.exists() and len(found) < max(len(written), 1) and not options.restart:
+        parser.error(f"{path}: holds points of other settings than {study.name} has now; --restart leaves them out")
     while not options.table and (todo := missing(study, found)):
         made = run(study, todo, options.cores)
+        if len(valid(study, made)) < len(made):
+            sys.exit(f"{study.name}: ran other settings than it was asked for: {made['settings'].tolist()}")
         storage.write_frame(FOUND / f"{study.name}.csv", pd.concat([found, made], ignore_index=True))
         found = read(study)
     order = [list(study.file.rows).index(row) for row in found["row"]]

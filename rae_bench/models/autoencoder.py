@@ -99,7 +99,7 @@ class Autoencoder(nn.Module):
         return codes, codes.at(noise["code"]) if "code" in noise else codes.mean
 
     def decode(self, z: Tensor) -> Tensor:
-        """x_hat of codes z (B, d): images in [0, 1], or vectors."""
+        """x_hat of codes z (B, d): images in [0, 1] (a linear decoder's may leave it), or vectors."""
         return networks.widened(self.decoder(z))
 
 

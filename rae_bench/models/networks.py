@@ -132,7 +132,7 @@ def features(spec: Network) -> tuple[nn.Sequential, int]:
 
 
 def decoder(spec: Network) -> nn.Sequential:
-    """The network from codes (B, latent_dim) to x_hat: images in [0, 1], of a linear one near it, or any vectors."""
+    """The network from codes (B, latent_dim) to x_hat: images in [0, 1] (a linear one's may leave it), or vectors."""
     match spec:
         case ConvolutionalNetwork():
             n_up = (spec.size // _START).bit_length() - 1

@@ -192,7 +192,7 @@ def evaluate(
 ) -> None:
     """Model, densities, reference and images -> every metric of every image set, and sheets to look at.
 
-    Of a run of given images, which has no model and no densities, the images alone.
+    A run of given images has no model and no densities: its images are scored as they are.
     """
     score(spec=spec, data=data, reference=reference, prd_reference=prd_reference, training=training, run=run)
 

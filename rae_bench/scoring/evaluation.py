@@ -1,4 +1,4 @@
-"""One trained model to numbers: every image set decoded once, its features taken once, every metric from them.
+"""A trained model, or given images, to numbers: every image set is made once, its features taken once.
 
 Image sets: `reconstruction` of the reference images, `interpolation` between them, `sample` of every density; and
 `reference`, the images themselves, whose likelihood is estimated. What a table calls a row is put together later.

@@ -34,7 +34,7 @@ BOUND_CODES = 10
 STEPS = 4
 """Steps towards the mode, from the encoder's mean: with fewer its curvature is that of another place."""
 DIFFERENCE = 1e-2
-"""Of codes, by which their derivatives are taken: small beside a prior's SD of 1. An exact one took five times as long,
+"""The step in codes by which derivatives are taken: small beside a prior's SD of 1. Exact ones took five times as long,
 and a proposal need not be exact."""
 FREEDOM = 10.0
 """Degrees of freedom of the proposal: its tails are heavier than those of the posterior it stands for."""
@@ -42,9 +42,9 @@ FREEDOM = 10.0
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Of images: the mean estimate, in nats an image, and whether it can be believed.
+    """An estimate: the mean over images, in nats an image, and whether it can be believed.
 
-    doubling     by how much more than with half as many codes
+    doubling     by how much more than with half as many codes; infinite for a single code
     half_width   of the 95 % interval of the mean over images
     effective    the effective number of codes, a share of all, in the mean over images
     """
@@ -64,15 +64,15 @@ class Likelihood:
 
     @classmethod
     def of(cls, log_weights: Float64) -> "Likelihood":
-        """Of log p(x|z) p(z) / r(z|x) of every image and code, (n, K)."""
+        """The estimate from log p(x|z) p(z) / r(z|x) of every image and code, (n, K)."""
         n, samples = log_weights.shape
         estimates = _log_mean(log_weights)
-        halves = [_log_mean(log_weights[:, half::2]) for half in (0, 1)] if samples > 1 else [estimates]
+        halves = [_log_mean(log_weights[:, half : 2 * (samples // 2) : 2]) for half in (0, 1)] if samples > 1 else []
         relative = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
         effective = relative.sum(axis=1) ** 2 / (relative**2).sum(axis=1)
         return cls(
             value=float(estimates.mean()),
-            doubling=float((estimates - np.mean(halves, axis=0)).mean()),
+            doubling=float((estimates - np.mean(halves, axis=0)).mean()) if halves else np.inf,
             half_width=float(1.96 * estimates.std(ddof=1) / np.sqrt(n)) if n > 1 else np.inf,
             effective=float(effective.mean()) / samples,
         )
@@ -102,6 +102,8 @@ def image_likelihoods(
             drawn = torch.stack([codes.draw(noise) for _ in range(BOUND_CODES)], dim=1)
             bound = _log_p(model, x, drawn, kl_weight).mean(dim=1) - kl_to_standard_normal(codes)
             bounds.append(bound.cpu().numpy())
+            if not priors:
+                continue
             z, log_r = _draw(*_proposal(model, x, codes, kl_weight), samples, noise)
             log_x = _log_p(model, x, z.float(), kl_weight)
             flat = z.flatten(0, 1).float().cpu().numpy()

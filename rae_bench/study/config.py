@@ -51,6 +51,7 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     made = _Making(where, file, words, _settings_in_force(where, file, words))
     rows, points = made.rows()
     made = replace(made, words=replace(words, points=points))
+    _check_rows(where, file, rows)
     fitted = {row.model: made.fitted(row.model, rows) for row in rows.values() if not row.given}
     image_sets = {dataset: made.image_sets(dataset) for dataset in file.datasets}
     made.check_counts(image_sets)
@@ -105,6 +106,15 @@ def _check_names(where: str, file: StudyFile, words: Vocabulary) -> None:
                 f"{place}.data.size: {entry.data.size} is not one of {list(NETWORK_SIZES)}, the paper's image sizes"
             )
         _check_extractor(place, entry.extractor, dataset, entry.data)
+
+
+def _check_rows(where: str, file: StudyFile, rows: dict[str, Row]) -> None:
+    """Refuse rows of which none is compared, and a search of rows without weights."""
+    if all(row.family == "baseline" for row in rows.values()):
+        raise ConfigError(f"{where}.rows: {list(file.rows)} are all baselines; name a row that is held against them")
+    for name, row in rows.items():
+        if row.given and "search" in file.tables:
+            raise ConfigError(f"{where}.rows: {name!r} is a row of given images, which has nothing to search for")
 
 
 def _settings_in_force(where: str, file: StudyFile, words: Vocabulary) -> tuple[str, ...]:

@@ -285,15 +285,15 @@ def evaluate(study: Study, dataset: str, model: str) -> Need:
     is_bounded = spec.training is not None and isinstance(spec.training.objective.latent, GaussianKL)
     samples = spec.importance_samples if is_bounded else 0
     # the codes that each image's proposal and bound take besides
-    more = EXPANSIONS * (1 + spec.training.network.latent_dim) if spec.training else 0
-    likelihoods = n * (samples + BOUND_CODES + more) if samples else 0
+    differences = 1 + spec.training.network.latent_dim if spec.training and samples else 0
+    likelihoods = n * (samples + BOUND_CODES + EXPANSIONS * differences) if samples else 0
     made = 2 * passed * n + draws * spec.n_generated
     decoded = made + likelihoods
     splits = {spec.reference_split, spec.image_sets.reconstructed, spec.image_sets.interpolated}
     encoded = n * len(splits) if spec.training else 0
     # measured: digits with 10 samples an image, 340 MiB beyond libraries
     held = 8.0 * (n + 6 * min(n, COMPARED)) * pixels + 2 * spec.n_generated * pixels
-    passes = 4 * size.floats * max(DECODED, 20 * max(samples, more // EXPANSIONS))
+    passes = 4 * size.floats * max(DECODED, 20 * max(samples, BOUND_CODES if samples else 0, differences))
     shown = pixels * ((2 * rebuilt + len(spec.densities) + 1) * SHOWN + rebuilt * STRIP_IMAGES)
     plotted = spec.training.network.latent_dim * PLOTTED * (1 + len(spec.densities)) if spec.training else 0
     return Need(

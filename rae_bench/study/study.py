@@ -172,7 +172,7 @@ class Study:
 
     @property
     def given(self) -> dict[str, dict[str, Split]]:
-        """The runs without a model: by name, the splits whose images they score, by what these are called."""
+        """The runs without a model: by name, what each set of their images is called and the split it comes from."""
         return {
             row.model: {given_name(split): split for split in row.given.values()}
             for row in self.rows.values()

@@ -121,14 +121,27 @@ def test_points_of_other_settings_are_run_again(search, study):
         assert search.missing(study, found)["vae"] == expected
 
 
-def test_a_file_that_does_not_tell_settings_counts_for_nothing(search, study, monkeypatch, tmp_path):
-    """As those of searches before settings were kept."""
+@pytest.mark.parametrize("settings", ["0" * 16, None])
+def test_points_of_other_settings_are_not_overwritten_unasked(search, study, monkeypatch, tmp_path, capsys, settings):
+    """They may be of another version, or of a search before settings were kept."""
     monkeypatch.setattr(search, "FOUND", tmp_path)
-    for written in (None, pd.DataFrame([_result("vae", {"latent": 0.01}, "")]).drop(columns="settings")):
-        if written is not None:
-            written.to_csv(tmp_path / "search_digits.csv", index=False)
-        found = search.valid(study, search.read(study))
-        assert search.missing(study, found)["vae"] == {"latent": 0.01}
+    old = pd.DataFrame([_result("vae", {"latent": 0.01}, settings)])
+    (old if settings else old.drop(columns="settings")).to_csv(tmp_path / "search_digits.csv", index=False)
+    before = (tmp_path / "search_digits.csv").read_bytes()
+    with pytest.raises(SystemExit):
+        search.main(["search_digits", "--table"])
+    assert "search_digits.csv: holds points of other settings than search_digits has now; --restart" in (
+        capsys.readouterr().err
+    )
+    assert (tmp_path / "search_digits.csv").read_bytes() == before
+    assert search.missing(study, search.valid(study, search.read(study)))["vae"] == {"latent": 0.01}
+
+
+def test_a_run_of_other_settings_ends_the_search(search, study, monkeypatch, tmp_path):  # noqa: ARG001  stands in
+    monkeypatch.setattr(search, "FOUND", tmp_path)
+    monkeypatch.setattr(search, "run", lambda *_: pd.DataFrame([_result("vae", {"latent": 0.01}, "other")]))
+    with pytest.raises(SystemExit, match="ran other settings than it was asked for"):
+        search.main(["search_digits"])
 
 
 def test_models_are_compared_at_a_reconstruction_that_each_of_them_reaches(search):

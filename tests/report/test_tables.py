@@ -316,6 +316,23 @@ def test_a_searchs_noise_is_the_standard_error_over_fits(smoke_spec, tmp_path):
     assert found["settings"] == spec.evaluations["digits_mini"]["vae"]
 
 
+def test_the_noise_of_a_second_stage_counts_its_fits_in_both_columns_at_once(smoke_spec, tmp_path):
+    """Rec. and N of a fit go together, and there is no GMM: the standard error is that of their mean logarithm."""
+    rebuilt, sampled = np.exp([0.0, 0.2, 0.1]), np.exp([0.0, 0.4, 0.5])
+    frames = [
+        pd.DataFrame(_records({("vae", image_set, "second_stage"): [value]}, "frechet_distance", 0.1)).assign(
+            fit_seed=i
+        )
+        for image_set, values in (("reconstruction", rebuilt), ("sample", sampled))
+        for i, value in enumerate(values)
+    ]
+    spec = replace(smoke_spec, rows={"two": ROWS["two"]}, order=("two",), tables=("search",))
+    spec = replace(spec, evaluations={"digits_mini": {"vae": ""}})
+    _written(spec, pd.concat(frames), tmp_path)
+    (found,) = pd.read_csv(tmp_path / "search_digits_mini.csv").to_dict("records")
+    assert found["noise"] == pytest.approx(np.std([0.0, 0.3, 0.3], ddof=1) / np.sqrt(3))
+
+
 def test_a_table_nobody_wrote_is_an_error(spec, frame, tmp_path):
     with pytest.raises(ValueError, match="no table is called 'table2'"):
         _written(replace(spec, tables=("table2",)), frame, tmp_path)
@@ -440,7 +457,7 @@ def test_baselines_are_held_against_and_change_nothing_between_the_others(rival_
     assert table1.rows[3] == ["Copies", "–", "–", "–", "–", "1.00 ± 0.00", "–"]
     assert table1.bold == before["table1_digits_mini"].bold
     assert "Copies: train images as they are, in column GMM." in table1.notes
-    # the row's own variance alone is its ratio's: its residual's share and the pool's, none of the baseline's
+    # the baseline does not vary here: the ratio is that of the row's geometric mean to it
     data = ranking.data.set_index("row")
     logs = pd.DataFrame(
         {row: np.log(SAMPLERS[model, "sample", "gmm10"]) for row, model in (("vae", "vae"), ("rae", "rae_l2"))}

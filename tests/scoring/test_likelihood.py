@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, special, stats
+from scipy import integrate, stats
 from small import GAUSSIAN, images, objective
 
 from rae_bench.models import autoencoder
@@ -137,4 +137,6 @@ def test_what_is_said_of_weights_by_hand():
     assert found.effective == pytest.approx((64 / 18 + 4) / 2 / 4)
     uneven = Likelihood.of(np.log([[1.0, 5.0]]))
     assert uneven.doubling == pytest.approx(np.log(3) - np.log([1, 5]).mean())
-    assert special.logsumexp(weights[0]) == pytest.approx(np.log(8))
+    assert Likelihood.of(np.log([[2.0], [3.0]])).doubling == np.inf  # nothing is known of one code
+    odd = Likelihood.of(np.log([[1.0, 5.0, 9.0]]))
+    assert odd.doubling == pytest.approx(np.log(5) - np.log([1, 5]).mean())  # halves of one code each

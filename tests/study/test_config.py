@@ -467,6 +467,7 @@ MISTAKES = [
     ("rows.yaml", ["training_images", "n"], "gmm10", "rows.yaml.training_images.n: a row of given images has no model"),
     ("rows.yaml", ["training_images", "given"], {"gmm": "trian"}, "rows.yaml.training_images.given.gmm: 'trian' is n"),
     ("rows.yaml", ["training_images", "given"], {}, "rows.yaml.training_images.model: unknown model ''"),
+    (SMOKE, ["rows"], ["linear", "training_images"], "studies/smoke.yaml.rows: ['linear', 'training_images'] are all"),
     (SMOKE, ["search"], {"training_images": POINTS}, "studies/smoke.yaml.search.training_images: a row of given image"),
     ("models.yaml", ["linear", "posterior"], NOISY, "studies/smoke.yaml: 'linear' on 'digits_mini'.network: 'linear' "),
     ("models.yaml", ["linear", "network"], "lineal", "models.yaml.linear.network: 'lineal' is not one of ['convolutio"),

@@ -101,6 +101,12 @@ def test_runs_measured_by_different_rulers_are_refused(column, value):
     assert "\n" not in str(error.value)
 
 
+def test_given_images_have_no_precision_of_a_training():
+    """Beside models that were trained in bfloat16, too."""
+    given = _frame(model="training_images", train_fingerprint="", precision="float32")
+    assert len(collect([_frame(precision="bfloat16"), given])) == 2 * len(given)
+
+
 # --- the runs of a study ----------------------------------------------------------------------------------
 
 SPEC = STUDY.summary()

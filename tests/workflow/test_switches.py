@@ -115,12 +115,20 @@ def numbers(dataset, model, switch):
     )
     found = evaluation.evaluate(
         evaluation.Subject(
-            evaluate, trained, fitted, reference, prd_reference,
-            Training.of(extractor(made["train"]), reference.features),
-            {split: made[split][:100] for split in (evaluate.reference_split, sets.reconstructed, sets.interpolated)},
-            None, extractor, seed=0,
+            spec=evaluate,
+            model=trained,
+            densities=fitted,
+            reference=reference,
+            prd_reference=prd_reference,
+            training=Training.of(extractor(made["train"]), reference.features),
+            images={
+                split: made[split][:100] for split in (evaluate.reference_split, sets.reconstructed, sets.interpolated)
+            },
+            labels=None,
+            extractor=extractor,
+            seed=0,
         )
-    )  # fmt: skip
+    )
     values = {(row["image_set"], row["density"], row["metric"]): row["value"] for row in found.rows}
     history = {("history", row["epoch"], name): value for row in run.history for name, value in row.items()}
     return values | history, {(key, row.n, row.gmm) for key, row in chosen.rows.items()}

@@ -17,14 +17,18 @@ def distances(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Figure:
     own = {"standard_normal", "gaussian"}  # shown for every row; column N is one of them, or a second stage
     labels = {name: row.label.replace(" ", "\n") for name, row in spec.ordered_rows.items()}
     points = [
-        {"row": labels[name], "set": "second stage" if column == "n" else COLUMNS[column], "distance": value}
+        {
+            "row": labels[name],
+            "set": "second stage" if column == "n" and row.through else COLUMNS[column],
+            "distance": value,
+        }
         for name, row in spec.ordered_rows.items()
         for column in COLUMNS
-        if column != "n" or row.n not in own
+        if column != "n" or row.shown("n") not in own
         for value in cell_values(frame, dataset, row, column, metric)
     ]
     shown = {point["set"] for point in points}
-    order = [name for name in ("Rec.", "N(0,I)", "Gaussian", "GMM", "second stage", "Interp.") if name in shown]
+    order = [name for name in ("Rec.", "N", "N(0,I)", "Gaussian", "GMM", "second stage", "Interp.") if name in shown]
     mine = frame[(frame["dataset"] == dataset) & (frame["metric"] == metric)]
     figure, axis = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
     sns.stripplot(

@@ -1,5 +1,7 @@
 """What stands under a table: how its numbers were measured, and what to beware of."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -8,7 +10,7 @@ from rae_bench.report.tables.cells import COLUMNS, cell_values, place
 from rae_bench.report.tables.wording import SCALE, density_label
 from rae_bench.scoring.specs import INCEPTION_LABEL
 from rae_bench.study.results import floor_share, warnings
-from rae_bench.study.specs import SummarySpec
+from rae_bench.study.specs import Row, SummarySpec
 
 MOST_WARNINGS = 5
 BOLD = "Bold: the column's best and all that are equal to it or undecided (after Holm's correction over its pairs)."
@@ -94,9 +96,9 @@ def warning_notes(frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
     return notes
 
 
-def row_notes(spec: SummarySpec, dataset: str) -> list[str]:
-    """Which density stands in columns N and GMM of each row, and which rows pass through a second stage."""
-    every = spec.ordered_rows.values()
+def row_notes(spec: SummarySpec, dataset: str, shown: Mapping[str, Row]) -> list[str]:
+    """Which density stands in columns N and GMM of each row shown, and which rows pass through a second stage."""
+    every = shown.values()
     rows, copies = [row for row in every if not row.given], [row for row in every if row.given]
     columns = []
     for column in ("n", "gmm"):

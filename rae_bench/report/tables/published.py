@@ -129,7 +129,7 @@ def comparison_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Ta
             _measured_note(spec, _distances(frame, dataset), data[data["in_study"]]),
             _noise_note(data),
             *spec.notes[dataset],
-            *row_notes(spec, dataset),
+            *row_notes(spec, dataset, spec.competing),
         ],
         data,
     )

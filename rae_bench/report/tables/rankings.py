@@ -31,7 +31,8 @@ def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table
     rows = {name: row for name, row in spec.competing.items() if row.gmm}
     values = {name: cell_values(frame, dataset, row, RANKED) for name, row in rows.items()}
     ranked, stands = ranks(values), _both_ways(spec, frame, dataset)
-    held_against = {name: _against(spec, frame, dataset, name) for name in spec.baselines}
+    baselines = {name: row for name, row in spec.baselines.items() if row.shown(RANKED)}
+    held_against = {name: _against(spec, frame, dataset, name) for name in baselines}
     first = min(values, key=lambda name: float(values[name].mean()))
     records = []
     for name, mine in values.items():
@@ -73,7 +74,7 @@ def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table
         f"{spec.datasets[dataset].label}: ranking of models under their mixture by"
         f" {distance_name('FD', extractor_label(frame, dataset))}",
         ["", "Distance ↓", "Ratio to the first", "is", *(f"{word} {_of(word)}" for word in WORDS), "rank"]
-        + [f"Over {row.label}" for row in spec.baselines.values()],
+        + [f"Over {row.label}" for row in baselines.values()],
         texts,
         set(),
         [

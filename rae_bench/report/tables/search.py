@@ -61,13 +61,20 @@ def search_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
 
 
 def _noise(frame: pd.DataFrame, dataset: str, row: Row) -> float:
-    """The standard error of the mean logarithm of the three distances over the fits of their densities; 0 of none."""
-    errors = []
+    """The standard error, over fits, of the mean logarithm of the distances that the row has; 0 of a single fit.
+
+    A fit of a second stage counts in all columns at once; a column of one fit is the same for all.
+    """
+    columns = {}
     for column in CRITERION:
         values = cell_frame(frame, dataset, row, column, "frechet_distance")
-        fits = np.log(values.groupby(["train_seed", "fit_seed"])["value"].mean())
-        errors.append(float(fits.std(ddof=1)) / np.sqrt(len(fits)) if len(fits) > 1 else 0.0)
-    return float(np.sqrt(np.sum(np.square(errors)))) / len(CRITERION)
+        if len(values):
+            columns[column] = np.log(values.groupby("fit_seed")["value"].mean())
+    fits = pd.DataFrame(columns)
+    for column, values in columns.items():
+        fits[column] = fits[column].fillna(values.iloc[0]) if len(values) == 1 else fits[column]
+    means = fits.mean(axis=1)
+    return float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else 0.0
 
 
 def _weight(spec: SummarySpec, dataset: str, row: Row, term: str) -> float:

@@ -35,7 +35,7 @@ def table1(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) ->
             *protocol_notes(spec, dataset),
             BOLD,
             *warning_notes(frame, dataset, metric),
-            *(row_notes(spec, dataset) if is_main else []),
+            *(row_notes(spec, dataset, rows) if is_main else []),
         ],
         data,
     )
