@@ -102,8 +102,6 @@ def image_likelihoods(
             drawn = torch.stack([codes.draw(noise) for _ in range(BOUND_CODES)], dim=1)
             bound = _log_p(model, x, drawn, kl_weight).mean(dim=1) - kl_to_standard_normal(codes)
             bounds.append(bound.cpu().numpy())
-            if not priors:
-                continue
             z, log_r = _draw(*_proposal(model, x, codes, kl_weight), samples, noise)
             log_x = _log_p(model, x, z.float(), kl_weight)
             flat = z.flatten(0, 1).float().cpu().numpy()

@@ -134,7 +134,7 @@ def test_a_finished_study_is_what_its_jobs_wrote(results):
     mine = [path for path in files if path.suffix not in (".lock", ".log") and "costs" not in path.name]
     records_and_states = sum(path.name.endswith((".record.json", ".job.json")) for path in mine)
     assert verdict.files.total() == len(mine) - records_and_states
-    assert verdict.files["train"] == 4 * 3
+    assert verdict.files["train"] == 6 * 3
     assert verdict.files["prepare"] == 1 + 1 + 3 + 1  # manifest, images, splits, labels
 
 
