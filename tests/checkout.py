@@ -1,6 +1,7 @@
 """A copy of the repository, in which the workflow's commands run without touching this one's results."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -193,3 +194,11 @@ class Checkout:
                 return
             time.sleep(0.02)
         raise AssertionError((self.path / "driver.log").read_text())
+
+
+def script(name):
+    """The module that a program of `scripts/` is."""
+    found = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module

@@ -154,7 +154,7 @@ def _proposal(model: Autoencoder, x: Tensor, codes: Codes, variance: float) -> t
 def _expansion(model: Autoencoder, x: Tensor, z: Tensor, variance: float) -> tuple[Tensor, Tensor, Tensor]:
     """‖x − x̂‖² / 2β + ½‖z‖² at codes z (B, d): value (B,), gradient (B, d), Gauss-Newton curvature (B, d, d).
 
-    By differences: good enough to propose with.
+    Derivatives are taken by differences, which is good enough to propose with.
     """
     n, d = z.shape
     steps = torch.cat([torch.zeros(1, d), DIFFERENCE * torch.eye(d)]).to(z.device)

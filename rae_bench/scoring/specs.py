@@ -142,8 +142,8 @@ class EvaluationSpec:
     """Exactly what `evaluate` reads, beside model, codes, densities, references, images and seed.
 
     Of each of `densities` there is a fit for every one of its `fit_seeds`, and of that a draw of `n_generated` images
-    for every sample seed. A run without `training` has neither model nor densities: its samples are `given`, by what
-    they are called the split whose images they are.
+    for every sample seed. A run without `training` has neither model nor densities: `given` names each set of
+    its samples, and the split whose images they are.
 
     `importance_samples` codes an image estimate its likelihood, of models with a KL term, under each of `priors`;
     `has_factors`: the images' factors are known, and samples are held against their law.

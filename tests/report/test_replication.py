@@ -1,21 +1,16 @@
 """The comparison of two sets of seeds, of `scripts/replicate.py`."""
 
-import importlib.util
-
 import numpy as np
 import pandas as pd
 import pytest
-from checkout import ROOT
+from checkout import script
 
 from rae_bench.report.comparisons import Compared, pairs
 
 
 @pytest.fixture(scope="module")
 def replicate():
-    found = importlib.util.spec_from_file_location("replicate", ROOT / "scripts/replicate.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    return script("replicate")
 
 
 def _pair(verdict, low=0.9, high=1.1):

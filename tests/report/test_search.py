@@ -1,22 +1,18 @@
 """The search for loss weights, of `scripts/search.py`: what is tried next, what is kept, what is told."""
 
-import importlib.util
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from checkout import ROOT
+from checkout import script
 
 from rae_bench.study.config import load_study, resolve_study
 
 
 @pytest.fixture(scope="module")
 def search():
-    found = importlib.util.spec_from_file_location("search", ROOT / "scripts/search.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    return script("search")
 
 
 def _tried(*points):

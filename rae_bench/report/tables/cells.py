@@ -52,13 +52,13 @@ def compared(
     dataset: str,
     *columns: str,
     metric: str = "frechet_distance",
-    with_: str = "",
+    baseline: str = "",
 ) -> Compared[Cell]:
     """The cells (row, column) of these columns, to be compared: by ratios of distances, by differences of all else.
 
-    Of all rows that compete; and of the baseline `with_`, which no pool of variances takes in.
+    The rows are all that compete and, where it is named, a baseline, which no pool of variances takes in.
     """
-    rows = {**spec.competing, **({with_: spec.rows[with_]} if with_ else {})}
+    rows = {**spec.competing, **({baseline: spec.rows[baseline]} if baseline else {})}
     found = {
         (name, column): cell_values(frame, dataset, row, column, metric)
         for column in columns
@@ -68,7 +68,7 @@ def compared(
     return Compared.of(
         found,
         {cell: cell[1] for cell in found},
-        {(name, column): None if name == with_ else rows[name].model for name, column in found},
+        {(name, column): None if name == baseline else rows[name].model for name, column in found},
     )
 
 

@@ -56,7 +56,7 @@ def measured_notes(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric:
 
 
 def copy_notes(spec: SummarySpec, ratios: pd.DataFrame, dataset: str) -> list[str]:
-    """Which rows' samples lie nearer to training images than fresh real ones do, by the mean over seeds and fits."""
+    """The rows whose samples lie nearer to training images than fresh real ones do, by the mean over seeds and fits."""
     if not len(ratios):
         return []
     first = ratios.iloc[0]
@@ -97,7 +97,7 @@ def warning_notes(frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
 
 
 def row_notes(spec: SummarySpec, dataset: str, shown: Mapping[str, Row]) -> list[str]:
-    """Which density stands in columns N and GMM of each row shown, and which rows pass through a second stage."""
+    """The densities in columns N and GMM of the rows shown, and the rows that pass through a second stage."""
     every = shown.values()
     rows, copies = [row for row in every if not row.given], [row for row in every if row.given]
     columns = []

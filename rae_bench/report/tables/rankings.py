@@ -95,7 +95,7 @@ def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table
 
 def _against(spec: SummarySpec, frame: pd.DataFrame, dataset: str, baseline: str) -> dict[str, dict[str, Any]]:
     """Each row's ratio to a baseline in the ranked column, with its interval and word."""
-    cells = compared(spec, frame, dataset, RANKED, with_=baseline)
+    cells = compared(spec, frame, dataset, RANKED, baseline=baseline)
     rows = [row for row, _ in cells.means if row != baseline]
     differences = [cells.difference((row, RANKED), (baseline, RANKED)) for row in rows]
     words = verdicts(differences, [float(np.log(spec.equal_within))] * len(rows))
