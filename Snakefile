@@ -1,7 +1,7 @@
 # The evaluation of the configured study, from images to tables: read on in workflow/rules/, in the order below.
 #
 #   snakemake --cores 8                          the default study, digits
-#   snakemake --cores 8 --config study=embedded  another one: any file in workflow/config/studies/
+#   snakemake --cores 8 --config study=embedded  another one: of those in workflow/config/studies/, or a file anywhere
 
 import logging
 import os
@@ -92,12 +92,12 @@ onstart:
 onsuccess:
     cores = workflow.resource_settings.cores or 0
     shell(
-        "{sys.executable:q} -m rae_bench spent {study.name:q} --cores {cores} --since {started}"
+        "{sys.executable:q} -m rae_bench spent {study.source:q} --cores {cores} --since {started}"
     )
 
 
 onerror:
-    shell("{sys.executable:q} -m rae_bench status {study.name:q}")
+    shell("{sys.executable:q} -m rae_bench status {study.source:q}")
 
 
 rule all:

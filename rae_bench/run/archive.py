@@ -69,7 +69,7 @@ def pack(study: Study, results: Path, path: Path, weights: bool, codes: bool) ->
     """
     verdict = verify(study, results)
     if verdict.problems:
-        raise ArchiveError(f"{verdict.problems[0]} ({len(verdict.problems)} in all: verify {study.name} lists them)")
+        raise ArchiveError(f"{verdict.problems[0]} ({len(verdict.problems)} in all: verify {study.source} lists them)")
     left_out: list[str] = []
     packed: dict[str, Path | bytes] = {**_settings(study)}
     for job in study_jobs(study, results):

@@ -20,6 +20,7 @@ from rae_bench.study import config, vocabulary
 from rae_bench.study.config import load_study, study_names
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.protocols import described
+from rae_bench.study.stated import read
 
 if TYPE_CHECKING:
     from rae_bench.scoring.feature_files import Moments
@@ -93,7 +94,17 @@ def spent(
     print(write_costs(load_study(study), _results(), cores, since))
 
 
-def settings() -> None:
+def settings(study: str) -> None:
+    """A study as it is read: what it extends with what its file lays over it, and its own entries, as YAML."""
+    import yaml
+
+    load_study(study)  # what cannot be used is not shown
+    found = read(study, config.CONFIG)
+    told = {"name": found.name, **found.settings, **({"own": found.own} if found.own else {})}
+    print(yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=120), end="")
+
+
+def switches() -> None:
     """Every named setting of the protocols as a markdown table: what, where, source, expected effect."""
     words = vocabulary.read(config.CONFIG)
     header = ["setting", "what it does", "on", "source", "in protocol", "expected effect"]
@@ -113,7 +124,7 @@ def published(study: str, *, out: Annotated[Path, "folder for tables/ and figure
     if not any(spec.published.values()):
         raise PublishedError(f"{study}: none of its data sets is the paper's: {', '.join(found.datasets)}")
     frame = finished_metrics(found, _results())
-    tables.write(spec, frame, StudyFiles(RESULTS, study), out / "tables" / "index.json")
+    tables.write(spec, frame, StudyFiles(RESULTS, found.name), out / "tables" / "index.json")
     plots.write_published(spec, frame, out / "figures" / "index.json")
     runs = len(found.datasets) * len(found.scored) * len(found.train_seeds)
     finished = len(frame[["dataset", "model", "train_seed"]].drop_duplicates())
@@ -276,4 +287,4 @@ def _score_moments(sides: "list[tuple[Path, Features | Moments]]", json: bool) -
     print(note, file=sys.stderr if json else sys.stdout)
 
 
-ALL = (status, cost, spent, settings, published, convert, verify, export, import_, rebuild, score)
+ALL = (status, cost, spent, settings, switches, published, convert, verify, export, import_, rebuild, score)

@@ -40,7 +40,7 @@ def findings(study: Study, results: Path, is_thorough: bool) -> list[Finding]:
         except (StorageError, ConfigError, DataError) as error:
             finding = Finding(str(error), is_changed=True)
         if finding.is_changed:
-            command = f"snakemake --cores 1 --config study={study.name} --forcerun {folder / MANIFEST}"
+            command = f"snakemake --cores 1 --config study={study.source} --forcerun {folder / MANIFEST}"
             finding = replace(finding, text=f"{finding.text}; to prepare it anew: {command}")
         found += [finding] if finding.text else []
     return found

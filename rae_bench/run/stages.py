@@ -419,7 +419,7 @@ def report(*, spec: SummarySpec, results: Path) -> None:
     from rae_bench.study.config import load_study
 
     def write(spec: SummarySpec, frame: "pd.DataFrame", files: StudyFiles, path: Path) -> list[Path]:
-        page.write(spec, frame, cost_frame(load_study(spec.study), results), files, path)
+        page.write(spec, frame, cost_frame(load_study(spec.source), results), files, path)
         return []
 
     files = StudyFiles(results, spec.study)

@@ -1,7 +1,7 @@
 """Studies from YAML: every name looked up, every value checked, what is impossible refused before any job.
 
-The vocabulary (`workflow/config/*.yaml`) has one entry per thing; a study (`workflow/config/studies/NAME.yaml`)
-names entries, and its protocol lays settings over them. `load_study` is the only reader of YAML.
+The vocabulary (`workflow/config/*.yaml`) has one entry per thing; a study (`workflow/config/studies/NAME.yaml`, or a
+file anywhere) names entries, and its protocol lays settings over them. `load_study` is the only reader of YAML.
 """
 
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from rae_bench.base import devices
-from rae_bench.base.plain import ConfigError, parse, to_plain, unknown
+from rae_bench.base.plain import ConfigError, parse, to_plain
 from rae_bench.data.specs import DatasetSpec
 from rae_bench.densities.specs import FIT_VERSION, Density, FitSpec
 from rae_bench.models.specs import NETWORK_SIZES, TRAIN_VERSION, TrainingSpec
@@ -17,36 +17,39 @@ from rae_bench.scoring.specs import Extractor, ImageSets, Protocol
 from rae_bench.study import vocabulary
 from rae_bench.study.protocols import ANY, Changes, Target, changes, laid_over, origin
 from rae_bench.study.specs import Row
+from rae_bench.study.stated import Stated, is_file, names, read
 from rae_bench.study.study import OWN, Study, StudyFile
 from rae_bench.study.vocabulary import POINT, Vocabulary, Weights, check_name, known
-from rae_bench.study.yaml_files import read_yaml
 
 CONFIG = Path(__file__).parent.parent.parent / "workflow" / "config"
 
 
 def study_names() -> list[str]:
-    """The studies there are."""
-    return sorted(path.stem for path in (CONFIG / "studies").glob("*.yaml"))
+    """The studies of the suite."""
+    return names(CONFIG)
 
 
-def load_study(name: str) -> Study:
-    """Read and check the study `name` and the vocabulary it uses.
+def load_study(source: str) -> Study:
+    """Read and check a study, by its name or by the path of its file, and the vocabulary it uses.
 
     Raises:
         ConfigError: one line naming the file, the key, what was found and what would be right.
     """
-    if name not in study_names():
-        raise ConfigError(unknown("study", "study", str(name), study_names()))
-    check_name("studies", name)
-    file = parse(StudyFile, read_yaml(CONFIG, f"studies/{name}.yaml"), f"studies/{name}.yaml")
-    return resolve_study(name, file)
+    found = read(str(source), CONFIG)
+    check_name(f"{found.where}.name" if is_file(found.source) else "studies", found.name)
+    return _resolved(found, parse(StudyFile, found.settings, found.where))
 
 
 def resolve_study(name: str, file: StudyFile) -> Study:
+    """The study `name` of the suite as if its file said `file`."""
+    return _resolved(Stated(name, name, f"studies/{name}.yaml", {}, {}), file)
+
+
+def _resolved(found: Stated, file: StudyFile) -> Study:
     """Look up every name of `file` in the vocabulary and check what only the combination can show."""
     device = devices.settled(file.compute.device)
     file = replace(file, compute=replace(file.compute, device=device, tf32=file.compute.tf32 and device == "cuda"))
-    where, words = f"studies/{name}.yaml", vocabulary.read(CONFIG)
+    where, words = found.where, vocabulary.read(CONFIG, found.own, f"{found.where}.own")
     _check_names(where, file, words)
     made = _Making(where, file, words, _settings_in_force(where, file, words))
     rows, points = made.rows()
@@ -55,14 +58,15 @@ def resolve_study(name: str, file: StudyFile) -> Study:
     fitted = {row.model: made.fitted(row.model, rows) for row in rows.values() if not row.given}
     image_sets = {dataset: made.image_sets(dataset) for dataset in file.datasets}
     made.check_counts(image_sets)
-    stated = {
+    as_stated = {
         (dataset, density): made.words.density(density, words.datasets[dataset].weights)
         for dataset in file.datasets
         for density in dict.fromkeys(chain(*fitted.values()))
     }
     turned = [f"{'with' if is_on else 'without'} {name.replace('_', ' ')}" for name, is_on in file.switches.items()]
     return Study(
-        name=name,
+        name=found.name,
+        source=found.source,
         file=file,
         datasets={dataset: words.datasets[dataset] for dataset in file.datasets},
         budgets={dataset: words.budgets[budget] for dataset, budget in file.datasets.items()},
@@ -72,9 +76,9 @@ def resolve_study(name: str, file: StudyFile) -> Study:
         protocol=", ".join([words.protocols[file.protocol].label, *turned]),
         notes={dataset: made.notes(dataset) for dataset in file.datasets},
         trainings={(dataset, model): made.training(dataset, model) for dataset in file.datasets for model in fitted},
-        densities_as_stated=stated,
+        densities_as_stated=as_stated,
         fits={
-            (dataset, model, density): made.fit(dataset, model, density, stated[dataset, density])
+            (dataset, model, density): made.fit(dataset, model, density, as_stated[dataset, density])
             for dataset in file.datasets
             for model, densities in fitted.items()
             for density in densities
@@ -95,7 +99,7 @@ def _check_names(where: str, file: StudyFile, words: Vocabulary) -> None:
     known(f"{where}.switches", "setting", words.settings, *file.switches)
     for dataset, budget in file.datasets.items():
         known(f"{where}.datasets.{dataset}", "budget", words.budgets, budget)
-        entry, place = words.datasets[dataset], f"datasets.yaml.{dataset}"
+        entry, place = words.datasets[dataset], words.place("datasets", dataset)
         if "published" in file.tables and not entry.published:
             raise ConfigError(
                 f"{where}.tables: 'published' compares with the paper, which has no data set {dataset!r}"
@@ -199,7 +203,7 @@ class _Making:
         """The study's image sets, changed by the settings in force."""
         name = self.file.image_sets
         stated, laid = to_plain(self.words.image_sets[name]), self.laid("image_sets", dataset, ANY)
-        sets: ImageSets = laid_over(ImageSets, stated, laid, f"image_sets.yaml.{name}")
+        sets: ImageSets = laid_over(ImageSets, stated, laid, self.words.place("image_sets", name))
         return sets
 
     def check_counts(self, image_sets: dict[str, ImageSets]) -> None:
@@ -207,9 +211,10 @@ class _Making:
         metrics, n_images = self.words.metrics[self.file.metrics], self.file.n_images
         for key, least in metrics.least_images.items():
             if n_images < least:
+                place = self.words.place("metrics", self.file.metrics)
                 raise ConfigError(
-                    f"metrics.yaml.{self.file.metrics}.{key}: {getattr(metrics, key)} needs at least {least} images;"
-                    f" n_images of {self.where} is {n_images}"
+                    f"{place}.{key}: {getattr(metrics, key)} needs at least {least} images; n_images of {self.where} is"
+                    f" {n_images}"
                 )
         for dataset, sets in image_sets.items():
             shown = (sets.reconstructed, sets.interpolated, sets.prd_reference)
@@ -248,7 +253,7 @@ class _Making:
         spec: TrainingSpec = laid_over(TrainingSpec, stated, laid, f"{self.where}: {model!r} on {dataset!r}")
         if (batch := spec.optimisation.batch_size) > entry.data.n_train:
             keys = ("optimisation", "batch_size")
-            place = origin(laid, keys, ".".join(("budgets.yaml", budget_name, *keys)))
+            place = origin(laid, keys, ".".join((self.words.place("budgets", budget_name), *keys)))
             raise ConfigError(
                 f"{place}: {batch}, of {model!r} in {self.where}, is more than the {entry.data.n_train} training images"
                 f" of {dataset!r}"
@@ -273,7 +278,7 @@ class _Making:
         laid = self.laid("fit", dataset, model)
         spec: FitSpec = laid_over(FitSpec, data, laid, where)
         if (available := n_train - spec.leave_out_last) <= 0:
-            place = origin(laid, ("leave_out_last",), f"budgets.yaml.{budget_name}.leave_out_last")
+            place = origin(laid, ("leave_out_last",), f"{self.words.place('budgets', budget_name)}.leave_out_last")
             raise ConfigError(
                 f"{place}: {spec.leave_out_last} leaves none of the {n_train} training codes of {dataset!r}"
             )

@@ -50,6 +50,7 @@ def given_name(split: Split) -> str:
 class SummarySpec:
     """What tables, figures and report read, beside the metrics. `order` lists the rows as the study does.
 
+    `source` is what the study is loaded by: its name, or the path of a user's file.
     `fits` has each density as the study states it, `changed_fits` those that settings change for some models.
     `equal_within`: the ratio up to which two distances are equal. `published` is what the paper calls each data set, or
     empty. `protocol` is the label of the protocol in force, `notes` what it means for each data set's tables.
@@ -58,6 +59,7 @@ class SummarySpec:
 
     version: int
     study: str
+    source: str
     title: str
     order: tuple[str, ...]
     rows: dict[str, Row]

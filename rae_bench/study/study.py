@@ -146,12 +146,14 @@ class StudyFile:
 class Study:
     """A resolved study; every path and every stage's settings follow from it.
 
+    `source` is what it is loaded by: its name, or the path of a user's file.
     `protocol` says which settings are in force, `notes` what they mean for each data set's tables.
     `densities_as_stated` holds each density by data set before settings change it for some models; `fits`, by data
     set, model and density, is what is fitted. `protocols`: by data set, the ways of scoring samples that are compared.
     """
 
     name: str
+    source: str
     file: StudyFile
     datasets: dict[str, DatasetEntry]
     budgets: dict[str, Budget]
@@ -376,6 +378,7 @@ class Study:
         return SummarySpec(
             version=SUMMARY_VERSION,
             study=self.name,
+            source=self.source,
             title=self.file.title,
             order=tuple(self.rows),
             rows=self.rows,

@@ -1,7 +1,10 @@
-"""The vocabulary of studies (`workflow/config/*.yaml`): one entry per thing, checked as entries name each other."""
+"""The vocabulary of studies (`workflow/config/*.yaml`): one entry per thing, checked as entries name each other.
+
+A study's own entries stand beside the suite's.
+"""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -14,6 +17,7 @@ from rae_bench.models.specs import Latent, Objective, Posterior, Regulariser
 from rae_bench.scoring.specs import ImageSets, MetricSettings
 from rae_bench.study.protocols import ProtocolEntry, Setting, parse_settings
 from rae_bench.study.specs import Family, Row
+from rae_bench.study.stated import laid
 from rae_bench.study.study import Budget, DatasetEntry
 from rae_bench.study.yaml_files import read_yaml
 
@@ -69,6 +73,12 @@ class Vocabulary:
     settings: dict[str, Setting]
     points: dict[str, tuple[Weights, str]] = field(default_factory=dict)
     """The points of a study's search by the model's or density's name: their weights, and where they stand."""
+    own: dict[str, str] = field(default_factory=dict)
+    """Where the study's own entries stand, by where the suite's would."""
+
+    def place(self, section: str, name: str) -> str:
+        """Where an entry stands."""
+        return _place(self.own, section, name)
 
     def density_says(self, name: str, claim: str) -> bool:
         """Whether the class of a density claims so; of no kind that there is, nothing is claimed."""
@@ -79,18 +89,18 @@ class Vocabulary:
 
     def row_place(self, name: str) -> str:
         """Where a row is stated."""
-        return f"models.yaml.{name}" if name in self.models else f"rows.yaml.{name}"
+        return self.place("models" if name in self.models else "rows", name)
 
     def objective(self, name: str, like: str) -> Objective:
         """The objective of a model, or of a point of its search, with the weights of the data set `like`."""
         base = name.split(POINT)[0]
-        entry, place = self.models[base], f"models.yaml.{base}"
+        entry, place = self.models[base], self.place("models", base)
         return _joined(entry, place, *self._weights(name, entry.weights, place, like))
 
     def density(self, name: str, like: str) -> Density:
         """A density as stated; one that has an objective takes its weights as a model does."""
         base = name.split(POINT)[0]
-        entry, place = dict(self.densities[base]), f"densities.yaml.{base}"
+        entry, place = dict(self.densities[base]), self.place("densities", base)
         if "objective" in get_type_hints(self._density_kind(base) or Terms):
             stated = parse(dict[str, Weights], entry.pop("weights", {}), f"{place}.weights")
             if "objective" in entry:
@@ -105,46 +115,73 @@ class Vocabulary:
         return self.points.get(name, (stated.get(like, {}), f"{place}.weights.{like}"))
 
 
-def read(folder: Path) -> Vocabulary:
-    """The vocabulary in `folder`.
+def read(folder: Path, own: Mapping[str, dict[str, Plain]] | None = None, where: str = "") -> Vocabulary:
+    """The vocabulary in `folder`, and beside it a study's `own` entries of each section, which stand at `where`.
 
     Raises:
-        ConfigError: an entry is not what it should be, or names something that does not exist.
+        ConfigError: an entry is not what it should be, names something that is not there, or hides one of the
+            suite's.
     """
     found: dict[str, Any] = {}
-    for name, kind in get_type_hints(Vocabulary).items():
-        if name in ("settings", "points"):
+    places: dict[str, str] = {}
+    for section, kind in get_type_hints(Vocabulary).items():
+        if section in ("settings", "points", "own"):
             continue
-        found[name] = parse(kind, read_yaml(folder, f"{name}.yaml"), f"{name}.yaml")
-        for key in found[name]:
-            check_name(f"{name}.yaml", key)
-            if POINT in key:
-                raise ConfigError(f"{name}.yaml: {key!r} holds {POINT!r}, which marks the points of a search")
+        entries = read_yaml(folder, f"{section}.yaml")
+        found[section] = parse(kind, entries, f"{section}.yaml")
+        for name, entry in (own or {}).get(section, {}).items():
+            if name in entries:
+                raise ConfigError(f"{where}.{section}: {name!r} is one of the suite's; give it another name")
+            places[f"{section}.yaml.{name}"] = f"{where}.{section}.{name}"
+            entries[name] = _extended(entries, entry, f"{where}.{section}.{name}")
+            found[section] |= parse(kind, {name: entries[name]}, f"{where}.{section}")
+        for name in found[section]:
+            at = _place(places, section, name).removesuffix(f".{name}")
+            check_name(at, name)
+            if POINT in name:
+                raise ConfigError(f"{at}: {name!r} holds {POINT!r}, which marks the points of a search")
     models: dict[str, ModelEntry] = found["models"]
     for key, row in found["rows"].items():
         if key in models:
-            raise ConfigError(f"rows.yaml: {key!r} is a model's row already, models.yaml's; give it another name")
+            at = _place(places, "rows", key).removesuffix(f".{key}")
+            of = _place(places, "models", key).removesuffix(f".{key}")
+            raise ConfigError(f"{at}: {key!r} is a model's row already, {of}'s; give it another name")
         if row.given:
             if stated := [part for part in ("model", "n", "gmm", "through") if getattr(row, part)]:
-                raise ConfigError(f"rows.yaml.{key}.{stated[0]}: a row of given images has no model and no densities")
+                at = f"{_place(places, 'rows', key)}.{stated[0]}"
+                raise ConfigError(f"{at}: a row of given images has no model and no densities")
             found["rows"][key] = replace(row, model=key)
     found["rows"] |= {key: Row(entry.label, entry.family, key, entry.n, entry.gmm) for key, entry in models.items()}
     settings = parse_settings(read_yaml(folder, "settings.yaml"), list(models), list(found["rows"]))
-    vocabulary = Vocabulary(**found, settings=settings)
+    vocabulary = Vocabulary(**found, settings=settings, own=places)
     _check(vocabulary)
     return vocabulary
+
+
+def _place(own: Mapping[str, str], section: str, name: str) -> str:
+    place = f"{section}.yaml.{name}"
+    return own.get(place, place)
+
+
+def _extended(section: Mapping[str, Plain], entry: Plain, where: str) -> Plain:
+    """An own entry, laid over the entry that it extends."""
+    if not isinstance(entry, Mapping) or "extends" not in entry:
+        return entry
+    known(f"{where}.extends", "entry", section, str(entry["extends"]))
+    return laid(section[entry["extends"]], {key: value for key, value in entry.items() if key != "extends"}, where)
 
 
 def _check(vocabulary: Vocabulary) -> None:
     """Refuse names of things that do not exist, in entries whether a study uses them or not."""
     for name, dataset in vocabulary.datasets.items():
-        known(f"datasets.yaml.{name}.weights", "data set", vocabulary.datasets, dataset.weights)
+        known(f"{vocabulary.place('datasets', name)}.weights", "data set", vocabulary.datasets, dataset.weights)
     for name, model in vocabulary.models.items():
-        known(f"models.yaml.{name}.weights", "data set", vocabulary.datasets, *model.weights)
+        known(f"{vocabulary.place('models', name)}.weights", "data set", vocabulary.datasets, *model.weights)
         for like in model.weights:
             vocabulary.objective(name, like)
     for name, stated in vocabulary.densities.items():
-        known(f"densities.yaml.{name}.weights", "data set", vocabulary.datasets, *stated.get("weights", {}))
+        place = vocabulary.place("densities", name)
+        known(f"{place}.weights", "data set", vocabulary.datasets, *stated.get("weights", {}))
         for like in stated.get("weights", {}):
             vocabulary.density(name, like)
     for name, entry in vocabulary.protocols.items():
