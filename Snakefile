@@ -53,6 +53,7 @@ wildcard_constraints:
     density="|".join(study.densities),
     seed="|".join(map(str, study.train_seeds)),
     reference=r"[\w.]+",
+    part=r"[\w.]+",
 
 
 # Where everything lies: the rules' patterns of paths, their wildcards in braces.

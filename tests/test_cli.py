@@ -26,6 +26,7 @@ RUN = "smoke/digits/vae/seed0"
 STAGES = {
     "prepare": ["--data", "d"],
     "reference": ["--data", "d", "--out", "r"],
+    "tryout": ["--data", "d", "--out", "t.json"],
     "floor": ["--data", "d", "--reference", "r", "--other", "o", "--training", "t", "--out", "f.json"],
     "train": ["--data", "d", "--run", RUN],
     "fit": ["--run", RUN, "--density", "gaussian"],

@@ -80,7 +80,8 @@ def _parsed(file: Path, where: str) -> ast.Module:
     except OSError as error:
         raise ConfigError(f"{where}: {file}: cannot be read: {error.strerror}") from None
     except SyntaxError as error:
-        raise ConfigError(f"{where}: {file}:{error.lineno}: no Python: {error.msg}") from None
+        line = f":{error.lineno}" if error.lineno else ""
+        raise ConfigError(f"{where}: {file}{line}: no Python: {error.msg}") from None
     except ValueError as error:
         raise ConfigError(f"{where}: {file}: no Python: {error}") from None
 

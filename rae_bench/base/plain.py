@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import math
+import types
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -112,8 +113,10 @@ def _place(kind: Any, where: str, steps: Sequence[str | int]) -> tuple[str, Any]
 
 
 def _bare(kind: Any) -> Any:
-    """A type without its limits."""
-    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    """A type without its limits, and without the None that may stand in its place."""
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    parts = get_args(kind) if get_origin(kind) is types.UnionType else ()
+    return next(part for part in parts if part is not types.NoneType) if types.NoneType in parts else kind
 
 
 def kinds(union: Any) -> dict[str, Any]:

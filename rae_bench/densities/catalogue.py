@@ -22,6 +22,7 @@ from rae_bench.densities.specs import (
     FlowMatching,
     GaussianMixture,
     KernelDensity,
+    OwnDensity,
     SecondStage,
     SingleGaussian,
     SplineFlow,
@@ -56,6 +57,10 @@ def family(spec: Density) -> type[FittedDensity]:
             from rae_bench.densities.dai_wipf import FittedDaiWipf
 
             return FittedDaiWipf
+        case OwnDensity():
+            from rae_bench.densities.own import FittedOwn
+
+            return FittedOwn
         case _:
             assert_never(spec)
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import PositiveFloat
 
+from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ConfigError
 from rae_bench.base.specs import ByKind, Compute, Count, CountOrZero, PositiveFloats
 from rae_bench.models.specs import Objective, Optimisation
@@ -323,6 +324,22 @@ class DaiWipfSecondStage(SecondVAE):
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.dai_wipf",)
 
 
+@dataclass(frozen=True)
+class OwnDensity(DensitySpec):
+    """A density of a user's own: what `rae_bench.base.contracts.Density` says it is."""
+
+    kind: Literal["own"]
+    code: OwnCode
+
+    has_formula: ClassVar[bool] = False
+    modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.own",)
+    is_whitened: ClassVar[bool] = False
+
+    def work(self, n: int, validated: int, dim: int) -> Work:
+        """As much as a mixture of a hundred Gaussians: nobody can count what is not known."""
+        return Work(100.0 * MOST_ITERATIONS * 2 * n * dim**2 + 4.0 * validated * dim, held=800 * n, disk=8 * n * dim)
+
+
 Density = Annotated[
     StandardNormal
     | SingleGaussian
@@ -333,7 +350,8 @@ Density = Annotated[
     | SplineFlow
     | FlowMatching
     | SecondStage
-    | DaiWipfSecondStage,
+    | DaiWipfSecondStage
+    | OwnDensity,
     ByKind,
 ]
 

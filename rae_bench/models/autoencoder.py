@@ -1,10 +1,11 @@
-"""Autoencoder = encoder + posterior + decoder.
+"""Autoencoder = encoder + posterior + decoder; and the interface that every model has once it is trained.
 
 The posterior q(z|x) is data: a point (deterministic), a diagonal Gaussian with a learned or a constant variance, or the
 code of a noisy image. `encode` gives its parameters, `draw` a code from it (reparametrised, Kingma and Welling 2014),
 `decode` x_hat.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
@@ -21,6 +22,7 @@ from rae_bench.models.specs import (
     Network,
     NoisyInput,
     Objective,
+    OwnNetworks,
     Posterior,
     SpectralNorm,
 )
@@ -45,16 +47,33 @@ class Codes:
         return self.mean + self.log_sigma.exp() * noise
 
 
-class Autoencoder(nn.Module):
-    """The network of one model; use `build` to get one with its layers initialised and normalised."""
+class Model(nn.Module, ABC):
+    """What all that follows training asks of a model: codes of images, and images of codes."""
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Codes:
+        """The posterior's parameters of images x (B, C, H, W) in [0, 1], or of vectors (B, D)."""
+
+    @abstractmethod
+    def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Codes, Tensor]:
+        """The posterior of each image and one code drawn from it (B, d): the way through the full model."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """x_hat of codes z (B, d): images in [0, 1] (a linear decoder's may leave it), or vectors."""
+
+
+class Autoencoder(Model):
+    """The model of an objective of the suite; use `build` to get one with its layers initialised and normalised."""
 
     def __init__(self, network: Network, posterior: Posterior) -> None:
         super().__init__()
         self.posterior = posterior
-        self.features, length = networks.features(network)
+        own = networks.own(network) if isinstance(network, OwnNetworks) else None
+        self.features, length = networks.features(network) if own is None else own.features
         self.mean = nn.Linear(length, network.latent_dim)
         self.log_sigma = nn.Linear(length, network.latent_dim) if isinstance(posterior, Gaussian) else None
-        self.decoder = networks.decoder(network)
+        self.decoder = networks.decoder(network) if own is None else own.decoder
 
     def encode(self, x: Tensor) -> Codes:
         """The posterior's parameters of images x (B, C, H, W) in [0, 1], or of vectors (B, D)."""
@@ -107,7 +126,14 @@ def build(network: Network, objective: Objective, seed: int) -> Autoencoder:
     """A new autoencoder; layer initialisation depends on `seed` alone and leaves torch's global generator as it was."""
     with networks.initialising(seed):
         model = Autoencoder(network, objective.posterior)
-        networks.initialise(model)
+        if isinstance(network, OwnNetworks) and network.initialisation == "own":
+            networks.initialise(model.mean)
+            if model.log_sigma is not None:
+                networks.initialise(model.log_sigma)
+        else:
+            networks.initialise(model)
+        if isinstance(network, OwnNetworks):
+            networks.fit_for(objective.regulariser, model.decoder, network.code.place)
         if isinstance(objective.regulariser, SpectralNorm):
             part = model.decoder if objective.regulariser.scope == "decoder" else model
             networks.normalise_spectrally(part, objective.regulariser)

@@ -10,7 +10,7 @@ batch norm with epsilon 1e-3.
 import contextlib
 import itertools
 from collections.abc import Iterator
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,20 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations, parametrize
 
 from rae_bench.base import rng
-from rae_bench.models.specs import ConvolutionalNetwork, DenseNetwork, LinearNetwork, Network, SpectralNorm
+from rae_bench.base.own import OwnCodeError, explained
+from rae_bench.models.specs import (
+    ConvolutionalNetwork,
+    DenseNetwork,
+    GradientPenalty,
+    LinearNetwork,
+    Network,
+    OwnModel,
+    OwnNetworks,
+    Regulariser,
+    SpectralNorm,
+    TrainedElsewhere,
+    WeightL2,
+)
 
 _START = 8
 """Side of the decoder's first feature map."""
@@ -75,6 +88,22 @@ class _Norm(nn.BatchNorm2d):
             self.running_var.lerp_(variance * (n / (n - 1)), self.momentum)  # type: ignore[union-attr, arg-type]
 
 
+class _LayerNorm(nn.LayerNorm):
+    """A user's layer norm, in elementary operations while a forward derivative is taken.
+
+    torch's own rule holds the moments constant there, as that of batch norm does (see `_Norm`).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _derives_forward():
+            return super().forward(x)
+        dims = list(range(-len(self.normalized_shape), 0))
+        variance, mean = torch.var_mean(x, dim=dims, correction=0, keepdim=True)
+        normed = (x - mean) * (variance + self.eps).rsqrt()
+        scaled = normed if self.weight is None else normed * self.weight
+        return scaled if self.bias is None else scaled + self.bias
+
+
 class _Sigmoid(nn.Sigmoid):
     """A sigmoid in float32: a bfloat16 near 1 is up to half a grey level off."""
 
@@ -127,6 +156,8 @@ def features(spec: Network) -> tuple[nn.Sequential, int]:
             return nn.Sequential(nn.Flatten()), spec.values
         case DenseNetwork():
             return nn.Sequential(*dense(spec.input_dim, spec.width, spec.depth)), spec.width
+        case OwnNetworks() | OwnModel() | TrainedElsewhere():
+            raise AssertionError("a user's own is made by its own code")
         case _:
             assert_never(spec)
 
@@ -150,8 +181,73 @@ def decoder(spec: Network) -> nn.Sequential:
         case DenseNetwork():
             hidden = dense(spec.latent_dim, spec.width, spec.depth)
             return nn.Sequential(*hidden, nn.Linear(spec.width, spec.input_dim))
+        case OwnNetworks() | OwnModel() | TrainedElsewhere():
+            raise AssertionError("a user's own is made by its own code")
         case _:
             assert_never(spec)
+
+
+class OwnPair(NamedTuple):
+    """A user's encoder with the length of its features (B, n), and a decoder."""
+
+    features: tuple[nn.Module, int]
+    decoder: nn.Module
+
+
+def own(spec: OwnNetworks) -> OwnPair:
+    """A user's encoder and decoder.
+
+    Raises:
+        OwnCodeError: they are no modules, or do not take and give the shapes that they should.
+    """
+    made = spec.code.make(channels=spec.channels, size=spec.size, latent_dim=spec.latent_dim)
+    for part in ("encoder", "decoder"):
+        if not isinstance(found := getattr(made, part, None), nn.Module):
+            raise OwnCodeError(f"{spec.code.place}: .{part} is {type(found).__name__}; expected a torch.nn.Module")
+    image, place = (spec.channels, spec.size, spec.size), spec.code.place
+    training = [module.training for module in (made.encoder, made.decoder)]
+    with torch.no_grad(), explained(spec.code, "a pass through encoder and decoder"):
+        features = made.encoder.eval()(torch.zeros(2, *image))
+        rebuilt = made.decoder.eval()(torch.zeros(2, spec.latent_dim))
+    made.encoder.train(training[0])
+    made.decoder.train(training[1])
+    if features.dim() != 2 or len(features) != 2:
+        raise OwnCodeError(f"{place}: encoder gives {tuple(features.shape)} of 2 images; expected features (2, n)")
+    if rebuilt.shape != (2, *image):
+        raise OwnCodeError(f"{place}: decoder gives {tuple(rebuilt.shape)} of 2 codes; expected {(2, *image)}")
+    return OwnPair((made.encoder, features.shape[1]), made.decoder)
+
+
+def fit_for(regulariser: Regulariser, module: nn.Module, place: str) -> None:
+    """Make a user's `module` one that `regulariser` sees whole: its layers are found, and their derivatives are right.
+
+    Where a derivative is penalised, the suite's batch norm and layer norm take the place of torch's, whose derivatives
+    are wrong there (see `_Norm`): the same layers otherwise.
+
+    Raises:
+        OwnCodeError: a layer that the regulariser cannot see.
+    """
+    if isinstance(regulariser, WeightL2 | SpectralNorm):
+        known = {id(layer.weight) for layer in weighted_layers(module)}
+        for name, parameter in module.named_parameters():
+            if parameter.dim() > 1 and id(parameter) not in known:
+                raise OwnCodeError(
+                    f"{place}: {name!r} of the decoder, {tuple(parameter.shape)}, is the weight of no dense,"
+                    f" convolutional or transposed convolutional layer; {regulariser.kind!r} knows no other"
+                )
+        if not known:
+            raise OwnCodeError(f"{place}: {regulariser.kind!r} finds no layer with weights in the decoder")
+    if isinstance(regulariser, GradientPenalty):
+        for name, layer in module.named_modules():
+            if type(layer) is nn.LayerNorm:
+                layer.__class__ = _LayerNorm
+            elif type(layer) is nn.BatchNorm2d and layer.affine and layer.track_running_stats:
+                layer.__class__ = _Norm
+            elif isinstance(layer, nn.modules.batchnorm._NormBase) and not isinstance(layer, _Norm):
+                raise OwnCodeError(
+                    f"{place}: under 'gradient_penalty' torch's derivative of {name!r} of the decoder, a"
+                    f" {type(layer).__name__}, is wrong; use nn.BatchNorm2d with its defaults, GroupNorm or LayerNorm"
+                )
 
 
 def dense(inputs: int, width: int, depth: int, activation: type[nn.Module] = nn.ReLU) -> list[nn.Module]:

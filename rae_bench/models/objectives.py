@@ -133,7 +133,7 @@ def decode(decoder: nn.Module, z: Tensor, term: Regulariser, noise: Mapping[str,
             weights = regularised_weights(decoder, scope).values()
             return decoder(z), torch.stack([weight.square().sum() for weight in weights]).sum()
         case GradientPenalty():
-            return _with_gradient_penalty(decoder, z, noise["direction"])
+            return _with_gradient_penalty(decoder, z, noise["direction"].to(z.dtype))
         case OutputGradient():
             return _with_output_gradient(decoder, z)
         case _:

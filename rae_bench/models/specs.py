@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
+from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ConfigError
 from rae_bench.base.specs import ByKind, Compute, Count, CountOrZero, PositiveFloats, TwoOrMore
 
@@ -37,6 +38,8 @@ class ConvolutionalNetwork:
     latent_dim: Count
     norm_momentum: Momentum
 
+    is_optimised: ClassVar[bool] = True
+
 
 @dataclass(frozen=True)
 class DenseNetwork:
@@ -47,6 +50,8 @@ class DenseNetwork:
     width: Count
     depth: Count
     latent_dim: Count
+
+    is_optimised: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -62,16 +67,74 @@ class LinearNetwork:
     size: ImageSize
     latent_dim: Count
 
+    is_optimised: ClassVar[bool] = False
+
     @property
     def values(self) -> int:
         """How many values an image has."""
         return self.channels * self.size**2
 
 
+@dataclass(frozen=True)
+class OwnNetworks:
+    """Encoder and decoder of a user's own (`rae_bench.base.contracts.Networks`), under the suite's objectives.
+
+    `initialisation`: of its layers as the class leaves them, or as the suite's ("suite").
+    """
+
+    kind: Literal["own"]
+    code: OwnCode
+    initialisation: Literal["own", "suite"]
+    channels: Count
+    size: ImageSize
+    latent_dim: Count
+
+    is_optimised: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A model of a user's own (`rae_bench.base.contracts.Model`), with its own loss.
+
+    `has_posterior`: whether it encodes to a mean and a log sigma.
+    """
+
+    kind: Literal["own_model"]
+    code: OwnCode
+    has_posterior: bool
+    channels: Count
+    size: ImageSize
+    latent_dim: Count
+
+    is_optimised: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class TrainedElsewhere:
+    """A model that was trained elsewhere (`rae_bench.base.contracts.Trained`), loaded from `file`, perhaps a folder.
+
+    `sha256` is of the file's bytes, or of all in the folder.
+    """
+
+    kind: Literal["trained"]
+    code: OwnCode
+    file: str
+    sha256: str
+    has_posterior: bool
+    channels: Count
+    size: ImageSize
+    latent_dim: Count
+
+    is_optimised: ClassVar[bool] = False
+
+
 CLOSED_FORM = ("deterministic", "none", "none")
 """The terms of an objective whose optimum is known for a linear network: the squared error alone."""
 
-Network = Annotated[ConvolutionalNetwork | LinearNetwork | DenseNetwork, ByKind]
+Network = Annotated[
+    ConvolutionalNetwork | LinearNetwork | DenseNetwork | OwnNetworks | OwnModel | TrainedElsewhere, ByKind
+]
+"""Each says whether it is trained in epochs (`is_optimised`)."""
 
 
 @dataclass(frozen=True)
@@ -282,20 +345,43 @@ class Optimisation:
 class TrainingSpec:
     """Exactly what `train` reads, beside images and seed. Weights are chosen on `validation_split`.
 
-    A linear network is not optimised: nothing is chosen, and `optimisation` is not used.
+    A linear network and a model trained elsewhere are not optimised: nothing is chosen, `optimisation` is not used.
+    `objective` is None for a model of a user's own, which has a loss of its own or none.
     """
 
     version: int
     network: Network
-    objective: Objective
+    objective: Objective | None
     optimisation: Optimisation
     validation_split: Literal["validation", "overlapping"]
     compute: Compute
 
     def __post_init__(self) -> None:
+        if (self.objective is None) != isinstance(self.network, OwnModel | TrainedElsewhere):
+            raise ConfigError(f"objective: a network {self.network.kind!r} and {self.objective} do not fit")
+        if self.objective is None:
+            return
         terms = (self.objective.posterior, self.objective.latent, self.objective.regulariser)
         if isinstance(self.network, LinearNetwork) and [term.kind for term in terms] != list(CLOSED_FORM):
             raise ConfigError(
                 f"network: 'linear' is fitted in closed form: posterior, latent and regulariser must be {CLOSED_FORM},"
                 f" not {tuple(term.kind for term in terms)}"
             )
+
+    @property
+    def latent(self) -> Latent:
+        """The latent term; of a loss of its own nothing is known."""
+        return NoLatentTerm("none") if self.objective is None else self.objective.latent
+
+    @property
+    def regulariser(self) -> Regulariser:
+        """The decoder's regulariser, likewise."""
+        return NoRegulariser("none") if self.objective is None else self.objective.regulariser
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether a code is a point, and has no sigma."""
+        if isinstance(self.network, OwnModel | TrainedElsewhere):
+            return not self.network.has_posterior
+        assert self.objective is not None
+        return isinstance(self.objective.posterior, Deterministic)

@@ -7,6 +7,7 @@ sliced and scaled there.
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,10 @@ from rae_bench.base.checkpoints import Checkpoint
 from rae_bench.base.specs import Precision
 from rae_bench.base.storage import MappedRows
 from rae_bench.models import networks, objectives, pca
-from rae_bench.models.autoencoder import Autoencoder, build
+from rae_bench.models.autoencoder import Autoencoder, Model
+from rae_bench.models.catalogue import build
 from rae_bench.models.optimisation import VALIDATION_BATCH, Progress, Samples, Task, Trained, optimise, validate
+from rae_bench.models.own import ForeignModel
 from rae_bench.models.specs import LinearNetwork, Objective, TrainingSpec
 
 WIDEST = 2**27
@@ -70,7 +73,7 @@ def to_device(data: npt.NDArray[np.uint8] | npt.NDArray[np.float32] | MappedRows
 
 
 @contextlib.contextmanager
-def computing_in(precision: Precision, model: Autoencoder, device: str) -> Iterator[None]:
+def computing_in(precision: Precision, model: Model, device: str) -> Iterator[None]:
     """A scope in which the layers of `model` compute in `precision`; weights, codes, x_hat and losses stay float32.
 
     Weights are divided by their spectral norms before it: those are found in float32.
@@ -91,26 +94,29 @@ def train(
     seed: int,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
-) -> Trained[Autoencoder]:
-    """Train a new autoencoder on `data` (n, ...), choose its weights on `validation`; uint8 images or float vectors.
+) -> Trained[Model]:
+    """Train a new model on `data` (n, ...), choose its weights on `validation`; uint8 images or float vectors.
 
-    Both are on the device that computes; all else is as `optimise` does it, and raises. A linear network is solved for.
+    Both are on the device that computes; all else is as `optimise` does it, and raises. A linear network is solved for,
+    a model trained elsewhere is as it was loaded: the history of these is one row, of the loss with these weights.
     """
     model = build(spec.network, spec.objective, seed).to(data.device)
-    task = task_of(model, spec.objective, validation[:1][0, 0].numel(), spec.compute.precision)
+    task = learning(spec, model, validation[:1][0, 0].numel())
+    if spec.network.is_optimised:
+        return optimise(task, spec.optimisation, data, validation, seed, progress, checkpoint)
     if isinstance(spec.network, LinearNetwork):
-        return _solve(task, spec.network.latent_dim, data, validation, seed)
-    return optimise(task, spec.optimisation, data, validation, seed, progress, checkpoint)
+        _solve(task.model, spec.network.latent_dim, data, seed)
+    row = {"epoch": 0, "learning_rate": 0.0}
+    for split, samples in (("train", data), ("validation", validation)):
+        row |= {f"{split}_{term}": value for term, value in validate(task, samples, seed).items()}
+    return Trained(model.eval(), [row], 0)
 
 
-def _solve(
-    task: Task[Autoencoder], components: int, data: Samples, validation: Samples, seed: int
-) -> Trained[Autoencoder]:
-    """The linear autoencoder of least squared error of images `data`: its layers are their principal components.
+def _solve(model: Autoencoder, components: int, data: Samples, seed: int) -> None:
+    """Give `model` the weights of the linear autoencoder of least squared error of images `data`: principal components.
 
     With directions W (k, pixels), their standard deviations s and the mean m, z = W (x − m) / s and x̂ = m + Wᵀ (s z).
-    Its history is a single row, of the loss with these weights. A GPU's images are brought back: the sums are those of
-    the CPU.
+    A GPU's images are brought back: the sums are those of the CPU.
     """
     images = data.images if isinstance(data, OnDisk) else data[:].cpu().numpy()
     found = pca.fit(images, components, seed)
@@ -118,16 +124,27 @@ def _solve(
     scale = np.where(found.sds > 1e-6 * found.sds[0], found.sds, np.float32(255)) / np.float32(255)
     mean = found.mean / np.float32(255)
     to_code = found.directions / scale[:, None]
-    encoder, decoder = task.model.mean, networks.weighted_layers(task.model.decoder)[0]
+    encoder, decoder = model.mean, networks.weighted_layers(model.decoder)[0]
     with torch.no_grad():
         encoder.weight.copy_(torch.from_numpy(to_code))
         encoder.bias.copy_(torch.from_numpy(-to_code @ mean))
         decoder.weight.copy_(torch.from_numpy(found.directions.T * scale))
         decoder.bias.copy_(torch.from_numpy(mean))  # type: ignore[union-attr]
-    row = {"epoch": 0, "learning_rate": 0.0}
-    for split, samples in (("train", data), ("validation", validation)):
-        row |= {f"{split}_{term}": value for term, value in validate(task, samples, seed).items()}
-    return Trained(task.model.eval(), [row], 0)
+
+
+def learning(spec: TrainingSpec, model: Model, pixels: int = 1) -> Task[Any]:
+    """What `model`, built of `spec`, learns of images of so many `pixels`, or of vectors: its objective, or its own."""
+    if not isinstance(model, ForeignModel):
+        assert isinstance(model, Autoencoder)
+        assert spec.objective is not None
+        return task_of(model, spec.objective, pixels, spec.compute.precision)
+    device = next(model.parameters()).device.type
+
+    def loss(batch: Tensor, noise: torch.Generator) -> tuple[Tensor, ...]:
+        with computing_in(spec.compute.precision, model, device):
+            return model.loss(as_input(batch), noise)
+
+    return Task(model, loss, model.named_terms())
 
 
 def task_of(
@@ -162,7 +179,7 @@ def _batches(data: Samples) -> Iterator[Tensor]:
         yield as_input(data[start : start + VALIDATION_BATCH])
 
 
-def encode(model: Autoencoder, data: Samples) -> dict[str, npt.NDArray[np.float32]]:
+def encode(model: Model, data: Samples) -> dict[str, npt.NDArray[np.float32]]:
     """`mean` (n, d) and, where the posterior has one, `log_sigma` (n, d) of every sample."""
     model.eval()
     with torch.no_grad():
@@ -173,7 +190,7 @@ def encode(model: Autoencoder, data: Samples) -> dict[str, npt.NDArray[np.float3
     return encoded
 
 
-def draw_codes(model: Autoencoder, data: Samples, generator: torch.Generator) -> npt.NDArray[np.float32]:
+def draw_codes(model: Model, data: Samples, generator: torch.Generator) -> npt.NDArray[np.float32]:
     """One code of every sample drawn through the full model, (n, d): with what noise its posterior has."""
     model.eval()
     with torch.no_grad():
@@ -181,6 +198,6 @@ def draw_codes(model: Autoencoder, data: Samples, generator: torch.Generator) ->
     return torch.cat(drawn).cpu().numpy()
 
 
-def encode_splits(model: Autoencoder, splits: Mapping[str, Samples]) -> dict[str, npt.NDArray[np.float32]]:
+def encode_splits(model: Model, splits: Mapping[str, Samples]) -> dict[str, npt.NDArray[np.float32]]:
     """What `encode` gives of each split, named "SPLIT.mean" and "SPLIT.log_sigma"."""
     return {f"{split}.{name}": array for split, data in splits.items() for name, array in encode(model, data).items()}

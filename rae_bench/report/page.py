@@ -72,7 +72,9 @@ def _dataset(name: str, spec: SummarySpec, files: StudyFiles) -> dict[str, Any]:
     }
 
 
-def _terms(objective: Objective) -> str:
+def _terms(objective: Objective | None) -> str:
+    if objective is None:
+        return "its own loss"
     plain = to_plain(objective)
     texts = []
     for part in ("posterior", "latent", "regulariser"):

@@ -27,7 +27,7 @@ from rae_bench.base import devices, storage
 from rae_bench.base.plain import ConfigError, parse, to_plain, unknown
 from rae_bench.base.specs import Compute
 from rae_bench.densities.specs import ITERATIONS
-from rae_bench.models.specs import DenseNetwork, LinearNetwork, TrainingSpec
+from rae_bench.models.specs import DenseNetwork, OwnModel, OwnNetworks, TrainingSpec
 from rae_bench.run.jobs import STAGES, SUMMARIES, Job, read_state, study_jobs
 from rae_bench.study import resources
 from rae_bench.study.resources import Need
@@ -311,7 +311,7 @@ def _time(study: Study, dataset: str, folder: Path) -> dict[str, dict[str, float
         log.info("%s %s: %.3g s, of it imports %.3g s", job.stage, job.name, imports + work, imports)
     timed, formula = found[f"train/{dataset}/{model}"], resources.train(once, dataset, model).seconds
     trained = {name: study.training(dataset, name) for name in study.models}
-    flops = {name: step_flops(spec) for name, spec in trained.items() if not isinstance(spec.network, LinearNetwork)}
+    flops = {name: step_flops(spec) for name, spec in trained.items() if spec.network.is_optimised}
     for name in flops:  # as many more seconds as torch counts operations
         slower = flops[name] / flops[model] * formula / resources.train(once, dataset, name).seconds
         found[f"train/{dataset}/{name}"] = {"fixed": timed["fixed"], "rate": timed["rate"] * slower}
@@ -351,17 +351,20 @@ def step_flops(spec: TrainingSpec) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     from rae_bench.base.rng import torch_generator
-    from rae_bench.models import objectives
-    from rae_bench.models.autoencoder import build
+    from rae_bench.models.catalogue import build
+    from rae_bench.models.training import learning
 
-    network, batch = spec.network, spec.optimisation.batch_size
+    network, batch, device = spec.network, spec.optimisation.batch_size, "meta"
+    if isinstance(network, OwnModel | OwnNetworks):
+        batch, device = 2, "cpu"  # a user's code need not run without numbers
     if isinstance(network, DenseNetwork):
         shape: tuple[int, ...] = (batch, network.input_dim)
     else:
         shape = (batch, network.channels, network.size, network.size)
-    with torch.device("meta"):
+    with torch.device(device):
         model, x = build(network, spec.objective, seed=0), torch.rand(shape)
+    spec = replace(spec, compute=replace(spec.compute, precision="float32"))
+    task = learning(spec, model)
     with FlopCounterMode(display=False) as counter:
-        loss = objectives.loss(model, x, spec.objective, torch_generator(0, "cost"))
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        task.loss(x, torch_generator(0, "cost"))[-1].backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops()) / batch

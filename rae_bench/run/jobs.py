@@ -44,7 +44,7 @@ may run: a driver that was killed and started again submits a second job beside 
 
 SUMMARIES = ("collect", "tables", "figures", "report")
 """Stages of a whole study."""
-STAGES = ("prepare", "reference", "floor", "train", "fit", "evaluate", "protocols", *SUMMARIES)
+STAGES = ("prepare", "tryout", "reference", "floor", "train", "fit", "evaluate", "protocols", *SUMMARIES)
 NOTHING: Mapping[str, str] = {}
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,9 @@ def study_jobs(study: Study, results: Path) -> list[Job]:
         for name, spec in study.references(d).items():
             out = files.reference(d, name)
             jobs.append(Job("reference", f"{d}/{name}", out, spec, {**data, "out": out}, {"dataset": d}))
+        for name, tried in study.tryouts(d).items():
+            out = files.tryout(d, name)
+            jobs.append(Job("tryout", f"{d}/{name}", out, tried, {**data, "out": out}, {"dataset": d}))
         floor = {**data, "reference": real, "other": other, "training": training, "out": files.floor(d)}
         jobs.append(Job("floor", d, files.floor(d), study.floor(d), floor, {"dataset": d}))
         scored = {**data, "reference": real, "prd_reference": prd_real, "training": training}

@@ -18,13 +18,13 @@ from rae_bench.run.process import begin
 from rae_bench.scoring.specs import EvaluationSpec, FloorSpec, ProtocolSpec, ReferenceSpec, is_fid
 from rae_bench.study import loads
 from rae_bench.study.files import RunFiles, StudyFiles
-from rae_bench.study.specs import SummarySpec
+from rae_bench.study.specs import DensityPart, SummarySpec, TrainingPart, TryoutSpec
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from rae_bench.densities.density import FittedDensity
-    from rae_bench.models.autoencoder import Autoencoder
+    from rae_bench.models.autoencoder import Model
     from rae_bench.scoring.evaluation import Given, Subject
     from rae_bench.scoring.metrics.reference import Reference
 
@@ -99,6 +99,25 @@ def _reference(path: Path, extractor: str | None = None) -> "tuple[Reference, di
     if extractor not in (None, about["extractor"]):
         raise ConfigError(f"{path}: made with {about['extractor']}, now {extractor}; delete it and run again")
     return found, about
+
+
+def tryout(*, spec: TryoutSpec, data: Path, out: Path) -> None:
+    """Code of a user's own -> whether it does what it has to, on two batches, before anything is trained."""
+    begin(spec.compute, loads.STAGES["tryout"])
+    from rae_bench.base import storage
+    from rae_bench.data import store
+    from rae_bench.models import training
+    from rae_bench.run import jobs, tryouts
+
+    reads = {"manifest": data / MANIFEST}
+    with jobs.running("tryout", spec, reads, {"tryout": out}, {}, spec.made_by):
+        match spec.part:
+            case TrainingPart(training=trained):
+                images = store.load_split(data, "train", 2 * min(trained.optimisation.batch_size, tryouts.MOST_IMAGES))
+                tryouts.try_training(trained, training.to_device(images, spec.compute.device)[:])
+            case DensityPart(density=density, latent_dim=latent_dim):
+                tryouts.try_density(density, latent_dim, seed=0)
+        storage.write_json(out, {"fingerprint": fingerprint(spec)})
 
 
 # --- a run ------------------------------------------------------------------------------------------------
@@ -347,12 +366,12 @@ def _load_densities(
     return fitted, fits
 
 
-def load_model(path: Path, spec: TrainingSpec) -> "Autoencoder":
+def load_model(path: Path, spec: TrainingSpec) -> "Model":
     """The trained model of `spec` whose weights stand in `path`, on the device it is for, in evaluation mode."""
     import torch
 
     from rae_bench.base import storage
-    from rae_bench.models.autoencoder import build
+    from rae_bench.models.catalogue import build
 
     weights, _ = storage.read_arrays(path)
     model = build(spec.network, spec.objective, seed=0).to(spec.compute.device)
@@ -448,4 +467,4 @@ def _summarise(
         writes |= {str(path): path for path in made}
 
 
-ALL = (prepare, reference, floor, train, fit, evaluate, protocols, collect, tables, figures, report)
+ALL = (prepare, tryout, reference, floor, train, fit, evaluate, protocols, collect, tables, figures, report)

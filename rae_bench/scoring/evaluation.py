@@ -20,7 +20,7 @@ from rae_bench.data.specs import Split
 from rae_bench.densities.codes import Posteriors
 from rae_bench.densities.density import FittedDensity
 from rae_bench.densities.second_stage import FittedSecondStage
-from rae_bench.models.autoencoder import Autoencoder
+from rae_bench.models.autoencoder import Model
 from rae_bench.models.specs import GaussianKL, SpectralNorm
 from rae_bench.models.training import draw_codes, encode, to_device
 from rae_bench.scoring import classifiers, generation
@@ -110,7 +110,7 @@ class Subject(Ruler):
     those of the images to reconstruct, where digits have them.
     """
 
-    model: Autoencoder
+    model: Model
     densities: Mapping[str, Mapping[int, FittedDensity]]
     images: Mapping[Split, Images]
     labels: npt.NDArray[np.int64] | None
@@ -156,7 +156,7 @@ def densities_for(spec: EvaluationSpec, only: str) -> tuple[str, ...]:
 
 def _changes_in_use(spec: EvaluationSpec) -> bool:
     """Whether a model's passes change it: then only all image sets in their order give each its numbers."""
-    regulariser = spec.training and spec.training.objective.regulariser
+    regulariser = spec.training and spec.training.regulariser
     return isinstance(regulariser, SpectralNorm) and regulariser.evaluation == "iterates"
 
 
@@ -252,7 +252,7 @@ def likelihood(subject: Subject, priors: Sequence[str]) -> list[Row]:
     No rows for models without a KL term, or where no importance samples are asked for.
     """
     samples, training = subject.spec.importance_samples, subject.spec.training
-    latent = training and training.objective.latent
+    latent = training and training.latent
     if not samples or not isinstance(latent, GaussianKL):
         return []
     first = {name: next(iter(subject.densities[name].items())) for name in priors}
@@ -298,7 +298,7 @@ def _measured(subject: Ruler, origin: Origin, made: Images, features: Features) 
 
 def score_protocols(
     spec: ProtocolSpec,
-    model: Autoencoder,
+    model: Model,
     densities: Mapping[str, Mapping[int, FittedDensity]],
     references: dict[str, Reference],
     extractors: Mapping[Extractor, FrozenExtractor],

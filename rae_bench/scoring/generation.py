@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from rae_bench.base.rng import numpy_generator
-from rae_bench.models.autoencoder import Autoencoder
+from rae_bench.models.autoencoder import Model
 
 Images = npt.NDArray[np.uint8]
 Rounding = Literal["round", "truncate"]
@@ -37,7 +37,7 @@ def to_uint8(x_hat: npt.NDArray[np.float32], rounding: Rounding = "round") -> Im
     return (np.rint(levels) if rounding == "round" else levels).astype(np.uint8)
 
 
-def decode(model: Autoencoder, codes: npt.NDArray[np.float32], rounding: Rounding = "round") -> Images:
+def decode(model: Model, codes: npt.NDArray[np.float32], rounding: Rounding = "round") -> Images:
     """Codes (n, d) to uint8 images (n, C, H, W); the result does not depend on the batch size."""
     device = next(model.parameters()).device
     parts = []

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from rae_bench.base.rng import torch_generator
-from rae_bench.models.autoencoder import Autoencoder, Codes
+from rae_bench.models.autoencoder import Codes, Model
 from rae_bench.models.objectives import kl_to_standard_normal
 from rae_bench.models.training import as_input
 
@@ -79,7 +79,7 @@ class Likelihood:
 
 
 def image_likelihoods(
-    model: Autoencoder,
+    model: Model,
     kl_weight: float,
     images: npt.NDArray[np.uint8],
     priors: Mapping[str, LogDensity],
@@ -122,7 +122,7 @@ def _log_mean(log_weights: Float64) -> Float64:
     return mean
 
 
-def _log_p(model: Autoencoder, x: Tensor, z: Tensor, variance: float) -> Tensor:
+def _log_p(model: Model, x: Tensor, z: Tensor, variance: float) -> Tensor:
     """Log p(x|z) of images x (B, C, H, W) and codes z (B, K, d): (B, K), in float64."""
     x_hat = model.decode(z.flatten(0, 1))
     errors = (x_hat.reshape(*z.shape[:2], -1) - x.reshape(len(x), 1, -1)).double().square().sum(dim=2)
@@ -130,7 +130,7 @@ def _log_p(model: Autoencoder, x: Tensor, z: Tensor, variance: float) -> Tensor:
     return log_p
 
 
-def _proposal(model: Autoencoder, x: Tensor, codes: Codes, variance: float) -> tuple[Tensor, Tensor]:
+def _proposal(model: Model, x: Tensor, codes: Codes, variance: float) -> tuple[Tensor, Tensor]:
     """Where p(x|z) N(z; 0, I) is largest, near the encoder's mean, (B, d), and its curvature there, (B, d, d): float64.
 
     Levenberg's and Marquardt's steps for ‖x − x̂‖² / 2β + ½‖z‖²; one that does not lower it is not taken.
@@ -151,7 +151,7 @@ def _proposal(model: Autoencoder, x: Tensor, codes: Codes, variance: float) -> t
     return z, curvature
 
 
-def _expansion(model: Autoencoder, x: Tensor, z: Tensor, variance: float) -> tuple[Tensor, Tensor, Tensor]:
+def _expansion(model: Model, x: Tensor, z: Tensor, variance: float) -> tuple[Tensor, Tensor, Tensor]:
     """‖x − x̂‖² / 2β + ½‖z‖² at codes z (B, d): value (B,), gradient (B, d), Gauss-Newton curvature (B, d, d).
 
     Derivatives are taken by differences, which is good enough to propose with.

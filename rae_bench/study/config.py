@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from rae_bench.base import devices
-from rae_bench.base.plain import ConfigError, parse, to_plain
+from rae_bench.base.plain import ConfigError, Plain, parse, to_plain
 from rae_bench.data.specs import DatasetSpec
 from rae_bench.densities.specs import FIT_VERSION, Density, FitSpec
 from rae_bench.models.specs import NETWORK_SIZES, TRAIN_VERSION, TrainingSpec
@@ -18,8 +18,8 @@ from rae_bench.study import vocabulary
 from rae_bench.study.protocols import ANY, Changes, Target, changes, laid_over, origin
 from rae_bench.study.specs import Row
 from rae_bench.study.stated import Stated, is_file, names, read
-from rae_bench.study.study import OWN, Study, StudyFile
-from rae_bench.study.vocabulary import POINT, Vocabulary, Weights, check_name, known
+from rae_bench.study.study import OWN, Budget, Study, StudyFile
+from rae_bench.study.vocabulary import POINT, ModelEntry, OwnModelEntry, Vocabulary, Weights, check_name, known
 
 CONFIG = Path(__file__).parent.parent.parent / "workflow" / "config"
 
@@ -181,7 +181,7 @@ class _Making:
         if row.through not in ("", row.n) or (row.through and not words.density_says(row.n, "reconstructs")):
             raise ConfigError(f"{at['through']}: {row.through!r} must be empty or the second stage in column N")
         for part, density in shown.items():
-            if words.density_says(density, "needs_posterior") and not words.models[row.model].posterior.has_density:
+            if words.density_says(density, "needs_posterior") and not words.models[row.model].has_posterior:
                 raise ConfigError(f"{at[part]}: {density!r} needs a posterior; {row.model!r} has none")
             if density not in self.file.densities and not words.density_says(density, "reconstructs"):
                 raise ConfigError(
@@ -195,7 +195,7 @@ class _Making:
         """
         own = dict.fromkeys(row.n for row in rows.values() if row.model == model and row.n not in self.file.densities)
         every = [*self.file.densities, *own]
-        if self.words.models[model.split(POINT)[0]].posterior.has_density:
+        if self.words.models[model.split(POINT)[0]].has_posterior:
             return every
         return [name for name in every if not self.words.density_says(name, "needs_posterior")]
 
@@ -233,18 +233,13 @@ class _Making:
     def training(self, dataset: str, model: str) -> TrainingSpec:
         """What `train` reads: the data set's budget and the model's terms with their weights, changed by settings."""
         entry, budget_name = self.words.datasets[dataset], self.file.datasets[dataset]
-        budget = self.words.budgets[budget_name]
-        kind = self.words.models[model.split(POINT)[0]].network
-        layout = ("kernel", "width", "start_width", "norm_momentum") if kind == "convolutional" else ()
+        budget, of = self.words.budgets[budget_name], self.words.models[model.split(POINT)[0]]
         stated = {
             "version": TRAIN_VERSION,
-            "network": {
-                "kind": kind,
-                "channels": entry.data.channels,
-                "size": entry.data.size,
-                **{key: getattr(budget, key) for key in ("latent_dim", *layout)},
-            },
-            "objective": to_plain(self.words.objective(model, entry.weights)),
+            "network": {"channels": entry.data.channels, "size": entry.data.size, **self._network(of, budget)},
+            "objective": None
+            if isinstance(of, OwnModelEntry)
+            else to_plain(self.words.objective(model, entry.weights)),
             "optimisation": to_plain(budget.optimisation),
             "validation_split": budget.validation_split,
             "compute": to_plain(self.file.compute),
@@ -259,6 +254,21 @@ class _Making:
                 f" of {dataset!r}"
             )
         return spec
+
+    def _network(self, of: ModelEntry | OwnModelEntry, budget: Budget) -> dict[str, Plain]:
+        """The settings of a model's network, but for its images."""
+        if isinstance(of, OwnModelEntry):
+            trained = {"kind": "trained", "file": of.file, "sha256": of.sha256}
+            return {
+                **({"kind": "own_model"} if of.file is None else trained),
+                "code": to_plain(of.code),
+                "has_posterior": of.has_posterior,
+                "latent_dim": of.latent_dim or budget.latent_dim,
+            }
+        if of.network == "convolutional" and budget.network is not None:
+            return {"kind": "own", **to_plain(budget.network), "latent_dim": budget.latent_dim}
+        layout = ("kernel", "width", "start_width", "norm_momentum") if of.network == "convolutional" else ()
+        return {"kind": of.network, **{key: getattr(budget, key) for key in ("latent_dim", *layout)}}
 
     def fit(self, dataset: str, model: str, density: str, stated: Density) -> FitSpec:
         """What `fit` reads: the density as stated, changed by the settings in force."""
@@ -282,7 +292,7 @@ class _Making:
             raise ConfigError(
                 f"{place}: {spec.leave_out_last} leaves none of the {n_train} training codes of {dataset!r}"
             )
-        least, why = spec.density.least_codes(budget.latent_dim)
+        least, why = spec.density.least_codes(self.training(dataset, model).network.latent_dim)
         if available < least:
             raise ConfigError(
                 f"{self.where}: {density!r} needs at least {least} training codes of {dataset!r} ({why}); there are"

@@ -79,6 +79,10 @@ class StudyFiles:
         """The metrics of real images against real images."""
         return self.root / dataset / "floor.json"
 
+    def tryout(self, dataset: str, part: str) -> Path:
+        """That a part of a user's own was tried on a data set, and held."""
+        return self.root / dataset / "tryouts" / f"{part}.json"
+
     def run(self, dataset: str, model: str, seed: int | str) -> "RunFiles":
         """The files of one run."""
         return RunFiles(self, dataset, model, seed)

@@ -25,6 +25,7 @@ STAGES: dict[str, Modules] = {
     "prepare": ("rae_bench.data.catalogue",),
     "reference": ("rae_bench.data.catalogue", *READING),
     "floor": ("rae_bench.data.catalogue", *SCORING),
+    "tryout": ("rae_bench.data.catalogue", "rae_bench.run.tryouts", *LEARNING),
     "train": ("rae_bench.data.catalogue", *LEARNING, *FRAMES),
     "evaluate": ("rae_bench.data.catalogue", "rae_bench.study.results", *SCORING, "skimage.metrics", *FRAMES),
     "protocols": ("rae_bench.scoring.catalogue", "rae_bench.scoring.evaluation", *FRAMES),

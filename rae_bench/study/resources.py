@@ -14,17 +14,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from rae_bench.base.plain import parse
 from rae_bench.densities.specs import NetworkSpec
 from rae_bench.models.specs import (
     ConvolutionalNetwork,
-    Deterministic,
     GaussianKL,
     LinearNetwork,
     Network,
+    OwnModel,
+    OwnNetworks,
+    TrainedElsewhere,
     TrainingSpec,
 )
 from rae_bench.scoring.specs import EvaluationSpec, Extractor, FloorSpec, MetricSettings
 from rae_bench.study import loads
+from rae_bench.study.specs import DensityPart
 from rae_bench.study.study import Study
 
 BASE_MB = 3000
@@ -64,6 +68,8 @@ PCA_VALUES = 2**26
 """Values of images that PCA holds as float32 at a time."""
 MOMENT_VALUES, NEAREST = 2**25, 2**14
 """Features, and training images, that are held in double precision at a time."""
+TRIED_IMAGES, TRIED_CODES = 128, 2000
+"""What a user's own code is tried on."""
 IMAGE_FILE = 1500.0
 """Bytes in memory of a file whose image is decoded while it is written: names, hash, place in its archive."""
 DECODED = 250
@@ -74,8 +80,16 @@ SHOWN, STRIP_IMAGES, PLOTTED = 36, 6 * 8, 500
 """Images of each set, images of interpolations and codes that an evaluation keeps for figures."""
 
 LIBRARIES: dict[str, float] = {
-    **{"prepare": 85e6, "reference": 543e6, "floor": 701e6, "train": 767e6, "evaluate": 707e6, "protocols": 613e6},
-    **{"collect": 116e6, "tables": 181e6, "figures": 226e6, "report": 124e6},
+    **{
+        "prepare": 85e6,
+        "reference": 543e6,
+        "floor": 701e6,
+        "train": 767e6,
+        "tryout": 767e6,
+        "evaluate": 707e6,
+        "protocols": 613e6,
+    },
+    **{"tryout": 767e6, "collect": 116e6, "tables": 181e6, "figures": 226e6, "report": 124e6},
     **{"fit": 36e6, "fit by scikit-learn": 204e6, "fit of a network": 694e6, "torch-fidelity": 165e6},
 }
 """Bytes of a process that has imported what its stage does (`loads`), and done nothing. Measured: torch 2.14, CPU."""
@@ -210,17 +224,36 @@ def floor(study: Study, dataset: str) -> Need:
     )
 
 
+def tryout(study: Study, dataset: str, part: str) -> Need:
+    """Two batches, a few times over; or a density's fits to some thousand codes."""
+    found = study.tryouts(dataset)[part].part
+    if isinstance(found, DensityPart):
+        work = found.density.work(TRIED_CODES, TRIED_CODES, found.latent_dim)
+        return Need(bytes=work.held, libraries=LIBRARIES["tryout"], float64=4 * work.operations)
+    size = _size(study, dataset, found.training)
+    activations = 4 * size.floats * 6 * DIFFERENTIATIONS * TRIED_IMAGES
+    return Need(
+        bytes=4 * 20 * size.parameters + (0 if study.gpus else activations),
+        libraries=LIBRARIES["tryout"],
+        gpu=20 * size.parameters + activations if study.gpus else 0,
+        networks=100 * TRIED_IMAGES * size.arithmetic,
+        samples=100 * TRIED_IMAGES,
+        on_gpu=study.gpus > 0,
+    )
+
+
 def train(study: Study, dataset: str, model: str) -> Need:
     """All epochs over the images, the smaller splits held; weights, best weights, moments and what is being saved."""
     spec, data = study.training(dataset, model), study.preparation(dataset)
-    size, batch, epochs = network_size(spec.network), spec.optimisation.batch_size, spec.optimisation.epochs
+    size, batch = _size(study, dataset, spec), spec.optimisation.batch_size
+    epochs = spec.optimisation.epochs if spec.network.is_optimised else 0
     trained, checked = epochs * (data.n_train - data.n_train % batch), epochs * data.count(spec.validation_split)
     encoded = data.n_train + data.n_validation
-    penalty = DERIVATIVES.get(spec.objective.regulariser.kind, 0.0)
+    penalty = DERIVATIVES.get(spec.regulariser.kind, 0.0)
     # measured at 8 filters: 855 MiB in all for 4,000 images of 32x32, 1,062 for faces of 64x64
     activations = 4 * size.floats * max(batch * 3 * (DIFFERENTIATIONS if penalty else 1), 500)
     images = sum(data.held_bytes(split) for split in dict.fromkeys(("train", "validation", spec.validation_split)))
-    codes = encoded * spec.network.latent_dim * (1 if isinstance(spec.objective.posterior, Deterministic) else 2)
+    codes = encoded * spec.network.latent_dim * (1 if spec.is_deterministic else 2)
     if isinstance(spec.network, LinearNetwork):
         # principal components: images as float32, thrice; seven power iterations, whose basis has a row an image
         block = min(data.n_train * spec.network.values, PCA_VALUES)
@@ -238,7 +271,7 @@ def train(study: Study, dataset: str, model: str) -> Need:
         bytes=3 * images + 4 * 10 * size.parameters + (0 if study.gpus else activations),
         libraries=LIBRARIES["train"],
         gpu=images + 20 * size.parameters + activations / 2 if study.gpus else 0,
-        networks=trained * update_operations(spec) + checked * size.arithmetic + encoded * size.encoder,
+        networks=trained * _update_operations(spec, size) + checked * size.arithmetic + encoded * size.encoder,
         samples=3 * trained + checked + encoded,
         slack=DIFFERENTIATIONS / 2 if penalty else 1,  # the other half is counted as operations
         images=trained + checked + encoded,
@@ -250,7 +283,7 @@ def train(study: Study, dataset: str, model: str) -> Need:
 
 def fit(study: Study, dataset: str, model: str, density: str) -> Need:
     """The need of all fits of a density, which its kind states for one; on the CPU."""
-    data, dim = study.preparation(dataset), study.budgets[dataset].latent_dim
+    data, dim = study.preparation(dataset), study.training(dataset, model).network.latent_dim
     n, validated = data.n_train, data.n_validation
     spec, fits = study.fit(dataset, model, density).density, len(study.fit(dataset, model, density).fit_seeds)
     if isinstance(spec, NetworkSpec):
@@ -276,13 +309,13 @@ def fit(study: Study, dataset: str, model: str, density: str) -> Need:
 def evaluate(study: Study, dataset: str, model: str) -> Need:
     """Every image set decoded, its features taken and scored; importance samples of every image's likelihood."""
     spec, data = study.evaluation(dataset, model), study.preparation(dataset)
-    size = network_size(spec.training.network) if spec.training else NO_NETWORK
+    size = _size(study, dataset, spec.training) if spec.training else NO_NETWORK
     n, pixels = spec.n_images, data.channels * data.size**2
     rebuilt = 1 + len(spec.through) if spec.training else 0
     passed = rebuilt and 1 + sum(len(spec.fit_seeds[name]) for name in spec.through)
     first = sum(map(len, spec.fit_seeds.values())) + len(spec.given)
     draws = first * len(spec.sample_seeds)
-    is_bounded = spec.training is not None and isinstance(spec.training.objective.latent, GaussianKL)
+    is_bounded = spec.training is not None and isinstance(spec.training.latent, GaussianKL)
     samples = spec.importance_samples if is_bounded else 0
     # the codes that each image's proposal and bound take besides
     differences = 1 + spec.training.network.latent_dim if spec.training and samples else 0
@@ -316,7 +349,7 @@ def evaluate(study: Study, dataset: str, model: str) -> Need:
 def protocols(study: Study, dataset: str, model: str) -> Need:
     """The samples of the shown densities, decoded and taken the features of in every way."""
     spec, data = study.protocol_panel(dataset, model), study.preparation(dataset)
-    size, scored = network_size(spec.training.network), spec.protocols.values()
+    size, scored = _size(study, dataset, spec.training), spec.protocols.values()
     n = len(spec.densities) * len(spec.sample_seeds) * max((one.n_generated for one in scored), default=0)
     dims = [(one, FEATURES[one.extractor]) for one in scored]
     roots = sum(2 * one.n_images * dim**2 + _roots(one.n_images, dim, 1) for one, dim in dims)
@@ -339,7 +372,7 @@ def protocols(study: Study, dataset: str, model: str) -> Need:
 def of_job(study: Study, stage: str, about: Sequence[str]) -> Need:
     """What a job needs; `about`: its data set, then model and density, or the reference, as far as it has them."""
     stages: dict[str, Callable[..., Need]] = {
-        **{"prepare": prepare, "reference": reference, "floor": floor, "train": train, "fit": fit},
+        **{"prepare": prepare, "tryout": tryout, "reference": reference, "floor": floor, "train": train, "fit": fit},
         **{"evaluate": evaluate, "protocols": protocols},
     }
     return stages[stage](study, *about) if stage in stages else Need(libraries=LIBRARIES[stage])
@@ -389,9 +422,23 @@ def _scoring_libraries(stage: str, spec: EvaluationSpec | FloorSpec) -> float:
 
 
 def update_operations(spec: TrainingSpec) -> float:
-    """Operations of a training step, per image: backwards twice forwards; and what a penalty adds."""
-    size = network_size(spec.network)
-    return 3 * size.arithmetic + DERIVATIVES.get(spec.objective.regulariser.kind, 0.0) * size.decoder
+    """Operations of a training step, per image, of a network of the suite."""
+    return _update_operations(spec, network_size(spec.network))
+
+
+def _update_operations(spec: TrainingSpec, size: Size) -> float:
+    """Backwards twice forwards; and what a penalty adds."""
+    return 3 * size.arithmetic + DERIVATIVES.get(spec.regulariser.kind, 0.0) * size.decoder
+
+
+def _size(study: Study, dataset: str, spec: TrainingSpec) -> Size:
+    """The size of a model's network; of a user's own nothing is known, and the budget's layout stands in for it."""
+    network, budget = spec.network, study.budgets[dataset]
+    if not isinstance(network, OwnNetworks | OwnModel | TrainedElsewhere):
+        return network_size(network)
+    images = {"channels": network.channels, "size": network.size, "latent_dim": network.latent_dim}
+    layout = {key: getattr(budget, key) for key in ("kernel", "width", "start_width", "norm_momentum")}
+    return network_size(parse(ConvolutionalNetwork, {"kind": "convolutional", **images, **layout}, "layout"))
 
 
 def network_size(network: Network) -> Size:
@@ -402,7 +449,7 @@ def network_size(network: Network) -> Size:
     if isinstance(network, LinearNetwork):
         weights = float(network.values * network.latent_dim)
         return Size(2 * weights, 2 * weights, float(network.values), 2 * weights)
-    assert isinstance(network, ConvolutionalNetwork)  # as every other of a study is
+    assert isinstance(network, ConvolutionalNetwork)  # as every other of a study is, a user's own apart
     size, width, start = network.size, network.width, network.start_width
     filters = [network.channels, *(width * 2**i for i in range(4))]
     down = [(a, b, size // 2**i, (size // 2**i) ** 2) for i, (a, b) in enumerate(pairwise(filters), 1)]

@@ -1,19 +1,39 @@
 """The settings of a study's summary: what `collect`, `tables`, `figures` and `report` read."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from rae_bench.base.specs import ByKind, Compute
 from rae_bench.data.specs import DatasetSpec, Split
-from rae_bench.densities.specs import Density
+from rae_bench.densities.specs import Density, OwnDensity
 from rae_bench.models.specs import TrainingSpec
 from rae_bench.scoring.specs import Extractor, ImageSets, Protocol
 
 SUMMARY_VERSION = 7
+TRYOUT_VERSION = 1
 PAPER_DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "celeba": "CelebA"}
 """The paper's data sets, as the suite names them and as the published files do; every other is like one of them."""
 
 
-Family = Literal["variational", "regularized", "plain", "baseline"]
+@dataclass(frozen=True)
+class TrainingPart:
+    """A model or networks of a user's own, as they are to be trained."""
+
+    kind: Literal["training"]
+    training: TrainingSpec
+
+
+@dataclass(frozen=True)
+class DensityPart:
+    """A density of a user's own, for codes of so many dimensions."""
+
+    kind: Literal["density"]
+    density: OwnDensity
+    latent_dim: int
+
+
+Family = Literal["variational", "regularized", "plain", "baseline", "own"]
+"""What the paper's claims speak of; of a user's own model they say nothing."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +64,16 @@ class Row:
 def given_name(split: Split) -> str:
     """What the images of a split are called where they stand as samples, in place of a density."""
     return f"{split}_images"
+
+
+@dataclass(frozen=True)
+class TryoutSpec:
+    """What `tryout` reads: a user's model or networks on batches of training images, or a density of `latent_dim`."""
+
+    version: int
+    part: Annotated[TrainingPart | DensityPart, ByKind]
+    made_by: dict[str, str]
+    compute: Compute
 
 
 @dataclass(frozen=True)

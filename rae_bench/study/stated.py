@@ -5,6 +5,7 @@ replaces a list; `{add: [...]}` appends to one; null takes a key out. `extends` 
 of the suite's, for an entry under `own` an entry of the same section. Paths in a file start at that file.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from rae_bench.base import own
 from rae_bench.base.plain import ConfigError, Plain, parse, shown, to_plain, unknown
+from rae_bench.base.storage import sha256
 from rae_bench.study.yaml_files import read_yaml
 
 SECTIONS = ("datasets", "budgets", "models", "rows", "densities", "metrics", "image_sets")
@@ -24,7 +26,8 @@ class Stated:
     """A study before its names are looked up.
 
     `source` is what a user calls it: a name, or a file's path; `where`, what messages call its file. `settings` are
-    those of `StudyFile`, plain; `own` its own entries of each section, `extends` among their keys.
+    those of `StudyFile`, plain; `own` its own entries of each section, `extends` among their keys; `entries`, the same
+    as the file says them.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Stated:
     where: str
     settings: dict[str, Plain]
     own: dict[str, dict[str, Plain]]
+    entries: Plain = None
 
 
 def is_file(source: str) -> bool:
@@ -70,17 +74,22 @@ def from_here(path: Path) -> Path:
 
 
 def _stated(name: str, source: str, where: str, settings: dict[str, Plain], folder: Path) -> Stated:
-    entries = _located(settings.pop("own", {}), Path(where).parent, f"{where}.own") if is_file(source) else {}
-    sections: dict[str, dict[str, Plain]] = parse(dict[str, dict[str, Plain]], entries, f"{where}.own")
-    for section in sections:
+    entries = settings.pop("own", {}) if is_file(source) else {}
+    located = _located(entries, Path(where).parent, f"{where}.own")
+    sections: dict[str, dict[str, Plain]] = parse(dict[str, dict[str, Plain]], located, f"{where}.own")
+    for section, named in sections.items():
         if section not in SECTIONS:
             raise ConfigError(unknown(f"{where}.own.{section}", "section", section, SECTIONS))
+        for entry_name, entry in named.items():
+            if isinstance(entry, Mapping) and "code" in entry:
+                stands = {"densities": {"kind": "own", "codes": "mean"}, "models": {"label": entry_name}}
+                named[entry_name] = {**stands.get(section, {}), **entry}
     base = settings.pop("extends", None)
     if base is not None:
         if base not in names(folder):
             raise ConfigError(unknown(f"{where}.extends", "study", str(base), names(folder)))
         settings = laid(read(base, folder).settings, settings, where)
-    return Stated(name, source, where, settings, sections)
+    return Stated(name, source, where, settings, sections, entries)
 
 
 def laid(base: Plain, over: Plain, where: str) -> Plain:
@@ -104,7 +113,11 @@ def laid(base: Plain, over: Plain, where: str) -> Plain:
 
 
 def _located(data: Plain, folder: Path, where: str) -> Plain:
-    """`data` with the paths under `path` and `file` from the working folder, and under `code` the code they name."""
+    """`data` with its paths from the file that holds it.
+
+    Under `code` the code that is named there, its `settings` with it; under `file` and `path` the whole path, and
+    beside a `file` the hash of its bytes.
+    """
     if not isinstance(data, Mapping):
         return data
     found = {}
@@ -113,8 +126,25 @@ def _located(data: Plain, folder: Path, where: str) -> Plain:
             text = parse(str, value, f"{where}.code")
             settings = parse(dict[str, Plain], data.get("settings", {}), f"{where}.settings")
             found[key] = to_plain(own.found(text, folder, settings, f"{where}.code"))
-        elif key in ("path", "file") and isinstance(value, str):
+        elif key == "file":
+            path = from_here(folder / parse(str, value, f"{where}.file"))
+            found |= {"file": str(path), "sha256": _hashed(path, f"{where}.file")}
+        elif key == "path" and isinstance(value, str):
             found[key] = str((folder / value).absolute())
         elif key != "settings" or "code" not in data:
             found[key] = _located(value, folder, f"{where}.{key}")
     return found
+
+
+def _hashed(path: Path, where: str) -> str:
+    """The hash of a file, or of all files in a folder with their names."""
+    try:
+        files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        digest = hashlib.sha256()
+        for one in files:
+            digest.update(f"{one.relative_to(path)}\0{sha256(one)}\0".encode())
+    except FileNotFoundError:
+        raise ConfigError(f"{where}: {path}: no such file; a relative path starts at the study's file") from None
+    except OSError as error:
+        raise ConfigError(f"{where}: {path}: cannot be read: {error.strerror}") from None
+    return digest.hexdigest()

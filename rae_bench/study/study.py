@@ -10,11 +10,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat
 
+from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ConfigError, Plain, fingerprint
 from rae_bench.base.specs import Compute, Count, CountOrZero, Listed, Seed
 from rae_bench.data.specs import DatasetSpec, Split
-from rae_bench.densities.specs import Density, FitSpec
-from rae_bench.models.specs import Kernel, Momentum, Optimisation, TrainingSpec
+from rae_bench.densities.specs import Density, FitSpec, OwnDensity
+from rae_bench.models.specs import (
+    Kernel,
+    Momentum,
+    Optimisation,
+    OwnModel,
+    OwnNetworks,
+    TrainedElsewhere,
+    TrainingSpec,
+)
 from rae_bench.scoring.specs import (
     EVALUATE_VERSION,
     FLOOR_VERSION,
@@ -29,7 +38,17 @@ from rae_bench.scoring.specs import (
     ProtocolSpec,
     ReferenceSpec,
 )
-from rae_bench.study.specs import PAPER_DATASETS, SUMMARY_VERSION, Row, SummarySpec, given_name
+from rae_bench.study.specs import (
+    PAPER_DATASETS,
+    SUMMARY_VERSION,
+    TRYOUT_VERSION,
+    DensityPart,
+    Row,
+    SummarySpec,
+    TrainingPart,
+    TryoutSpec,
+    given_name,
+)
 
 OWN = "own"
 """The study's own protocol in the protocol-sensitivity panel."""
@@ -56,6 +75,14 @@ class DatasetEntry:
 
 
 @dataclass(frozen=True)
+class OwnLayout:
+    """Encoder and decoder of a user's own in place of the paper's; the budget's layout only tells their cost."""
+
+    code: OwnCode
+    initialisation: Literal["own", "suite"] = "own"
+
+
+@dataclass(frozen=True)
 class Budget:
     """An entry of `budgets.yaml`: how large a network, how long and on what trained, the same for all models."""
 
@@ -67,6 +94,7 @@ class Budget:
     optimisation: Optimisation
     validation_split: Literal["validation", "overlapping"]
     leave_out_last: CountOrZero
+    network: OwnLayout | None = None
 
 
 @dataclass(frozen=True)
@@ -300,6 +328,20 @@ class Study:
             },
             compute=self.file.on_cpu,
         )
+
+    def tryouts(self, dataset: str) -> dict[str, TryoutSpec]:
+        """What `tryout` reads of each part of a user's own, by its name in paths; a study of the suite has none."""
+        parts: dict[str, TrainingPart | DensityPart] = {}
+        for model in self.models:
+            spec = self.trainings[dataset, model]
+            if isinstance(spec.network, OwnModel | OwnNetworks | TrainedElsewhere):
+                parts[f"model.{model}"] = TrainingPart("training", spec)
+            for name in self.densities_of(model):
+                density, dim = self.fits[dataset, model, name].density, spec.network.latent_dim
+                if isinstance(density, OwnDensity):
+                    parts[f"density.{name}.{dim}"] = DensityPart("density", density, dim)
+        made_by = {"manifest": fingerprint(self.preparation(dataset))}
+        return {name: TryoutSpec(TRYOUT_VERSION, part, made_by, self.file.in_float32) for name, part in parts.items()}
 
     def training(self, dataset: str, model: str) -> TrainingSpec:
         """What `train` reads."""

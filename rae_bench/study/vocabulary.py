@@ -11,7 +11,9 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import PositiveFloat
 
+from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ConfigError, Plain, kinds, parse, to_plain, unknown
+from rae_bench.base.specs import Count
 from rae_bench.densities.specs import Density
 from rae_bench.models.specs import Latent, Objective, Posterior, Regulariser
 from rae_bench.scoring.specs import ImageSets, MetricSettings
@@ -57,6 +59,29 @@ class ModelEntry(Terms):
     weights: dict[str, Weights]
     network: Literal["convolutional", "linear"] = "convolutional"
 
+    @property
+    def has_posterior(self) -> bool:
+        """Whether a code of the model has a density."""
+        return self.posterior.has_density
+
+
+@dataclass(frozen=True)
+class OwnModelEntry:
+    """A model of a user's own with its own loss, and the table row it makes; with `file`, one trained elsewhere.
+
+    `latent_dim`: of its codes, if that is not the budget's. `sha256` is of the file, which may be a folder.
+    """
+
+    code: OwnCode
+    label: str
+    n: str = "gaussian"
+    gmm: str = "gmm10"
+    family: Family = "own"
+    has_posterior: bool = False
+    latent_dim: Count | None = None
+    file: str | None = None
+    sha256: str = ""
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -64,7 +89,7 @@ class Vocabulary:
 
     datasets: dict[str, DatasetEntry]
     budgets: dict[str, Budget]
-    models: dict[str, ModelEntry]
+    models: dict[str, ModelEntry | OwnModelEntry]
     rows: dict[str, Row]
     densities: dict[str, dict[str, Plain]]
     metrics: dict[str, MetricSettings]
@@ -95,6 +120,7 @@ class Vocabulary:
         """The objective of a model, or of a point of its search, with the weights of the data set `like`."""
         base = name.split(POINT)[0]
         entry, place = self.models[base], self.place("models", base)
+        assert isinstance(entry, ModelEntry)
         return _joined(entry, place, *self._weights(name, entry.weights, place, like))
 
     def density(self, name: str, like: str) -> Density:
@@ -127,6 +153,7 @@ def read(folder: Path, own: Mapping[str, dict[str, Plain]] | None = None, where:
     for section, kind in get_type_hints(Vocabulary).items():
         if section in ("settings", "points", "own"):
             continue
+        kind = dict[str, ModelEntry] if section == "models" else kind
         entries = read_yaml(folder, f"{section}.yaml")
         found[section] = parse(kind, entries, f"{section}.yaml")
         for name, entry in (own or {}).get(section, {}).items():
@@ -134,13 +161,15 @@ def read(folder: Path, own: Mapping[str, dict[str, Plain]] | None = None, where:
                 raise ConfigError(f"{where}.{section}: {name!r} is one of the suite's; give it another name")
             places[f"{section}.yaml.{name}"] = f"{where}.{section}.{name}"
             entries[name] = _extended(entries, entry, f"{where}.{section}.{name}")
-            found[section] |= parse(kind, {name: entries[name]}, f"{where}.{section}")
+            is_model = section == "models" and "code" in entries[name]
+            own_kind = dict[str, OwnModelEntry] if is_model else kind
+            found[section] |= parse(own_kind, {name: entries[name]}, f"{where}.{section}")
         for name in found[section]:
             at = _place(places, section, name).removesuffix(f".{name}")
             check_name(at, name)
             if POINT in name:
                 raise ConfigError(f"{at}: {name!r} holds {POINT!r}, which marks the points of a search")
-    models: dict[str, ModelEntry] = found["models"]
+    models: dict[str, ModelEntry | OwnModelEntry] = found["models"]
     for key, row in found["rows"].items():
         if key in models:
             at = _place(places, "rows", key).removesuffix(f".{key}")
@@ -176,6 +205,8 @@ def _check(vocabulary: Vocabulary) -> None:
     for name, dataset in vocabulary.datasets.items():
         known(f"{vocabulary.place('datasets', name)}.weights", "data set", vocabulary.datasets, dataset.weights)
     for name, model in vocabulary.models.items():
+        if isinstance(model, OwnModelEntry):
+            continue
         known(f"{vocabulary.place('models', name)}.weights", "data set", vocabulary.datasets, *model.weights)
         for like in model.weights:
             vocabulary.objective(name, like)

@@ -100,7 +100,8 @@ def test_a_stage_loads_its_libraries_before_its_work_and_no_other(commands, stag
 
 def test_every_stage_and_density_is_listed(commands):
     assert sorted(commands[1]) == sorted(LOADED)
-    assert {stage.split()[0] for stage in LOADED} == {"fit", *loads.STAGES}
+    own = {"tryout"}  # of a study with code of a user's own, which this is not
+    assert {stage.split()[0] for stage in LOADED} == {"fit", *loads.STAGES} - own
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,35 @@
-# One job per (data set, model, seed); its codes feed every density.
+# Code of a user's own is tried before anything is trained. Then one job per (data set, model, seed), whose codes feed
+# every density.
+
+
+rule tryout:
+    input:
+        **IMAGES,
+    output:
+        tryout=FILES.tryout("{dataset}", "{part}"),
+    log:
+        LOGS / "tryout" / "{dataset}.{part}.log",
+    conda:
+        "../../environment.yml"
+    threads: study.file.compute.threads
+    resources:
+        **asked(lambda wc: need.tryout(study, wc.dataset, wc.part)),
+        gpu=study.gpus,
+    params:
+        spec=lambda wc: to_json(study.tryouts(wc.dataset)[wc.part]),
+        data=beside("manifest"),
+    shell:
+        "python -m rae_bench tryout --spec {params.spec:q} --data {params.data:q} --out {output.tryout:q} >> {log:q} 2>&1"
 
 
 rule train:
     input:
         **IMAGES,
+        # ancient: a part that is tried again trains nothing again
+        tryouts=lambda wc: [
+            ancient(FILES.tryout(wc.dataset, part).as_posix().format(study=wc.study))
+            for part in study.tryouts(wc.dataset)
+        ],
     output:
         model=RUN.model,
         codes=RUN.codes,

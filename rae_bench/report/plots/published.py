@@ -12,7 +12,7 @@ from rae_bench.report.tables.cells import COLUMNS, as_records
 from rae_bench.report.tables.published import COMPARED, papers_datasets, published_cells
 from rae_bench.study.specs import SummarySpec
 
-MARKERS = {"variational": "o", "regularized": "s", "plain": "^"}
+MARKERS = {"variational": "o", "regularized": "s", "plain": "^", "own": "D"}
 """The marker of each family of rows."""
 TICKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100, 150, 200, 300, 500, 1000)
 MARGIN = 1.12

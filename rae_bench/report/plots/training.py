@@ -7,7 +7,6 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from rae_bench.base import storage
-from rae_bench.models.specs import LinearNetwork
 from rae_bench.report.tables.wording import model_labels
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.specs import SummarySpec
@@ -18,7 +17,7 @@ def training_curves(spec: SummarySpec, files: StudyFiles, dataset: str) -> Figur
     labels = {
         model: label
         for model, label in model_labels(spec).items()
-        if not isinstance(spec.trainings[dataset][model].network, LinearNetwork)
+        if spec.trainings[dataset][model].network.is_optimised
     }
     palette = dict(zip(labels, sns.color_palette("tab10", len(labels)), strict=True))
     terms, sides = ("reconstruction", "latent", "regulariser"), {"validation": 1.1, "train": 0.4}

@@ -1,0 +1,21 @@
+"""A network and an objective to a model with its first weights: where the settings of models meet their code."""
+
+import torch
+
+from rae_bench.models import autoencoder, networks
+from rae_bench.models.autoencoder import Model
+from rae_bench.models.own import ForeignModel
+from rae_bench.models.specs import Network, Objective, OwnModel, TrainedElsewhere
+
+
+def build(network: Network, objective: Objective | None, seed: int) -> Model:
+    """A new model; its first weights depend on `seed` alone and leave torch's global generator as it was.
+
+    Raises:
+        OwnCodeError: code of a user's own that cannot be used.
+    """
+    if isinstance(network, OwnModel | TrainedElsewhere):
+        with networks.initialising(seed):
+            return ForeignModel(network).to(memory_format=torch.channels_last)
+    assert objective is not None
+    return autoencoder.build(network, objective, seed)
