@@ -16,9 +16,9 @@ def times(x, matrix):
 
 
 def conv(x, kernel, bias, stride):
-    """A "same" convolution: zeros before and after, the odd one after."""
+    """A "same" convolution of square x: ceil(side / stride) results; zeros before and after, the odd one after."""
     k, (height, width) = kernel.shape[0], x.shape[1:3]
-    total = max(k - stride, 0)
+    total = max((-(-height // stride) - 1) * stride + k - height, 0)
     padded = np.pad(x, ((0, 0), *[(total // 2, total - total // 2)] * 2, (0, 0)))
     out = bias
     for i in range(k):
@@ -61,7 +61,7 @@ class Keras:
         self.size = size
         self.encoder = [self._layer(layer) for layer in networks.weighted_layers(model.features)]
         self.encoder_norms = self._norms(model.features)
-        side = size // 16
+        side = -(-size // 2 ** len(self.encoder))
         self.heads = {}
         for name in ("mean", "log_sigma"):
             head = getattr(model, name)
@@ -71,10 +71,11 @@ class Keras:
                 self.heads[name] = [kernel.reshape(-1, kernel.shape[3]), bias, u]
         dense, *transposed = networks.weighted_layers(model.decoder)
         kernel, bias, u = self._layer(dense)
+        self.start = start = -(-size // 2 ** (len(transposed) - 1))
 
         def as_keras(vector):  # (..., C·H·W) to (..., H·W·C)
             lead = vector.shape[:-1]
-            return np.moveaxis(vector.reshape(*lead, -1, 64), -1, -2).reshape(*lead, -1)
+            return np.moveaxis(vector.reshape(*lead, -1, start**2), -1, -2).reshape(*lead, -1)
 
         self.dense = [as_keras(kernel), as_keras(bias), None if u is None else as_keras(u)]
         self.decoder = [self._layer(layer) for layer in transposed]
@@ -117,12 +118,16 @@ class Keras:
         return {name: flat @ self._kernel(layer) + layer[1] for name, layer in self.heads.items()}
 
     def decode(self, z):
-        """x_hat, and a function from a gradient with respect to it to the one with respect to z."""
+        """x_hat, and a function from a gradient with respect to it to the one with respect to z.
+
+        The function knows nothing of maps that were cropped: it is for sizes of 8 times a power of two.
+        """
         dense = self._kernel(self.dense)
-        h = (z @ dense + self.dense[1]).reshape(len(z), 8, 8, -1)
+        h = (z @ dense + self.dense[1]).reshape(len(z), self.start, self.start, -1)
         kernels, saved = [self._kernel(layer) for layer in self.decoder], []
         for kernel, layer, (gamma, beta) in zip(kernels[:-1], self.decoder[:-1], self.decoder_norms, strict=True):
-            h, kept = norm(transposed_conv(h, kernel, layer[1], 2), gamma, beta)
+            side = -(-self.size // 2 ** (len(kernels) - 2 - len(saved)))  # the image's, halved and rounded up
+            h, kept = norm(transposed_conv(h, kernel, layer[1], 2)[:, :side, :side], gamma, beta)
             saved.append((kept, h > 0))
             h = np.maximum(h, 0)
         x_hat = 1 / (1 + np.exp(-transposed_conv(h, kernels[-1], self.decoder[-1][1], 1)))

@@ -1,10 +1,10 @@
 """Encoder and decoder networks: the paper's convolutional layout, a linear one, and dense ones for vectors.
 
-Layout (official code, models/rae): four stride-2 convolutions of `width`, 2, 4, 8 times `width` filters, each
-with batch norm and ReLU, flattened; a dense layer from the code to `start_width` x 8 x 8, linear; stride-2 transposed
-convolutions that halve the filters, each with batch norm and ReLU, up to the image's size; a stride-1
-transposed convolution and a sigmoid. Keras' conventions: "same" padding, Glorot-uniform weights, zero biases,
-batch norm with epsilon 1e-3.
+Layout (official code, models/rae): stride-2 convolutions, each with batch norm and ReLU, flattened; a dense layer from
+the code to the map the decoder starts from, linear; stride-2 transposed convolutions, each with batch norm and ReLU, up
+to the image's size; a stride-1 transposed convolution and a sigmoid. How many, with how many filters, says
+`ConvolutionalNetwork`. Keras' conventions: "same" padding, Glorot-uniform weights, zero biases, batch norm with epsilon
+1e-3.
 """
 
 import contextlib
@@ -34,12 +34,9 @@ from rae_bench.models.specs import (
     WeightL2,
 )
 
-_START = 8
-"""Side of the decoder's first feature map."""
-
 
 class _CropLast(nn.Module):
-    """Keras' "same" transposed convolution drops the last row and column of these shapes."""
+    """Keras' "same" transposed convolution drops the last row and column; so does a map that was doubled too far."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, :, :-1, :-1]
@@ -132,6 +129,15 @@ def _norm(filters: int, momentum: float) -> list[nn.Module]:
     return [_Norm(filters, eps=1e-3, momentum=momentum), nn.ReLU()]
 
 
+def _down(kernel: int, inputs: int, outputs: int, side: int) -> list[nn.Module]:
+    """A Keras "same" convolution of stride 2: a map's side to half of it, rounded up."""
+    padding = kernel - 2 + side % 2
+    if padding % 2 == 0:
+        return [nn.Conv2d(inputs, outputs, kernel, 2, padding // 2)]
+    near, far = padding // 2, padding // 2 + 1  # Keras pads one row and column more at the far side
+    return [nn.ZeroPad2d((near, far, near, far)), nn.Conv2d(inputs, outputs, kernel, 2)]
+
+
 def _up(kernel: int, inputs: int, outputs: int, stride: int) -> list[nn.Module]:
     """A Keras "same" transposed convolution."""
     layer = _Up(inputs, outputs, kernel, stride, padding=2 if (kernel, stride) == (5, 1) else 1)
@@ -142,16 +148,11 @@ def features(spec: Network) -> tuple[nn.Sequential, int]:
     """The encoder without its heads, and the length of the feature vectors it ends in."""
     match spec:
         case ConvolutionalNetwork():
-            filters = [spec.channels, *(spec.width * 2**i for i in range(4))]
             layers: list[nn.Module] = [_Scale()] if spec.size == 32 else []
-            for inputs, outputs in itertools.pairwise(filters):
-                if spec.kernel == 4:
-                    layers.append(nn.Conv2d(inputs, outputs, 4, 2, padding=1))
-                else:  # Keras pads one row and column more at the far side
-                    layers += [nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(inputs, outputs, 5, 2)]
-                layers += _norm(outputs, spec.norm_momentum)
-            side = spec.size // 16
-            return nn.Sequential(*layers, nn.Flatten()), filters[-1] * side * side
+            for (inputs, side), (outputs, _) in itertools.pairwise(spec.encoder_maps):
+                layers += [*_down(spec.kernel, inputs, outputs, side), *_norm(outputs, spec.norm_momentum)]
+            filters, side = spec.encoder_maps[-1]
+            return nn.Sequential(*layers, nn.Flatten()), filters * side * side
         case LinearNetwork():
             return nn.Sequential(nn.Flatten()), spec.values
         case DenseNetwork():
@@ -166,15 +167,16 @@ def decoder(spec: Network) -> nn.Sequential:
     """The network from codes (B, latent_dim) to x_hat: images in [0, 1] (a linear one's may leave it), or vectors."""
     match spec:
         case ConvolutionalNetwork():
-            n_up = (spec.size // _START).bit_length() - 1
-            filters = [spec.start_width, *(spec.width * 4 // 2**i for i in range(n_up))]
+            maps = spec.decoder_maps
+            filters, start = maps[0]
             layers: list[nn.Module] = [
-                nn.Linear(spec.latent_dim, _START * _START * filters[0]),
-                nn.Unflatten(1, (filters[0], _START, _START)),
+                nn.Linear(spec.latent_dim, start * start * filters),
+                nn.Unflatten(1, (filters, start, start)),
             ]
-            for inputs, outputs in itertools.pairwise(filters):
-                layers += [*_up(spec.kernel, inputs, outputs, stride=2), *_norm(outputs, spec.norm_momentum)]
-            return nn.Sequential(*layers, *_up(spec.kernel, filters[-1], spec.channels, stride=1), _Sigmoid())
+            for (inputs, side), (outputs, wanted) in itertools.pairwise(maps):
+                crop = [_CropLast()] if wanted < 2 * side else []
+                layers += [*_up(spec.kernel, inputs, outputs, stride=2), *crop, *_norm(outputs, spec.norm_momentum)]
+            return nn.Sequential(*layers, *_up(spec.kernel, maps[-1].filters, spec.channels, stride=1), _Sigmoid())
         case LinearNetwork():
             image = nn.Unflatten(1, (spec.channels, spec.size, spec.size))
             return nn.Sequential(nn.Linear(spec.latent_dim, spec.values), image)

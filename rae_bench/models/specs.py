@@ -1,9 +1,9 @@
 """The settings of models and of their training: what `train` reads."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat
 
 from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ConfigError
@@ -11,21 +11,41 @@ from rae_bench.base.specs import ByKind, Compute, Count, CountOrZero, PositiveFl
 
 TRAIN_VERSION = 1
 
-ImageSize = Literal[32, 64]
-"""Sides of the images that the convolutional network takes, in pixels: the paper's."""
-NETWORK_SIZES = get_args(ImageSize)
+NETWORK_SIZES = range(16, 257, 8)
+"""Sides of the images that networks take, in pixels; the paper's are 32 and 64."""
+
+
+def wrong_size(size: int) -> str:
+    """What is wrong with a side of images that no network takes; nothing of any other."""
+    least, most, step = NETWORK_SIZES[0], NETWORK_SIZES[-1], NETWORK_SIZES.step
+    return "" if size in NETWORK_SIZES else f"{size} is not a multiple of {step} from {least} to {most}"
+
+
+def _checked(size: int) -> int:
+    if fault := wrong_size(size):
+        raise ConfigError(fault)
+    return size
+
+
+ImageSize = Annotated[int, AfterValidator(_checked)]
 Kernel = Literal[4, 5]
 Momentum = Annotated[float, Field(gt=0, le=1)]
 """The newest batch's share in a running mean."""
 
 
+class Maps(NamedTuple):
+    """Feature maps of one layer: how many, and their side."""
+
+    filters: int
+    side: int
+
+
 @dataclass(frozen=True)
 class ConvolutionalNetwork:
-    """The paper's layout: four stride-2 convolutions to the code; dense to 8x8, stride-2 transposed back.
+    """The paper's layout at any of NETWORK_SIZES: stride-2 convolutions to the code, dense, stride-2 transposed back.
 
-    `width` is the number of filters of the first convolution (the paper: 128), doubled at each of the next three;
-    the transposed ones have 4, 2 (at 64x64 pixels also 1) times `width`. `start_width`: channels of the 8x8 map the
-    decoder starts from (official code: 1024, at half the width, too).
+    `width` is the number of filters of the first convolution (the paper: 128); no layer has fewer. `start_width`:
+    channels of the map the decoder starts from (official code: 1024, at half the width, too).
     `norm_momentum` is the weight of the newest batch in batch norm's running moments (PyTorch's sense; Keras: 0.01).
     """
 
@@ -39,6 +59,31 @@ class ConvolutionalNetwork:
     norm_momentum: Momentum
 
     is_optimised: ClassVar[bool] = True
+
+    @property
+    def encoder_maps(self) -> list[Maps]:
+        """The image, then what each convolution makes of it: half the side, rounded up.
+
+        Four of them, as in the paper (32 pixels end at 2x2, 64 at 4x4), and more until maps are no larger than 4x4.
+        Filters: 1, 2, 4 and 8 times `width`, and 8 times from there on.
+        """
+        maps = [Maps(self.channels, self.size)]
+        while len(maps) <= 4 or maps[-1].side > 4:
+            maps.append(Maps(self.width * min(2 ** (len(maps) - 1), 8), (maps[-1].side + 1) // 2))
+        return maps
+
+    @property
+    def decoder_maps(self) -> list[Maps]:
+        """The map that the decoder starts from, then what each transposed convolution makes of it: twice the side.
+
+        As many as leave a start of at least 8x8, the paper's for 32 and 64 pixels, elsewhere up to 16x16. A start that
+        is no whole number (136 / 16) is rounded up; the first doubling then gives a row and a column less.
+        Filters: 4, 2 and 1 times `width`, and `width` from there on. The layer that makes the image of the last map,
+        at the same side, is not among them.
+        """
+        n = (self.size // 8).bit_length() - 1
+        made = [Maps(self.width * max(4 // 2**i, 1), -(-self.size // 2 ** (n - 1 - i))) for i in range(n)]
+        return [Maps(self.start_width, -(-self.size // 2**n)), *made]
 
 
 @dataclass(frozen=True)

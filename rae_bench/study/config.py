@@ -12,7 +12,7 @@ from rae_bench.base import devices
 from rae_bench.base.plain import ConfigError, Plain, parse, to_plain
 from rae_bench.data.specs import DatasetSpec
 from rae_bench.densities.specs import FIT_VERSION, Density, FitSpec
-from rae_bench.models.specs import NETWORK_SIZES, TRAIN_VERSION, TrainingSpec
+from rae_bench.models.specs import TRAIN_VERSION, TrainingSpec, wrong_size
 from rae_bench.scoring.specs import Extractor, ImageSets, Protocol
 from rae_bench.study import vocabulary
 from rae_bench.study.protocols import ANY, Changes, Target, changes, laid_over, origin
@@ -105,10 +105,8 @@ def _check_names(where: str, file: StudyFile, words: Vocabulary) -> None:
                 f"{where}.tables: 'published' compares with the paper, which has no data set {dataset!r}"
                 f" ({place}.is_the_papers is false)"
             )
-        if entry.data.size not in NETWORK_SIZES:
-            raise ConfigError(
-                f"{place}.data.size: {entry.data.size} is not one of {list(NETWORK_SIZES)}, the paper's image sizes"
-            )
+        if fault := wrong_size(entry.data.size):
+            raise ConfigError(f"{place}.data.size: {fault} pixels, the sizes that networks take")
         _check_extractor(place, entry.extractor, dataset, entry.data)
 
 

@@ -20,6 +20,7 @@ from rae_bench.models.specs import (
     ConvolutionalNetwork,
     GaussianKL,
     LinearNetwork,
+    Maps,
     Network,
     OwnModel,
     OwnNetworks,
@@ -444,25 +445,25 @@ def _size(study: Study, dataset: str, spec: TrainingSpec) -> Size:
 def network_size(network: Network) -> Size:
     """The size of an autoencoder of images.
 
-    Layer by layer, as `rae_bench.models.networks` builds them: inputs, outputs, side of the result, kernel.
+    Layer by layer, as `rae_bench.models.networks` builds them.
     """
     if isinstance(network, LinearNetwork):
-        weights = float(network.values * network.latent_dim)
-        return Size(2 * weights, 2 * weights, float(network.values), 2 * weights)
+        products = float(network.values * network.latent_dim)
+        return Size(2 * products, 2 * products, float(network.values), 2 * products)
     assert isinstance(network, ConvolutionalNetwork)  # as every other of a study is, a user's own apart
-    size, width, start = network.size, network.width, network.start_width
-    filters = [network.channels, *(width * 2**i for i in range(4))]
-    down = [(a, b, size // 2**i, (size // 2**i) ** 2) for i, (a, b) in enumerate(pairwise(filters), 1)]
-    n_up = (size // 8).bit_length() - 1
-    filters = [start, *(width * 4 // 2**i for i in range(n_up))]
-    up = [(a, b, 8 * 2**i, (8 * 2**i) ** 2 // 4) for i, (a, b) in enumerate(pairwise(filters), 1)]
-    up.append((filters[-1], network.channels, size, size**2))
-    heads, first = 2 * network.latent_dim * 8 * width * (size // 16) ** 2, network.latent_dim * 64 * start
+    last, start, image = network.encoder_maps[-1], network.decoder_maps[0], Maps(network.channels, network.size)
+    down, up = (list(pairwise(maps)) for maps in (network.encoder_maps, network.decoder_maps))
+    up.append((network.decoder_maps[-1], image))
+    heads, first = (network.latent_dim * maps.filters * maps.side**2 for maps in (last, start))
+    heads *= 2
 
-    def products(layers: list[tuple[int, int, int, int]]) -> float:
-        return float(sum(network.kernel**2 * a * b * places for a, b, _, places in layers))
+    def weights(layers: list[tuple[Maps, Maps]]) -> list[int]:
+        return [network.kernel**2 * one.filters * other.filters for one, other in layers]
 
-    weights = sum(network.kernel**2 * a * b for a, b, *_ in (*down, *up))
+    # a convolution takes its weights once for each place of its result, a transposed one of what it is given
+    encoder = sum(n * made.side**2 for n, (_, made) in zip(weights(down), down, strict=True))
+    decoder = sum(n * given.side**2 for n, (given, _) in zip(weights(up), up, strict=True))
     # before and after batch norm, and after the ReLU
-    floats = 64 * start + sum(3 * outputs * side**2 for _, outputs, side, _ in (*down, *up))
-    return Size(2 * (products(down) + heads), 2 * (products(up) + first), float(floats), weights + heads + first)
+    floats = start.filters * start.side**2 + sum(3 * made.filters * made.side**2 for _, made in (*down, *up))
+    parameters = sum(weights(down)) + sum(weights(up)) + heads + first
+    return Size(2.0 * (encoder + heads), 2.0 * (decoder + first), float(floats), float(parameters))

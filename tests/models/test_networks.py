@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import hashlib
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from keras import Keras
 from torch import nn
 
 from rae_bench.models import autoencoder, networks
+from rae_bench.models.specs import NETWORK_SIZES
 
 PLAIN = small.objective()
 network = functools.partial(small.images, norm_momentum=0.01)
@@ -65,7 +67,11 @@ def test_vectors_go_to_codes_and_back():
 # --- geometry ---------------------------------------------------------------------------------------------
 
 
-GEOMETRIES = [(1, 32, 4), (3, 32, 5), (3, 64, 5), (3, 64, 4)]
+GEOMETRIES = [
+    *[(1, 32, 4), (3, 32, 5), (3, 64, 5), (3, 64, 4)],
+    *[(1, 16, 4), (3, 24, 5), (1, 24, 4), (3, 40, 4), (1, 40, 5), (3, 128, 4), (1, 136, 4), (1, 136, 5)],
+]
+"""Among them sides that are odd on the way down (24, 40, 136) and a start that is cropped on the way up (136)."""
 
 
 @pytest.mark.parametrize(("channels", "size", "kernel"), GEOMETRIES)
@@ -82,6 +88,48 @@ def test_encoder_and_decoder_are_kerass(channels, size, kernel):
     x_hat, _ = theirs.decode(z.double().numpy())
     assert x_hat.shape == (3, size, size, channels)
     np.testing.assert_allclose(model.decode(z).detach().permute(0, 2, 3, 1), x_hat, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [4, 5])
+@pytest.mark.parametrize("size", NETWORK_SIZES)
+def test_images_of_every_size_go_to_small_maps_and_back(size, kernel):
+    spec = network(channels=3, size=size, kernel=kernel)
+    with torch.device("meta"):
+        model = autoencoder.Autoencoder(spec, small.POINT)
+        x = torch.empty(2, 3, size, size)
+    *convolutions, _ = model.features
+    sides = [x.shape[2]]
+    for layer in convolutions:
+        x = layer(x)
+        sides += [x.shape[2]] if isinstance(layer, nn.Conv2d) else []
+    # halved, rounded up, at least four times
+    assert sides == [-(-size // 2**i) for i in range(len(sides))]
+    assert len(sides) == 5 or sides[-2] > 4
+    assert sides[-1] <= 4
+    assert x.shape[1:] == (16, sides[-1], sides[-1])  # 8 times the width
+    x_hat = model.decode(model.encode(torch.empty(2, 3, size, size, device="meta")).mean)
+    assert x_hat.shape == (2, 3, size, size)
+    start = model.decoder[1].unflattened_size
+    assert start[0] == spec.start_width
+    assert 8 <= start[1] == start[2] <= 16
+
+
+PAPERS = {
+    # images' size and kernel: names, shapes and weights before there were others
+    (32, 4): "60ec0afa0fbf9c78",
+    (32, 5): "84df4e1e711c075e",
+    (64, 4): "00f71ecfa0a76170",
+    (64, 5): "26d8c24214d5e813",
+}
+
+
+@pytest.mark.parametrize(("size", "kernel"), PAPERS)
+def test_networks_of_the_papers_sizes_are_the_same_to_the_byte_as_before_there_were_others(size, kernel):
+    model = autoencoder.build(network(3, size, kernel, width=4), small.objective(small.GAUSSIAN), seed=7)
+    found = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        found.update(f"{name} {tuple(value.shape)}".encode() + value.contiguous().numpy().tobytes())
+    assert found.hexdigest()[:16] == PAPERS[size, kernel]
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(4, 2), (4, 1), (5, 2), (5, 1)])

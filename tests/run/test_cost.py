@@ -98,6 +98,15 @@ def test_a_training_step_by_formula_is_what_torch_counts(study):
         )
 
 
+@pytest.mark.parametrize("size", [16, 24, 128, 136])
+def test_so_is_a_step_on_images_of_any_size(size):
+    study = load_study("digits")
+    for model, tolerance in (("vae", 0.01), ("rae_sn", 0.01), ("rae_gp", 0.1)):
+        spec = study.training("digits", model)
+        spec = dataclasses.replace(spec, network=dataclasses.replace(spec.network, size=size, kernel=5))
+        assert resources.update_operations(spec) == pytest.approx(cost.step_flops(spec), rel=tolerance), model
+
+
 def test_a_study_is_timed_and_told_as_it_then_runs(smoke, tmp_path):
     """Hours within a factor of 1.6, by CPU time of one thread, whatever else runs here; memory within 1.2."""
     found = cost.calibrate(SMOKE, tmp_path)

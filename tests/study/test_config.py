@@ -522,8 +522,11 @@ SEVERAL = [
          f"datasets.yaml.digits_mini.data.source.crop: {crop} {told}")
         for crop, told in ((179, "must be at most 178"), (31, "is less than the size"))
     ],
-    ([("datasets.yaml", [*DATA, "source"], {**FOLDER, "crop": 0}), ("datasets.yaml", [*DATA, "size"], 48)],
-     "datasets.yaml.digits_mini.data.size: 48 is not one of [32, 64], the paper's image sizes"),
+    *[
+        ([("datasets.yaml", [*DATA, "source"], {**FOLDER, "crop": 0}), ("datasets.yaml", [*DATA, "size"], size)],
+         f"datasets.yaml.digits_mini.data.size: {size} is not a multiple of 8 from 16 to 256 pixels, the sizes that")
+        for size in (8, 28, 264)
+    ],
     *[
         ([*uses, (SMOKE, ["protocols"], {"x": {"extractor": "digit_classifier"}})],
          "studies/smoke.yaml.protocols.x.extractor: 'digit_classifier' reads grey")

@@ -42,7 +42,10 @@ def _need(stage, study=STUDY, names=None):
 # --- counted as they are ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "kernel", "channels", "start"), [(32, 4, 1, 64), (64, 5, 3, 48)])
+@pytest.mark.parametrize(
+    ("size", "kernel", "channels", "start"),
+    [(32, 4, 1, 64), (64, 5, 3, 48), (16, 4, 3, 64), (24, 5, 1, 48), (128, 4, 3, 64), (136, 5, 3, 48), (256, 5, 1, 16)],
+)
 def test_a_networks_arithmetic_and_parameters_are_those_that_torch_counts(size, kernel, channels, start):
     training = load_study("digits").training("digits", "rae")
     network = dataclasses.replace(
@@ -53,7 +56,7 @@ def test_a_networks_arithmetic_and_parameters_are_those_that_torch_counts(size, 
     with torch.no_grad(), counter:
         model.decode(model.encode(torch.zeros(1, channels, size, size)).mean)
     counted = resources.network_size(network)
-    one_head = network.latent_dim * 8 * network.width * (size // 16) ** 2  # of two; a VAE has both
+    one_head = model.mean.weight.numel()  # of two; a VAE has both
     layers = [layer.weight.numel() for layer in weighted_layers(model)]
     assert counted.parameters == sum(layers) + one_head
     assert counted.arithmetic == pytest.approx(counter.get_total_flops() + 2 * one_head, rel=0.02)
@@ -98,7 +101,7 @@ def _edited(study, **changes):
 
 GROWING = [
     *[(stage, "n_train", [600, 60_000, 6_000_000]) for stage in ("prepare", "floor", "train", "fit", "evaluate")],
-    *[("train", "epochs", [10, 1000, 10_000]), ("train", "width", [4, 128, 512]), ("train", "size", [32, 64])],
+    *[("train", "epochs", [10, 1000, 10_000]), ("train", "width", [4, 128, 512]), ("train", "size", [16, 32, 64, 256])],
     *[("train", "batch_size", [32, 4096]), ("fit", "latent_dim", [8, 512, 2048])],
     *[(stage, "n_images", [300, 10_000, 50_000]) for stage in ("reference", "floor", "evaluate")],
     *[("evaluate", "importance_samples", [0, 50, 5000]), ("evaluate", "sample_seeds", [(0,), tuple(range(3000))])],
