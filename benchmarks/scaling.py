@@ -185,7 +185,7 @@ def scores(axis: str, n: int, folder: Path) -> list[Point]:
     reading, measuring, pairs = scored(n)
     peak = _status("VmHWM") - before
     read = n * resources.EXTRACTION["digit_classifier"]
-    scored_flops = resources.scoring("digit_classifier", settings, n, len(training))
+    scored_flops = resources.scoring(resources.FEATURES["digit_classifier"], settings, n, len(training))
     held = 2 * n * 32**2 + 4 * 128 * (len(training) + 3 * n) + 8 * n * (128 + 3 * BLOCK)
     memory = (peak, held)
     return [

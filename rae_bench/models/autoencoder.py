@@ -48,7 +48,9 @@ class Codes:
 
 
 class Model(nn.Module, ABC):
-    """What all that follows training asks of a model: codes of images, and images of codes."""
+    """What all that follows training asks of a model: codes of images, images of codes, and of how many `pixels`."""
+
+    pixels: int
 
     @abstractmethod
     def encode(self, x: Tensor) -> Codes:
@@ -68,7 +70,7 @@ class Autoencoder(Model):
 
     def __init__(self, network: Network, posterior: Posterior) -> None:
         super().__init__()
-        self.posterior = posterior
+        self.posterior, self.pixels = posterior, network.pixels
         own = networks.own(network) if isinstance(network, OwnNetworks) else None
         self.features, length = networks.features(network) if own is None else own.features
         self.mean = nn.Linear(length, network.latent_dim)

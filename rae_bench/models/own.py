@@ -21,7 +21,7 @@ class ForeignModel(Model):
 
     def __init__(self, spec: OwnModel | TrainedElsewhere) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.pixels = spec, spec.pixels
         if isinstance(spec, OwnModel):
             made = spec.code.make(channels=spec.channels, size=spec.size, latent_dim=spec.latent_dim)
             if not isinstance(made, contracts.Model) or not isinstance(made, nn.Module):

@@ -61,6 +61,11 @@ class ConvolutionalNetwork:
     is_optimised: ClassVar[bool] = True
 
     @property
+    def pixels(self) -> int:
+        """How many pixels an image has, each of all channels."""
+        return self.size**2
+
+    @property
     def encoder_maps(self) -> list[Maps]:
         """The image, then what each convolution makes of it: half the side, rounded up.
 
@@ -96,6 +101,7 @@ class DenseNetwork:
     depth: Count
     latent_dim: Count
 
+    pixels: ClassVar[int] = 1
     is_optimised: ClassVar[bool] = True
 
 
@@ -115,9 +121,14 @@ class LinearNetwork:
     is_optimised: ClassVar[bool] = False
 
     @property
+    def pixels(self) -> int:
+        """How many pixels an image has, each of all channels."""
+        return self.size**2
+
+    @property
     def values(self) -> int:
         """How many values an image has."""
-        return self.channels * self.size**2
+        return self.channels * self.pixels
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,11 @@ class OwnNetworks:
 
     is_optimised: ClassVar[bool] = True
 
+    @property
+    def pixels(self) -> int:
+        """How many pixels an image has, each of all channels."""
+        return self.size**2
+
 
 @dataclass(frozen=True)
 class OwnModel:
@@ -152,6 +168,11 @@ class OwnModel:
     latent_dim: Count
 
     is_optimised: ClassVar[bool] = True
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels an image has, each of all channels."""
+        return self.size**2
 
 
 @dataclass(frozen=True)
@@ -172,6 +193,11 @@ class TrainedElsewhere:
 
     is_optimised: ClassVar[bool] = False
 
+    @property
+    def pixels(self) -> int:
+        """How many pixels an image has, each of all channels."""
+        return self.size**2
+
 
 CLOSED_FORM = ("deterministic", "none", "none")
 """The terms of an objective whose optimum is known for a linear network: the squared error alone."""
@@ -180,6 +206,11 @@ Network = Annotated[
     ConvolutionalNetwork | LinearNetwork | DenseNetwork | OwnNetworks | OwnModel | TrainedElsewhere, ByKind
 ]
 """Each says whether it is trained in epochs (`is_optimised`)."""
+
+
+def at_once(most: int, pixels: int) -> int:
+    """How many images of so many pixels are worked on at a time: `most` of up to 64x64, fewer of larger ones."""
+    return max(1, min(most, most * 64**2 // pixels))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from rae_bench.models.autoencoder import Autoencoder, Model
 from rae_bench.models.catalogue import build
 from rae_bench.models.optimisation import VALIDATION_BATCH, Progress, Samples, Task, Trained, optimise, validate
 from rae_bench.models.own import ForeignModel
-from rae_bench.models.specs import LinearNetwork, Objective, TrainingSpec
+from rae_bench.models.specs import LinearNetwork, Objective, TrainingSpec, at_once
 
 WIDEST = 2**27
 """Bytes of a layer's results for a batch of validation images."""
@@ -144,7 +144,7 @@ def learning(spec: TrainingSpec, model: Model, pixels: int = 1) -> Task[Any]:
         with computing_in(spec.compute.precision, model, device):
             return model.loss(as_input(batch), noise)
 
-    return Task(model, loss, model.named_terms())
+    return Task(model, loss, model.named_terms(), at_once(VALIDATION_BATCH, model.pixels))
 
 
 def task_of(
@@ -161,12 +161,13 @@ def task_of(
 
 
 def validation_batch(model: Autoencoder, pixels: int) -> int:
-    """VALIDATION_BATCH, halved until one layer's results take no more than WIDEST: of CelebA at full width, 62 images.
+    """VALIDATION_BATCH, fewer of large images; halved until a layer's results fit into WIDEST.
 
-    Three such results are in memory at a time. The widest are those that the decoder's last layer reads.
+    Of CelebA at full width they are 62. Three such results are in memory at a time. The widest are those that the
+    decoder's last layer reads.
     """
-    size = VALIDATION_BATCH
-    last = networks.weighted_layers(model.decoder)[-1]
+    size = at_once(VALIDATION_BATCH, pixels)
+    last = next(reversed(networks.weighted_layers(model.decoder)), None)
     if isinstance(last, torch.nn.ConvTranspose2d | torch.nn.Conv2d):
         one = 4 * last.in_channels * pixels
         while size > 1 and size * one > WIDEST:
@@ -175,8 +176,9 @@ def validation_batch(model: Autoencoder, pixels: int) -> int:
 
 
 def _batches(data: Samples) -> Iterator[Tensor]:
-    for start in range(0, len(data), VALIDATION_BATCH):
-        yield as_input(data[start : start + VALIDATION_BATCH])
+    batch = at_once(VALIDATION_BATCH, data[:1][0, 0].numel())
+    for start in range(0, len(data), batch):
+        yield as_input(data[start : start + batch])
 
 
 def encode(model: Model, data: Samples) -> dict[str, npt.NDArray[np.float32]]:

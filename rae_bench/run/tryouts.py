@@ -190,4 +190,4 @@ def _left_alone(code: OwnCode, doing: str, x: Tensor | None = None) -> Iterator[
 
 
 def _numpy_state() -> str:
-    return repr(np.random.get_state(legacy=False)["state"])  # type: ignore[call-overload]
+    return repr(np.random.get_state(legacy=False)["state"])  # noqa: NPY002

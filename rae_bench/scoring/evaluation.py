@@ -21,7 +21,7 @@ from rae_bench.densities.codes import Posteriors
 from rae_bench.densities.density import FittedDensity
 from rae_bench.densities.second_stage import FittedSecondStage
 from rae_bench.models.autoencoder import Model
-from rae_bench.models.specs import GaussianKL, SpectralNorm
+from rae_bench.models.specs import GaussianKL, SpectralNorm, at_once
 from rae_bench.models.training import draw_codes, encode, to_device
 from rae_bench.scoring import classifiers, generation
 from rae_bench.scoring.features import FrozenExtractor
@@ -355,9 +355,9 @@ def pixel_errors(images: Images, rebuilt: Images) -> npt.NDArray[np.float64]:
 
     A few are in double precision at a time: all of 10,000 faces would take 1 GB.
     """
-    errors = np.empty(len(images))
-    for start in range(0, len(images), COMPARED):
-        some = slice(start, start + COMPARED)
+    errors, few = np.empty(len(images)), at_once(COMPARED, images[0, 0].size)
+    for start in range(0, len(images), few):
+        some = slice(start, start + few)
         difference = (images[some].astype(np.float64) - rebuilt[some]) / 255
         errors[some] = (difference.reshape(len(difference), -1) ** 2).sum(axis=1)
     return errors

@@ -12,6 +12,7 @@ import torch
 
 from rae_bench.base.rng import numpy_generator
 from rae_bench.models.autoencoder import Model
+from rae_bench.models.specs import at_once
 
 Images = npt.NDArray[np.uint8]
 Rounding = Literal["round", "truncate"]
@@ -39,11 +40,11 @@ def to_uint8(x_hat: npt.NDArray[np.float32], rounding: Rounding = "round") -> Im
 
 def decode(model: Model, codes: npt.NDArray[np.float32], rounding: Rounding = "round") -> Images:
     """Codes (n, d) to uint8 images (n, C, H, W); the result does not depend on the batch size."""
-    device = next(model.parameters()).device
+    device, at_a_time = next(model.parameters()).device, at_once(BATCH, model.pixels)
     parts = []
     with torch.no_grad():
-        for start in range(0, len(codes), BATCH):
-            batch = torch.from_numpy(codes[start : start + BATCH]).to(device)
+        for start in range(0, len(codes), at_a_time):
+            batch = torch.from_numpy(codes[start : start + at_a_time]).to(device)
             parts.append(to_uint8(model.decode(batch).cpu().numpy(), rounding))
     return np.concatenate(parts)
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from rae_bench.base.rng import torch_generator
 from rae_bench.models.autoencoder import Codes, Model
 from rae_bench.models.objectives import kl_to_standard_normal
+from rae_bench.models.specs import at_once
 from rae_bench.models.training import as_input
 
 Float64 = npt.NDArray[np.float64]
@@ -91,13 +92,13 @@ def image_likelihoods(
     `kl_weight` is the model's β, hence its decoder's variance; `priors` give log p(z) (n,) of codes (n, d); `samples`
     is K. All priors see the same codes.
     """
-    device = next(model.parameters()).device
+    device, batch = next(model.parameters()).device, at_once(BATCH, images[0, 0].size)
     noise = torch_generator(seed, "likelihood")
     bounds: list[Float64] = []
     log_weights: dict[str, list[Float64]] = {name: [] for name in priors}
     with torch.no_grad():
-        for start in range(0, len(images), BATCH):
-            x = as_input(torch.from_numpy(images[start : start + BATCH]).to(device))
+        for start in range(0, len(images), batch):
+            x = as_input(torch.from_numpy(images[start : start + batch]).to(device))
             codes = model.encode(x)
             drawn = torch.stack([codes.draw(noise) for _ in range(BOUND_CODES)], dim=1)
             bound = _log_p(model, x, drawn, kl_weight).mean(dim=1) - kl_to_standard_normal(codes)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rae_bench.base.plain import parse
+from rae_bench.data.specs import DatasetSpec
 from rae_bench.densities.specs import NetworkSpec
 from rae_bench.models.specs import (
     ConvolutionalNetwork,
@@ -26,6 +27,7 @@ from rae_bench.models.specs import (
     OwnNetworks,
     TrainedElsewhere,
     TrainingSpec,
+    at_once,
 )
 from rae_bench.scoring.specs import EvaluationSpec, Extractor, FloorSpec, MetricSettings
 from rae_bench.study import loads
@@ -73,8 +75,9 @@ TRIED_IMAGES, TRIED_CODES = 128, 2000
 """What a user's own code is tried on."""
 IMAGE_FILE = 1500.0
 """Bytes in memory of a file whose image is decoded while it is written: names, hash, place in its archive."""
-DECODED = 250
-"""Codes that are decoded at a time."""
+ENCODED, DECODED, EXPECTED = 500, 250, 20
+"""Images that are encoded, codes that are decoded, and images whose likelihood is found, at a time; of large images
+fewer (`at_once`), as of those that are compared."""
 BOUND_CODES, EXPANSIONS = 10, 5
 """Codes that an image's bound takes; and how often the derivatives for its proposal do, each a code a dimension."""
 SHOWN, STRIP_IMAGES, PLOTTED = 36, 6 * 8, 500
@@ -108,13 +111,14 @@ EXTRACTION: dict[Extractor, float] = {
 """Arithmetic an image through each extractor: twice the multiplications that their authors state (lite0: 4.1e8 at 224
 pixels, scaled by area); torch counts 5 to 6 % less. Ours: as torch counts."""
 FEATURES: dict[Extractor, int] = {
-    **dict.fromkeys(EXTRACTION, 1280),
+    **{name: 1280 for name in EXTRACTION if name.startswith("efficientnet")},
     "digit_classifier": 128,
-    "pixels": 768,
     "inception_v3_compat": 2048,
     "dinov2_vit_l_14": 1024,
 }
-"""Length of each extractor's features; of pixels, the most (64x64 in colour)."""
+"""Length of each network's features; of pixels it depends on the images (`feature_length`)."""
+PIXEL_BLOCK = 4
+"""Side of the blocks of pixels whose means are features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +185,11 @@ class Size:
 NO_NETWORK = Size(0.0, 0.0, 0.0, 0.0)
 
 
+def feature_length(extractor: Extractor, data: DatasetSpec) -> int:
+    """How many features an image of a data set has."""
+    return data.channels * (data.size // PIXEL_BLOCK) ** 2 if extractor == "pixels" else FEATURES[extractor]
+
+
 def prepare(study: Study, dataset: str) -> Need:
     """Images drawn, cut or read, held several times over; but for those that are decoded while they are written."""
     data = study.preparation(dataset)
@@ -198,7 +207,7 @@ def prepare(study: Study, dataset: str) -> Need:
 def reference(study: Study, dataset: str, name: str) -> Need:
     """Features of real images, a matrix root, and neighbours among them."""
     spec = study.references(dataset)[name]
-    n, dim = spec.n_images, FEATURES[spec.extractor]
+    n, dim = spec.n_images, feature_length(spec.extractor, spec.dataset)
     compared = _distances(n, n, dim) if spec.neighbours else 0
     # features, and the bytes that are written of them
     held = 8.0 * n * dim + _feature_bytes(n, dim, spec.neighbours > 0) + 3 * spec.dataset.held_bytes(spec.split)
@@ -217,10 +226,11 @@ def reference(study: Study, dataset: str, name: str) -> Need:
 def floor(study: Study, dataset: str) -> Need:
     """One image set scored."""
     spec, data = study.floor(dataset), study.preparation(dataset)
+    dim = feature_length(spec.extractor, data)
     return Need(
-        bytes=_scoring_bytes(spec.extractor, spec.n_images, data.n_train),
+        bytes=_scoring_bytes(dim, spec.n_images, data.n_train),
         libraries=_scoring_libraries("floor", spec),
-        float64=scoring(spec.extractor, spec.metrics, spec.n_images, data.n_train),
+        float64=scoring(dim, spec.metrics, spec.n_images, data.n_train),
         images=2 * spec.n_images,
     )
 
@@ -252,7 +262,8 @@ def train(study: Study, dataset: str, model: str) -> Need:
     encoded = data.n_train + data.n_validation
     penalty = DERIVATIVES.get(spec.regulariser.kind, 0.0)
     # measured at 8 filters: 855 MiB in all for 4,000 images of 32x32, 1,062 for faces of 64x64
-    activations = 4 * size.floats * max(batch * 3 * (DIFFERENTIATIONS if penalty else 1), 500)
+    trained_together, encoded_together = batch * (DIFFERENTIATIONS if penalty else 1), at_once(ENCODED, data.size**2)
+    activations = 4 * size.floats * max(3 * trained_together, encoded_together)
     images = sum(data.held_bytes(split) for split in dict.fromkeys(("train", "validation", spec.validation_split)))
     codes = encoded * spec.network.latent_dim * (1 if spec.is_deterministic else 2)
     if isinstance(spec.network, LinearNetwork):
@@ -311,7 +322,7 @@ def evaluate(study: Study, dataset: str, model: str) -> Need:
     """Every image set decoded, its features taken and scored; importance samples of every image's likelihood."""
     spec, data = study.evaluation(dataset, model), study.preparation(dataset)
     size = _size(study, dataset, spec.training) if spec.training else NO_NETWORK
-    n, pixels = spec.n_images, data.channels * data.size**2
+    n, pixels, dim = spec.n_images, data.channels * data.size**2, feature_length(spec.extractor, data)
     rebuilt = 1 + len(spec.through) if spec.training else 0
     passed = rebuilt and 1 + sum(len(spec.fit_seeds[name]) for name in spec.through)
     first = sum(map(len, spec.fit_seeds.values())) + len(spec.given)
@@ -326,18 +337,20 @@ def evaluate(study: Study, dataset: str, model: str) -> Need:
     splits = {spec.reference_split, spec.image_sets.reconstructed, spec.image_sets.interpolated}
     encoded = n * len(splits) if spec.training else 0
     # measured: digits with 10 samples an image, 340 MiB beyond libraries
-    held = 8.0 * (n + 6 * min(n, COMPARED)) * pixels + 2 * spec.n_generated * pixels
-    passes = 4 * size.floats * max(DECODED, 20 * max(samples, BOUND_CODES if samples else 0, differences))
+    compared, decoded_together, expected = (at_once(most, data.size**2) for most in (COMPARED, DECODED, EXPECTED))
+    held = 8.0 * (n + 6 * min(n, compared)) * pixels + 2 * spec.n_generated * pixels
+    codes = max(samples, BOUND_CODES if samples else 0, differences)
+    passes = 4 * size.floats * max(decoded_together, expected * codes)
     shown = pixels * ((2 * rebuilt + len(spec.densities) + 1) * SHOWN + rebuilt * STRIP_IMAGES)
     plotted = spec.training.network.latent_dim * PLOTTED * (1 + len(spec.densities)) if spec.training else 0
     return Need(
-        bytes=_scoring_bytes(spec.extractor, spec.n_generated, data.n_train) + held + (0 if study.gpus else passes),
+        bytes=_scoring_bytes(dim, spec.n_generated, data.n_train) + held + (0 if study.gpus else passes),
         libraries=_scoring_libraries("evaluate", spec),
         gpu=4 * size.parameters + passes / 2 if study.gpus else 0,
         networks=decoded * size.decoder + encoded * size.encoder,
         float32=made * EXTRACTION[spec.extractor],
-        float64=(2 * passed + first) * scoring(spec.extractor, spec.metrics, n, data.n_train)
-        + draws * distances(spec.extractor, spec.metrics, n, spec.n_generated),
+        float64=(2 * passed + first) * scoring(dim, spec.metrics, n, data.n_train)
+        + draws * distances(dim, spec.metrics, n, spec.n_generated),
         samples=decoded + encoded + made,
         # a prior may have a component for each training code, at every importance sample
         overhead=samples * n * data.n_train * len(spec.priors) * 50 / MATRIX_RATE,
@@ -352,15 +365,15 @@ def protocols(study: Study, dataset: str, model: str) -> Need:
     spec, data = study.protocol_panel(dataset, model), study.preparation(dataset)
     size, scored = _size(study, dataset, spec.training), spec.protocols.values()
     n = len(spec.densities) * len(spec.sample_seeds) * max((one.n_generated for one in scored), default=0)
-    dims = [(one, FEATURES[one.extractor]) for one in scored]
+    dims = [(one, feature_length(one.extractor, data)) for one in scored]
     roots = sum(2 * one.n_images * dim**2 + _roots(one.n_images, dim, 1) for one, dim in dims)
     ways = {(one.rounding, one.extractor) for one in scored}
     roundings = {rounding for rounding, _ in ways}
+    passes = 4.0 * size.floats * at_once(DECODED, data.size**2)
     return Need(
-        bytes=4.0 * size.floats * DECODED
-        + sum(_feature_bytes(data.count(one.reference_split), dim) for one, dim in dims),
+        bytes=passes + sum(_feature_bytes(data.count(one.reference_split), dim) for one, dim in dims),
         libraries=LIBRARIES["protocols"],
-        gpu=4 * size.parameters + 4 * size.floats * DECODED / 2 if study.gpus else 0,
+        gpu=4 * size.parameters + passes / 2 if study.gpus else 0,
         networks=n * len(roundings) * size.decoder,
         float32=n * sum(EXTRACTION[extractor] for _, extractor in ways),
         float64=len(spec.densities) * len(spec.sample_seeds) * roots,
@@ -389,9 +402,8 @@ def _distances(one: int, two: int, dim: int) -> float:
     return float(one * two * (2 * dim + 50))
 
 
-def distances(extractor: Extractor, metrics: MetricSettings, n: int, generated: int) -> float:
-    """Operations of the two distances of one draw of samples."""
-    dim = FEATURES[extractor]
+def distances(dim: int, metrics: MetricSettings, n: int, generated: int) -> float:
+    """Operations of the two distances of one draw of samples, of so many features each."""
     pairs = 3 * min(metrics.kernel_subsets * metrics.kernel_subset_size**2, n * generated)
     return pairs * (2.0 * dim + 50) + 2 * generated * dim**2 + _roots(n, dim, 1)
 
@@ -404,16 +416,14 @@ def _roots(n: int, dim: int, count: int) -> float:
     return 4.0 * count * min(n, dim) ** 3
 
 
-def scoring(extractor: Extractor, metrics: MetricSettings, n: int, n_train: int) -> float:
-    """Operations of every metric of one image set."""
-    dim = FEATURES[extractor]
+def scoring(dim: int, metrics: MetricSettings, n: int, n_train: int) -> float:
+    """Operations of every metric of one image set, of so many features an image."""
     compared = 4 * _distances(n, n, dim) + _distances(n, n_train, dim)
     roots = _roots(n, dim, 1 + metrics.infinity_sizes + metrics.half_samples)
     return compared + roots + metrics.prd_runs * 100 * 2 * n * metrics.prd_clusters * dim
 
 
-def _scoring_bytes(extractor: Extractor, n: int, n_train: int) -> float:
-    dim = FEATURES[extractor]
+def _scoring_bytes(dim: int, n: int, n_train: int) -> float:
     return _feature_bytes(2 * n + min(n_train, NEAREST), dim) + 4.0 * n_train * dim
 
 

@@ -68,6 +68,13 @@ def test_a_seed_gives_identical_weights_and_another_seed_others(objective):
     assert all(first[name] != weights for name, weights in other.items())
 
 
+@pytest.mark.parametrize(("size", "together"), [(16, 500), (64, 500), (128, 125), (256, 31)])
+def test_of_large_images_fewer_are_worked_on_at_a_time(size, together):
+    """As many pixels as of 500 images of 64x64."""
+    first = next(training._batches(torch.zeros(501, 1, size, size, dtype=torch.uint8)))
+    assert len(first) == together
+
+
 def test_encode_gives_the_posterior_of_every_sample_in_order(monkeypatch):
     monkeypatch.setattr(training, "VALIDATION_BATCH", 7)
     model = train(VAE, epochs=1).model
@@ -173,7 +180,10 @@ def test_validation_averages_over_samples_whatever_the_batches(size):
 
 @pytest.mark.parametrize(
     ("size", "kernel", "width", "batch"),
-    [(64, 5, 128, 62), (64, 5, 64, 125), (32, 4, 128, 125), (32, 4, 32, 500), (64, 5, 200, 31)],
+    [
+        *[(64, 5, 128, 62), (64, 5, 64, 125), (32, 4, 128, 125), (32, 4, 32, 500), (64, 5, 200, 31)],
+        *[(16, 4, 128, 250), (128, 5, 128, 15), (256, 5, 128, 3), (256, 5, 4, 31)],
+    ],
 )
 def test_only_the_widest_networks_validate_in_smaller_batches(size, kernel, width, batch):
     """At most 128 MiB of a layer's results: 500 of CelebA's, 128 x 64 x 64 floats each, would be 1 GB."""

@@ -232,6 +232,8 @@ def test_interpolations_are_mid_points_of_codes_or_of_a_second_stages_own(
 class Identity(torch.nn.Module):
     """A model whose codes are its pixels."""
 
+    pixels = 32 * 32
+
     def __init__(self):
         super().__init__()
         self.unused = torch.nn.Parameter(torch.zeros(1))

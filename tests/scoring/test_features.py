@@ -128,7 +128,7 @@ def resized(images, size, resample):
         ("efficientnet_lite0_128", 128, Image.Resampling.BILINEAR),
     ],
 )
-@pytest.mark.parametrize("given", [32, 64, 160])
+@pytest.mark.parametrize("given", [16, 32, 64, 256])
 def test_a_variant_is_the_same_network_behind_another_resizer(name, size, resample, given, imagenet_classifier):
     images = noise(3, given)
     with torch.no_grad():

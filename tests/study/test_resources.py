@@ -4,16 +4,18 @@ import dataclasses
 import itertools
 import re
 
+import numpy as np
 import pytest
 import torch
 from checkout import put
 from torch.utils.flop_counter import FlopCounterMode
 
-from rae_bench.models import pca
+from rae_bench.models import optimisation, pca
 from rae_bench.models.autoencoder import build
 from rae_bench.models.networks import weighted_layers
 from rae_bench.run.jobs import read_state, study_jobs
-from rae_bench.scoring import evaluation, generation, likelihood
+from rae_bench.scoring import evaluation, features, generation, likelihood
+from rae_bench.scoring.catalogue import load_extractor
 from rae_bench.scoring.metrics import pairs, reference
 from rae_bench.scoring.specs import Extractor
 from rae_bench.study import resources
@@ -215,11 +217,20 @@ def test_other_asks_rerun_nothing(planned):
 def test_what_is_held_at_a_time_is_what_the_stages_hold():
     assert (resources.COMPARED, resources.PCA_VALUES) == (evaluation.COMPARED, pca.BLOCK)
     assert (resources.MOMENT_VALUES, resources.NEAREST) == (reference.BLOCK, pairs.AMONG)
-    assert resources.DECODED == generation.BATCH
+    assert (resources.ENCODED, resources.DECODED) == (optimisation.VALIDATION_BATCH, generation.BATCH)
+    assert (resources.EXPECTED, resources.PIXEL_BLOCK) == (likelihood.BATCH, features.PIXEL_BLOCK)
     assert (resources.BOUND_CODES, resources.EXPANSIONS) == (likelihood.BOUND_CODES, likelihood.STEPS + 1)
     assert (resources.SHOWN, resources.PLOTTED) == (evaluation.SHOWN, evaluation.PLOTTED)
     assert resources.STRIP_IMAGES == evaluation.STRIPS * evaluation.STEPS
 
 
 def test_every_extractor_has_its_figures():
-    assert set(resources.EXTRACTION) == set(resources.FEATURES) == set(Extractor.__args__)
+    assert set(resources.EXTRACTION) == {*resources.FEATURES, "pixels"} == set(Extractor.__args__)
+
+
+@pytest.mark.parametrize("size", [16, 32, 128, 256])
+@pytest.mark.parametrize("extractor", ["pixels", "efficientnet_lite0"])
+def test_features_of_images_of_any_size_are_as_many_as_counted(extractor, size):
+    data = dataclasses.replace(load_study("embedded").preparation("faces"), size=size)
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, size, size), dtype=np.uint8)
+    assert load_extractor(extractor)(images).shape == (2, resources.feature_length(extractor, data))
