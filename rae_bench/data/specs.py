@@ -168,6 +168,9 @@ Source = Annotated[
 ]
 
 
+DIGIT_SIZE, FACE_SIZE = 32, 64
+"""Sides of the images that the suite's classifiers of digits and of drawn faces read."""
+
 HELD = 2**27
 """Bytes of a split up to which stages read it into memory; a larger one stays in its file while they index it. Above:
 CelebA's splits, SVHN's training images."""
@@ -197,6 +200,16 @@ class DatasetSpec:
             raise ConfigError(f"size: {self.size} is not the {size} pixels of {source.kind!r}{padded}")
         if 0 < (crop := getattr(source, "crop", 0)) < self.size:
             raise ConfigError(f"source.crop: {crop} is less than the size it is resized to, {self.size}")
+
+    @property
+    def has_digits(self) -> bool:
+        """Whether the suite's classifier can tell which digit an image shows, and labels say so."""
+        return self.source.is_digits and self.size == DIGIT_SIZE
+
+    @property
+    def has_factors(self) -> bool:
+        """Whether the factors that an image was drawn from are known, and can be read from another like it."""
+        return self.source.is_synthetic and self.size == FACE_SIZE
 
     def count(self, split: str) -> int:
         """Number of images of `split`."""

@@ -143,13 +143,13 @@ def open_split(folder: Path, split: Split, first: int | None = None) -> Images |
 
 
 def load_digits(folder: Path, split: Split) -> Indices | None:
-    """The digits that one split's images show, int64 (n,), or None where they are no handwritten digits.
+    """The digits that one split's images show, int64 (n,), or None where they are none that the digit classifier reads.
 
     Raises:
         StorageError, DataError: a file is missing or differs from the manifest.
     """
     spec: DatasetSpec = parse(DatasetSpec, load_manifest(folder).settings, f"{folder / MANIFEST}: settings")
-    if not spec.source.is_digits:
+    if not spec.has_digits:
         return None
     _check_unaltered(folder, "labels")
     labels: Indices = storage.read_npy(folder / "labels.npy")[_indices(folder, split)]

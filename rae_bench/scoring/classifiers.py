@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rae_bench.data import faces
+from rae_bench.data.specs import FACE_SIZE
 from rae_bench.scoring.pretrained import FeatureError, checked
 
-FACE_SIZE = 64
 LOGIT_SCALE = 16.0
 """Cosine similarities are at most 1; scaled, a softmax over them can be confident."""
 READ_AT_ONCE = 250

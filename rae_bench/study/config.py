@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rae_bench.base import devices
 from rae_bench.base.plain import ConfigError, Plain, parse, to_plain
-from rae_bench.data.specs import DatasetSpec
+from rae_bench.data.specs import DIGIT_SIZE, DatasetSpec
 from rae_bench.densities.specs import FIT_VERSION, Density, FitSpec
 from rae_bench.models.specs import TRAIN_VERSION, TrainingSpec, wrong_size
 from rae_bench.scoring.specs import Extractor, ImageSets, Protocol
@@ -335,7 +335,7 @@ class _Making:
 
 def _check_extractor(where: str, extractor: Extractor, name: str, data: DatasetSpec) -> None:
     """Refuse the digit classifier for images it cannot read; the others read all that the networks take."""
-    if extractor == "digit_classifier" and (data.channels, data.size) != (1, 32):
+    if extractor == "digit_classifier" and (data.channels, data.size) != (1, DIGIT_SIZE):
         raise ConfigError(
             f"{where}.extractor: {extractor!r} reads grey images of 32x32 pixels; those of {name!r} have"
             f" {data.channels} channels of {data.size}x{data.size}"

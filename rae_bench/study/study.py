@@ -318,7 +318,7 @@ class Study:
             metrics=self.metrics,
             floor_split=self.file.floor_split,
             n_images=self.file.n_images,
-            has_factors=self.datasets[dataset].data.source.is_synthetic,
+            has_factors=self.datasets[dataset].data.has_factors,
             extractor=self.datasets[dataset].extractor,
             made_by={
                 "manifest": fingerprint(self.preparation(dataset)),
@@ -371,7 +371,7 @@ class Study:
                 name for name in self.densities_of(model) if self.fits[dataset, model, name].density.has_formula
             ),
             importance_samples=self.file.importance_samples,
-            has_factors=self.datasets[dataset].data.source.is_synthetic,
+            has_factors=self.datasets[dataset].data.has_factors,
             made_by={
                 "manifest": fingerprint(self.preparation(dataset)),
                 "reference": fingerprint(self.reference(dataset)),

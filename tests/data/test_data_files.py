@@ -31,7 +31,7 @@ from rae_bench.data.files import Download
 from rae_bench.data.prepared import DataError
 from rae_bench.data.releases import RELEASES
 from rae_bench.run import origins
-from rae_bench.study.config import CONFIG
+from rae_bench.study.config import CONFIG, load_study
 from rae_bench.study.study import DatasetEntry
 
 ENTRIES = parse(dict[str, DatasetEntry], yaml.safe_load((CONFIG / "datasets.yaml").read_text()), "datasets.yaml")
@@ -535,6 +535,15 @@ def test_the_command_refuses_a_small_copy_by_its_counts(name, form, fault, data,
 def test_only_digits_are_judged_by_the_digit_classifier(data, tmp_path):
     write("fashion_mnist", "gzip", data / "fashion_mnist")
     assert store.load_digits(saved("fashion_mnist", tmp_path / "out"), "test") is None
+
+
+def test_what_the_suites_classifiers_cannot_read_they_are_not_asked():
+    """They know digits of 32x32 pixels and faces of 64x64."""
+    digits, faces = (load_study("embedded").preparation(name) for name in ("digits", "faces"))
+    wider = dataclasses.replace(digits, size=40, source=dataclasses.replace(digits.source, padding=6))
+    assert (digits.has_digits, wider.has_digits, faces.has_digits) == (True, False, False)
+    assert [dataclasses.replace(faces, size=size).has_factors for size in (32, 64, 128)] == [False, True, False]
+    assert not digits.has_factors
 
 
 # --- CIFAR-10's pickles -----------------------------------------------------------------------------------
