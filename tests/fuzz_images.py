@@ -81,6 +81,7 @@ def make(chance, folder):
     if not is_usual:
         _spoil(chance, folder / "mine", pictures)
     source = {"kind": "folder", "path": "mine", "split": "subfolders" if by_folder else "seeded", "crop": size}
+    source["padding"] = 0
     source["filter"] = chance.choice(("box", "bilinear", "hamming", "bicubic", "lanczos"))
     spec = {"label": "Mine", "source": source, "channels": chance.choice((1, 3, 3)), "size": size, "seed": 0, **counts}
     given = ["prepare", "--data", str(folder / "out"), "--spec", json.dumps(spec)]

@@ -50,14 +50,18 @@ def prepare(spec: DatasetSpec, source: ImageFolder) -> Prepared:
     def read(name: str) -> bytes:
         return files.read(top / name)
 
-    recipe = Recipe(FORMATS, convert, source.crop, source.filter, spec.channels, spec.size, remedy)
+    made = (source.crop, source.filter, spec.channels, spec.size)
+    recipe = Recipe(FORMATS, convert, *made, remedy, padding=source.padding)
     side = f"{source.crop}x{source.crop}" if source.crop else "square"
+    made_to_fit = f"resized with Pillow's {source.filter} filter"
+    if source.padding:
+        made_to_fit += f", {source.padding} pixels of zero on each side"
     return Prepared(
         images=image_files(names, f"{top}/", read, recipe),
         splits=splits,
         extras={},
         sources=(),
-        note=f"own images, see files.sha256; centred {side} of each, resized with Pillow's {source.filter} filter",
+        note=f"own images, see files.sha256; centred {side} of each, {made_to_fit}",
         origin=origin,
     )
 

@@ -1,4 +1,4 @@
-"""Image files to pixels: decoded, converted, the centred square cut out, resized with an antialiasing filter.
+"""Image files to pixels: decoded, converted, the centred square cut out, resized with an antialiasing filter, padded.
 
 Pillow silently reduces many files to 8 bits a channel and drops all images but the first; here both are refused.
 """
@@ -37,6 +37,7 @@ _IMAGE_DEPTH = 32997
 class Recipe:
     """How an image becomes pixels: `convert` checks its kind and brings it to a mode; `crop` 0: the largest square.
 
+    `padding`: pixels of zero on each side, among those of `size`. Only a square that `crop` names is enlarged.
     `has_checksums`: the bytes are known to be those that were written, so that a JPEG need not be decoded twice.
     """
 
@@ -48,6 +49,7 @@ class Recipe:
     size: int
     remedy: str
     has_checksums: bool = False
+    padding: int = 0
 
     def pixels(self, where: str, data: bytes) -> Images:
         """The image in the bytes `data`, uint8 (C, size, size).
@@ -70,17 +72,26 @@ class Recipe:
         except Exception as error:  # the decoders of Pillow share no class of errors
             fault = f"{len(data):,} bytes, cannot be decoded: {error}"
         else:
-            return np.asarray(resized).reshape(self.size, self.size, self.channels).transpose(2, 0, 1)
+            pixels = np.asarray(resized).reshape(*resized.size, self.channels).transpose(2, 0, 1)
+            edge = (self.padding, self.padding)
+            return np.pad(pixels, ((0, 0), edge, edge))
         raise DataError(f"{where}: {fault}; {self.remedy}")
 
     def _resized(self, image: Image.Image) -> Image.Image:
-        width, height = image.size
-        side = self.crop or min(width, height)
-        if min(width, height) < side or side < self.size:
-            raise DataError(f"is {width}x{height}, smaller than {max(side, self.size)}x{max(side, self.size)}")
+        (width, height), inner = image.size, self.size - 2 * self.padding
+        whole, needed = min(width, height), self.crop or inner
+        if whole < needed:
+            remedies = "" if self.crop else self._for_small(whole)
+            raise DataError(f"is {width}x{height}, smaller than {needed}x{needed}{remedies}")
+        side = self.crop or whole
         left, top = (width - side) // 2, (height - side) // 2
         square = image.crop((left, top, left + side, top + side))
-        return square.resize((self.size, self.size), Image.Resampling[self.filter.upper()])
+        return square.resize((inner, inner), Image.Resampling[self.filter.upper()])
+
+    def _for_small(self, side: int) -> str:
+        """What settings would take images whose largest square has this side."""
+        padded = f"padding: {(self.size - side) // 2} in its source puts zeros around images of this size, "
+        return f"; {padded if (self.size - side) % 2 == 0 else ''}crop: {side} enlarges them"
 
 
 def _check_samples(image: Image.Image, data: bytes) -> None:

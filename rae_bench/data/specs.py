@@ -149,14 +149,17 @@ class CelebA(SourceSpec):
 class ImageFolder(SourceSpec):
     """The image files in the folder `path`, a relative one below RAE_BENCH_DATA, at any depth, sorted by name.
 
-    Of each the centred square of side `crop` (0: the largest there is), resized. `split`: `subfolders` train,
-    validation and test, each with exactly as many files as the data set says; or `seeded`, drawn from all files.
+    Of each the centred square of side `crop`, resized, then `padding` pixels of zero on each side, up to the data set's
+    size. `crop` 0: the largest square there is, which is never enlarged; a smaller `crop` than is needed is. `split`:
+    `subfolders` train, validation and test, each with exactly as many files as the data set says; or `seeded`, drawn
+    from all files.
     """
 
     kind: Literal["folder"]
     path: Annotated[str, Field(min_length=1)]
     split: Literal["subfolders", "seeded"]
     crop: CountOrZero
+    padding: CountOrZero
     filter: ResizeFilter
 
     is_streamed: ClassVar[bool] = True
@@ -198,8 +201,11 @@ class DatasetSpec:
         if self.size != (size := source.size or self.size):
             padded = f" (28 and twice the padding of {(size - 28) // 2})" if hasattr(source, "padding") else ""
             raise ConfigError(f"size: {self.size} is not the {size} pixels of {source.kind!r}{padded}")
-        if 0 < (crop := getattr(source, "crop", 0)) < self.size:
-            raise ConfigError(f"source.crop: {crop} is less than the size it is resized to, {self.size}")
+        if isinstance(source, CelebA) and source.crop < self.size:
+            raise ConfigError(f"source.crop: {source.crop} is less than the size it is resized to, {self.size}")
+        if 2 * (padding := getattr(source, "padding", 0)) >= self.size:
+            most = (self.size - 1) // 2
+            raise ConfigError(f"source.padding: {padding} on each side fills all {self.size} pixels; at most {most}")
 
     @property
     def has_digits(self) -> bool:

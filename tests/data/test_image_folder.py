@@ -33,7 +33,7 @@ from rae_bench.run import origins
 
 SPEC = DatasetSpec(
     label="Mine",
-    source=ImageFolder(kind="folder", path="mine", split="seeded", crop=0, filter="bilinear"),
+    source=ImageFolder(kind="folder", path="mine", split="seeded", crop=0, padding=0, filter="bilinear"),
     channels=3,
     size=8,
     n_train=6,
@@ -179,6 +179,52 @@ def test_each_filter_keeps_a_ramp_a_ramp(filter, mine, tmp_path):
     found = one_of(mine, tmp_path, saved(Image.fromarray(ramp.copy())), chosen=chosen, size=(64, 64))
     centres = ((np.arange(16) + 0.5) * 4 - 0.5) * 3
     assert np.abs(found[:, 4:-4, 0] - centres[4:-4]).max() <= 1
+
+
+def digits_as_files(folder, images, side=28):
+    """Write the middles of padded digits (n, 1, 32, 32) as PNG files of so many pixels each way."""
+    edge = (32 - side) // 2
+    folder.mkdir(exist_ok=True)
+    for number, image in enumerate(images):
+        Image.fromarray(image[0, edge : 32 - edge, edge : 32 - edge]).save(folder / f"{number:04d}.png")
+
+
+def test_padded_files_are_the_suites_own_digits(mine, tmp_path, digits):
+    digits_as_files(mine, digits.images[:10])
+    _, images = prepared(tmp_path / "out", spec({"padding": 2}, size=32, channels=1))
+    np.testing.assert_array_equal(images.transpose(0, 3, 1, 2), digits.images[:10])
+
+
+def test_what_is_padded_is_made_smaller_before(mine, tmp_path):
+    """A border of zeros around the image as it would be in a smaller data set."""
+    fill(mine, size=(70, 64))
+    _, inner = prepared(tmp_path / "inner", spec(size=24))
+    _, images = prepared(tmp_path / "out", spec({"padding": 4}, size=32))
+    np.testing.assert_array_equal(images, np.pad(inner, ((0, 0), (4, 4), (4, 4), (0, 0))))
+
+
+def test_a_stated_crop_is_enlarged(mine, tmp_path):
+    pixels = fill(mine, size=(30, 28))
+    _, images = prepared(tmp_path / "out", spec({"crop": 28}, size=32))
+    for found, written in zip(images, pixels.values(), strict=True):
+        square = Image.fromarray(written[:, 1:29])
+        np.testing.assert_array_equal(found, square.resize((32, 32), Image.Resampling.BILINEAR))
+
+
+@pytest.mark.parametrize(
+    ("size", "source", "message"),
+    [
+        ((28, 28), {}, "is 28x28, smaller than 32x32; padding: 2 in its source puts zeros .*, crop: 28 enlarges them"),
+        ((28, 40), {}, "is 28x40, smaller than 32x32; padding: 2 in its source puts zeros .*, crop: 28 enlarges them"),
+        ((28, 28), {"padding": 1}, "is 28x28, smaller than 30x30; padding: 2 in its source .*, crop: 28 enlarges"),
+        ((27, 27), {}, "is 27x27, smaller than 32x32; crop: 27 enlarges them"),
+        ((28, 28), {"crop": 30}, "is 28x28, smaller than 30x30; mend it"),
+    ],
+)
+def test_an_image_that_is_too_small_is_refused_with_the_settings_that_would_take_it(size, source, message, mine):
+    fill(mine, size=size)
+    with pytest.raises(DataError, match=rf"^{mine}/000\.png: {message}"):
+        next(sources.prepare(spec(source, size=32)).images.blocks())
 
 
 # --- conversions ------------------------------------------------------------------------------------------
@@ -541,6 +587,7 @@ def test_names_of_any_other_characters_are_read_and_checked_by_others(name, mine
     [
         ("path", "", "path: is empty"),
         ("crop", -1, "crop: -1 must be at least 0"),
+        ("padding", -1, "padding: -1 must be at least 0"),
         ("filter", "nearest", "'nearest' is not one of"),
         ("split", "random", "'random' is not one of"),
     ],

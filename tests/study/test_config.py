@@ -336,7 +336,7 @@ def _reversed(data):
 
 # --- mistakes ---------------------------------------------------------------------------------------------
 
-FOLDER = {"kind": "folder", "path": "mine", "split": "seeded", "filter": "lanczos"}
+FOLDER = {"kind": "folder", "path": "mine", "split": "seeded", "padding": 0, "filter": "lanczos"}
 
 MISTAKES = [
     # file, place and value (`...` deletes), what the message says
@@ -445,7 +445,7 @@ MISTAKES = [
     ("datasets.yaml", ["digits_mini", "data", "channels"], 4, "datasets.yaml.digits_mini.data.channels: 4 is not one "),
     ("datasets.yaml", ["digits_mini", "data", "channels"], 3, "datasets.yaml.digits_mini.data.channels: 3 is not one "),
     ("datasets.yaml", ["digits_mini", "data", "source", "padding"], 4, "data.size: 32 is not the 36 pixels of 'mnist_"),
-    ("datasets.yaml", ["digits_mini", "data", "source"], {**FOLDER, "crop": 31}, "datasets.yaml.digits_mini.data.sour"),
+    ("datasets.yaml", ["digits_mini", "data", "source"], {**FOLDER, "crop": 0, "padding": 16}, "source.padding: 16 on"),
     (SMOKE, ["protocols", "halves"], {"n_images": 150, "n_generated": 300}, "studies/smoke.yaml.protocols.halves: {"),
     (SMOKE, ["protocols", "more"], {"n_generated": 601}, "studies/smoke.yaml.protocols.more.n_generated: 601 must"),
     (SMOKE, ["n_generated"], 299, "studies/smoke.yaml.n_generated: 299 is less than n_images, 300: most metrics"),

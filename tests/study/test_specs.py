@@ -78,6 +78,7 @@ SECOND_STAGE = {
     "optimisation": OPTIMISATION,
 }
 NETWORK = {"codes": "sample", "width": 8, "depth": 2, "optimisation": OPTIMISATION}
+FOLDER = {"kind": "folder", "path": "x", "split": "seeded", "filter": "box", "crop": 0, "padding": 0}
 DATASET = {
     "label": "x",
     "source": {"kind": "face_renderer"},
@@ -193,7 +194,7 @@ IMPOSSIBLE = [
     (SecondStage, "depth", 0),
     (DatasetSpec, "n_test", 0),
     (DatasetSpec, "channels", 1),  # of drawn faces
-    (DatasetSpec, "source", {"kind": "folder", "path": "x", "split": "seeded", "filter": "box", "crop": 63}),
+    (DatasetSpec, "source", {**FOLDER, "padding": 32}),  # as wide as the image
     (DatasetSpec, "channels", 0),
     (PhotoPatches, "stride", 0),
     (PhotoPatches, "train_end", 0.9),  # beyond validation_end
@@ -239,7 +240,7 @@ def test_possible_settings_are_accepted(kind):
 
 @pytest.mark.parametrize(("kind", "key", "value"), IMPOSSIBLE)
 def test_impossible_settings_are_refused_by_name(kind, key, value):
-    with pytest.raises(ConfigError, match=rf"^x\.{key}(\[\d\]|\.crop)?: ") as error:
+    with pytest.raises(ConfigError, match=rf"^x\.{key}(\[\d\]|\.padding)?: ") as error:
         parse(kind, {**VALID[kind], key: value}, "x")
     assert "\n" not in str(error.value)
 
