@@ -190,4 +190,4 @@ def _left_alone(code: OwnCode, doing: str, x: Tensor | None = None) -> Iterator[
 
 
 def _numpy_state() -> str:
-    return repr(np.random.get_state(legacy=False)["state"])  # noqa: NPY002
+    return repr(np.random.get_state(legacy=False)["state"])
