@@ -1,8 +1,6 @@
 """CelebA: aligned photographs of faces, 178 x 218, in a folder or in the zip file they are published in."""
 
 import os
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +34,14 @@ def prepare(spec: DatasetSpec, source: CelebA) -> Prepared:
     names, parts = _partition(listing, release)
     sources = [files.checked(one, release) for one in ([listing, path] if is_zip else [listing])]
     if is_zip:
-        archive = _archive(path, release)
+        archive = files.opened_zip(path, release.remedy)
         held = [name for name in archive.namelist() if name.startswith(f"{IMAGES}/") and name[-1] != "/"]
     _check_names(path, {Path(name).name for name in held}, names, release)
 
     def read(name: str) -> bytes:
-        return _member(path, archive, name, release) if is_zip else files.read(path.parent / name)
+        if is_zip:
+            return files.member(path, archive, name, _LARGEST, release.remedy)
+        return files.read(path.parent / name)
 
     splits = {split: np.flatnonzero(parts == number) for number, split in enumerate(SPLITS)}
     for split, members in splits.items():
@@ -94,21 +94,3 @@ def _check_names(path: Path, found: set[str], names: list[str], release: Release
     if missing or unknown:
         first = f"{missing[0]} is missing" if missing else f"{unknown[0]} is not in list_eval_partition.txt"
         raise DataError(f"{path}: {len(found):,} photographs, expected {len(names):,}: {first}; {release.remedy}")
-
-
-def _archive(path: Path, release: Release) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path}: not a whole zip file ({error}); {release.remedy}") from None
-
-
-def _member(path: Path, archive: zipfile.ZipFile, name: str, release: Release) -> bytes:
-    """The bytes of one file of the archive, whose checksum zipfile compares; nothing is extracted to the disk."""
-    size = archive.getinfo(name).file_size
-    if size > _LARGEST:
-        raise DataError(f"{path}: {name} has {size:,} bytes, expected some ten thousand; {release.remedy}")
-    try:
-        return archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise DataError(f"{path}: {name} cannot be read: {error}; {release.remedy}") from None

@@ -10,6 +10,8 @@ import logging
 import os
 import shutil
 import stat
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +170,33 @@ def read(path: Path) -> bytes:
     """
     with reading(path):
         return path.read_bytes()
+
+
+def opened_zip(path: Path, remedy: str) -> zipfile.ZipFile:
+    """The zip file `path`, whose members `member` reads.
+
+    Raises:
+        DataError: it cannot be read, or is no whole zip file.
+    """
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path}: not a whole zip file ({error}); {remedy}") from None
+
+
+def member(path: Path, archive: zipfile.ZipFile, name: str, largest: int, remedy: str) -> bytes:
+    """The bytes of a file in the zip file `path`; zipfile compares its checksum, nothing is extracted to the disk.
+
+    Raises:
+        DataError: it has more than `largest` bytes, is damaged, encrypted or packed in an unknown way.
+    """
+    size = archive.getinfo(name).file_size
+    if size > largest:
+        raise DataError(f"{path}: {name} has {size:,} bytes, expected at most {largest:,}; {remedy}")
+    try:
+        return archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise DataError(f"{path}: {name} cannot be read: {error}; {remedy}") from None
 
 
 def checked(path: Path, release: Release) -> DataFile:
