@@ -1,10 +1,14 @@
-"""Any folder of images: PNG, JPEG, BMP, WebP, TIFF, PPM or GIF files at any depth, sorted by name."""
+"""Any folder of images: PNG, JPEG, BMP, WebP, TIFF, PPM or GIF files at any depth, sorted by name.
+
+A data set takes the centred square of each, resized (`prepare`); two sets to be compared are read as they are.
+"""
 
 import logging
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +16,8 @@ from PIL import Image, ImageOps
 
 from rae_bench.base.rng import numpy_generator
 from rae_bench.data import files
-from rae_bench.data.pictures import Recipe, image_files
-from rae_bench.data.prepared import SPLITS, DataError, Indices, Prepared, consecutive
+from rae_bench.data.pictures import Read, Recipe, image_files
+from rae_bench.data.prepared import SPLITS, DataError, ImageFiles, Indices, Prepared, consecutive
 from rae_bench.data.specs import DatasetSpec, ImageFolder
 
 log = logging.getLogger(__name__)
@@ -26,7 +30,10 @@ SUFFIXES = (
 """All that Pillow knows for these formats; a kind that is refused is refused by name, not left out."""
 _UNWRITABLE = ("Cc", "Cs", "Zl", "Zp")
 """Kinds of characters that cannot stand in a line of text: control characters, bytes that are no UTF-8, line ends."""
-_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+_GREY = ("1", "L", "LA")
+_MODES = (*_GREY, "P", "PA", "RGB", "RGBA")
+_LARGEST = 2**28
+"""Bytes of an image in a zip file: as many as Pillow's limit of 89 million pixels has in colour."""
 
 
 def prepare(spec: DatasetSpec, source: ImageFolder) -> Prepared:
@@ -66,6 +73,53 @@ def prepare(spec: DatasetSpec, source: ImageFolder) -> Prepared:
     )
 
 
+def as_they_are(path: Path) -> ImageFiles:
+    """All images of a folder or of a zip file, whole: none is cropped or resized, all are as large as the first.
+
+    Grey if the first is grey; among colour images grey ones become RGB, as in a data set of three channels.
+
+    Raises:
+        DataError: there are none, or what `prepare` says of files; blocks raise it of an image unlike the first.
+    """
+    remedy = f"mend it or take it out of {path}"
+    names, place, read = _in_folder(path, remedy) if path.is_dir() else _in_zip(path, remedy)
+    if not names:
+        raise DataError(f"{path}: no images; expected files of the kinds {', '.join(FORMATS)}")
+
+    def alone(image: Image.Image) -> Image.Image:
+        return _converted(image, 1 if image.mode in _GREY else 3)
+
+    recipe = Recipe(FORMATS, alone, 0, "box", 3, 0, remedy, has_checksums=not path.is_dir())
+    first, _ = next(image_files(names[:1], place, read, recipe).blocks())
+    _, channels, height, width = first.shape
+
+    def alike(image: Image.Image) -> Image.Image:
+        if channels == 1 and image.mode not in _GREY:
+            raise DataError(f"is in colour, {names[0]} grey; expected all grey or all in colour")
+        made = _converted(image, channels)
+        if made.size != (width, height):
+            raise DataError(f"is {made.width}x{made.height}, expected {width}x{height} as {names[0]}")
+        return made
+
+    every = image_files(names, place, read, replace(recipe, convert=alike))
+    return replace(every, shape=(len(names), channels, height, width))
+
+
+def _in_folder(top: Path, remedy: str) -> tuple[tuple[str, ...], str, Read]:
+    """The names of the images in a folder, what precedes a name in messages, and how one is read."""
+    names = tuple(_images(top, "."))
+    files.origin(top, names, remedy)  # refuses what might never end
+    return names, f"{top}/", lambda name: files.read(top / name)
+
+
+def _in_zip(path: Path, remedy: str) -> tuple[tuple[str, ...], str, Read]:
+    """The same of a zip file."""
+    archive = files.opened_zip(path, "make it anew")
+    shown = {name for name in archive.namelist() if not any(part[:1] == "." for part in name.split("/"))}
+    names = _by_suffix(path, [name for name in shown if name[-1] != "/"])
+    return tuple(names), f"{path}: ", lambda name: files.member(path, archive, name, _LARGEST, remedy)
+
+
 def chosen(spec: DatasetSpec, source: ImageFolder, top: Path) -> tuple[tuple[str, ...], dict[str, Indices]]:
     """The files of the folder `top` that make up the data set, sorted by name, and which of them each split has.
 
@@ -100,20 +154,26 @@ def _images(top: Path, folder: str) -> list[str]:
         DataError: files, but no images by their names; a name that cannot be written down; a folder named as an image.
     """
     names = [path.relative_to(top).as_posix() for path in _files(top / folder)]
+    images = _by_suffix(top / folder, names)
+    for name in sorted(set(names) - set(images)):
+        if not (top / name).exists():  # perhaps a class of images
+            raise DataError(f"{top / name}: is a link to nothing; mend it or take it out of {top}")
+    return images
+
+
+def _by_suffix(place: Path, names: Sequence[str]) -> list[str]:
+    """Those of the file names in a folder or a zip file that end as images' do, sorted."""
     images = sorted(name for name in names if name.lower().endswith(SUFFIXES))
     others = sorted(set(names) - set(images))
     if others:
-        log.info("%s: %d files are not images by their names, as %s", top / folder, len(others), others[0])
+        log.info("%s: %d files are not images by their names, as %s", place, len(others), others[0])
         if not images:
             ends = Counter(Path(name).suffix.lower() or "no suffix" for name in others).most_common(5)
             found = ", ".join(f"{count:,} of {suffix}" for suffix, count in ends)
-            raise DataError(f"{top / folder}: no images by their names, but {found}; read are {', '.join(SUFFIXES)}")
-    for name in others:
-        if not (top / name).exists():  # perhaps a class of images
-            raise DataError(f"{top / name}: is a link to nothing; mend it or take it out of {top}")
+            raise DataError(f"{place}: no images by their names, but {found}; read are {', '.join(SUFFIXES)}")
     for name in images:
         if any(unicodedata.category(character) in _UNWRITABLE for character in name):
-            raise DataError(f"{top}: the file name {name!a} cannot be written down; rename it")
+            raise DataError(f"{place}: the file name {name!a} cannot be written down; rename it")
     return images
 
 

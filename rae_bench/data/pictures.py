@@ -38,6 +38,7 @@ class Recipe:
     """How an image becomes pixels: `convert` checks its kind and brings it to a mode; `crop` 0: the largest square.
 
     `padding`: pixels of zero on each side, among those of `size`. Only a square that `crop` names is enlarged.
+    `size` 0: the whole image as large as it is.
     `has_checksums`: the bytes are known to be those that were written, so that a JPEG need not be decoded twice.
     """
 
@@ -52,7 +53,7 @@ class Recipe:
     padding: int = 0
 
     def pixels(self, where: str, data: bytes) -> Images:
-        """The image in the bytes `data`, uint8 (C, size, size).
+        """The image in the bytes `data`, uint8 (C, size, size), or (C, H, W) as large as it is.
 
         Raises:
             DataError: not a whole image of these formats, too large to be one, or too small for the crop or the size.
@@ -72,12 +73,14 @@ class Recipe:
         except Exception as error:  # the decoders of Pillow share no class of errors
             fault = f"{len(data):,} bytes, cannot be decoded: {error}"
         else:
-            pixels = np.asarray(resized).reshape(*resized.size, self.channels).transpose(2, 0, 1)
+            pixels = np.atleast_3d(np.asarray(resized)).transpose(2, 0, 1)
             edge = (self.padding, self.padding)
             return np.pad(pixels, ((0, 0), edge, edge))
         raise DataError(f"{where}: {fault}; {self.remedy}")
 
     def _resized(self, image: Image.Image) -> Image.Image:
+        if not self.size:
+            return image
         (width, height), inner = image.size, self.size - 2 * self.padding
         whole, needed = min(width, height), self.crop or inner
         if whole < needed:

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import time
+import zipfile
 import zlib
 
 import data_files
@@ -809,3 +810,86 @@ def test_a_killed_preparation_leaves_no_manifest_and_the_next_one_clears_up(mine
     assert list(folder.glob(".*")) == []
     assert json.loads((folder / "manifest.json").read_text())["counts"]["train"] == 616
     assert len(store.load_split(folder, "train")) == 616
+
+
+# --- a folder, or a zip file, as it is --------------------------------------------------------------------
+
+
+def as_they_are(path):
+    """The names and the pixels (n, H, W, C)."""
+    found = image_folder.as_they_are(path)
+    pixels = np.concatenate([block for block, _ in found.blocks()])
+    assert pixels.shape == found.shape
+    return found.names, pixels.transpose(0, 2, 3, 1)
+
+
+def zipped(folder, path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.mkdir("sub")
+        for file in sorted(folder.iterdir()):
+            archive.write(file, f"sub/{file.name}")
+        archive.writestr("__MACOSX/sub/._000.png", b"resource fork")
+        archive.writestr("readme.txt", b"")
+    return path
+
+
+def test_whole_images_come_sorted_by_name_from_a_folder_or_a_zip_file(mine, tmp_path):
+    pixels = fill(mine, size=(12, 8))
+    names, found = as_they_are(mine)
+    assert list(names) == list(pixels)
+    np.testing.assert_array_equal(found, np.stack(list(pixels.values())))
+    names, zip_found = as_they_are(zipped(mine, tmp_path / "mine.zip"))
+    assert list(names) == [f"sub/{name}" for name in pixels]
+    np.testing.assert_array_equal(zip_found, found)
+
+
+def test_square_images_are_those_of_the_data_set(mine, tmp_path):
+    """One reader: JPEG, palette, orientation, and grey among colour, each as `prepare` takes it at its own size."""
+    fill(mine, n=6)
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(mine / "grey.png")
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(mine / "photo.jpg")
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).convert("P").save(mine / "palette.gif")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(mine / "turned.png", exif=turned)
+    folder, expected = prepared(tmp_path / "out")
+    names, found = as_they_are(mine)
+    assert list(names) == listed(folder)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_images_are_grey_if_the_first_is(mine):
+    for name in ("a.png", "b.png"):
+        Image.new("L", (8, 8), 7).save(mine / name)
+    assert as_they_are(mine)[1].shape == (2, 8, 8, 1)
+    Image.new("RGB", (8, 8)).save(mine / "c.png")
+    with pytest.raises(
+        DataError, match=r"mine/c\.png: is in colour, a\.png grey; expected all grey or all in colour; me"
+    ):
+        as_they_are(mine)
+
+
+def test_an_image_of_another_size_is_named(mine):
+    fill(mine)
+    Image.new("RGB", (8, 9)).save(mine / "x.png")
+    with pytest.raises(DataError, match=r"mine/x\.png: is 8x9, expected 8x8 as 000\.png; mend it or take it out of"):
+        as_they_are(mine)
+
+
+def test_no_images_at_all_are_one_line(mine, tmp_path):
+    with pytest.raises(DataError, match=r"mine: no images; expected files of the kinds PNG, JPEG"):
+        as_they_are(mine)
+    with zipfile.ZipFile(tmp_path / "text.zip", "w") as archive:
+        archive.writestr("a.txt", b"")
+    with pytest.raises(DataError, match=r"text\.zip: no images by their names, but 1 of \.txt"):
+        as_they_are(tmp_path / "text.zip")
+
+
+def test_a_damaged_member_of_a_zip_file_is_named(mine, tmp_path):
+    fill(mine)
+    path = zipped(mine, tmp_path / "mine.zip")
+    data = path.read_bytes()
+    at = data.index((mine / "007.png").read_bytes()) + 60
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with pytest.raises(DataError, match=r"mine\.zip: sub/007\.png cannot be read: Bad CRC-32"):
+        as_they_are(path)
