@@ -81,7 +81,7 @@ def parser(functions: Sequence[Callable[..., None]]) -> argparse.ArgumentParser:
     added = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for function in functions:
         told = (function.__doc__ or "").strip().partition("\n")[0]
-        one = added.add_parser(function.__name__.rstrip("_"), help=told, allow_abbrev=False)
+        one = added.add_parser(function.__name__.rstrip("_"), help=told, description=told, allow_abbrev=False)
         parameters = inspect.signature(function, eval_str=True).parameters.values()
         for parameter in parameters:
             _add(one, parameter)

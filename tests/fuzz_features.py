@@ -71,7 +71,10 @@ def _run(given, arrays, folder, is_ordinary):
 def _scored(given):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         refused = refusal(*given)
-    return refused, None if refused else json.loads(printed.getvalue())
+    if refused:
+        return refused, None
+    found = json.loads(printed.getvalue())
+    return None, found["values"] | {f"floor of {name}": value for name, value in found["floor"].items()}
 
 
 def _against_plain(given, arrays, folder, values):

@@ -91,7 +91,7 @@ def test_every_command_of_results_is_among_these():
     """Those that read or write `results/` by themselves; stages are told their files."""
     given = {arguments[0] for arguments in OF_RESULTS}
     commands = next(action for action in cli.parser(cli._commands([]))._actions if action.choices).choices
-    assert {*commands} - {*STAGES} - {"settings", "switches", "convert", "score"} == given
+    assert {*commands} - {*STAGES} - {"settings", "switches", "convert", "score", "features"} == given
 
 
 def test_a_checkout_in_which_nothing_has_run_needs_no_results(folder, capsys):
@@ -103,16 +103,18 @@ def test_a_checkout_in_which_nothing_has_run_needs_no_results(folder, capsys):
 
 # --- score ------------------------------------------------------------------------------------------------
 
+SMALL = ["--kernel-subset-size", "100"]
+
 
 @pytest.fixture
 def score(capsys):
-    """Write two feature matrices, score them, return the printed JSON."""
+    """Write two feature matrices, score them, return the values of the printed JSON."""
 
     def run(real, fake, *options):
         np.save("real.npy", real)
         np.save("fake.npy", fake)
-        cli.main(["score", "real.npy", "fake.npy", "--json", *options])
-        return json.loads(capsys.readouterr().out)
+        cli.main(["score", "real.npy", "fake.npy", "--json", *SMALL, *options])
+        return json.loads(capsys.readouterr().out)["values"]
 
     return run
 
@@ -122,16 +124,13 @@ def normals():
     return np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
 
 
-def test_score_prints_every_metric_and_the_counts(score, normals):
-    values = score(normals, normals[:200] + 1)
-    assert set(values) == {
+def test_score_prints_every_metric(score, normals):
+    assert set(score(normals, normals[:200] + 1)) == {
         *("frechet_distance", "frechet_distance_half_sd", "frechet_infinity", "frechet_infinity_se"),
         *("kernel_distance", "kernel_distance_subset_sd", "kernel_mmd2"),
         *("precision", "recall", "density", "coverage"),
         *("prd_f8", "prd_f8_sd", "prd_f1_8", "prd_f1_8_sd"),
-        *("n_real", "n_fake", "kernel_subset_size"),
     }
-    assert (values["n_real"], values["n_fake"], values["kernel_subset_size"]) == (300, 200, 200)
 
 
 def test_a_shift_costs_its_squared_length(score, normals):
@@ -150,12 +149,9 @@ def test_precision_is_about_the_fake_images_and_recall_about_the_real_ones(score
 
 def test_score_without_json_prints_the_same_numbers(score, normals, capsys):
     values = score(normals, normals + 1)
-    cli.main(["score", "real.npy", "fake.npy"])
-    lines = dict(line.split() for line in capsys.readouterr().out.splitlines()[:-1])
-    assert {name: float(text) for name, text in lines.items()} == pytest.approx(
-        {name: values[name] for name in lines}, rel=1e-5
-    )
-    assert len(lines) == 15
+    cli.main(["score", "real.npy", "fake.npy", *SMALL])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:16]]
+    assert {name: float(value) for name, value, *_ in lines} == pytest.approx(values, rel=1e-5)
 
 
 def test_the_metrics_own_seed_changes_their_random_choices_only(score, normals):
@@ -169,14 +165,14 @@ def test_the_metrics_own_seed_changes_their_random_choices_only(score, normals):
 
 def test_kernels_that_float64_cannot_hold_are_left_out_with_a_word(score, normals, caplog):
     found = score(1e100 * normals.astype(np.float64), 1e100 * normals[::-1].astype(np.float64))
-    assert not any(name.startswith("kernel_") and name != "kernel_subset_size" for name in found)
+    assert not any(name.startswith("kernel_") for name in found)
     assert "kernel_mmd2 left out: float64 holds the kernel" in caplog.text
 
 
 def test_kernels_far_from_the_origin_come_with_a_word(score, normals, caplog):
     score(normals + np.float64(1e6), normals[::-1] + np.float64(1e6 + 0.2))
     lost = [record.getMessage() for record in caplog.records if "mostly rounding" in record.getMessage()]
-    assert [text.split()[0] for text in lost] == ["kernel_distance", "kernel_mmd2"]
+    assert [text.split()[0] for text in lost] == 2 * ["kernel_distance", "kernel_mmd2"]  # of the sets, and of the floor
 
 
 def test_the_extrapolation_of_equal_sets_has_its_error_and_a_word(score, normals, caplog):
@@ -212,11 +208,11 @@ def test_features_that_cannot_be_scored_are_one_line(kind, place, normals):
     ("option", "value", "expected"),
     [
         ("--neighbours", 0, "neighbours: 0 must be above 0"),
-        ("--neighbours", 300, "real.npy: features have shape (300, 6); expected n at least 301 for --neighbours: give"),
+        ("--neighbours", 300, "real.npy: 300 images; expected at least 301: give more, or --neighbours 299"),
         ("--kernel-subsets", 0, "kernel_subsets: 0 must be above 0"),
         ("--kernel-subset-size", 1, "kernel_subset_size"),  # the unbiased estimate divides by n (n - 1)
-        ("--coverage-neighbours", 300, "(300, 6); expected n at least 301 for --coverage-neighbours"),
-        ("--prd-clusters", 601, "(300, 6); expected n at least 301 for --prd-clusters"),
+        ("--coverage-neighbours", 300, "300 images; expected at least 301: give more, or --coverage-neighbours 299"),
+        ("--prd-clusters", 601, "300 images; expected at least 301: give more, or --prd-clusters 600"),
         ("--prd-clusters", 10**30, "must be at most 2147483647"),
         ("--prd-clusters", 0, "prd_clusters: 0 must be above 0"),
         ("--prd-runs", 0, "prd_runs: 0 must be above 0"),
@@ -228,7 +224,7 @@ def test_features_that_cannot_be_scored_are_one_line(kind, place, normals):
 )
 def test_settings_that_cannot_be_used_are_one_line(normals, option, value, expected):
     np.save("real.npy", normals)
-    assert expected in _refused("score", "real.npy", "real.npy", option, value)
+    assert expected in _refused("score", "real.npy", "real.npy", *SMALL, option, value)
 
 
 # --- stages -----------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """One set of versions for everybody, from one lock; nothing in it that exists on one machine only."""
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import rae_bench
+from rae_bench import cli
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK_LINES = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and line[0] != "#"]
@@ -67,6 +69,11 @@ def test_conda_users_install_exactly_the_lock():
 
 def test_the_versions_of_package_and_project_agree():
     assert Version(rae_bench.__version__) == Version(PROJECT["project"]["version"])
+
+
+def test_the_installed_command_is_that_of_the_package():
+    module, _, function = PROJECT["project"]["scripts"]["rae-bench"].partition(":")
+    assert getattr(importlib.import_module(module), function) is cli.main
 
 
 def _tracked_text():

@@ -1,4 +1,4 @@
-"""The commands for people: what a study will cost, what it does and has cost, whether it holds, and scores of features.
+"""The commands for people: what a study will cost, what it does and has cost, whether it holds; scores of your own.
 
 Each is a function of what is typed; the command line is made from its signature (`rae_bench.cli`). What loads numpy or
 more is imported inside the command that needs it.
@@ -6,28 +6,38 @@ more is imported inside the command that needs it.
 
 import logging
 import os
-import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
-from rae_bench.base.plain import ConfigError, parse
+from rae_bench.base.plain import ConfigError, parse, to_plain
 from rae_bench.run import stages
 from rae_bench.run.process import configure
-from rae_bench.scoring.specs import MetricSettings
+from rae_bench.scoring.specs import DEFAULT_EXTRACTOR, DEFAULT_ID, Extractor, MetricSettings, is_fid
 from rae_bench.study import config, vocabulary
 from rae_bench.study.config import load_study, study_names
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.protocols import described
 from rae_bench.study.stated import read
+from rae_bench.study.study import DatasetEntry
 
 if TYPE_CHECKING:
-    from rae_bench.scoring.feature_files import Moments
-    from rae_bench.scoring.metrics.reference import Features
+    from rae_bench.scoring.sides import Side
 
 RESULTS = Path("results")
 Json = Annotated[bool, "print JSON"]
+IMAGES = (
+    "a folder or a zip file of images, an .npy or .npz of uint8 images (n, C, H, W) or (n, H, W, C), or a split of a"
+    " prepared data set, as digits:test"
+)
+FEATURES = "an .npy or .npz of features (n, d), or moments as pytorch-fid saves them (.npz with mu, sigma)"
+NETWORK = (
+    f"the feature network, one of {', '.join(get_args(Extractor))}; default: the data set's own for a split of one,"
+    f" else {DEFAULT_EXTRACTOR}, whose id is {DEFAULT_ID}; inception_v3_compat, for FID and KID, and dinov2_vit_l_14"
+    " need weights that do not come with the packages (docs/methods.md)"
+)
 
 
 def _results() -> Path:
@@ -218,73 +228,127 @@ def rebuild(study: str) -> None:
 
 
 def score(
-    real: Annotated[Path, "features of real images, a row an image: .npy (n, d), or .npz"],
-    fake: Annotated[Path, "features of generated images, same extractor"],
+    real: Annotated[str, f"the real set: {IMAGES}; or, on both sides, {FEATURES}"],
+    fake: Annotated[str, "the generated set, likewise"],
     *,
+    features: Annotated[str | None, NETWORK] = None,
+    metrics: Annotated[str, "settings, an entry of workflow/config/metrics.yaml (default: standard)"] = "standard",
     real_array: Annotated[str | None, "which array, where the .npz holds several"] = None,
     fake_array: Annotated[str | None, "which array, where the .npz holds several"] = None,
     json: Json = False,
-    kernel_subsets: int = 100,
-    kernel_subset_size: Annotated[int, "at most the images of a set"] = 1000,
-    neighbours: Annotated[int, "fewer than the images of a set"] = 3,
-    coverage_neighbours: Annotated[int, "likewise"] = 5,
-    prd_clusters: Annotated[int, "at most twice the images of a set"] = 20,
-    prd_runs: int = 10,
-    infinity_sizes: int = 10,
-    half_samples: int = 10,
-    metric_seed: int = 0,
+    csv: Annotated[Path | None, "write the values to this file, too"] = None,
+    kernel_subsets: Annotated[int | None, "another than in the settings (standard: 10)"] = None,
+    kernel_subset_size: Annotated[int | None, "likewise (standard: 500); at most the images of a set"] = None,
+    neighbours: Annotated[int | None, "likewise (standard: 3); fewer than the images of a set"] = None,
+    coverage_neighbours: Annotated[int | None, "likewise (standard: 5); fewer than the images of a set"] = None,
+    prd_clusters: Annotated[int | None, "likewise (standard: 20); at most twice the images of a set"] = None,
+    prd_runs: Annotated[int | None, "likewise (standard: 10)"] = None,
+    infinity_sizes: Annotated[int | None, "likewise (standard: 10)"] = None,
+    half_samples: Annotated[int | None, "likewise (standard: 20)"] = None,
+    metric_seed: Annotated[int | None, "of the metrics' random choices and the floor's halves (standard: 0)"] = None,
 ) -> None:
-    """The metrics of two feature matrices; of moments, the Fréchet distance alone."""
-    from rae_bench.scoring import feature_files
-    from rae_bench.scoring.feature_files import Moments
-    from rae_bench.scoring.metrics.measure import measure
-    from rae_bench.scoring.metrics.reference import Reference, check_counts, usable
+    """Every metric between two sets of images, or of features, and its floor: half of the real set against the rest."""
+    from rae_bench.base import memory, storage
+    from rae_bench.report.tables.wording import distance_name
+    from rae_bench.scoring import two_sets
+    from rae_bench.scoring.catalogue import load_extractor
 
-    sides = (real, real_array, "--real-array"), (fake, fake_array, "--fake-array")
-    found = [(path, feature_files.read(path, name, option)) for path, name, option in sides]
-    reals, fakes = (array if isinstance(array, Moments) else usable(str(path), array, {}) for path, array in found)
-    if isinstance(reals, Moments) or isinstance(fakes, Moments):
-        _score_moments([(real, reals), (fake, fakes)], json)
-        return
-    settings: MetricSettings = parse(
-        MetricSettings,
-        {
-            "kernel_subsets": kernel_subsets,
-            "kernel_subset_size": min(kernel_subset_size, len(reals), len(fakes)),
-            "neighbours": neighbours,
-            "coverage_neighbours": coverage_neighbours,
-            "prd_clusters": prd_clusters,
-            "prd_angles": 1001,
-            "prd_runs": prd_runs,
-            "infinity_sizes": infinity_sizes,
-            "half_samples": half_samples,
-            "seed": metric_seed,
-        },
-        "score",
-    )
-    for path, array in ((real, reals), (fake, fakes)):
-        check_counts(str(path), array.shape, settings.least_images, spelt=lambda name: f"--{name.replace('_', '-')}")
-    reference = Reference.of(reals, max(settings.neighbours, settings.coverage_neighbours), str(real))
-    values = measure(reference, fakes, settings, is_fid=False, prd_real=reference, name=str(fake), with_errors=True)
+    if csv is not None and csv.suffix != ".csv":
+        raise ConfigError(f"--csv: {csv}: expected a name that ends in .csv")
+    typed = {
+        "kernel_subsets": kernel_subsets,
+        "kernel_subset_size": kernel_subset_size,
+        "neighbours": neighbours,
+        "coverage_neighbours": coverage_neighbours,
+        "prd_clusters": prd_clusters,
+        "prd_runs": prd_runs,
+        "infinity_sizes": infinity_sizes,
+        "half_samples": half_samples,
+        "seed": metric_seed,
+    }
+    changed = {name: value for name, value in typed.items() if value is not None}
+    words = vocabulary.read(config.CONFIG)
+    vocabulary.known("--metrics", "settings of metrics", words.metrics, metrics)
+    chosen: MetricSettings = parse(MetricSettings, {**to_plain(words.metrics[metrics]), **changed}, "score")
+    sides = (_side(real, real_array, "--real-array"), _side(fake, fake_array, "--fake-array"))
+    network, why = _network(features, sides, words.datasets)
+    extractor = None if network is None else load_extractor(network)
+    with memory.explained("the features of all images, and their metrics", "fewer images"):
+        found = two_sets.score(*sides, extractor, chosen, is_fid=network is not None and is_fid(network))
+    notes = found.notes(*sides)
+    notes += [f"settings: {', '.join([metrics, *(f'{name} {value}' for name, value in to_plain(chosen).items())])}"]
+    if extractor is not None:
+        called = distance_name("FD", extractor.label)
+        other = "" if called == "FID" else ", not comparable with FID"
+        notes += [f"features: {extractor.id}, {why}; their Fréchet distance is called {called}{other}"]
+    about: dict[str, int | str | None] = {"n_real": found.n_real, "n_fake": found.n_fake, "n_floor": found.n_floor}
+    about["extractor"] = None if extractor is None else extractor.id
     if json:
-        counts = {"n_real": len(reals), "n_fake": len(fakes), "kernel_subset_size": settings.kernel_subset_size}
-        print(_json({**values, **counts}))
-        return
-    for name, value in values.items():
-        print(f"{name:28} {value:.6g}")
-    print(f"{len(reals)} real, {len(fakes)} fake images; kernel subsets of {settings.kernel_subset_size}")
+        told = {"values": found.values, "floor": found.floor, "settings": to_plain(chosen), "notes": notes}
+        print(_json({**told, **about}))
+    else:
+        print("\n".join([found.table(), *notes]))
+    if csv is not None:
+        storage.write_frame(csv, found.frame().assign(**about))
 
 
-def _score_moments(sides: "list[tuple[Path, Features | Moments]]", json: bool) -> None:
-    """Print the one metric there is where one side or both are moments."""
-    from rae_bench.scoring.feature_files import Moments
+def features(
+    images: Annotated[str, IMAGES],
+    *,
+    out: Annotated[Path, "the .npy file to write, float32 (n, d): a row an image, files in the order of their names"],
+    features: Annotated[str | None, NETWORK] = None,
+    array: Annotated[str | None, "which array, where the .npz holds several"] = None,
+) -> None:
+    """The features of images, for metrics of your own."""
+    from rae_bench.base import memory, storage
+    from rae_bench.scoring.catalogue import load_extractor
+    from rae_bench.scoring.two_sets import features_of
 
-    one, other = (side if isinstance(side, Moments) else Moments.of(side) for _, side in sides)
-    value = one.frechet_distance(other)
-    print(_json({"frechet_distance": value}) if json else f"{'frechet_distance':28} {value:.6g}")
-    named = " and ".join(dict.fromkeys(str(path) for path, side in sides if isinstance(side, Moments)))
-    note = f"{named}: moments (mu, sigma) allow the Fréchet distance alone; all other metrics need the features"
-    print(note, file=sys.stderr if json else sys.stdout)
+    if out.suffix != ".npy":
+        raise ConfigError(f"--out: {out}: expected a name that ends in .npy")
+    if out.exists():
+        raise ConfigError(f"--out: {out}: is there already; give another name")
+    side = _side(images, array, "--array")
+    if side.kind != "images":
+        raise ConfigError(f"{images}: holds {side.kind} already; expected images")
+    network, why = _network(features, [side], vocabulary.read(config.CONFIG).datasets)
+    assert network is not None
+    extractor = load_extractor(network)
+    with memory.explained("the features of all images", "fewer images"):
+        found = features_of(side, extractor)
+        storage.write_npy(out, found)
+    print(f"{out}: float32 {found.shape}, of {extractor.id}, {why}")
 
 
-ALL = (status, cost, spent, settings, switches, published, convert, verify, export, import_, rebuild, score)
+def _side(given: str, array: str | None, option: str) -> "Side":
+    from rae_bench.scoring import sides
+
+    return sides.read(given, array, option, RESULTS / "datasets")
+
+
+def _network(
+    named: str | None, sides: "Sequence[Side]", datasets: Mapping[str, DatasetEntry]
+) -> tuple[Extractor | None, str]:
+    """The feature network of these sides, None where there are no images, and why it is this one.
+
+    Raises:
+        ConfigError: there is no such network, no use for one, or no telling which one moments are of.
+    """
+    kinds, names = {side.kind for side in sides}, " and ".join(side.name for side in sides)
+    if named is not None:
+        vocabulary.known("--features", "feature network", get_args(Extractor), named)
+    if "images" not in kinds:
+        if named is not None:
+            raise ConfigError(f"--features: {named!r} is for images, and {names} hold none; leave it out")
+        return None, ""
+    if named is not None:
+        return cast(Extractor, named), "named by --features"
+    if "moments" in kinds:
+        raise ConfigError(f"{names}: moments do not say of which network they are; name it with --features")
+    for side in sides:
+        if side.dataset in datasets:
+            return datasets[side.dataset].extractor, f"the network of data set {side.dataset!r}"
+    return DEFAULT_EXTRACTOR, "the default"
+
+
+ALL = (status, cost, spent, settings, switches, published, convert, verify, export, import_, rebuild, score, features)

@@ -1,4 +1,4 @@
-"""Files that users hand to `score`: features as NumPy saves them, or their moments as pytorch-fid saves them.
+"""Array files that users hand to `score`: features or images as NumPy saves them, or moments as pytorch-fid saves them.
 
 They are the user's own and may have cost hours: a message says what was found and what would be right, and advises
 neither to delete a file nor to trust it. Nothing in a file is executed: arrays of Python objects are refused.
@@ -21,7 +21,7 @@ from rae_bench.scoring.metrics.frechet import between_factors
 from rae_bench.scoring.metrics.pairs import Float64
 from rae_bench.scoring.metrics.reference import factor_of
 
-EXPECTED = "expected features (n, d), a row an image, as numpy.save writes them"
+EXPECTED = "expected features (n, d) or uint8 images (n, C, H, W), as numpy.save writes them"
 MOMENTS = ("mu", "sigma")
 """The names of a mean and a covariance in an archive of pytorch-fid's."""
 ROUNDING = 1e-5
@@ -41,14 +41,14 @@ _KINDS = {
     b"\x1f\x8b": "a gzip file",
     b"\x80": "a Python pickle",
 }
-_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OSError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OSError)
 """What zipfile raises at damaged or encrypted members and at compressions it does not know."""
 
 Array = npt.NDArray[Any]
 
 
 class FeatureFileError(ValueError):
-    """A file that holds no features; the message names it, what was found and what would be right."""
+    """A file that holds nothing to be scored; the message names it, what was found and what would be right."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _from_archive(path: Path, file: IO[bytes], name: str | None, option: str) ->
             return array(name or names)
     except FeatureFileError:
         raise
-    except _DAMAGED:
+    except DAMAGED:
         raise FeatureFileError(f"{path}: an archive that is cut off or damaged; {EXPECTED}, or numpy.savez") from None
 
 

@@ -30,6 +30,10 @@ Extractor = Literal[
     "dinov2_vit_l_14",
 ]
 
+DEFAULT_EXTRACTOR: Extractor = "efficientnet_lite0"
+DEFAULT_ID = "efficientnet_lite0@96/bilinear-antialias-channels-last/pooled1280/57934424"
+"""The network for images that are of no data set: its weights come with the packages; and its id, for `--help`."""
+
 INCEPTION_LABEL = "Inception"
 """The label of the official Inception network with verified weights, whose distances alone are FID and KID."""
 

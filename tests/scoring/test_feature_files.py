@@ -18,7 +18,7 @@ from rae_bench import cli
 RNG = np.random.default_rng(0)
 REAL = RNG.normal(size=(60, 4)).astype(np.float32)
 FAKE = (RNG.normal(size=(50, 4)) * [1, 2, 3, 4] + 1).astype(np.float32)
-SMALL = ["--prd-clusters", "8"]
+SMALL = ["--prd-clusters", "8", "--kernel-subset-size", "50"]
 ADVICE = ("delete", "again", "stage", "pickle=", "allow_pickle", "weights_only", "unsafe", "trust")
 """What no message about a user's own file may hold."""
 
@@ -32,12 +32,12 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def score(capsys):
-    """Score two files; the printed JSON, and what stands on stderr."""
+    """Score two files; the values of the printed JSON, and its notes."""
 
     def run(*arguments):
         cli.main(["score", *arguments, "--json", *SMALL])
-        out, err = capsys.readouterr()
-        return json.loads(out), err
+        found = json.loads(capsys.readouterr().out)
+        return found["values"], found["notes"]
 
     return run
 
@@ -69,14 +69,14 @@ def frechet(real, fake):
 def test_an_archive_of_one_array_is_scored_as_the_array(score, save):
     np.save("fake.npy", FAKE)
     save("fake.npz", FAKE)
-    assert score("real.npy", "fake.npz") == score("real.npy", "fake.npy")
+    assert score("real.npy", "fake.npz")[0] == score("real.npy", "fake.npy")[0]
 
 
 def test_of_several_arrays_one_is_chosen_by_name(score):
     np.savez("both.npz", real=REAL, fake=FAKE, labels=np.arange(50))
     np.save("fake.npy", FAKE)
     named = score("both.npz", "both.npz", "--real-array", "real", "--fake-array", "fake")
-    assert named == score("real.npy", "fake.npy")
+    assert named[0] == score("real.npy", "fake.npy")[0]
     expected = "both.npz: holds 3 arrays (real, fake, labels); choose one with --fake-array NAME"
     assert refused("real.npy", "both.npz") == expected
     expected = "both.npz: holds no array 'reel'; give --real-array one of real, fake, labels"
@@ -112,8 +112,8 @@ def test_of_moments_the_frechet_distance_alone_is_given(score, sides):
     files = [f"{side}.npz" if side in sides else f"{side}.npy" for side in ("real", "fake")]
     values, said = score(*files)
     assert values == {"frechet_distance": pytest.approx(frechet(REAL, FAKE), rel=1e-5)}
-    assert said.endswith("moments (mu, sigma) allow the Fréchet distance alone; all other metrics need the features\n")
-    assert [f"{side}.npz" in said for side in ("real", "fake")] == [side in sides for side in ("real", "fake")]
+    assert said[0].endswith("moments (mu, sigma) allow the Fréchet distance alone; all other metrics need the features")
+    assert [f"{side}.npz" in said[0] for side in ("real", "fake")] == [side in sides for side in ("real", "fake")]
 
 
 def test_moments_of_fewer_images_than_features_are_those_of_the_features(score):
@@ -127,7 +127,7 @@ def test_moments_of_fewer_images_than_features_are_those_of_the_features(score):
 def test_without_json_the_note_stands_below_the_number(capsys):
     np.savez("real.npz", **moments(REAL))
     cli.main(["score", "real.npz", "real.npy"])
-    number, note = capsys.readouterr().out.splitlines()
+    _, number, note, _ = capsys.readouterr().out.splitlines()
     assert number.split()[0] == "frechet_distance"
     assert note.startswith("real.npz: moments (mu, sigma) allow")
 
@@ -248,7 +248,7 @@ def test_a_file_without_features_is_one_line_that_says_what_it_is(folder, kind, 
 def test_what_is_no_file_at_all_is_one_line(folder):
     assert refused("real.npy", "none.npy") == "none.npy: no such file"
     (folder / "folder.npy").mkdir()
-    assert refused("folder.npy", "real.npy").startswith("folder.npy: a folder; expected features (n, d)")
+    assert refused("folder.npy", "real.npy").startswith("folder.npy: no images; expected files of the kinds PNG")
     assert refused("real.npy", "/dev/null").startswith("/dev/null: not a regular file; expected")
     assert refused("real.npy", "real.npy/x") == "real.npy/x: cannot be read: Not a directory"
     assert refused("real.npy", "x" * 300).endswith(": cannot be read: File name too long")
@@ -256,10 +256,12 @@ def test_what_is_no_file_at_all_is_one_line(folder):
 
 @pytest.mark.parametrize("n", [3, 5, 8])
 def test_too_few_images_are_one_line_with_every_option_that_asks_for_more(n):
-    """By default four neighbours' worth of images, six for coverage, and 20 clusters of both sets' images together."""
+    """Each with the largest number that would do: n - 1 neighbours, n in a subset, 2 n clusters of both sets."""
     np.save("few.npy", REAL[:n])
-    options = {"4 for --neighbours": n < 4, "6 for --coverage-neighbours": n < 6, "10 for --prd-clusters": True}
+    options = {"--coverage-neighbours 4": n == 5, f"--kernel-subset-size {n}": True, f"--prd-clusters {2 * n}": True}
     for files in (("few.npy", "real.npy"), ("real.npy", "few.npy")):
         message = refused(*files)
-        assert message.startswith(f"few.npy: features have shape ({n}, ")
-        assert {option: option in message for option in options} == options
+        assert message.startswith(f"few.npy: {n} images; expected at least 500: give more")
+        assert {option: option in message for option in options} == (
+            options if n > 3 else dict.fromkeys(options, False)
+        )
