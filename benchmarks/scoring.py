@@ -242,28 +242,7 @@ def other(folder: Path, variant: str) -> None:
     extractor = load_extractor(spec.extractor)
     model = stages.load_model(folder / "model.safetensors", spec.training)
 
-    class Ours(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]
-        """The same network, as torch-fidelity wants it: uint8 RGB images in, a tuple of features out."""
-
-        def __init__(self, name: str, features: list[str], **_: Any) -> None:
-            super().__init__(name, features)
-
-        @staticmethod
-        def get_provided_features_list() -> tuple[str, ...]:
-            return ("pooled",)
-
-        @staticmethod
-        def get_default_feature_layer_for_metric(metric: str) -> str:  # noqa: ARG004
-            return "pooled"
-
-        @staticmethod
-        def can_be_compiled() -> bool:
-            return False
-
-        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
-            return (extractor.forward(images if 3 in extractor.channels else images[:, :1]),)
-
-    torch_fidelity.register_feature_extractor("ours", Ours)
+    register(extractor)
     asked: dict[str, Any] = {"cuda": False, "verbose": False, "feature_extractor": "ours"}
     asked |= {"fid": True, "kid": True, "prc": True, "rng_seed": spec.metrics.seed}
     if "study" in variant:
@@ -284,6 +263,33 @@ def other(folder: Path, variant: str) -> None:
                 "recall": values["recall"],
             }
     print(json.dumps(found))
+
+
+def register(extractor: Any) -> None:
+    """Make our network torch-fidelity's extractor "ours": uint8 RGB images in, a tuple of features out."""
+    import torch
+    import torch_fidelity
+
+    class Ours(torch_fidelity.FeatureExtractorBase):  # type: ignore[misc]
+        def __init__(self, name: str, features: list[str], **_: Any) -> None:
+            super().__init__(name, features)
+
+        @staticmethod
+        def get_provided_features_list() -> tuple[str, ...]:
+            return ("pooled",)
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric: str) -> str:  # noqa: ARG004
+            return "pooled"
+
+        @staticmethod
+        def can_be_compiled() -> bool:
+            return False
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
+            return (extractor.forward(images if 3 in extractor.channels else images[:, :1]),)
+
+    torch_fidelity.register_feature_extractor("ours", Ours)
 
 
 if __name__ == "__main__":
