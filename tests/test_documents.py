@@ -68,9 +68,9 @@ def commands(page):
             continue
         words = [word for word in shlex.split(text) if not re.fullmatch(r"[A-Z_]+=\S*", word)]
         if words[:3] == ["python", "-m", "rae_bench"]:
-            yield words[3:]
-        elif words[:1] == ["rae-bench"]:
-            yield words[1:]
+            words = ["rae-bench", *words[3:]]
+        if words[:1] == ["rae-bench"]:
+            yield from [words[1:]] if words[1:] else []  # none where the program alone is named
         elif words and words[0] in ("make", "snakemake"):
             yield [*words, *re.findall(r"STUDY=\S+", text)]
         elif len(words) > 1 and words[0] in subcommands() and re.match("-|STUDY|FILE|NAME", words[1]):
