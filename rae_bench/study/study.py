@@ -339,9 +339,13 @@ class Study:
             for name in self.densities_of(model):
                 density, dim = self.fits[dataset, model, name].density, spec.network.latent_dim
                 if isinstance(density, OwnDensity):
-                    parts[f"density.{name}.{dim}"] = DensityPart("density", density, dim)
+                    parts[self.density_part(dataset, model, name)] = DensityPart("density", density, dim)
         made_by = {"manifest": fingerprint(self.preparation(dataset))}
         return {name: TryoutSpec(TRYOUT_VERSION, part, made_by, self.file.in_float32) for name, part in parts.items()}
+
+    def density_part(self, dataset: str, model: str, density: str) -> str:
+        """What `tryouts` calls a density of a user's own for codes as long as those of `model`."""
+        return f"density.{density}.{self.trainings[dataset, model].network.latent_dim}"
 
     def training(self, dataset: str, model: str) -> TrainingSpec:
         """What `train` reads."""

@@ -1,5 +1,17 @@
-# Code of a user's own is tried before anything is trained. Then one job per (data set, model, seed), whose codes feed
-# every density.
+# Code of a user's own is tried first: by its priority before anything is trained, and what names it waits for it. Then one
+# job per (data set, model, seed), whose codes feed every density.
+
+
+def tried(part):
+    """The tryout of a part of a user's own, if `part` names one for the wildcards."""
+
+    def paths(wc):
+        name = part(wc)
+        if name not in study.tryouts(wc.dataset):
+            return []
+        return str(FILES.tryout(wc.dataset, name)).format(study=wc.study)
+
+    return paths
 
 
 rule tryout:
@@ -9,6 +21,7 @@ rule tryout:
         tryout=FILES.tryout("{dataset}", "{part}"),
     log:
         LOGS / "tryout" / "{dataset}.{part}.log",
+    priority: 2
     conda:
         "../../environment.yml"
     threads: study.file.compute.threads
@@ -25,11 +38,7 @@ rule tryout:
 rule train:
     input:
         **IMAGES,
-        # ancient: a part that is tried again trains nothing again
-        tryouts=lambda wc: [
-            ancient(FILES.tryout(wc.dataset, part).as_posix().format(study=wc.study))
-            for part in study.tryouts(wc.dataset)
-        ],
+        tryout=tried(lambda wc: f"model.{wc.model}"),
     output:
         model=RUN.model,
         codes=RUN.codes,
@@ -54,6 +63,7 @@ rule train:
 rule fit:
     input:
         codes=RUN.codes,
+        tryout=tried(lambda wc: study.density_part(wc.dataset, wc.model, wc.density)),
     output:
         density=RUN.density("{density}"),
     log:

@@ -23,10 +23,10 @@ def training_curves(spec: SummarySpec, files: StudyFiles, dataset: str) -> Figur
     terms, sides = ("reconstruction", "latent", "regulariser"), {"validation": 1.1, "train": 0.4}
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), layout="constrained")
     for (model, label), seed in itertools.product(labels.items(), spec.train_seeds):
-        columns = [f"{side}_{term}" for side in sides for term in terms]
-        history = storage.read_frame(files.run(dataset, model, seed).history, "epoch", *columns)
+        history = storage.read_frame(files.run(dataset, model, seed).history, "epoch", "train_total")
         for (axis, term), (side, width) in itertools.product(zip(axes, terms, strict=True), sides.items()):
-            if (history[f"train_{term}"] != 0).any():
+            # a model of a user's own has terms of its own
+            if f"train_{term}" in history and (history[f"train_{term}"] != 0).any():
                 is_named = (seed, side) == (spec.train_seeds[0], "validation")
                 axis.plot(
                     history["epoch"] + 1,
