@@ -3,9 +3,10 @@
 import importlib
 import re
 import shlex
+from pathlib import Path
 
 import pytest
-from checkout import ROOT
+from checkout import ROOT, script
 
 from rae_bench import cli
 from rae_bench.study.config import study_names
@@ -13,6 +14,9 @@ from rae_bench.study.config import study_names
 PAGES = [ROOT / "README.md", ROOT / "results" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BELOW = ("", "rae_bench", "rae_bench/report", "rae_bench/scoring", "workflow/config", "workflow/config/studies", "docs")
 """The folders from which a document may name a file."""
+EXAMPLES = tuple(f"examples/{path.name}" for path in (ROOT / "examples").iterdir())
+USERS = {"FILE.py", "mylab/study.yaml", "theirs.safetensors"}
+"""What only a user has."""
 FILE = re.compile(r"[\w./-]*\w\.(py|yaml|yml|md|smk|sh|csv|toml|lock|safetensors|jinja)")
 GENERATED = re.compile(
     r"results/.*|(.*/)?(costs|index|record|table1|published|claims|search|model|codes|sheets)\.[\w.*]+"
@@ -31,7 +35,7 @@ def prose_and_code(page):
 
 
 def exists(name):
-    return any(list((ROOT / folder).glob(name)) for folder in BELOW)
+    return any(list((ROOT / folder).glob(name)) for folder in (*BELOW, *EXAMPLES))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -39,7 +43,7 @@ def test_every_file_a_page_names_is_there(page):
     lines, quoted = prose_and_code(page)
     named = {piece for text in (*lines, *quoted) for piece in re.split(r"[\s=\"'(),:]+", text)}
     files = {name for name in named if FILE.fullmatch(name) and not GENERATED.fullmatch(name)}
-    assert not {name for name in files if not exists(name)}
+    assert not {name for name in files - USERS if not exists(name)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -92,7 +96,7 @@ def test_every_command_and_option_exists(page):
             assert words[0] in subcommands(), words
             assert set(options) <= set(subcommands()[words[0]]._option_string_actions), words
         for study in re.findall(r"(?:study|STUDY)=(\w+)", " ".join(words)):
-            assert study in (*study_names(), "NAME", "mine"), words
+            assert study in (*study_names(), "NAME", "mine", "mylab", "examples"), words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -106,6 +110,14 @@ def test_every_name_of_the_package_is_one(page):
         holders = [one for one in modules if one == holder or one.endswith(f".{holder}")]
         if holder.startswith("rae_bench") or (holders and f"{holder}.{name}" not in GENERATED_NAMES):
             assert any(hasattr(importlib.import_module(one), name) for one in holders), text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_of_the_examples_is_shown_as_it_is(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    paste, text = script("paste_tables"), page.read_text()
+    for name in re.findall(r"<!-- paste (examples/\S+) -->", text):
+        assert f"<!-- paste {name} -->\n\n{paste.content(Path(name))}\n<!-- end -->" in text, name
 
 
 SAYS = re.compile(r"<!-- says: (.+?) \| (.+?) \| (.+?) -->")

@@ -72,6 +72,11 @@ def found(text: str, folder: Path, settings: dict[str, Plain], where: str) -> Ow
     return OwnCode(str(file), name, digest.hexdigest(), settings)
 
 
+def files_of(code: OwnCode) -> list[Path]:
+    """The code's file and all that it imports from beside itself."""
+    return _files(Path(code.file), "own code")
+
+
 def _parsed(file: Path, where: str) -> ast.Module:
     try:
         return ast.parse(file.read_bytes(), str(file))
@@ -182,7 +187,7 @@ def explained(code: OwnCode, doing: str) -> Iterator[None]:
         if isinstance(error, SyntaxError):
             at = f"{error.filename}:{error.lineno}"
         else:
-            files = {str(file.absolute()): file for file in _files(Path(code.file), "own code")}
+            files = {str(file.absolute()): file for file in files_of(code)}
             frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
             at = f"{files[frames[-1].filename]}:{frames[-1].lineno}" if frames else code.file
         told = " ".join(str(error).split())

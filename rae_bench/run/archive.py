@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rae_bench import __version__
 from rae_bench.base import storage
+from rae_bench.base.own import files_of
 from rae_bench.base.plain import ConfigError, parse, to_plain
 from rae_bench.data.specs import MANIFEST
 from rae_bench.report.page import PACKAGES
@@ -26,6 +27,7 @@ from rae_bench.run import records
 from rae_bench.run.jobs import study_jobs
 from rae_bench.run.verification import LEFT_OUT, verify
 from rae_bench.study.config import CONFIG
+from rae_bench.study.stated import is_file
 from rae_bench.study.study import Study
 
 FORMAT = 2
@@ -123,9 +125,19 @@ def _settings(study: Study) -> dict[str, bytes]:
     jobs = {f"{job.stage} {job.name}": job.settings for job in study_jobs(study, Path())}
     files = {"resolved.json": _json({"study": study.file, "summary": study.summary(), "jobs": jobs})}
     lock = CONFIG.parent.parent / "requirements.lock"
-    for file in (*sorted(CONFIG.glob("*.yaml")), CONFIG / "studies" / f"{study.name}.yaml", lock):
+    for file in (*sorted(CONFIG.glob("*.yaml")), lock):
         if file.exists():
-            files[f"studies/{file.name}" if file.parent.name == "studies" else file.name] = file.read_bytes()
+            files[file.name] = file.read_bytes()
+    own = is_file(study.source)
+    stated = Path(study.source) if own else CONFIG / "studies" / f"{study.name}.yaml"
+    if stated.exists():
+        files[f"studies/{study.name}.yaml"] = stated.read_bytes()
+    if own:  # with the code that it names, beside it as it was
+        folder = stated.parent
+        for code in study.own_code():
+            for file in files_of(code):
+                name = file.relative_to(folder) if file.is_relative_to(folder) else file.name
+                files[f"studies/{name}"] = file.read_bytes()
     return {f"{study.name}/settings/{name}": text for name, text in files.items()}
 
 

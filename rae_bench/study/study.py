@@ -343,6 +343,12 @@ class Study:
         made_by = {"manifest": fingerprint(self.preparation(dataset))}
         return {name: TryoutSpec(TRYOUT_VERSION, part, made_by, self.file.in_float32) for name, part in parts.items()}
 
+    def own_code(self) -> list[OwnCode]:
+        """All code of a user's own that the study names."""
+        parts = [*(spec.network for spec in self.trainings.values()), *(fit.density for fit in self.fits.values())]
+        own = [part for part in parts if isinstance(part, OwnModel | OwnNetworks | TrainedElsewhere | OwnDensity)]
+        return list({part.code.place: part.code for part in own}.values())
+
     def density_part(self, dataset: str, model: str, density: str) -> str:
         """What `tryouts` calls a density of a user's own for codes as long as those of `model`."""
         return f"density.{density}.{self.trainings[dataset, model].network.latent_dim}"
