@@ -1,4 +1,4 @@
-"""Paste generated tables and examples into documents: FILE's content between `<!-- paste FILE -->` and `<!-- end -->`."""
+"""Paste tables and examples into documents: FILE's content between `<!-- paste FILE -->` and `<!-- end -->`."""
 
 import re
 import sys
