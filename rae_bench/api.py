@@ -1,20 +1,20 @@
 """The names that code of a user's own may count on: they stay.
 
-`Model`, `Networks`, `Density` and `Trained` say what such code has to offer (docs/own.md). `PaperNetworks` are the
-suite's own encoder and decoder, for a loss of one's own on the paper's networks; `initialise` gives layers their first
-weights as the suite does.
+`Model`, `Networks`, `Density`, `Metric` and `Trained` say what such code has to offer (docs/own.md). `PaperNetworks`
+are the suite's own encoder and decoder, for a loss of one's own on the paper's networks; `initialise` gives layers
+their first weights as the suite does.
 """
 
 from torch import nn
 
-from rae_bench.base.contracts import Density, Model, Networks, Trained
+from rae_bench.base.contracts import Density, Metric, Model, Networks, Trained
 from rae_bench.base.own import OwnCodeError
 from rae_bench.base.plain import parse
 from rae_bench.models import networks
 from rae_bench.models.networks import initialise
 from rae_bench.models.specs import ConvolutionalNetwork
 
-__all__ = ["Density", "Model", "Networks", "OwnCodeError", "PaperNetworks", "Trained", "initialise"]
+__all__ = ["Density", "Metric", "Model", "Networks", "OwnCodeError", "PaperNetworks", "Trained", "initialise"]
 
 
 class PaperNetworks:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Codes = npt.NDArray[np.float32]
 """Codes (n, d)."""
+Features = npt.NDArray[np.float64]
+Images = npt.NDArray[np.uint8]
 
 
 @runtime_checkable
@@ -43,6 +45,24 @@ class Density(Protocol):
 
     def sample(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.floating]:
         """Independent codes (n, d), in random order."""
+
+
+class Metric(Protocol):
+    """A number of an image set held against the reference, a function `NAME(real, fake, ..., **settings)`.
+
+    Features are (n, d) in double precision, of the data set's network; images uint8 (n, C, H, W), as many.
+
+    >>> def mean_distance(real, fake, real_images, fake_images):
+    ...     '''The distance of the means of the features.'''
+    ...     return float(((real.mean(axis=0) - fake.mean(axis=0)) ** 2).sum() ** 0.5)
+    >>> mean_distance(np.zeros((3, 2)), np.ones((3, 2)), None, None)
+    1.4142135623730951
+    """
+
+    def __call__(
+        self, real: Features, fake: Features, real_images: Images, fake_images: Images, **settings: object
+    ) -> float:
+        """The number; which way is better, the study says."""
 
 
 @runtime_checkable

@@ -19,6 +19,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+ADDED = {"added": True}
+"""Metadata of a field that came later: while it has its default, plain data do not hold it and no fingerprint moves."""
+
 Plain = Any
 """What YAML or JSON gives: None, bool, int, float, str, and lists and mappings of these."""
 
@@ -169,12 +172,20 @@ def unknown(where: str, noun: str, name: str, known: Sequence[str]) -> str:
 def to_plain(value: Any) -> Plain:
     """Dataclasses, tuples and dicts as plain data; the inverse of `parse`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: to_plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not (field.metadata.get("added") and getattr(value, field.name) == _default(field))
+        }
     if isinstance(value, Mapping):
         return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
     return value
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def to_json(value: Any) -> str:

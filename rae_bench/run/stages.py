@@ -18,7 +18,7 @@ from rae_bench.run.process import begin
 from rae_bench.scoring.specs import EvaluationSpec, FloorSpec, ProtocolSpec, ReferenceSpec, is_fid
 from rae_bench.study import loads
 from rae_bench.study.files import RunFiles, StudyFiles
-from rae_bench.study.specs import DensityPart, SummarySpec, TrainingPart, TryoutSpec
+from rae_bench.study.specs import DensityPart, MeasurePart, SummarySpec, TrainingPart, TryoutSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,6 +117,8 @@ def tryout(*, spec: TryoutSpec, data: Path, out: Path) -> None:
                 tryouts.try_training(trained, training.to_device(images, spec.compute.device)[:])
             case DensityPart(density=density, latent_dim=latent_dim):
                 tryouts.try_density(density, latent_dim, seed=0)
+            case MeasurePart(measure=measure):
+                tryouts.try_measure(measure, store.load_split(data, "train", 2 * tryouts.MOST_IMAGES), seed=0)
         storage.write_json(out, {"fingerprint": fingerprint(spec)})
 
 
@@ -292,6 +294,7 @@ def _subject(
         "training": Training(_reference(reads["training"])[0].raw, training_distance),
         "extractor": extractor,
         "seed": seed,
+        "originals": store.load_split(folder, spec.reference_split, spec.n_images) if spec.measures else None,
     }
     if spec.training is None:
         return Given(**ruler, sets={name: store.open_split(folder, split) for name, split in spec.given.items()})

@@ -21,6 +21,9 @@ from rae_bench.models.autoencoder import Model
 from rae_bench.models.catalogue import build
 from rae_bench.models.specs import GradientPenalty, OwnModel, OwnNetworks, TrainedElsewhere, TrainingSpec
 from rae_bench.models.training import as_input, learning
+from rae_bench.scoring.generation import Images
+from rae_bench.scoring.own import measured
+from rae_bench.scoring.specs import OwnMeasure
 
 RANGE = 1e-3
 """How far a decoded image may leave [0, 1]."""
@@ -31,6 +34,8 @@ STEP, SLOPES = 1e-9, 1e-3
 of the decoder jumps there); and how far from it a gradient may be, a share of it."""
 MOST_IMAGES = 64
 """Images of each of the two batches at most."""
+FEATURES = 16
+"""Features of each image for a metric."""
 CODES = 2000
 """Codes that a density is tried on."""
 
@@ -169,6 +174,16 @@ def try_density(spec: OwnDensity, latent_dim: int, seed: int) -> None:
             )
         one.log_likelihood(codes)
         restored.log_likelihood(codes)
+
+
+def try_measure(measure: OwnMeasure, images: Images, seed: int) -> None:
+    """Try a user's metric on two halves of `images` (2 n, C, H, W), with features drawn for them."""
+    half = len(images) // 2
+    real, fake = numpy_generator(seed, "tryout", "features").standard_normal((2, half, FEATURES))
+    with _left_alone(measure.code, measure.code.name):
+        found = [measured({"": measure}, real, fake, images[:half], images[half:])[""] for _ in range(2)]
+    if found[0] != found[1]:
+        raise OwnCodeError(f"{measure.code.place}: gives {found[0]!r}, then {found[1]!r} of the same images")
 
 
 @contextlib.contextmanager

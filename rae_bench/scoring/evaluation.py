@@ -23,7 +23,7 @@ from rae_bench.densities.second_stage import FittedSecondStage
 from rae_bench.models.autoencoder import Model
 from rae_bench.models.specs import GaussianKL, SpectralNorm, at_once
 from rae_bench.models.training import draw_codes, encode, to_device
-from rae_bench.scoring import classifiers, generation
+from rae_bench.scoring import classifiers, generation, own
 from rae_bench.scoring.features import FrozenExtractor
 from rae_bench.scoring.generation import Images
 from rae_bench.scoring.likelihood import image_likelihoods
@@ -84,7 +84,8 @@ class Ruler:
     """What a run's images are held against, and by which settings.
 
     `reference` holds the features of the reference images, `prd_reference` of those for precision-recall curves (most
-    often the same), `training` of the training images. `seed` is the training seed, from which samples derive.
+    often the same), `training` of the training images. `originals` are the reference images (n, C, H, W), where a
+    metric of a user's own takes them. `seed` is the training seed, from which samples derive.
     """
 
     spec: EvaluationSpec
@@ -93,6 +94,7 @@ class Ruler:
     training: Training
     extractor: FrozenExtractor
     seed: int
+    originals: Images | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,6 +295,9 @@ def _measured(subject: Ruler, origin: Origin, made: Images, features: Features) 
         name=origin.name,
     )
     values["nearest_training_ratio"] = subject.training.ratio(features)
+    if subject.originals is not None:
+        real = subject.reference.raw
+        values |= own.measured(spec.measures, real, features, subject.originals, made)
     return values | attribute_metrics(made) if spec.has_factors else values
 
 

@@ -1,11 +1,12 @@
 """The settings of scoring: what `reference`, `floor`, `evaluate` and `protocols` read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rae_bench.base.plain import fingerprint
+from rae_bench.base.own import OwnCode
+from rae_bench.base.plain import ADDED, fingerprint
 from rae_bench.base.specs import Compute, Count, TwoOrMore
 from rae_bench.data.specs import DatasetSpec, Split
 from rae_bench.densities.specs import CodeKind
@@ -142,6 +143,15 @@ class FloorSpec:
 
 
 @dataclass(frozen=True)
+class OwnMeasure:
+    """A metric of a user's own (`rae_bench.base.contracts.Metric`), which way is better, and its printed name."""
+
+    code: OwnCode
+    better: Literal["lower", "higher"]
+    label: str
+
+
+@dataclass(frozen=True)
 class EvaluationSpec:
     """Exactly what `evaluate` reads, beside model, codes, densities, references, images and seed.
 
@@ -171,6 +181,7 @@ class EvaluationSpec:
     has_factors: bool
     made_by: dict[str, str]
     compute: Compute
+    measures: dict[str, OwnMeasure] = field(default_factory=dict, metadata=ADDED)
 
 
 @dataclass(frozen=True)

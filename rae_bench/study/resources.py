@@ -31,7 +31,7 @@ from rae_bench.models.specs import (
 )
 from rae_bench.scoring.specs import EvaluationSpec, Extractor, FloorSpec, MetricSettings
 from rae_bench.study import loads
-from rae_bench.study.specs import DensityPart
+from rae_bench.study.specs import DensityPart, MeasurePart
 from rae_bench.study.study import Study
 
 BASE_MB = 3000
@@ -238,6 +238,8 @@ def floor(study: Study, dataset: str) -> Need:
 def tryout(study: Study, dataset: str, part: str) -> Need:
     """Two batches, a few times over; or a density's fits to some thousand codes."""
     found = study.tryouts(dataset)[part].part
+    if isinstance(found, MeasurePart):
+        return Need(libraries=LIBRARIES["tryout"])
     if isinstance(found, DensityPart):
         work = found.density.work(TRIED_CODES, TRIED_CODES, found.latent_dim)
         return Need(bytes=work.held, libraries=LIBRARIES["tryout"], float64=4 * work.operations)

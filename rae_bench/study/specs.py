@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from rae_bench.base.plain import ADDED
 from rae_bench.base.specs import ByKind, Compute
 from rae_bench.data.specs import DatasetSpec, Split
 from rae_bench.densities.specs import Density, OwnDensity
 from rae_bench.models.specs import TrainingSpec
-from rae_bench.scoring.specs import Extractor, ImageSets, Protocol
+from rae_bench.scoring.specs import Extractor, ImageSets, OwnMeasure, Protocol
 
 SUMMARY_VERSION = 7
 TRYOUT_VERSION = 1
@@ -67,11 +68,19 @@ def given_name(split: Split) -> str:
 
 
 @dataclass(frozen=True)
+class MeasurePart:
+    """A metric of a user's own."""
+
+    kind: Literal["measure"]
+    measure: OwnMeasure
+
+
+@dataclass(frozen=True)
 class TryoutSpec:
-    """What `tryout` reads: a user's model or networks on batches of training images, or a density of `latent_dim`."""
+    """What `tryout` reads: a part of a user's own, and what it is tried on."""
 
     version: int
-    part: Annotated[TrainingPart | DensityPart, ByKind]
+    part: Annotated[TrainingPart | DensityPart | MeasurePart, ByKind]
     made_by: dict[str, str]
     compute: Compute
 
@@ -85,6 +94,7 @@ class SummarySpec:
     `equal_within`: the ratio up to which two distances are equal. `published` is what the paper calls each data set, or
     empty. `protocol` is the label of the protocol in force, `notes` what it means for each data set's tables.
     `evaluations` and `panels`: by data set and model, the fingerprints of the settings that runs were scored with.
+    `measures` are metrics of a user's own.
     """
 
     version: int
@@ -115,6 +125,7 @@ class SummarySpec:
     notes: dict[str, tuple[str, ...]]
     evaluations: dict[str, dict[str, str]]
     panels: dict[str, dict[str, str]]
+    measures: dict[str, OwnMeasure] = field(default_factory=dict, metadata=ADDED)
 
     @property
     def ordered_rows(self) -> dict[str, Row]:

@@ -84,6 +84,8 @@ def _stated(name: str, source: str, where: str, settings: dict[str, Plain], fold
             if isinstance(entry, Mapping) and "code" in entry:
                 stands = {"densities": {"kind": "own", "codes": "mean"}, "models": {"label": entry_name}}
                 named[entry_name] = {**stands.get(section, {}), **entry}
+    if is_file(source) and "measures" in settings:
+        settings["measures"] = _located(settings["measures"], Path(where).parent, f"{where}.measures")
     base = settings.pop("extends", None)
     if base is not None:
         if base not in names(folder):

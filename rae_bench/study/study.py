@@ -5,13 +5,13 @@ studies from YAML.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat
 
 from rae_bench.base.own import OwnCode
-from rae_bench.base.plain import ConfigError, Plain, fingerprint
+from rae_bench.base.plain import ADDED, ConfigError, Plain, fingerprint
 from rae_bench.base.specs import Compute, Count, CountOrZero, Listed, Seed
 from rae_bench.data.specs import DatasetSpec, Split
 from rae_bench.densities.specs import Density, FitSpec, OwnDensity
@@ -34,6 +34,7 @@ from rae_bench.scoring.specs import (
     FloorSpec,
     ImageSets,
     MetricSettings,
+    OwnMeasure,
     Protocol,
     ProtocolSpec,
     ReferenceSpec,
@@ -43,6 +44,7 @@ from rae_bench.study.specs import (
     SUMMARY_VERSION,
     TRYOUT_VERSION,
     DensityPart,
+    MeasurePart,
     Row,
     SummarySpec,
     TrainingPart,
@@ -104,7 +106,7 @@ class StudyFile:
     `protocol` names a list of settings, `switches` turns single ones on or off. `search` lists, for each row, the
     weights to try; else it is empty. `protocols` lists other ways of scoring the same samples, each by what it changes
     of the study's own. `importance_samples` 0: no likelihood of images. `equal_within`: the ratio up to which two
-    distances are equal.
+    distances are equal. `measures` are metrics of a user's own, beside the suite's.
     """
 
     title: str
@@ -132,6 +134,7 @@ class StudyFile:
     ]
     compute: Compute
     search: dict[str, Listed[dict[str, PositiveFloat]]]
+    measures: dict[str, OwnMeasure] = field(default_factory=dict, metadata=ADDED)
 
     def __post_init__(self) -> None:
         if bool(self.protocols) != ("protocols" in self.tables):
@@ -331,7 +334,7 @@ class Study:
 
     def tryouts(self, dataset: str) -> dict[str, TryoutSpec]:
         """What `tryout` reads of each part of a user's own, by its name in paths; a study of the suite has none."""
-        parts: dict[str, TrainingPart | DensityPart] = {}
+        parts: dict[str, TrainingPart | DensityPart | MeasurePart] = {}
         for model in self.models:
             spec = self.trainings[dataset, model]
             if isinstance(spec.network, OwnModel | OwnNetworks | TrainedElsewhere):
@@ -340,6 +343,8 @@ class Study:
                 density, dim = self.fits[dataset, model, name].density, spec.network.latent_dim
                 if isinstance(density, OwnDensity):
                     parts[self.density_part(dataset, model, name)] = DensityPart("density", density, dim)
+        for name, measure in self.file.measures.items():
+            parts[f"measure.{name}"] = MeasurePart("measure", measure)
         made_by = {"manifest": fingerprint(self.preparation(dataset))}
         return {name: TryoutSpec(TRYOUT_VERSION, part, made_by, self.file.in_float32) for name, part in parts.items()}
 
@@ -347,7 +352,7 @@ class Study:
         """All code of a user's own that the study names."""
         parts = [*(spec.network for spec in self.trainings.values()), *(fit.density for fit in self.fits.values())]
         own = [part for part in parts if isinstance(part, OwnModel | OwnNetworks | TrainedElsewhere | OwnDensity)]
-        return list({part.code.place: part.code for part in own}.values())
+        return list({part.code.place: part.code for part in (*own, *self.file.measures.values())}.values())
 
     def density_part(self, dataset: str, model: str, density: str) -> str:
         """What `tryouts` calls a density of a user's own for codes as long as those of `model`."""
@@ -391,6 +396,7 @@ class Study:
                 **self._made_model(dataset, model, self.densities_of(model)),
             },
             compute=self.file.in_float32,
+            measures=self.file.measures,
         )
 
     def _made_model(self, dataset: str, model: str, densities: Sequence[str]) -> dict[str, str]:
@@ -466,4 +472,5 @@ class Study:
                 for name in self.datasets
                 if self.protocols[name]
             },
+            measures=self.file.measures,
         )

@@ -26,6 +26,7 @@ from rae_bench.models.specs import (
     WeightL2,
 )
 from rae_bench.run import tryouts
+from rae_bench.scoring.specs import OwnMeasure
 
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (8, 1, 32, 32), dtype=np.uint8))
 ADAM = Optimisation(1, 4, "shuffled", 1e-3, 1e-7, Cosine("cosine"))
@@ -261,6 +262,41 @@ def test_a_wrong_model_from_elsewhere_is_one_line(fault, code, tmp_path):
     with pytest.raises(OwnCodeError) as error:
         tryouts.try_training(TrainingSpec(1, network, None, ADAM, "validation", CPU), IMAGES)
     assert re.search(told, str(error.value)), str(error.value)
+
+
+METRIC = """
+import numpy as np
+
+def Mine(real, fake, real_images, fake_images, scale=1.0):
+    return scale * float(((real.mean(axis=0) - fake.mean(axis=0)) ** 2).sum())
+"""
+
+
+def try_metric(code):
+    tryouts.try_measure(OwnMeasure(code, "lower", "Mine"), np.asarray(IMAGES), seed=0)
+
+
+def test_a_metric_that_keeps_the_contract_passes(code):
+    try_metric(code(METRIC, scale=2.0))
+
+
+WRONG_METRICS = {
+    "no number": ([("scale * float(", "str(")], r"mine\.py:Mine: gives '\S+'; expected a finite number"),
+    "not finite": ([("scale *", "np.inf *")], r"gives inf; expected a finite number"),
+    "it writes to what others read": ([("return", "real += 1; return")], r"mine\.py:5: Mine fails: ValueError: output array is read-only"),
+    "a global generator": ([("scale *", "np.random.rand() *")], r"Mine draws from NumPy's global generator"),
+    "two calls that differ": ([("scale *", "np.random.default_rng().random() *")], r"gives \S+, then \S+ of the same images"),
+    "an unknown setting": ([(", scale=1.0", ""), ("scale *", "1.0 *")], r"Mine fails: TypeError: .*'scale'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", WRONG_METRICS)
+def test_a_wrong_metric_is_one_line(fault, code):
+    changes, told = WRONG_METRICS[fault]
+    with pytest.raises(OwnCodeError) as error:
+        try_metric(code(changed(METRIC, *changes), scale=2.0))
+    assert re.search(told, str(error.value)), str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_there_are_forty_wrong_files():

@@ -103,7 +103,9 @@ def test_an_entry_extends_one_of_its_section(written):
 
 
 def test_a_relative_path_starts_at_the_studys_file(written, tmp_path):
-    data = {"source": {"kind": "folder", "path": "images", "split": "seeded", "filter": "lanczos", "crop": 32}}
+    data = {
+        "source": {"kind": "folder", "path": "images", "split": "seeded", "filter": "lanczos", "crop": 32, "padding": 0}
+    }
     entry = {"extends": "photos", "data": {"label": "Mine", **data}}
     source = written(datasets={"digits": None, "mine": "photos_quick"}, own={"datasets": {"mine": entry}})
     path = load_study(source).preparation("mine").source.path

@@ -15,6 +15,7 @@ ROWS = {
     "own_model": ["vae", "student_vae"],
     "own_networks": ["rae_l2", "rae_gp"],
     "own_density": ["rae_l2", "rae_t"],
+    "own_metric": ["rae_l2", "training_images"],
     "trained_elsewhere": ["rae_l2", "theirs"],
 }
 
@@ -60,6 +61,14 @@ def test_an_example_runs_from_anywhere_and_scores_its_rows(example, ran):
     assert sorted(frame["model"].unique()) == sorted(ROWS[example])
     distances = frame[(frame["metric"] == "frechet_distance") & (frame["image_set"] == "reconstruction")]
     assert (distances["value"] < 1).all()  # a decoder that gives one image for all has 1.6
+
+
+def test_a_metric_of_ones_own_is_taken_of_every_image_set(ran):
+    """The Vendi score of digits, of ten kinds in many hands; no image set is one image, or as many as there are."""
+    frame = pd.read_parquet(ran / "results/own_metric/metrics.parquet")
+    found = frame[frame["metric"] == "vendi"]
+    assert set(found["image_set"]) == {"reconstruction", "interpolation", "sample"}
+    assert found["value"].between(5, 30).all()
 
 
 def test_a_report_holds_the_users_row(ran):

@@ -10,6 +10,9 @@ rule evaluate:
         floor=FILES.floor("{dataset}"),
         model=lambda wc: str(RUN.model).format(**wc) if wc.model in study.models else [],
         densities=densities(study.densities_of),
+        tryouts=lambda wc: [
+            tried(f"measure.{name}")(wc) for name in study.file.measures
+        ],
     output:
         metrics=RUN.metrics,
         sheets=RUN.sheets,

@@ -20,7 +20,7 @@ from rae_bench.report.tables.reconstruction import reconstruction_table
 from rae_bench.report.tables.search import search_table
 from rae_bench.report.tables.table1 import table1
 from rae_bench.report.tables.variance import variance_table
-from rae_bench.report.tables.wording import METRICS
+from rae_bench.report.tables.wording import words
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.results import PANEL_COLUMNS
 from rae_bench.study.specs import SummarySpec
@@ -85,6 +85,6 @@ def _details(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[Table
     present = set(frame.loc[frame["dataset"] == dataset, "metric"])
     return [
         reconstruction_table(spec, frame, dataset),
-        *(table1(spec, frame, dataset, metric) for metric in METRICS if metric in present - {"frechet_distance"}),
+        *(table1(spec, frame, dataset, metric) for metric in words(spec) if metric in present - {"frechet_distance"}),
         *([likelihood_table(spec, frame, dataset)] if "evidence_bound" in present else []),
     ]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rae_bench.report.comparisons import Compared, leaders
-from rae_bench.report.tables.wording import METRICS, SCALE
+from rae_bench.report.tables.wording import SCALE, words
 from rae_bench.study.specs import Row, SummarySpec
 
 COLUMNS = {
@@ -109,7 +109,7 @@ def cells(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> 
     bold = {
         cell
         for column in dict.fromkeys(data["column"])
-        for cell in leaders(compared(spec, frame, dataset, column, metric=metric), METRICS[metric][2], within)
+        for cell in leaders(compared(spec, frame, dataset, column, metric=metric), words(spec)[metric][2], within)
     }
     data["leads"] = [(one["row"], one["column"]) in bold for one in as_records(data)]
     return data

@@ -39,6 +39,8 @@ def measured_notes(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric:
     floor_sd = "" if np.isnan(first["floor_sd"]) else f" ± {first['floor_sd']:.2g} ({way})"
     share = float(floor_share(samples.head(1)).sum())
     biased = f" Of equal laws about {floor * share:.2g} is expected of samples, at their counts." if share else ""
+    counts = f"{first['n_reference']:,} {spec.floor_split} images against the reference"
+    real = f"Real against real ({counts}): {floor:.4g}{floor_sd}."
     return [
         *synthetic_notes(spec, dataset),
         f"Mean ± SD over {len(spec.train_seeds)} training seeds{_draws(samples)}. {first['n_generated']:,} samples, or"
@@ -49,8 +51,7 @@ def measured_notes(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric:
             if metric == "frechet_distance" and first["extractor_label"] != INCEPTION_LABEL
             else ""
         ),
-        f"Real against real ({first['n_reference']:,} {spec.floor_split} images against the reference):"
-        f" {floor:.4g}{floor_sd}." + (biased if metric == "frechet_distance" else ""),
+        *([] if np.isnan(floor) else [real + (biased if metric == "frechet_distance" else "")]),
         *(copy_notes(spec, samples, dataset) if metric == "nearest_training_ratio" else []),
     ]
 

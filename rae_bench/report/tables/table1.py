@@ -5,7 +5,7 @@ import pandas as pd
 from rae_bench.report.rendering import Table
 from rae_bench.report.tables.cells import COLUMNS, as_records, cells, extractor_label
 from rae_bench.report.tables.notes import BOLD, measured_notes, protocol_notes, row_notes, warning_notes
-from rae_bench.report.tables.wording import DISTANCES, METRICS, distance_name, mean_sd
+from rae_bench.report.tables.wording import DISTANCES, distance_name, mean_sd, words
 from rae_bench.study.specs import SummarySpec
 
 
@@ -15,7 +15,7 @@ def table1(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) ->
     found = {(cell["row"], cell["column"]): cell for cell in as_records(data)}
     texts = {place: mean_sd(cell["mean"], cell["sd"], metric) for place, cell in found.items()}
     rows, columns = spec.ordered_rows, list(COLUMNS)
-    title, short, better = METRICS[metric]
+    title, short, better = words(spec)[metric]
     label, arrow = extractor_label(frame, dataset), "↓" if better == "lower" else "↑"
     measured = f", {distance_name(short, label)}" if short in DISTANCES else f" ({label})"
     is_main = metric == "frechet_distance"

@@ -40,6 +40,14 @@ DENSITIES = {
     "kde": "KDE",
 }
 """Densities whose printed name is not their own with spaces."""
+
+
+def words(spec: SummarySpec) -> dict[str, tuple[str, str, Better]]:
+    """METRICS, and the study's own beside them."""
+    own = {name: (one.label, one.label, one.better) for name, one in spec.measures.items()}
+    return {**METRICS, **own}
+
+
 SCALE = {"kernel_distance": 1000.0, "kernel_mmd2": 1000.0}
 
 
