@@ -260,6 +260,25 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def tree_sha256(path: Path) -> str:
+    """The SHA-256 of a user's file; of a folder, that of all its files with their names.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+    """
+
+    def digest(file: Path) -> str:
+        with file.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+
+    if not path.is_dir():
+        return digest(path)
+    whole = hashlib.sha256()
+    for file in sorted(one for one in path.rglob("*") if one.is_file()):
+        whole.update(f"{file.relative_to(path).as_posix()}\0{digest(file)}\0".encode())
+    return whole.hexdigest()
+
+
 def _check_holds(path: Path, needed: Iterable[str], found: Iterable[str]) -> None:
     missing = sorted({*needed} - {*found})
     if missing:

@@ -78,7 +78,9 @@ def parse_cell(study: Study, text: str) -> Cell:
 
     dataset = known("data set", parts[0], list(study.datasets))
     model = known("model", parts[1], study.scored)
-    columns = [*study.given[model]] if model in study.given else [*study.densities_of(model), *IMAGE_SETS]
+    columns = (
+        [*study.given[model].images.values()] if model in study.given else [*study.densities_of(model), *IMAGE_SETS]
+    )
     column = known("density or image set", parts[2], columns)
     seed = known("seed", parts[3], [f"seed{seed}" for seed in study.train_seeds])
     return Cell(dataset, model, column, int(seed.removeprefix("seed")))

@@ -279,6 +279,7 @@ def _subject(
 ) -> "Subject | Given":
     """What is evaluated, and against what."""
     from rae_bench.data import store
+    from rae_bench.scoring import sides
     from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.scoring.evaluation import Given, Subject
     from rae_bench.scoring.metrics.memorisation import Training
@@ -297,7 +298,10 @@ def _subject(
         "originals": store.load_split(folder, spec.reference_split, spec.n_images) if spec.measures else None,
     }
     if spec.training is None:
-        return Given(**ruler, sets={name: store.open_split(folder, split) for name, split in spec.given.items()})
+        given: dict[str, Any] = {name: store.open_split(folder, split) for name, split in spec.given.items()}
+        shape = store.open_split(folder, spec.reference_split).shape[1:]
+        made = {name: sides.generated(one, shape, spec.n_images) for name, one in spec.generated.items()}
+        return Given(**ruler, sets={**given, **made})
     images = {
         split: store.load_split(folder, split, spec.n_images)
         for split in dict.fromkeys((spec.reference_split, sets.reconstructed, sets.interpolated))

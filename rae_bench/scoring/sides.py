@@ -12,13 +12,14 @@ from typing import Literal, get_args
 import numpy as np
 
 from rae_bench.base.plain import ConfigError, unknown
-from rae_bench.base.storage import MappedRows
+from rae_bench.base.storage import MappedRows, tree_sha256
 from rae_bench.data import files, image_folder, store
 from rae_bench.data.prepared import ImageFiles, Images
 from rae_bench.data.specs import MANIFEST, Split
 from rae_bench.scoring import feature_files
 from rae_bench.scoring.feature_files import Array, FeatureFileError, Moments
 from rae_bench.scoring.metrics.reference import Features, usable
+from rae_bench.scoring.specs import GeneratedImages
 
 ImageSet = Images | MappedRows | ImageFiles
 CHANNELS = (1, 3)
@@ -71,6 +72,35 @@ def read(given: str, array: str | None, option: str, datasets: Path) -> Side:
     if found.ndim == 4 or found.dtype == np.uint8:
         return Side(given, _images(given, found))
     return Side(given, features=usable(given, found, {}))
+
+
+def generated(source: GeneratedImages, shape: tuple[int, ...], least: int) -> Images:
+    """All images that a user's generator made, uint8 (n, C, H, W), in the order of their names.
+
+    `shape` (C, H, W) is that of the data set's images; at least as many as its reference are needed, `least`.
+
+    Raises:
+        FeatureFileError, DataError: no images, another shape, too few, or files that have changed.
+    """
+    path = Path(source.file)
+    with files.reading(path):
+        now = tree_sha256(path)
+    if now != source.sha256:
+        raise FeatureFileError(f"{path}: has changed since the study was read; start again")
+    side = read(source.file, None, "", Path())
+    if side.images is None:
+        raise FeatureFileError(f"{path}: holds {side.kind}; expected images")
+    if isinstance(side.images, ImageFiles):
+        found: Images = np.concatenate([block for block, _ in side.images.blocks()])
+    else:
+        found = side.images[:]
+    if found.shape[1:] != shape:
+        raise FeatureFileError(f"{path}: images (C, H, W) of {found.shape[1:]}; those of the data set are {shape}")
+    if len(found) < least:
+        raise FeatureFileError(
+            f"{path}: holds {len(found):,} images; at least {least:,} are needed, as the reference has"
+        )
+    return found
 
 
 def _split(given: str, folder: Path, split: str) -> Images | MappedRows:

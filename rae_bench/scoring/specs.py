@@ -152,12 +152,20 @@ class OwnMeasure:
 
 
 @dataclass(frozen=True)
+class GeneratedImages:
+    """Images that a user's generator made: a folder, a zip file, or an array; `sha256` is of all their bytes."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class EvaluationSpec:
     """Exactly what `evaluate` reads, beside model, codes, densities, references, images and seed.
 
     Of each of `densities` there is a fit for every one of its `fit_seeds`, and of that a draw of `n_generated` images
     for every sample seed. A run without `training` has neither model nor densities: `given` names each set of
-    its samples, and the split whose images they are.
+    its samples, and the split whose images they are, `generated` those of a user's.
 
     `importance_samples` codes an image estimate its likelihood, of models with a KL term, under each of `priors`;
     `has_factors`: the images' factors are known, and samples are held against their law.
@@ -182,6 +190,7 @@ class EvaluationSpec:
     made_by: dict[str, str]
     compute: Compute
     measures: dict[str, OwnMeasure] = field(default_factory=dict, metadata=ADDED)
+    generated: dict[str, GeneratedImages] = field(default_factory=dict, metadata=ADDED)
 
 
 @dataclass(frozen=True)

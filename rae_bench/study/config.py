@@ -55,7 +55,7 @@ def _resolved(found: Stated, file: StudyFile) -> Study:
     rows, points = made.rows()
     made = replace(made, words=replace(words, points=points))
     _check_rows(where, file, rows)
-    fitted = {row.model: made.fitted(row.model, rows) for row in rows.values() if not row.given}
+    fitted = {row.model: made.fitted(row.model, rows) for row in rows.values() if not row.has_no_model}
     image_sets = {dataset: made.image_sets(dataset) for dataset in file.datasets}
     made.check_counts(image_sets)
     as_stated = {
@@ -115,7 +115,7 @@ def _check_rows(where: str, file: StudyFile, rows: dict[str, Row]) -> None:
     if all(row.family == "baseline" for row in rows.values()):
         raise ConfigError(f"{where}.rows: {list(file.rows)} are all baselines; name a row that is held against them")
     for name, row in rows.items():
-        if row.given and "search" in file.tables:
+        if row.has_no_model and "search" in file.tables:
             raise ConfigError(f"{where}.rows: {name!r} is a row of given images, which has nothing to search for")
 
 
@@ -155,7 +155,7 @@ class _Making:
             self._check_row(name, row)
             if name not in self.file.search:
                 expanded[name] = row
-            elif row.given:
+            elif row.has_no_model:
                 raise ConfigError(f"{self.where}.search.{name}: a row of given images has no weights to search")
             for number, point in enumerate(self.file.search.get(name, ())):
                 mark = f"{POINT}{number}"
@@ -168,7 +168,7 @@ class _Making:
 
     def _check_row(self, name: str, row: Row) -> None:
         """Refuse a row whose model or density does not exist, or that shows what its model cannot have."""
-        if row.given:
+        if row.has_no_model:
             return
         words, place, laid = self.words, self.words.row_place(name), self.laid("rows", ANY, name)
         at = {part: origin(laid, (part,), f"{place}.{part}") for part in ("model", "n", "gmm", "through")}

@@ -327,7 +327,7 @@ def evaluate(study: Study, dataset: str, model: str) -> Need:
     n, pixels, dim = spec.n_images, data.channels * data.size**2, feature_length(spec.extractor, data)
     rebuilt = 1 + len(spec.through) if spec.training else 0
     passed = rebuilt and 1 + sum(len(spec.fit_seeds[name]) for name in spec.through)
-    first = sum(map(len, spec.fit_seeds.values())) + len(spec.given)
+    first = sum(map(len, spec.fit_seeds.values())) + len(spec.given) + len(spec.generated)
     draws = first * len(spec.sample_seeds)
     is_bounded = spec.training is not None and isinstance(spec.training.latent, GaussianKL)
     samples = spec.importance_samples if is_bounded else 0

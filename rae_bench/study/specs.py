@@ -8,7 +8,7 @@ from rae_bench.base.specs import ByKind, Compute
 from rae_bench.data.specs import DatasetSpec, Split
 from rae_bench.densities.specs import Density, OwnDensity
 from rae_bench.models.specs import TrainingSpec
-from rae_bench.scoring.specs import Extractor, ImageSets, OwnMeasure, Protocol
+from rae_bench.scoring.specs import Extractor, GeneratedImages, ImageSets, OwnMeasure, Protocol
 
 SUMMARY_VERSION = 7
 TRYOUT_VERSION = 1
@@ -44,8 +44,9 @@ class Row:
     `through` names a density whose own reconstruction of codes stands between encoder and decoder
     (the second stage of 2sVAE), or is empty. `gmm` is empty where the paper has no such cell.
 
-    A row of images that no model makes has them `given`: by its columns, the split whose images stand there as samples.
-    Its `model` is its own name, for its results lie where a model's would.
+    A row of images that no model of the study makes has them `given`, by its columns: the split whose images stand
+    there as samples; or `generated`, the same of a user's. Its `model` is its own name, for its results lie where a
+    model's would.
     """
 
     label: str
@@ -55,11 +56,22 @@ class Row:
     gmm: str = ""
     through: str = ""
     given: dict[Literal["n", "gmm"], Split] = field(default_factory=dict)
+    generated: dict[Literal["n", "gmm"], GeneratedImages] = field(default_factory=dict, metadata=ADDED)
+
+    @property
+    def has_no_model(self) -> bool:
+        """Whether its images are there already."""
+        return bool(self.given or self.generated)
+
+    @property
+    def images(self) -> dict[str, str]:
+        """What its images are called where they stand as samples, by column."""
+        splits = {str(column): given_name(split) for column, split in self.given.items()}
+        return {**splits, **{str(column): f"generated_{column}" for column in self.generated}}
 
     def shown(self, column: str) -> str:
         """What is sampled for one of columns N and GMM: a density, or given images; empty where nothing is."""
-        split = self.given.get(column)  # type: ignore[call-overload]
-        return given_name(split) if split else {"n": self.n, "gmm": self.gmm}[column]
+        return self.images.get(column) or {"n": self.n, "gmm": self.gmm}[column]
 
 
 def given_name(split: Split) -> str:
@@ -134,13 +146,13 @@ class SummarySpec:
 
     @property
     def competing(self) -> dict[str, Row]:
-        """The rows that are compared with each other, in order: all but baselines."""
-        return {name: row for name, row in self.ordered_rows.items() if row.family != "baseline"}
+        """The rows that are compared with each other, in order: all but `baselines`."""
+        return {name: row for name, row in self.ordered_rows.items() if name not in self.baselines}
 
     @property
     def baselines(self) -> dict[str, Row]:
-        """The rows that all others are held against, in order."""
-        return {name: row for name, row in self.ordered_rows.items() if row.family == "baseline"}
+        """The rows that all others are held against, in order; those without a model, too, which no seed changes."""
+        return {name: row for name, row in self.ordered_rows.items() if row.family == "baseline" or row.has_no_model}
 
     def density(self, dataset: str, model: str, name: str) -> Density:
         """The density `name` as it is fitted to the codes of `model`."""

@@ -5,7 +5,6 @@ replaces a list; `{add: [...]}` appends to one; null takes a key out. `extends` 
 of the suite's, for an entry under `own` an entry of the same section. Paths in a file start at that file.
 """
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from rae_bench.base import own
 from rae_bench.base.plain import ConfigError, Plain, parse, shown, to_plain, unknown
-from rae_bench.base.storage import sha256
+from rae_bench.base.storage import tree_sha256
 from rae_bench.study.yaml_files import read_yaml
 
 SECTIONS = ("datasets", "budgets", "models", "rows", "densities", "metrics", "image_sets")
@@ -139,14 +138,9 @@ def _located(data: Plain, folder: Path, where: str) -> Plain:
 
 
 def _hashed(path: Path, where: str) -> str:
-    """The hash of a file, or of all files in a folder with their names."""
     try:
-        files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-        digest = hashlib.sha256()
-        for one in files:
-            digest.update(f"{one.relative_to(path)}\0{sha256(one)}\0".encode())
+        return tree_sha256(path)
     except FileNotFoundError:
         raise ConfigError(f"{where}: {path}: no such file; a relative path starts at the study's file") from None
     except OSError as error:
         raise ConfigError(f"{where}: {path}: cannot be read: {error.strerror}") from None
-    return digest.hexdigest()

@@ -13,7 +13,7 @@ from pydantic import Field, PositiveFloat
 from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ADDED, ConfigError, Plain, fingerprint
 from rae_bench.base.specs import Compute, Count, CountOrZero, Listed, Seed
-from rae_bench.data.specs import DatasetSpec, Split
+from rae_bench.data.specs import DatasetSpec
 from rae_bench.densities.specs import Density, FitSpec, OwnDensity
 from rae_bench.models.specs import (
     Kernel,
@@ -49,7 +49,6 @@ from rae_bench.study.specs import (
     SummarySpec,
     TrainingPart,
     TryoutSpec,
-    given_name,
 )
 
 OWN = "own"
@@ -204,13 +203,9 @@ class Study:
         return list(dict.fromkeys(model for _, model in self.trainings))
 
     @property
-    def given(self) -> dict[str, dict[str, Split]]:
-        """The runs without a model: by name, what each set of their images is called and the split it comes from."""
-        return {
-            row.model: {given_name(split): split for split in row.given.values()}
-            for row in self.rows.values()
-            if row.given
-        }
+    def given(self) -> dict[str, Row]:
+        """The rows without a model, by the name of their runs."""
+        return {row.model: row for row in self.rows.values() if row.has_no_model}
 
     @property
     def scored(self) -> list[str]:
@@ -368,10 +363,11 @@ class Study:
 
     def evaluation(self, dataset: str, model: str) -> EvaluationSpec:
         """What `evaluate` reads, of a model or of given images."""
+        row = self.given.get(model)
         return EvaluationSpec(
             version=EVALUATE_VERSION,
             training=self.trainings.get((dataset, model)),
-            given=self.given.get(model, {}),
+            given={row.images[column]: split for column, split in row.given.items()} if row else {},
             extractor=self.datasets[dataset].extractor,
             metrics=self.metrics,
             reference_split=self.file.reference_split,
@@ -397,6 +393,7 @@ class Study:
             },
             compute=self.file.in_float32,
             measures=self.file.measures,
+            generated={row.images[column]: images for column, images in row.generated.items()} if row else {},
         )
 
     def _made_model(self, dataset: str, model: str, densities: Sequence[str]) -> dict[str, str]:

@@ -175,7 +175,7 @@ def read(folder: Path, own: Mapping[str, dict[str, Plain]] | None = None, where:
             at = _place(places, "rows", key).removesuffix(f".{key}")
             of = _place(places, "models", key).removesuffix(f".{key}")
             raise ConfigError(f"{at}: {key!r} is a model's row already, {of}'s; give it another name")
-        if row.given:
+        if row.has_no_model:
             if stated := [part for part in ("model", "n", "gmm", "through") if getattr(row, part)]:
                 at = f"{_place(places, 'rows', key)}.{stated[0]}"
                 raise ConfigError(f"{at}: a row of given images has no model and no densities")

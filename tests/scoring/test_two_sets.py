@@ -14,9 +14,10 @@ from PIL import Image
 from rae_bench import cli
 from rae_bench.base import storage
 from rae_bench.run import stages
-from rae_bench.scoring import two_sets
+from rae_bench.scoring import sides, two_sets
 from rae_bench.scoring.catalogue import load_extractor
-from rae_bench.scoring.specs import DEFAULT_EXTRACTOR, DEFAULT_ID
+from rae_bench.scoring.feature_files import FeatureFileError
+from rae_bench.scoring.specs import DEFAULT_EXTRACTOR, DEFAULT_ID, GeneratedImages
 from rae_bench.study import config, vocabulary
 from rae_bench.study.config import load_study
 
@@ -333,3 +334,39 @@ def test_nothing_that_is_there_is_written_over():
     assert refused("features", "y.npy", "--out", "z.npy") == "y.npy: holds features already; expected images"
     assert Path("x.npy").read_bytes() == b"mine"
     assert not Path("z.npy").exists()
+
+
+# --- generated images, as a study's row -------------------------------------------------------------------
+
+
+def generated_images(folder, n=6, size=32):
+    folder.mkdir(exist_ok=True)
+    images = np.random.default_rng(0).integers(0, 256, (n, size, size), dtype=np.uint8)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return images, GeneratedImages(str(folder), storage.tree_sha256(folder))
+
+
+def test_generated_images_are_read_as_they_are(tmp_path):
+    images, source = generated_images(tmp_path / "made")
+    np.testing.assert_array_equal(sides.generated(source, (1, 32, 32), 6)[:, 0], images)
+
+
+@pytest.mark.parametrize(
+    ("shape", "least", "told"),
+    [
+        ((3, 32, 32), 6, r"made: images \(C, H, W\) of \(1, 32, 32\); those of the data set are \(3, 32, 32\)"),
+        ((1, 32, 32), 7, r"made: holds 6 images; at least 7 are needed, as the reference has"),
+    ],
+)
+def test_generated_images_that_do_not_fit_are_one_line(shape, least, told, tmp_path):
+    _, source = generated_images(tmp_path / "made")
+    with pytest.raises(FeatureFileError, match=told):
+        sides.generated(source, shape, least)
+
+
+def test_generated_images_that_have_changed_are_refused(tmp_path):
+    _, source = generated_images(tmp_path / "made")
+    Image.new("L", (32, 32)).save(tmp_path / "made/9.png")
+    with pytest.raises(FeatureFileError, match="made: has changed since the study was read; start again"):
+        sides.generated(source, (1, 32, 32), 6)

@@ -112,6 +112,22 @@ def test_a_relative_path_starts_at_the_studys_file(written, tmp_path):
     assert path == str(tmp_path / "mylab/images")
 
 
+def test_a_row_of_generated_images_is_scored_and_held_against_as_a_baseline(written, tmp_path):
+    (tmp_path / "mylab/made").mkdir(parents=True)
+    (tmp_path / "mylab/made/0.png").write_bytes(b"an image")
+    row = {"label": "My GAN", "family": "own", "generated": {"gmm": {"file": "made"}}}
+    found = load_study(written(rows={"add": ["my_gan"]}, own={"rows": {"my_gan": row}}))
+    assert "my_gan" in found.scored
+    assert "my_gan" not in found.models
+    spec = found.evaluation("digits", "my_gan")
+    assert spec.generated["generated_gmm"].file == "mylab/made"
+    summary = found.summary()
+    assert list(summary.baselines) == ["linear", "training_images", "my_gan"]
+    assert "my_gan" not in summary.competing
+    (tmp_path / "mylab/made/0.png").write_bytes(b"another")
+    assert load_study("mylab/study.yaml").evaluation("digits", "my_gan").generated != spec.generated
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

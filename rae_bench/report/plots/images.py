@@ -30,7 +30,7 @@ def _tile(images: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.uint8]:
 
 def _sheet_key(row: Row, column: str) -> str | None:
     """What the pictures of a cell are called; None where the row has no such cell."""
-    shown = None if row.given and column not in row.given else place(row, column)
+    shown = None if row.has_no_model and column not in row.images else place(row, column)
     return shown and ".".join(part for part in shown if part)
 
 
@@ -42,7 +42,9 @@ def _sampled(spec: SummarySpec) -> list[str]:
 
 def sheet_keys(spec: SummarySpec) -> dict[str, set[str]]:
     """What the figures show of each model's sheets."""
-    keys: dict[str, set[str]] = {row.model: set() if row.given else {"original", "codes"} for row in spec.rows.values()}
+    keys: dict[str, set[str]] = {
+        row.model: set() if row.has_no_model else {"original", "codes"} for row in spec.rows.values()
+    }
     for row in spec.rows.values():
         keys[row.model] |= {key for column in (*_sampled(spec), "interpolation") if (key := _sheet_key(row, column))}
     return keys
@@ -52,7 +54,7 @@ def sample_sheet(spec: SummarySpec, sheets: dict[str, Sheets]) -> Figure:
     """A row of pictures per table row: originals, reconstructions, and samples of columns N, N(0,I) and GMM."""
     rows, columns = spec.ordered_rows.values(), _sampled(spec)
     keys = [
-        (row.model, [None if row.given else "original", *(_sheet_key(row, column) for column in columns)])
+        (row.model, [None if row.has_no_model else "original", *(_sheet_key(row, column) for column in columns)])
         for row in rows
     ]
     pictures = [
@@ -67,7 +69,7 @@ def sample_sheet(spec: SummarySpec, sheets: dict[str, Sheets]) -> Figure:
 
 def interpolation_strips(spec: SummarySpec, sheets: dict[str, Sheets]) -> Figure:
     """Two strips per table row that has codes, from one test image's to another's."""
-    rows = [row for row in spec.ordered_rows.values() if not row.given]
+    rows = [row for row in spec.ordered_rows.values() if not row.has_no_model]
     strips = [sheets[row.model][str(_sheet_key(row, "interpolation"))][: 2 * STEPS] for row in rows]
     pictures = [[_tile(images[:STEPS], STEPS), _tile(images[STEPS:], STEPS)] for images in strips]
     return _pictures([row.label for row in rows], pictures, 0.48, 0.02)[0]

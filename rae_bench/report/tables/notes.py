@@ -1,6 +1,7 @@
 """What stands under a table: how its numbers were measured, and what to beware of."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -100,7 +101,7 @@ def warning_notes(frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
 def row_notes(spec: SummarySpec, dataset: str, shown: Mapping[str, Row]) -> list[str]:
     """The densities in columns N and GMM of the rows shown, and the rows that pass through a second stage."""
     every = shown.values()
-    rows, copies = [row for row in every if not row.given], [row for row in every if row.given]
+    rows, copies = [row for row in every if not row.has_no_model], [row for row in every if row.given]
     columns = []
     for column in ("n", "gmm"):
         labels: dict[str, list[str]] = {}
@@ -118,6 +119,11 @@ def row_notes(spec: SummarySpec, dataset: str, shown: Mapping[str, Row]) -> list
         f"{row.label}: {split} images as they are, in column {column.upper()}."
         for row in copies
         for column, split in row.given.items()
+    ]
+    notes += [
+        f"{row.label}: images of {Path(images.file).name} as they are, in column {column.upper()}."
+        for row in every
+        for column, images in row.generated.items()
     ]
     return notes
 

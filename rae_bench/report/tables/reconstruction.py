@@ -13,7 +13,7 @@ def reconstruction_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -
     mine = frame[frame["dataset"] == dataset]
     labelled = "label_agreement" in set(mine["metric"])
     records, rows = [], []
-    for name, row in ((name, row) for name, row in spec.ordered_rows.items() if not row.given):
+    for name, row in ((name, row) for name, row in spec.ordered_rows.items() if not row.has_no_model):
         error, psnr, ssim, agreement = (
             cell_values(frame, dataset, row, "reconstruction", metric)
             for metric in ("squared_error", "psnr", "ssim", "label_agreement")

@@ -72,7 +72,7 @@ def density_label(name: str) -> str:
 
 def model_labels(spec: SummarySpec) -> dict[str, str]:
     """The printed name of each trained model: that of its row which is not a second stage's."""
-    rows = [row for row in spec.ordered_rows.values() if not row.given]
+    rows = [row for row in spec.ordered_rows.values() if not row.has_no_model]
     labels = {row.model: row.label for row in reversed(rows) if not row.through}
     return {model: labels.get(model, model) for model in dict.fromkeys(row.model for row in rows)}
 
