@@ -1,5 +1,6 @@
 """The examples of docs/own.md, run from a folder outside the checkout, of which no file is touched."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,12 @@ pytestmark = pytest.mark.workflow
 EXAMPLES = ROOT / "examples"
 ROWS = {
     "own_model": ["vae", "student_vae"],
-    "own_networks": ["rae_l2", "rae_gp"],
-    "own_density": ["rae_l2", "rae_t"],
-    "own_metric": ["rae_l2", "training_images"],
-    "trained_elsewhere": ["rae_l2", "theirs"],
+    "own_networks": ["rae_gp"],
+    "own_density": ["rae_t"],
+    "own_metric": ["rae_l2"],
+    "trained_elsewhere": ["theirs"],
 }
+"""What is run of each: the first whole, of the others a row of the user's."""
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,8 @@ def ran(lab):
     """Every example, run once, the first to its report; they share the prepared data and its features."""
     snakemake(lab, "own_model")
     for example in [name for name in ROWS if name != "own_model"]:
+        path = lab / "examples" / example / "study.yaml"
+        path.write_text(re.sub("rows: .*", f"rows: {ROWS[example]}", path.read_text()))
         snakemake(lab, example, f"results/{example}/metrics.parquet")
     return lab
 
