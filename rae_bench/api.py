@@ -2,7 +2,8 @@
 
 `Model`, `Networks`, `Density`, `Metric` and `Trained` say what such code has to offer (docs/own.md). `PaperNetworks`
 are the suite's own encoder and decoder, for a loss of one's own on the paper's networks; `initialise` gives layers
-their first weights as the suite does.
+their first weights as the suite does. `exported` and `pythae` read networks
+that were trained and saved elsewhere.
 """
 
 from torch import nn
@@ -11,10 +12,22 @@ from rae_bench.base.contracts import Density, Metric, Model, Networks, Trained
 from rae_bench.base.own import OwnCodeError
 from rae_bench.base.plain import parse
 from rae_bench.models import networks
+from rae_bench.models.elsewhere import exported, pythae
 from rae_bench.models.networks import initialise
 from rae_bench.models.specs import ConvolutionalNetwork
 
-__all__ = ["Density", "Metric", "Model", "Networks", "OwnCodeError", "PaperNetworks", "Trained", "initialise"]
+__all__ = [
+    "Density",
+    "Metric",
+    "Model",
+    "Networks",
+    "OwnCodeError",
+    "PaperNetworks",
+    "Trained",
+    "exported",
+    "initialise",
+    "pythae",
+]
 
 
 class PaperNetworks:
