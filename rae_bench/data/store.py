@@ -49,7 +49,7 @@ def save(prepared: Prepared, spec: DatasetSpec, folder: Path, progress: Progress
     images = prepared.images
     if isinstance(images, ImageFiles):
         hashes: list[str] = []
-        storage.write_npy_blocks(files["images"], images.shape, _decoded(images, hashes, progress))
+        storage.write_npy_blocks(files["images"], images.shape, decoded(images, hashes, progress))
         files["files"] = folder / "files.sha256"
         lines = (f"{digest}  {name}\n" for digest, name in zip(hashes, images.names, strict=True))
         storage.write_text(files["files"], "".join(lines))
@@ -74,7 +74,7 @@ def save(prepared: Prepared, spec: DatasetSpec, folder: Path, progress: Progress
     return files
 
 
-def _decoded(files: ImageFiles, hashes: list[str], progress: Progress) -> Iterator[Images]:
+def decoded(files: ImageFiles, hashes: list[str], progress: Progress) -> Iterator[Images]:
     """The images block by block; `hashes` takes those of their files."""
     of = len(files.names)
     started = told = time.monotonic()

@@ -4,6 +4,7 @@
 image stand for it, mean or sample, is `spec.codes`.
 """
 
+from collections.abc import Mapping
 from typing import assert_never
 
 import numpy as np
@@ -81,6 +82,17 @@ def fit(spec: Density, train: Posteriors, validation: Posteriors, seed: int) -> 
         if not np.isfinite(array).all():
             raise DensityError(f"the fit of {spec.kind!r} is degenerate: its array {name!r} is not finite")
     return fitted
+
+
+def log_likelihoods(
+    fitted: FittedDensity, spec: Density, posteriors: Mapping[str, Posteriors], seed: int
+) -> dict[str, float | None]:
+    """The mean log density of every split's codes, in nats per code, of a density fitted with `seed`; None: no formula.
+
+    Raises:
+        DensityError: one is not finite.
+    """
+    return {split: fitted.log_likelihood(part.codes(spec.codes, seed, split)) for split, part in posteriors.items()}
 
 
 def restore(spec: Density, state: State) -> FittedDensity:

@@ -7,19 +7,49 @@ import torch
 from torch import Tensor, nn
 
 from rae_bench.base import contracts, rng
-from rae_bench.base.own import OwnCodeError, explained
+from rae_bench.base.own import OwnCode, OwnCodeError, explained
 from rae_bench.models.autoencoder import Codes, Model
 from rae_bench.models.objectives import half_squared_error
 from rae_bench.models.specs import OwnModel, TrainedElsewhere
 
 
+def load(code: OwnCode, file: str) -> nn.Module:
+    """The model trained elsewhere that `code` makes of `file`.
+
+    Raises:
+        OwnCodeError: it fails, or gives something else.
+    """
+    made = code.make(file=file)
+    if not isinstance(made, contracts.Trained) or not isinstance(made, nn.Module):
+        raise OwnCodeError(
+            f"{code.place}: gives {type(made).__name__}; expected a torch.nn.Module with the methods encode and decode"
+        )
+    return made
+
+
+def latent_of(made: nn.Module, code: OwnCode, x: Tensor) -> tuple[int, bool]:
+    """The dimensions of the codes of a model trained elsewhere, and whether it has a posterior: told from images x.
+
+    Raises:
+        OwnCodeError: encode fails, or gives no codes (B, d).
+    """
+    with explained(code, "encode"), torch.no_grad():
+        found = made.eval().encode(x)  # type: ignore[operator]
+    parts = found if isinstance(found, tuple) else (found,)
+    mean = parts[0] if parts else None
+    if not isinstance(mean, Tensor) or mean.dim() != 2 or len(mean) != len(x):
+        told = tuple(mean.shape) if isinstance(mean, Tensor) else type(mean).__name__
+        raise OwnCodeError(f"{code.place}: encode gives {told}; expected codes ({len(x)}, d)")
+    return mean.shape[1], len(parts) > 1
+
+
 class ForeignModel(Model):
     """The user's model, and every answer of it checked: shapes, devices, types, and numbers that are finite.
 
-    Its state is that of the user's module.
+    Its state is that of the user's module: the one that is `loaded` already, or made here.
     """
 
-    def __init__(self, spec: OwnModel | TrainedElsewhere) -> None:
+    def __init__(self, spec: OwnModel | TrainedElsewhere, loaded: nn.Module | None = None) -> None:
         super().__init__()
         self.spec, self.pixels = spec, spec.pixels
         if isinstance(spec, OwnModel):
@@ -30,12 +60,7 @@ class ForeignModel(Model):
                     f" found {type(made).__name__}"
                 )
         else:
-            made = spec.code.make(file=spec.file)
-            if not isinstance(made, contracts.Trained) or not isinstance(made, nn.Module):
-                raise OwnCodeError(
-                    f"{spec.code.place}: gives {type(made).__name__}; expected a torch.nn.Module with the methods"
-                    " encode and decode"
-                )
+            made = load(spec.code, spec.file) if loaded is None else loaded
         self.inner: Any = made
         self.terms: tuple[str, ...] = ()
         """The names of the loss's terms, "total" last, once it has been called."""

@@ -193,10 +193,7 @@ def fit(*, spec: FitSpec, run: RunFiles, density: str) -> None:
         for fit_seed in spec.fit_seeds:
             seed = derive(int(run.seed), "fit", fit_seed)
             fitted = catalogue.fit(spec.density, posteriors["train"], posteriors["validation"], seed)
-            likelihoods[str(fit_seed)] = {
-                split: fitted.log_likelihood(part.codes(spec.density.codes, seed, split))
-                for split, part in posteriors.items()
-            }
+            likelihoods[str(fit_seed)] = catalogue.log_likelihoods(fitted, spec.density, posteriors, seed)
             states |= {f"{fit_seed}.{name}": array for name, array in fitted.state().items()}
         about = {
             "fingerprint": fingerprint(spec),

@@ -54,24 +54,32 @@ def _try_training(spec: TrainingSpec, code: OwnCode, x: Tensor) -> None:
     _same_state(code, model, again)
     if network.is_optimised:
         _try_loss(code, spec, model, x)
-    model.eval()
-    with torch.no_grad(), _left_alone(code, "encode or decode", x):
-        codes, alone = model.encode(x).mean, model.encode(x[:1]).mean
-        if not _close(codes[:1], alone):
-            raise OwnCodeError(f"{place}: the code of an image depends on the others of its batch in evaluation mode")
-        x_hat = model.decode(codes)
-    for name, found in (("encode", codes), ("decode", x_hat)):
-        if not torch.isfinite(found).all():
-            raise OwnCodeError(f"{place}: {name} gives numbers that are not finite")
-    low, high = float(x_hat.min()), float(x_hat.max())
-    if low < -RANGE or high > 1 + RANGE:
-        raise OwnCodeError(f"{place}: decode gives values from {low:.3g} to {high:.3g}; expected images in [0, 1]")
+    codes = try_coding(code, model, x)
     other.load_state_dict(model.state_dict())
     with torch.no_grad():
         if not _close(codes, other.eval().encode(x).mean):
             raise OwnCodeError(
                 f"{place}: a model made anew with the saved state gives other codes; keep all in the state"
             )
+
+
+def try_coding(code: OwnCode, model: Model, x: Tensor) -> Tensor:
+    """Try a model that codes and decodes images x (B, C, H, W) in [0, 1]; the codes (B, d) that it gives them."""
+    model.eval()
+    with torch.no_grad(), _left_alone(code, "encode or decode", x):
+        codes, alone = model.encode(x).mean, model.encode(x[:1]).mean
+        if not _close(codes[:1], alone):
+            raise OwnCodeError(
+                f"{code.place}: the code of an image depends on the others of its batch in evaluation mode"
+            )
+        x_hat = model.decode(codes)
+    for name, found in (("encode", codes), ("decode", x_hat)):
+        if not torch.isfinite(found).all():
+            raise OwnCodeError(f"{code.place}: {name} gives numbers that are not finite")
+    low, high = float(x_hat.min()), float(x_hat.max())
+    if low < -RANGE or high > 1 + RANGE:
+        raise OwnCodeError(f"{code.place}: decode gives values from {low:.3g} to {high:.3g}; expected images in [0, 1]")
+    return codes
 
 
 def _same_state(code: OwnCode, model: Model, again: Model) -> None:

@@ -207,11 +207,16 @@ def sample(subject: Subject, density: str) -> Evaluated:
     parts: list[Evaluated] = []
     for (fit_seed, fitted), sample_seed in itertools.product(subject.densities[density].items(), spec.sample_seeds):
         origin = Origin("sample", density, fit_seed, sample_seed)
-        rng = numpy_generator(subject.seed, "sample", density, fit_seed, sample_seed)
-        drawn = fitted.sample(spec.n_generated, rng)
+        drawn = draw(subject, origin, fitted)
         shown = {} if parts else {Origin("codes", density).key: drawn[:PLOTTED]}
         parts += [_sampled(subject, origin, *_made(subject, drawn), is_shown=not parts), Evaluated([], shown)]
     return _joined(parts)
+
+
+def draw(subject: Subject, origin: Origin, fitted: FittedDensity) -> npt.NDArray[np.float32]:
+    """The codes (n_generated, d) of a draw from `fitted`, which `origin` says: in every call the same."""
+    rng = numpy_generator(subject.seed, "sample", origin.density, origin.fit_seed, origin.sample_seed)
+    return fitted.sample(subject.spec.n_generated, rng)
 
 
 def given(subject: Given, name: str) -> Evaluated:

@@ -18,7 +18,7 @@ PER_CELL = 6
 Sheets = dict[str, npt.NDArray[Any]]
 
 
-def _tile(images: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.uint8]:
+def tile(images: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.uint8]:
     """Images (n, C, H, W) as one picture, `columns` wide, a white pixel between them; (H', W', 3)."""
     n, _, height, width = images.shape
     rows = -(-n // columns)
@@ -58,7 +58,7 @@ def sample_sheet(spec: SummarySpec, sheets: dict[str, Sheets]) -> Figure:
         for row in rows
     ]
     pictures = [
-        [None if key is None else _tile(sheets[model][key][: 2 * PER_CELL], PER_CELL) for key in shown]
+        [None if key is None else tile(sheets[model][key][: 2 * PER_CELL], PER_CELL) for key in shown]
         for model, shown in keys
     ]
     figure, axes = _pictures([row.label for row in rows], pictures, 0.62, 0.04)
@@ -71,7 +71,7 @@ def interpolation_strips(spec: SummarySpec, sheets: dict[str, Sheets]) -> Figure
     """Two strips per table row that has codes, from one test image's to another's."""
     rows = [row for row in spec.ordered_rows.values() if not row.has_no_model]
     strips = [sheets[row.model][str(_sheet_key(row, "interpolation"))][: 2 * STEPS] for row in rows]
-    pictures = [[_tile(images[:STEPS], STEPS), _tile(images[STEPS:], STEPS)] for images in strips]
+    pictures = [[tile(images[:STEPS], STEPS), tile(images[STEPS:], STEPS)] for images in strips]
     return _pictures([row.label for row in rows], pictures, 0.48, 0.02)[0]
 
 
