@@ -174,9 +174,9 @@ def reconstruction(subject: Subject, through: str) -> Evaluated:
     for fit_seed, stage in _second_stages(subject, through).items():
         origin = Origin(RECONSTRUCTION, through, fit_seed)
         rebuilt, features = _made(subject, codes if stage is None else stage.through(codes))
-        values = _measured(subject, origin, rebuilt, features)
+        values = measured(subject, origin, rebuilt, features)
         values |= reconstruction_metrics(originals, rebuilt, subject.labels)
-        rows += _rows(origin, len(rebuilt), values)
+        rows += rows_of(origin, len(rebuilt), values)
         sheets = sheets or {origin.key: rebuilt[:SHOWN]}
     return Evaluated(rows, sheets)
 
@@ -196,7 +196,7 @@ def interpolation(subject: Subject, through: str) -> Evaluated:
         if stage is not None:
             middle, path = stage.from_inner(middle), stage.from_inner(path)
         made, features = _made(subject, middle)
-        rows += _rows(origin, len(made), _measured(subject, origin, made, features))
+        rows += rows_of(origin, len(made), measured(subject, origin, made, features))
         sheets = sheets or {origin.key: generation.decode(subject.model, path)}
     return Evaluated(rows, sheets)
 
@@ -242,14 +242,14 @@ def _sampled(subject: Ruler, origin: Origin, made: Images, features: Features, *
     spec = subject.spec
     rows: list[Row] = []
     if origin.sample_seed == spec.sample_seeds[0]:
-        values = _measured(subject, origin, made[: spec.n_images], features[: spec.n_images])
-        rows += _rows(origin, spec.n_images, {name: values[name] for name in values if name not in DISTANCES})
+        values = measured(subject, origin, made[: spec.n_images], features[: spec.n_images])
+        rows += rows_of(origin, spec.n_images, {name: values[name] for name in values if name not in DISTANCES})
     found = distances(subject.reference, features, spec.metrics, is_fid=is_fid(spec.extractor), name=origin.name)
     if is_shown:
         found["frechet_distance_reference_sd"] = reference_half_sample_sd(
             subject.reference, features, spec.metrics.half_samples, spec.metrics.seed
         )
-    rows += _rows(origin, len(made), found)
+    rows += rows_of(origin, len(made), found)
     return Evaluated(rows, {origin.key: made[:SHOWN]} if is_shown else {})
 
 
@@ -266,10 +266,10 @@ def likelihood(subject: Subject, priors: Sequence[str]) -> list[Row]:
     log_densities = {name: fitted.log_density for name, (_, fitted) in first.items()}
     images = subject.images[subject.spec.reference_split]
     bound, found = image_likelihoods(subject.model, latent.weight, images, log_densities, samples, subject.seed)
-    rows = _rows(Origin("reference"), len(images), {"evidence_bound": bound})
+    rows = rows_of(Origin("reference"), len(images), {"evidence_bound": bound})
     for name, estimate in found.items():
         values = {f"{LIKELIHOOD}{'_' if part else ''}{part}": value for part, value in estimate.parts.items()}
-        rows += _rows(Origin("reference", name, first[name][0]), len(images), values)
+        rows += rows_of(Origin("reference", name, first[name][0]), len(images), values)
     return rows
 
 
@@ -290,7 +290,7 @@ def _made(subject: Subject, codes: npt.NDArray[np.float32]) -> tuple[Images, Fea
     return made, subject.extractor(made)
 
 
-def _measured(subject: Ruler, origin: Origin, made: Images, features: Features) -> dict[str, float]:
+def measured(subject: Ruler, origin: Origin, made: Images, features: Features) -> dict[str, float]:
     """Every feature-level metric of images."""
     spec = subject.spec
     values = measure(
@@ -331,7 +331,7 @@ def score_protocols(
         for key, protocol in spec.protocols.items():
             n = protocol.n_generated
             distance = frechet_distance(references[key], features[ways[key]][:n])
-            rows += [{**row, "protocol": key} for row in _rows(origin, n, {"frechet_distance": distance})]
+            rows += [{**row, "protocol": key} for row in rows_of(origin, n, {"frechet_distance": distance})]
     return rows
 
 
@@ -386,7 +386,7 @@ def ssim(images: Images, rebuilt: Images) -> float:
     return float(np.mean(values))
 
 
-def _rows(origin: Origin, n_generated: int, values: Mapping[str, float]) -> list[Row]:
+def rows_of(origin: Origin, n_generated: int, values: Mapping[str, float]) -> list[Row]:
     """A row for each of the values of so many images."""
     about = {**vars(origin), "n_generated": n_generated}
     return [{**about, "metric": metric, "value": float(value)} for metric, value in values.items()]

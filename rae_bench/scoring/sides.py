@@ -61,7 +61,7 @@ def read(given: str, array: str | None, option: str, datasets: Path) -> Side:
     with files.reading(path):
         is_there, is_folder = path.exists(), path.is_dir()
     if dataset and not is_there:
-        return Side(given, _split(given, datasets / dataset, split), dataset=dataset)
+        return Side(given, split_of(given, datasets / dataset, split), dataset=dataset)
     if is_folder or _is_zip_of_images(path):
         if array is not None:
             raise FeatureFileError(f"{path}: holds image files, so it has no array {array!r}; leave out {option}")
@@ -103,7 +103,12 @@ def generated(source: GeneratedImages, shape: tuple[int, ...], least: int) -> Im
     return found
 
 
-def _split(given: str, folder: Path, split: str) -> Images | MappedRows:
+def split_of(given: str, folder: Path, split: str) -> Images | MappedRows:
+    """The images of a split of the data set prepared in `folder`; `given` is what messages call it.
+
+    Raises:
+        FeatureFileError, ConfigError, DataError, StorageError: there is no such data set or split, or it is damaged.
+    """
     if not (folder / MANIFEST).is_file():
         there = sorted(path.parent.name for path in folder.parent.glob(f"*/{MANIFEST}"))
         known = f"those are {', '.join(there)}" if there else "there are none"

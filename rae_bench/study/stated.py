@@ -129,7 +129,7 @@ def _located(data: Plain, folder: Path, where: str) -> Plain:
             found[key] = to_plain(own.found(text, folder, settings, f"{where}.code"))
         elif key == "file":
             path = from_here(folder / parse(str, value, f"{where}.file"))
-            found |= {"file": str(path), "sha256": _hashed(path, f"{where}.file")}
+            found |= {"file": str(path), "sha256": hashed(path, f"{where}.file")}
         elif key == "path" and isinstance(value, str):
             found[key] = str((folder / value).absolute())
         elif key != "settings" or "code" not in data:
@@ -137,7 +137,8 @@ def _located(data: Plain, folder: Path, where: str) -> Plain:
     return found
 
 
-def _hashed(path: Path, where: str) -> str:
+def hashed(path: Path, where: str) -> str:
+    """The hash of a file, or of all files in a folder with their names."""
     try:
         return tree_sha256(path)
     except FileNotFoundError:
