@@ -91,7 +91,7 @@ def test_every_command_of_results_is_among_these():
     """Those that read or write `results/` by themselves; stages are told their files."""
     given = {arguments[0] for arguments in OF_RESULTS}
     commands = next(action for action in cli.parser(cli._commands([]))._actions if action.choices).choices
-    assert {*commands} - {*STAGES} - {"settings", "switches", "convert", "score", "features"} == given
+    assert {*commands} - {*STAGES} - {"settings", "switches", "convert", "score", "features", "expost"} == given
 
 
 def test_a_checkout_in_which_nothing_has_run_needs_no_results(folder, capsys):

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 from rae_bench.base.plain import ConfigError, parse, to_plain
+from rae_bench.base.specs import Compute
 from rae_bench.run import stages
-from rae_bench.run.process import configure
+from rae_bench.run.process import begin, configure
 from rae_bench.scoring.specs import DEFAULT_EXTRACTOR, DEFAULT_ID, Extractor, MetricSettings, is_fid
-from rae_bench.study import config, vocabulary
+from rae_bench.study import config, loads, vocabulary
 from rae_bench.study.config import load_study, study_names
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.protocols import described
@@ -320,6 +321,74 @@ def features(
     print(f"{out}: float32 {found.shape}, of {extractor.id}, {why}")
 
 
+def expost(
+    *,
+    data: Annotated[
+        str, "a prepared data set, as digits, or a folder of images (with train, validation, test, or split)"
+    ],
+    densities: Annotated[str, "entries of workflow/config/densities.yaml, as gaussian,gmm10,flow_matching"],
+    out: Annotated[Path, "the folder to write, which is empty or not there"],
+    model: Annotated[
+        str | None, "FILE.py:NAME, a function of --file that gives a module with encode and decode"
+    ] = None,
+    file: Annotated[Path | None, "the file or folder that --model is given"] = None,
+    encoder: Annotated[Path | None, "an archive of torch.export.save, of images to codes"] = None,
+    decoder: Annotated[Path | None, "likewise, of codes to images"] = None,
+    pythae: Annotated[Path | None, "a folder as Pythae saves a model with its default networks"] = None,
+    codes: Annotated[
+        str | None, "TRAIN.npy,VALIDATION.npy, codes (n, d) for --decoder where there is no encoder"
+    ] = None,
+    n_generated: Annotated[int | None, "samples of each density; as many as test images, or more"] = None,
+    pngs: Annotated[int, "how many of them are written as PNG files (default: 100)"] = 100,
+    features: Annotated[str | None, NETWORK] = None,
+    metrics: Annotated[str, "settings, an entry of workflow/config/metrics.yaml (default: standard)"] = "standard",
+    threads: Annotated[int, "more are faster, and change last digits (default: 1, as studies on the CPU)"] = 1,
+) -> None:
+    """Densities fitted to the codes of a model trained elsewhere: samples, scores against test images, a table."""
+    stated = {"device": "cpu", "threads": threads, "tf32": False, "precision": "float32"}
+    compute: Compute = parse(Compute, stated, "--threads")
+    begin(compute, loads.STAGES["evaluate"])
+    from rae_bench import __version__
+    from rae_bench.base import memory
+    from rae_bench.run import expost as work
+    from rae_bench.scoring import ex_post
+    from rae_bench.scoring.catalogue import load_extractor
+
+    named = work.Named(model, file, encoder, decoder, pythae, codes)
+    work.check_empty(out)
+    words = vocabulary.read(config.CONFIG)
+    vocabulary.known("--metrics", "settings of metrics", words.metrics, metrics)
+    images = work.read_data(data, RESULTS / "datasets")
+    chosen = work.densities_of(words, densities, images.dataset)
+    network, why = _network(features, [images.test], words.datasets)
+    assert network is not None
+    extractor = load_extractor(network)
+    spec = work.evaluation(words, images, chosen, network, metrics, n_generated, compute)
+    with (
+        memory.explained("all images, and their features", "fewer images"),
+        work.seldom("rae_bench.models.optimisation"),
+    ):
+        trained = work.adopt(named, images, chosen)
+        about = {
+            "version": __version__,
+            "data": {"name": data, "sha256": images.sha256, "about": images.about},
+            "model": {"name": named.label, "sha256": named.hashes()},
+            "densities": to_plain(chosen),
+            "extractor": {"id": extractor.id, "label": extractor.label},
+            "metrics": to_plain(spec.metrics),
+            "n_generated": spec.n_generated,
+            "seed": ex_post.SEED,
+        }
+        notes = [images.about, f"{spec.n_generated:,} samples of each density", f"features: {extractor.id}, {why}"]
+        found = ex_post.score(trained, chosen, spec, extractor)
+        print(
+            work.write(
+                out, found, images, pngs, f"{named.label}, its codes under {len(chosen)} densities", about, notes
+            )
+        )
+    print(f"written to {out}: table.md, metrics.csv, index.json, samples/, sheets/")
+
+
 def _side(given: str, array: str | None, option: str) -> "Side":
     from rae_bench.scoring import sides
 
@@ -351,4 +420,19 @@ def _network(
     return DEFAULT_EXTRACTOR, "the default"
 
 
-ALL = (status, cost, spent, settings, switches, published, convert, verify, export, import_, rebuild, score, features)
+ALL = (
+    status,
+    cost,
+    spent,
+    settings,
+    switches,
+    published,
+    convert,
+    verify,
+    export,
+    import_,
+    rebuild,
+    score,
+    features,
+    expost,
+)
