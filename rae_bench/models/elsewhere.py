@@ -170,7 +170,7 @@ def pythae(folder: str | Path) -> nn.Module:
     known = {name: stated[name] for name in ("input_dim", "latent_dim") if name in stated}
     config: _Config = parse(_Config, known, str(folder / "model_config.json"))
     weights = _weights(folder / "model.pt")
-    model = _Pythae(config.input_dim, config.latent_dim, "encoder.log_var.weight" in weights)
+    model = _Pythae(folder, config.input_dim, config.latent_dim, "encoder.log_var.weight" in weights)
     expected = model.state_dict()
     for name in sorted({*weights} ^ {*expected}):
         raise OwnCodeError(
@@ -188,9 +188,9 @@ def pythae(folder: str | Path) -> nn.Module:
 class _Pythae(nn.Module):
     """Pythae's Encoder_AE_MLP or Encoder_VAE_MLP, and Decoder_AE_MLP, with the names of their weights."""
 
-    def __init__(self, shape: tuple[int, ...], latent_dim: int, has_posterior: bool) -> None:
+    def __init__(self, folder: Path, shape: tuple[int, ...], latent_dim: int, has_posterior: bool) -> None:
         super().__init__()
-        self.shape, self.latent_dim, pixels = shape, latent_dim, math.prod(shape)
+        self.folder, self.shape, pixels = folder, shape, math.prod(shape)
         heads = ("embedding", "log_var") if has_posterior else ("embedding",)
         hidden = nn.ModuleList([nn.Sequential(nn.Linear(pixels, WIDTH), nn.ReLU())])
         self.encoder = nn.ModuleDict({"layers": hidden, **{head: nn.Linear(WIDTH, latent_dim) for head in heads}})
@@ -200,9 +200,8 @@ class _Pythae(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         if tuple(x.shape[1:]) != self.shape:
-            raise OwnCodeError(
-                f"this Pythae model reads images {_spelt(self.shape)}, found {_spelt(tuple(x.shape[1:]))}"
-            )
+            found = _spelt(tuple(x.shape[1:]))
+            raise OwnCodeError(f"{self.folder}: reads images {_spelt(self.shape)}, found {found}")
         hidden = self.encoder["layers"][0](x.flatten(1))  # type: ignore[index]
         mean: Tensor = self.encoder["embedding"](hidden)
         return (mean, 0.5 * self.encoder["log_var"](hidden)) if "log_var" in self.encoder else mean

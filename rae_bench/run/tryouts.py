@@ -72,14 +72,21 @@ def try_coding(code: OwnCode, model: Model, x: Tensor) -> Tensor:
             raise OwnCodeError(
                 f"{code.place}: the code of an image depends on the others of its batch in evaluation mode"
             )
-        x_hat = model.decode(codes)
-    for name, found in (("encode", codes), ("decode", x_hat)):
-        if not torch.isfinite(found).all():
-            raise OwnCodeError(f"{code.place}: {name} gives numbers that are not finite")
+    if not torch.isfinite(codes).all():
+        raise OwnCodeError(f"{code.place}: encode gives numbers that are not finite")
+    try_decoding(code, model, codes)
+    return codes
+
+
+def try_decoding(code: OwnCode, model: Model, codes: Tensor) -> None:
+    """Try a model that decodes codes (B, d)."""
+    with torch.no_grad(), _left_alone(code, "encode or decode"):
+        x_hat = model.eval().decode(codes)
+    if not torch.isfinite(x_hat).all():
+        raise OwnCodeError(f"{code.place}: decode gives numbers that are not finite")
     low, high = float(x_hat.min()), float(x_hat.max())
     if low < -RANGE or high > 1 + RANGE:
         raise OwnCodeError(f"{code.place}: decode gives values from {low:.3g} to {high:.3g}; expected images in [0, 1]")
-    return codes
 
 
 def _same_state(code: OwnCode, model: Model, again: Model) -> None:
