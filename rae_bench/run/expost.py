@@ -24,6 +24,7 @@ from rae_bench.data.store import TELL_EVERY
 from rae_bench.densities.specs import Density
 from rae_bench.report import rendering
 from rae_bench.report.rendering import Table
+from rae_bench.report.tables.densities import JUDGED
 from rae_bench.report.tables.wording import DISTANCES, METRICS, SCALE, density_label, distance_name, mean_sd
 from rae_bench.scoring.specs import EVALUATE_VERSION, EvaluationSpec, Extractor
 from rae_bench.study import vocabulary
@@ -328,7 +329,7 @@ def adopt(named: Named, data: Data, densities: Mapping[str, Density]) -> "Traine
     if given is None:
         tryouts.try_coding(code, model, few)
     else:
-        model.decode(torch.from_numpy(given["train"].mean[:2]))
+        tryouts.try_decoding(code, model, torch.from_numpy(given["train"].mean[: tryouts.MOST_IMAGES]))
     posteriors = given or ex_post.codes(model, data.images, "cpu")
     return ex_post.Trained(
         model=model, images=data.images, posteriors=posteriors, labels=data.labels, encodes=given is None
@@ -401,11 +402,11 @@ def _png(path: Path, pixels: "Images") -> None:
 
 
 def _table(frame: "pd.DataFrame", title: str, extractor: str, notes: list[str]) -> Table:
-    """A row for reconstructions, each density and the floor; a column for each of `COLUMNS`."""
+    """A row for reconstructions, each density and, last, the floor; a column for each of `COLUMNS`."""
     names = frame["density"].where(frame["density"] != "", frame["image_set"])
     data = frame.assign(name=names).pivot_table(index="name", columns="metric", values="value")
     shown = [column for column in COLUMNS if column in data]
-    order = [name for name in names.unique() if name != "floor"] + ["floor"]
+    order = sorted(names.unique(), key=lambda name: bool(name == "floor"))
     labels = {"floor": "Validation images", "reconstruction": "Reconstruction"}
     texts = [
         [
@@ -421,12 +422,14 @@ def _table(frame: "pd.DataFrame", title: str, extractor: str, notes: list[str]) 
 def _explained(frame: "pd.DataFrame") -> list[str]:
     """What must be said under the table to be understood, and of reconstructions pixel by pixel."""
     pixels = frame[frame["image_set"] == "reconstruction"].set_index("metric")["value"]
-    notes = ["Validation images: real ones in the place of samples, what a model without fault would get"]
+    notes = []
+    if "floor" in set(frame["image_set"]):
+        notes += ["Validation images: real ones in the place of samples, what a model without fault would get"]
     if len(pixels):
         error, psnr, ssim = (pixels[name] for name in ("squared_error", "psnr", "ssim"))
         notes += [f"Reconstruction: squared error {error:.2f} an image, PSNR {psnr:.2f} dB, SSIM {ssim:.3f}"]
     if "log_likelihood_validation" in set(frame["metric"]):
-        notes += ["log p(z): mean over validation codes, in nats; comparable between densities of these codes alone"]
+        notes += [f"log p(z): mean over validation codes, in nats. {JUDGED}"]
     return notes
 
 

@@ -27,7 +27,7 @@ from rae_bench.scoring.metrics.memorisation import Training
 from rae_bench.scoring.metrics.reference import Reference
 from rae_bench.scoring.sides import Side
 from rae_bench.scoring.specs import EvaluationSpec
-from rae_bench.scoring.two_sets import features_of
+from rae_bench.scoring.two_sets import features_of, too_few
 
 SEED = 0
 """Of training, of fits and of samples."""
@@ -76,7 +76,8 @@ def score(
 ) -> Iterator[Scored]:
     """The floor, reconstructions of test images if the model encodes, and samples of each of `densities`, in turn.
 
-    A density's rows begin with the mean log-likelihoods of training and validation codes, where it has them.
+    Of too few validation images the floor has no rows. A density's begin with the mean log-likelihoods of training and
+    validation codes, where it has them.
     """
     subject, floor = _subject(trained, spec, extractor)
     yield floor
@@ -120,5 +121,8 @@ def _subject(trained: Trained, spec: EvaluationSpec, extractor: FrozenExtractor)
     )
     n = min(spec.n_images, len(features["validation"]))
     held_out, origin = trained.images["validation"][:n], Origin(FLOOR)
+    if reason := too_few("validation", n, spec.metrics):
+        log.info("the floor is left out: %s", reason.partition(": give")[0])
+        return subject, Scored(FLOOR, [], held_out)
     values = evaluation.measured(subject, origin, held_out, features["validation"][:n])
     return subject, Scored(FLOOR, evaluation.rows_of(origin, n, values), held_out)

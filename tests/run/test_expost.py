@@ -1,6 +1,7 @@
 """One command for a trained model: the numbers of a study of it, from all it may be read from; a line for a mistake."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,13 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from checkout import Bomb
+from checkout import ROOT, Bomb
 from PIL import Image
+from saved_elsewhere import pythae_folder
 from torch import nn
 
 from rae_bench import cli
 from rae_bench.base import storage
 from rae_bench.run import stages
+from rae_bench.run.tryouts import try_training
 from rae_bench.study.config import load_study
 from rae_bench.study.files import StudyFiles
 
@@ -197,6 +200,27 @@ def test_the_numbers_are_those_of_a_study_of_the_same_model(folder, scored):
         assert found["floor", "", name] == pytest.approx(theirs[name], rel=1e-9)
 
 
+RECIPES = re.findall(
+    r"```python\n(from rae_bench.api import .*?)```", (ROOT / "docs" / "own.md").read_text(), re.DOTALL
+)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=["pythae", "exported"])
+def test_a_study_takes_the_recipes_of_the_documents(folder, tmp_path, recipe):
+    """Tried as `tryout` does it: built three times, its state given to another, each image alone."""
+    if "pythae" in recipe:
+        pythae_folder(tmp_path / "theirs", latent_dim=6)
+    else:
+        (tmp_path / "theirs").mkdir()
+        for name in ("encoder.pt2", "decoder.pt2"):
+            shutil.copy(folder / name, tmp_path / "theirs" / name)
+    (tmp_path / "theirs.py").write_text(recipe)
+    (tmp_path / "study.yaml").write_text(STUDY.replace("theirs.safetensors", "theirs"))
+    spec = load_study(str(tmp_path / "study.yaml")).training("digits_mini", "theirs")
+    try_training(spec, torch.from_numpy(np.load(DATA / "images.npy")[:16]))
+    assert len(RECIPES) == 2
+
+
 def test_it_writes_pictures_a_table_and_what_it_read(scored):
     names = {path.relative_to(scored).as_posix() for path in scored.rglob("*") if path.is_file()}
     pictures = {f"samples/{density}/{i:05d}.png" for density in ("gaussian", "gmm10") for i in range(3)}
@@ -244,6 +268,18 @@ def test_a_folder_of_images_is_split(expost, tmp_path):
     assert told.endswith(
         "360 train, 120 validation, 120 test images, drawn with seed 0, whichever the model was trained on"
     )
+
+
+def test_few_validation_images_leave_out_the_floor_alone(expost, tmp_path):
+    images = np.load(DATA / "images.npy")[:, 0]
+    for split, some in (("train", slice(0, 300)), ("validation", slice(300, 350)), ("test", slice(400, 520))):
+        (tmp_path / "few" / split).mkdir(parents=True)
+        for i, image in enumerate(images[some]):
+            Image.fromarray(image).save(tmp_path / "few" / split / f"{i}.png")
+    given = ["--data", tmp_path / "few", "--features", "digit_classifier", "--n-generated", "200"]
+    found, out = expost(*MODEL, *given, densities="gaussian_diagonal")
+    assert {*found.index.get_level_values("image_set")} == {"reconstruction", "sample", "codes"}
+    assert "Validation images" not in (out / "table.md").read_text()
 
 
 def test_a_posterior_has_its_densities(expost):
@@ -319,6 +355,19 @@ def test_codes_of_another_length_are_one_line(refused, tmp_path):
     assert refused("--codes", f"{eight},{eight}", *decoder) == "decoder.pt2: reads codes (6), found (8)"
     assert refused("--codes", f"train.npy,{eight}", *decoder).endswith("of 8 dimensions, those of train.npy have 6")
     assert "holds float32 (300,); expected codes (n, d)" in refused("--codes", f"train.npy,{flat}", *decoder)
+
+
+def test_images_of_another_size_are_one_line(refused, tmp_path):
+    folder, _ = pythae_folder(tmp_path / "theirs", shape=(1, 28, 28))
+    assert refused("--pythae", folder) == f"{folder}: reads images (1, 28, 28), found (1, 32, 32)"
+
+
+def test_a_decoder_alone_is_tried_too(refused, tmp_path):
+    """Else values outside [0, 1] would be clipped in silence."""
+    bright = torch.export.export(nn.Sequential(nn.Linear(6, 1024), nn.Unflatten(1, (1, 32, 32))), (torch.ones(2, 6),))
+    torch.export.save(bright, tmp_path / "bright.pt2")
+    told = refused("--codes", "train.npy,validation.npy", "--decoder", tmp_path / "bright.pt2")
+    assert "expected images in [0, 1]" in told
 
 
 def test_a_pickle_is_not_opened(refused, tmp_path):

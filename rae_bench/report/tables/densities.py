@@ -14,6 +14,11 @@ from rae_bench.study.specs import SummarySpec
 
 GRID = ("frechet_distance", "precision", "recall", "log_likelihood_validation", "nearest_training_ratio")
 """What the grid of densities shows of each model and density, a table each."""
+JUDGED = (
+    "Kernel bandwidths, flows and second stages chose their bandwidth or epoch on these same validation codes."
+    " Densities fitted to draws from posteriors are judged on draws, not comparable with the others. –: no likelihood."
+)
+"""How to read likelihoods of validation codes."""
 HELD_OUT: tuple[str, str, Better] = ("Held-out log-likelihood of validation codes, nats a code", "", "higher")
 
 
@@ -44,9 +49,7 @@ def density_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: 
         notes = [
             *synthetic_notes(spec, dataset),
             f"Mean ± SD over {len(spec.train_seeds)} training seeds.",
-            "Comparable within a column only: another model has other codes. Kernel bandwidths, flows and second stages"
-            " chose their bandwidth or epoch on these same validation codes. Densities fitted to draws from posteriors"
-            " are judged on draws, not comparable with the others. –: no likelihood.",
+            f"Comparable within a column only: another model has other codes. {JUDGED}",
         ]
     else:
         notes = measured_notes(spec, frame, dataset, metric)
