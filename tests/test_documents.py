@@ -19,9 +19,10 @@ USERS = {"FILE.py", "mylab/study.yaml", "theirs.safetensors"}
 """What only a user has."""
 FILE = re.compile(r"[\w./-]*\w\.(py|yaml|yml|md|smk|sh|csv|toml|lock|safetensors|jinja)")
 GENERATED = re.compile(
-    r"results/.*|(.*/)?(costs|index|record|table1|published|claims|search|model|codes|sheets)\.[\w.*]+"
+    r"results/.*|(.*/)?(costs|index|record|table1|published|claims|search|model|codes|sheets|theirs)\.[\w.*]+"
+    r"|metrics\.csv|table\.md|FILE\.py"
 )
-"""What commands write, wherever that is."""
+"""What commands write and users bring, wherever that is."""
 GENERATED_NAMES = ("images.npy", "files.sha256", "metrics.parquet", "protocols.parquet")
 
 
