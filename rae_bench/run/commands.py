@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 from rae_bench.base.plain import ConfigError, parse, to_plain
-from rae_bench.base.specs import Compute
+from rae_bench.base.specs import Compute, CountOrZero
 from rae_bench.run import stages
 from rae_bench.run.process import begin, configure
 from rae_bench.scoring.specs import DEFAULT_EXTRACTOR, DEFAULT_ID, Extractor, MetricSettings, is_fid
@@ -354,6 +354,7 @@ def expost(
     from rae_bench.scoring import ex_post
     from rae_bench.scoring.catalogue import load_extractor
 
+    parse(CountOrZero, pngs, "--pngs")
     named = work.Named(model, file, encoder, decoder, pythae, codes)
     work.check_empty(out)
     words = vocabulary.read(config.CONFIG)
@@ -381,11 +382,8 @@ def expost(
         }
         notes = [images.about, f"{spec.n_generated:,} samples of each density", f"features: {extractor.id}, {why}"]
         found = ex_post.score(trained, chosen, spec, extractor)
-        print(
-            work.write(
-                out, found, images, pngs, f"{named.label}, its codes under {len(chosen)} densities", about, notes
-            )
-        )
+        title = f"{named.label}, its codes under {len(chosen)} densities"
+        print(work.write(out, found, images, pngs, title, about, notes))
     print(f"written to {out}: table.md, metrics.csv, index.json, samples/, sheets/")
 
 

@@ -26,7 +26,7 @@ from rae_bench.report import rendering
 from rae_bench.report.rendering import Table
 from rae_bench.report.tables.densities import JUDGED
 from rae_bench.report.tables.wording import DISTANCES, METRICS, SCALE, density_label, distance_name, mean_sd
-from rae_bench.scoring.specs import EVALUATE_VERSION, EvaluationSpec, Extractor
+from rae_bench.scoring.specs import EVALUATE_VERSION, IMAGES_PER_FEATURE, EvaluationSpec, Extractor
 from rae_bench.study import vocabulary
 from rae_bench.study.stated import hashed
 from rae_bench.study.vocabulary import Vocabulary
@@ -84,21 +84,13 @@ class Named:
         """What tables call it."""
         return str(self.model or self.encoder or self.pythae or self.decoder)
 
-    @property
-    def files(self) -> dict[str, Path]:
-        """The files it is read from, by option, but for its codes."""
-        named = {"file": self.file, "encoder": self.encoder, "decoder": self.decoder, "pythae": self.pythae}
-        return {name: path for name, path in named.items() if path is not None}
-
     def hashes(self) -> dict[str, str]:
-        """The SHA-256 of all that it was read from, a folder's of all in it, by option."""
-        codes = (
-            {}
-            if self.codes is None
-            else dict(zip(("train_codes", "validation_codes"), self.codes.split(","), strict=True))
-        )
-        files = {**self.files, **{name: Path(path) for name, path in codes.items()}}
-        return {"code": self.code.sha256, **{name: hashed(path, f"--{name}") for name, path in files.items()}}
+        """The SHA-256 of all that it was read from, by option: of a folder that of all in it."""
+        files = {"file": self.file, "encoder": self.encoder, "decoder": self.decoder, "pythae": self.pythae}
+        for split, path in zip(SPLITS, (self.codes or "").split(","), strict=False):
+            files[f"{split}_codes"] = Path(path) if path else None
+        given = {name: hashed(path, f"--{name}") for name, path in files.items() if path is not None}
+        return {"code": self.code.sha256, **given}
 
     @property
     def code(self) -> OwnCode:
@@ -363,7 +355,7 @@ def _read_codes(typed: str) -> "dict[str, Posteriors]":
 def write(
     out: Path, found: "Iterable[Scored]", data: Data, pngs: int, title: str, about: Mapping[str, Any], notes: list[str]
 ) -> str:
-    """Write samples, sheets, values and table into the folder `out` as they come, the index last; return the table."""
+    """Write `pngs` samples of each density, sheets, values and table into `out`, the index last; return the table."""
     import pandas as pd
 
     from rae_bench.scoring.evaluation import SHOWN
@@ -425,6 +417,9 @@ def _explained(frame: "pd.DataFrame") -> list[str]:
     notes = []
     if "floor" in set(frame["image_set"]):
         notes += ["Validation images: real ones in the place of samples, what a model without fault would get"]
+    if "frechet_infinity" not in set(frame["metric"]):
+        few = 2 * IMAGES_PER_FEATURE
+        notes += [f"Fewer than {few} images a feature: Fréchet distances lie too high, alike at equal counts alone"]
     if len(pixels):
         error, psnr, ssim = (pixels[name] for name in ("squared_error", "psnr", "ssim"))
         notes += [f"Reconstruction: squared error {error:.2f} an image, PSNR {psnr:.2f} dB, SSIM {ssim:.3f}"]

@@ -280,6 +280,7 @@ def test_few_validation_images_leave_out_the_floor_alone(expost, tmp_path):
     found, out = expost(*MODEL, *given, densities="gaussian_diagonal")
     assert {*found.index.get_level_values("image_set")} == {"reconstruction", "sample", "codes"}
     assert "Validation images" not in (out / "table.md").read_text()
+    assert "Fewer than 4 images a feature" in (out / "table.md").read_text()
 
 
 def test_a_posterior_has_its_densities(expost):
@@ -337,6 +338,7 @@ WRONG = {
         "digits_mini, test: 300 images; expected at least 500: give more, or",
     ),
     "fewer samples": ([*MODEL, "--n-generated", "10"], "10 samples are fewer than the 300 test images"),
+    "no count": ([*MODEL, "--pngs", "-1"], "--pngs: -1 must be at least 0"),
     "no threads": ([*MODEL, "--threads", "0"], "--threads.threads: 0 must be above 0"),
 }
 
