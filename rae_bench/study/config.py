@@ -54,7 +54,7 @@ def _resolved(found: Stated, file: StudyFile) -> Study:
     made = _Making(where, file, words, _settings_in_force(where, file, words))
     rows, points = made.rows()
     made = replace(made, words=replace(words, points=points))
-    _check_rows(where, file, rows)
+    _check_rows(where, file, made.words, rows)
     fitted = {row.model: made.fitted(row.model, rows) for row in rows.values() if not row.has_no_model}
     image_sets = {dataset: made.image_sets(dataset) for dataset in file.datasets}
     made.check_counts(image_sets)
@@ -110,13 +110,14 @@ def _check_names(where: str, file: StudyFile, words: Vocabulary) -> None:
         _check_extractor(place, entry.extractor, dataset, entry.data)
 
 
-def _check_rows(where: str, file: StudyFile, rows: dict[str, Row]) -> None:
+def _check_rows(where: str, file: StudyFile, words: Vocabulary, rows: dict[str, Row]) -> None:
     """Refuse rows of which none is compared, and a search of rows without weights."""
     if all(row.family == "baseline" for row in rows.values()):
         raise ConfigError(f"{where}.rows: {list(file.rows)} are all baselines; name a row that is held against them")
     for name, row in rows.items():
-        if row.has_no_model and "search" in file.tables:
-            raise ConfigError(f"{where}.rows: {name!r} is a row of given images, which has nothing to search for")
+        if "search" in file.tables and (row.has_no_model or isinstance(words.models[row.model], OwnModelEntry)):
+            kind = "of given images" if row.has_no_model else "whose loss is its own"
+            raise ConfigError(f"{where}.rows: {name!r} is a row {kind}, which has nothing to search for")
 
 
 def _settings_in_force(where: str, file: StudyFile, words: Vocabulary) -> tuple[str, ...]:
@@ -157,6 +158,8 @@ class _Making:
                 expanded[name] = row
             elif row.has_no_model:
                 raise ConfigError(f"{self.where}.search.{name}: a row of given images has no weights to search")
+            elif isinstance(self.words.models[row.model], OwnModelEntry) and not row.through:
+                raise ConfigError(f"{self.where}.search.{name}: a loss of one's own has no weights to search")
             for number, point in enumerate(self.file.search.get(name, ())):
                 mark = f"{POINT}{number}"
                 if row.through:  # what a two-stage row tunes is its second stage
@@ -242,7 +245,7 @@ class _Making:
             "validation_split": budget.validation_split,
             "compute": to_plain(self.file.compute),
         }
-        laid = self.laid("training", dataset, model)
+        laid = _for_own(of, budget, self.laid("training", dataset, model))
         spec: TrainingSpec = laid_over(TrainingSpec, stated, laid, f"{self.where}: {model!r} on {dataset!r}")
         if (batch := spec.optimisation.batch_size) > entry.data.n_train:
             keys = ("optimisation", "batch_size")
@@ -331,6 +334,13 @@ class _Making:
                     " samples are the study's own"
                 )
         return made if self.file.protocols else {}
+
+
+def _for_own(of: ModelEntry | OwnModelEntry, budget: Budget, laid: Changes) -> Changes:
+    """The changes of a training without those of parts that a user's own code stands for."""
+    own = {"network", "objective"} if isinstance(of, OwnModelEntry) else {"network"} if budget.network else set()
+    kept = ((at, {key: value for key, value in change.items() if key not in own}) for at, change in laid)
+    return tuple((at, change) for at, change in kept if change)
 
 
 def _check_extractor(where: str, extractor: Extractor, name: str, data: DatasetSpec) -> None:

@@ -156,6 +156,38 @@ def test_a_mistake_in_a_file_of_ones_own_is_one_line_that_names_it(settings, tol
     assert "\n" not in str(error.value)
 
 
+MODEL = {"mine": {"code": "mine.py:Mine"}}
+
+
+@pytest.fixture
+def code(tmp_path):
+    (tmp_path / "mylab").mkdir(exist_ok=True)
+    (tmp_path / "mylab/mine.py").write_text("class Mine: ...\n")
+
+
+@pytest.mark.usefixtures("code")
+def test_settings_of_a_protocol_leave_what_is_a_users_own(written):
+    """The official code's batch norm, schedule and weights: of them its schedule is there to be changed."""
+    found = load_study(written(protocol="as_released", rows=["vae", "mine"], own={"models": MODEL}))
+    mine, clean = found.training("digits", "mine"), load_study("digits").training("digits", "vae")
+    assert mine.network.kind == "own_model"
+    assert mine.objective is None
+    assert (clean.optimisation.schedule.kind, mine.optimisation.schedule.kind) == ("cosine", "plateau")
+
+
+@pytest.mark.usefixtures("code")
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"search": {"mine": [{"latent": 1.0}]}}, r"\.search\.mine: a loss of one's own has no weights to search"),
+        ({"tables": ["search"]}, r"\.rows: 'mine' is a row whose loss is its own, which has nothing to search for"),
+    ],
+)
+def test_a_loss_of_ones_own_cannot_be_searched(settings, told, written):
+    with pytest.raises(ConfigError, match=told):
+        load_study(written(rows=["vae", "mine"], own={"models": MODEL}, **settings))
+
+
 @pytest.mark.usefixtures("written")
 def test_no_such_file_is_one_line():
     with pytest.raises(ConfigError, match=r"^mylab/other\.yaml: no such file$"):
