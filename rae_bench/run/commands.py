@@ -111,7 +111,7 @@ def settings(study: str) -> None:
 
     load_study(study)  # what cannot be used is not shown
     found = read(study, config.CONFIG)
-    told = {"name": found.name, **found.settings, **({"own": found.entries} if found.entries else {})}
+    told = {"name": found.name, **found.settings, **found.as_written}
     print(yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=120), end="")
 
 

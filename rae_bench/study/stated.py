@@ -7,7 +7,7 @@ of the suite's, for an entry under `own` an entry of the same section. Paths in 
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rae_bench.base import own
@@ -25,8 +25,8 @@ class Stated:
     """A study before its names are looked up.
 
     `source` is what a user calls it: a name, or a file's path; `where`, what messages call its file. `settings` are
-    those of `StudyFile`, plain; `own` its own entries of each section, `extends` among their keys; `entries`, the same
-    as the file says them.
+    those of `StudyFile`, plain; `own` its own entries of each section, `extends` among their keys. What names code or
+    files holds them with their hashes here, and as the file says it in `as_written`, under the file's keys.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Stated:
     where: str
     settings: dict[str, Plain]
     own: dict[str, dict[str, Plain]]
-    entries: Plain = None
+    as_written: dict[str, Plain] = field(default_factory=dict)
 
 
 def is_file(source: str) -> bool:
@@ -73,8 +73,8 @@ def from_here(path: Path) -> Path:
 
 
 def _stated(name: str, source: str, where: str, settings: dict[str, Plain], folder: Path) -> Stated:
-    entries = settings.pop("own", {}) if is_file(source) else {}
-    located = _located(entries, Path(where).parent, f"{where}.own")
+    as_written = {key: settings[key] for key in ("own", "measures") if is_file(source) and key in settings}
+    located = _located(as_written.get("own", {}), Path(where).parent, f"{where}.own")
     sections: dict[str, dict[str, Plain]] = parse(dict[str, dict[str, Plain]], located, f"{where}.own")
     for section, named in sections.items():
         if section not in SECTIONS:
@@ -83,14 +83,16 @@ def _stated(name: str, source: str, where: str, settings: dict[str, Plain], fold
             if isinstance(entry, Mapping) and "code" in entry:
                 stands = {"densities": {"kind": "own", "codes": "mean"}, "models": {"label": entry_name}}
                 named[entry_name] = {**stands.get(section, {}), **entry}
-    if is_file(source) and "measures" in settings:
-        settings["measures"] = _located(settings["measures"], Path(where).parent, f"{where}.measures")
+    if "measures" in as_written:
+        settings["measures"] = _located(as_written["measures"], Path(where).parent, f"{where}.measures")
+    if "own" in as_written:
+        del settings["own"]
     base = settings.pop("extends", None)
     if base is not None:
         if base not in names(folder):
             raise ConfigError(unknown(f"{where}.extends", "study", str(base), names(folder)))
         settings = laid(read(base, folder).settings, settings, where)
-    return Stated(name, source, where, settings, sections, entries)
+    return Stated(name, source, where, settings, sections, as_written)
 
 
 def laid(base: Plain, over: Plain, where: str) -> Plain:

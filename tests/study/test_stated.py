@@ -27,6 +27,12 @@ def written(tmp_path, monkeypatch):
     return write
 
 
+@pytest.fixture
+def code(tmp_path):
+    (tmp_path / "mylab").mkdir(exist_ok=True)
+    (tmp_path / "mylab/mine.py").write_text("class Mine: ...\n")
+
+
 # --- the rule ---------------------------------------------------------------------------------------------
 
 
@@ -159,12 +165,6 @@ def test_a_mistake_in_a_file_of_ones_own_is_one_line_that_names_it(settings, tol
 MODEL = {"mine": {"code": "mine.py:Mine"}}
 
 
-@pytest.fixture
-def code(tmp_path):
-    (tmp_path / "mylab").mkdir(exist_ok=True)
-    (tmp_path / "mylab/mine.py").write_text("class Mine: ...\n")
-
-
 @pytest.mark.usefixtures("code")
 def test_settings_of_a_protocol_leave_what_is_a_users_own(written):
     """The official code's batch norm, schedule and weights: of them its schedule is there to be changed."""
@@ -194,8 +194,11 @@ def test_no_such_file_is_one_line():
         load_study("mylab/other.yaml")
 
 
+@pytest.mark.usefixtures("code")
 def test_settings_prints_what_can_be_read_again(written, capsys, tmp_path):
-    source = written(title="Mine", densities={"add": ["gmm7"]}, own={"densities": {"gmm7": {"extends": "gmm10"}}})
+    densities = {"gmm7": {"extends": "gmm10"}, "mine": {"code": "mine.py:Mine", "settings": {"n": 3}}}
+    measures = {"number": {"code": "mine.py:Mine", "better": "lower", "label": "Mine"}}
+    source = written(title="Mine", densities={"add": ["gmm7", "mine"]}, own={"densities": densities}, measures=measures)
     cli.main(["settings", source])
     printed = capsys.readouterr().out
     (tmp_path / "mylab/merged.yaml").write_text(printed)
