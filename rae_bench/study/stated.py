@@ -73,7 +73,9 @@ def from_here(path: Path) -> Path:
 
 
 def _stated(name: str, source: str, where: str, settings: dict[str, Plain], folder: Path) -> Stated:
-    as_written = {key: settings[key] for key in ("own", "measures") if is_file(source) and key in settings}
+    as_written: dict[str, Plain] = {
+        key: settings[key] for key in ("own", "measures") if is_file(source) and key in settings
+    }
     located = _located(as_written.get("own", {}), Path(where).parent, f"{where}.own")
     sections: dict[str, dict[str, Plain]] = parse(dict[str, dict[str, Plain]], located, f"{where}.own")
     for section, named in sections.items():
