@@ -2,23 +2,30 @@
 
 import itertools
 import json
+import re
 from dataclasses import replace
+from typing import get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
+from skimage.color import rgb2lab
 
 from rae_bench.base import storage
 from rae_bench.data.specs import FaceRenderer
 from rae_bench.densities.specs import AggregatePosterior, AllImages
+from rae_bench.report.answer import shown_rows, standings
 from rae_bench.report.plots import catalogue as plots
 from rae_bench.report.plots.codes import shown_densities
 from rae_bench.report.plots.images import sheet_keys
+from rae_bench.report.plots.style import COLUMNS, FAMILIES, looks
 from rae_bench.study.config import load_study, resolve_study
 from rae_bench.study.files import StudyFiles
+from rae_bench.study.specs import Family
 
-KINDS = ["samples", "interpolations", "distances", "training", "codes", "components", "protocols"]
+KINDS = ["answer", "strip", "samples", "interpolations", "distances", "training", "codes", "components", "protocols"]
 DATASET = "digits_mini"
 SIZE = 32
 """Pixels of an image's side; a white pixel stands between two images."""
@@ -66,12 +73,20 @@ def test_every_figure_is_drawn_captioned_and_the_same_bytes_again(files, smoke_s
     listed = json.loads((first / "index.json").read_text())
     assert [figure["name"] for figure in listed] == [f"{kind}_{DATASET}" for kind in KINDS]
     assert all(figure["caption"].startswith("Digits, a few: ") for figure in listed)
+    for figure in listed:  # one sentence that says what to see; words for who cannot
+        assert re.search(": see (what|which|whose|whether|how|where) ", figure["caption"])
+        assert figure["caption"].endswith(".")
+        assert ". " not in figure["caption"].replace("Digits, a few: ", "")
+        assert len(figure["alt"]) > 40
+    ratios = listed[0]["alt"].removeprefix("Ratios to the best model in column GMM, with 95 % intervals: ")
+    assert ratios.startswith(("VAE 1.00; ", "VAE "))
+    assert "Training images 0." in ratios
     for path in made:
         assert path.read_bytes() == (first / path.name).read_bytes(), path.name
         if path.suffix == ".png":
             picture = plt.imread(path)
-            # at 200 dots an inch: 7.2 inches, or one inch a model and 0.6
-            assert picture.shape[1] > (400 if "components" in path.name else 1000)
+            # at 200 dots an inch: 7.2 inches, 4.6, or one inch a model and 0.6
+            assert picture.shape[1] > (400 if "components" in path.name else 800)
             assert picture[:, :, :3].std() > 0.02  # not blank
     assert b"CreationDate" not in (first / f"distances_{DATASET}.pdf").read_bytes()
 
@@ -93,7 +108,7 @@ def test_what_is_not_fid_is_not_drawn_beside_published_values(files, smoke_spec,
     papers = replace(smoke_spec, published={DATASET: "MNIST"}, tables=("table1", "published"))
     plots.write(papers, smoke_frame, files, tmp_path / "index.json")
     *others, last = json.loads((tmp_path / "index.json").read_text())
-    assert [figure["name"] for figure in others] == [f"{kind}_{DATASET}" for kind in KINDS[:5]]
+    assert [figure["name"] for figure in others] == [f"{kind}_{DATASET}" for kind in KINDS[:7]]
     counts = "; ".join(f"{count} images are not 10,000" for count in (300, 600))
     assert (last["name"], last["missing"]) == ("published", f"FD-DigitCNN is not FID; {counts}")
     assert not (tmp_path / "published.png").exists()
@@ -163,13 +178,19 @@ def test_every_seed_of_every_cell_is_a_point_at_its_distance(smoke_spec, smoke_f
 
 def test_training_curves_are_the_histories(smoke_spec, root, files):
     axes = plots.training_curves(smoke_spec, files, DATASET).axes
-    # 2 models that have epochs x 2 seeds x 2 splits; only RAE-L2 is regularised
-    assert [len(axis.lines) for axis in axes] == [8, 8, 4]
+    # 2 models that have epochs x 2 seeds; only RAE-L2 is regularised
+    assert [len(axis.lines) for axis in axes] == [4, 4, 2]
     history = pd.read_parquet(root / DATASET / "rae_l2" / "seed1" / "history.parquet")
     for axis, term in zip(axes, ("reconstruction", "latent", "regulariser"), strict=True):
-        for split in ("train", "validation"):
-            assert any(np.array_equal(line.get_ydata(), history[f"{split}_{term}"]) for line in axis.lines)
+        assert any(np.array_equal(line.get_ydata(), history[f"validation_{term}"]) for line in axis.lines)
+        assert axis.lines[-1].get_color() == FAMILIES["regularized"][0]
     assert list(axes[0].lines[0].get_xdata()) == list(range(1, 11))
+
+
+def test_a_term_that_no_model_has_gets_no_panel(smoke_spec, files):
+    rows = {"vae": smoke_spec.rows["vae"]}
+    axes = plots.training_curves(replace(smoke_spec, rows=rows, order=("vae",)), files, DATASET).axes
+    assert [axis.get_title() for axis in axes] == ["reconstruction (unweighted)", "latent (unweighted)"]
 
 
 def test_codes_are_drawn_under_the_samples_of_each_density(smoke_spec, sheets):
@@ -188,18 +209,17 @@ def test_codes_are_drawn_under_the_samples_of_each_density(smoke_spec, sheets):
     np.testing.assert_allclose(np.var(first, axis=0, ddof=1), largest, rtol=1e-3)
 
 
-def test_a_model_without_a_density_shows_its_codes_alone(smoke_spec, sheets):
-    """Only VAE has a second stage; a density of no model at all leaves a row of codes."""
+def test_a_model_without_a_density_has_no_panel_of_it(smoke_spec, sheets):
+    """Only VAE has a second stage; a density of no model at all has no line."""
     nobody = AggregatePosterior("aggregate_posterior", "sample", AllImages("all"))
     fits = {DATASET: {**smoke_spec.fits[DATASET], "aggregate_posterior": nobody}}
     spec = replace(smoke_spec, densities=(*smoke_spec.densities, "aggregate_posterior"), fits=fits)
-    axes = np.array(plots.code_views(spec, sheets, DATASET).axes).reshape(5, 3)
-    assert [axis.get_ylabel() for axis in axes[:, 0]] == [
-        *("N(0,I)", "Gaussian", "GMM-10", "aggregate posterior", "second stage")
-    ]
+    axes = np.array(plots.code_views(spec, sheets, DATASET).axes).reshape(4, 3)
+    assert [axis.get_ylabel() for axis in axes[:, 0]] == ["N(0,I)", "Gaussian", "GMM-10", "second stage"]
     assert [axis.get_title() for axis in axes[0]] == ["VAE", "RAE-L2", "Linear AE"]
-    counts = [[len(axis.collections[0].get_offsets()) for axis in row] for row in axes]
-    assert counts == [[800] * 3, [800] * 3, [800] * 3, [300] * 3, [800, 300, 300]]
+    counts = [[sum(len(drawn.get_offsets()) for drawn in axis.collections) for axis in row] for row in axes]
+    assert counts == [[800] * 3, [800] * 3, [800] * 3, [800, 0, 0]]
+    assert [axis.spines["top"].get_visible() for axis in axes[3]] == [True, False, False]
 
 
 def test_codes_are_shown_under_one_density_of_each_kind(smoke_spec):
@@ -321,9 +341,8 @@ def test_protocols_show_every_rows_rank_in_columns_n_and_gmm(smoke_spec):
     assert [text.get_text() for text in left.texts] == ["1", "1", "2.5", "2", "3", "2.5", "3", "2", "1"]
     assert [text.get_text() for text in right.texts] == ["1", "2", "1", "2", "1", "2"]
     two = {"two_stage_vae": spec.rows["two_stage_vae"]}  # without column GMM
-    left, right = plots.protocols(replace(spec, rows=two, order=tuple(two)), panel, DATASET).axes
-    assert [text.get_text() for text in left.texts] == ["1", "1", "1"]
-    assert (len(right.texts), right.axison) == (0, False)
+    (only,) = plots.protocols(replace(spec, rows=two, order=tuple(two)), panel, DATASET).axes
+    assert [text.get_text() for text in only.texts] == ["1", "1", "1"]
 
 
 @pytest.mark.parametrize(("label", "name"), [("Inception", "FID"), ("inception-unverified", "FD-inception-unverified")])
@@ -341,3 +360,62 @@ def test_a_study_without_the_standard_normal_shows_no_column_of_it():
     sheets = {"rae_l2": {key: np.zeros((12, 1, 32, 32), dtype=np.uint8) for key in sheet_keys(spec)["rae_l2"]}}
     titles = [axis.get_title() for axis in plots.sample_sheet(spec, sheets).axes]
     assert titles == ["Original", "Rec.", "N", "GMM"]
+    titles = [axis.get_title() for axis in plots.strip(spec, sheets, ["rae_l2"]).axes]
+    assert titles == ["Real", "Reconstruction", "Gaussian", "GMM"]
+
+
+# --- the first screen -------------------------------------------------------------------------------------
+
+
+def test_the_first_figure_has_each_rows_ratio_and_interval_on_the_band(smoke_spec, smoke_frame):
+    (axis,) = plots.standings_figure(smoke_spec, smoke_frame, DATASET).axes
+    found = standings(smoke_spec, smoke_frame, DATASET)
+    assert [label.get_text() for label in axis.get_yticklabels()] == [one.label for one in found]
+    drawn = [list(map(float, line.get_xdata())) for line in axis.lines]
+    for one in found:
+        assert [one.ratio] in drawn
+        assert [one.low, one.high] in drawn
+    (band,) = axis.patches
+    assert (band.get_x(), band.get_x() + band.get_width()) == (1 / 1.25, 1.25)
+    hollow = [line for line in axis.lines if line.get_markerfacecolor() == "white"]
+    assert len(hollow) == 2  # the baselines
+
+
+def test_the_strip_shows_the_best_row_first_as_it_was_drawn(smoke_spec, smoke_frame, sheets):
+    names = shown_rows(smoke_spec, smoke_frame, DATASET)
+    axes = np.array(plots.strip(smoke_spec, sheets, names).axes).reshape(len(names), 5)
+    keys = ["original", "reconstruction", "sample.standard_normal", "sample.gaussian", "sample.gmm10"]
+    for line, name in zip(axes, names, strict=True):
+        for axis, key in zip(line, keys, strict=True):
+            for number in range(3):
+                np.testing.assert_array_equal(_shown(axis, number), _grey(sheets[name][key][number]))
+
+
+SIMULATED = {
+    # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def test_families_keep_apart_in_greyscale_and_for_the_colour_blind():
+    """By lightness 9 of CIELAB's 100, and 20 in its distance: 2 can just be told apart side by side."""
+    assert set(FAMILIES) == set(get_args(Family))  # a user's own model has a look, too
+    assert len({marker for _, marker in FAMILIES.values()}) == len(FAMILIES)
+    assert len({marker for _, marker in COLUMNS.values()}) == len(COLUMNS)
+    rgb = np.array([to_rgb(colour) for colour, _ in FAMILIES.values()])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    for one, two in itertools.combinations(range(len(rgb)), 2):
+        lightness = rgb2lab(rgb)[:, 0]
+        assert abs(lightness[one] - lightness[two]) > 9
+        for matrix in SIMULATED.values():
+            seen = np.clip(linear @ np.transpose(matrix), 0, 1)
+            seen = rgb2lab(np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055))
+            assert np.linalg.norm(seen[one] - seen[two]) > 20
+
+
+def test_a_models_look_is_its_familys_colour_and_a_dash_of_its_own():
+    found = looks(load_study("digits").summary())
+    assert len({(look.colour, look.dash) for look in found.values()}) == len(found)
+    assert {found[name].colour for name in ("rae", "rae_l2", "rae_gp")} == {FAMILIES["regularized"][0]}

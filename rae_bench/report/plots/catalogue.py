@@ -1,6 +1,7 @@
 """Tidy frame, image sheets and training histories to figures, pdf and png, for print; a module per figure.
 
-Sample sheets (model x column, as in the paper's figures), interpolation strips, distance per model and density
+The ratios to the best row, which carry the answer, and a strip of images beside them; sample sheets (model x column, as
+in the paper's figures), interpolation strips, distance per model and density
 with every seed visible, training curves of each loss part, and codes against fitted densities in two
 dimensions.
 """
@@ -18,13 +19,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rae_bench.base import storage
+from rae_bench.report.answer import shown_rows
 from rae_bench.report.plots.codes import code_views
 from rae_bench.report.plots.components import components
 from rae_bench.report.plots.distances import distances
-from rae_bench.report.plots.images import interpolation_strips, sample_sheet, sheet_keys
+from rae_bench.report.plots.images import interpolation_strips, sample_sheet, sheet_keys, strip
 from rae_bench.report.plots.protocols import protocols
 from rae_bench.report.plots.published import compared_cells, published_against_ours
-from rae_bench.report.plots.training import training_curves
+from rae_bench.report.plots.standings import standings_figure
+from rae_bench.report.plots.texts import PUBLISHED, TEXTS, values
+from rae_bench.report.plots.training import optimised, training_curves
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.results import PANEL_COLUMNS
 from rae_bench.study.specs import SummarySpec
@@ -38,40 +42,6 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 7,
     "pdf.fonttype": 42,
 }
-
-
-CAPTIONS = {
-    "samples": (
-        "originals, and what each model makes of them and of samples (training seed {seed}; columns as in Table 1, not"
-        " selected)."
-    ),
-    "interpolations": ("straight lines between the codes of random pairs of {split} images (training seed {seed})."),
-    "distances": (
-        "Fréchet distance of every model and image set; a point is a training seed, the dotted line real against real"
-        " at the same counts. Lower is better."
-    ),
-    "training": (
-        "each part of the loss, unweighted, on validation images (thick) and training images (thin), a line per seed."
-    ),
-    "codes": (
-        "codes of {split} images (grey) and samples of one density of each kind (colour) along the codes' first two"
-        " principal axes (training seed {seed})."
-    ),
-    "components": (
-        "mixtures of K components, fitted to mean codes by EM (solid) and by a Dirichlet-process mixture (dashed)."
-        " Above, Fréchet distance of their samples; below, log-likelihood in nats a code, of training codes (thin) and"
-        " held-out validation codes (thick). Bands: SD over seeds."
-    ),
-    "protocols": (
-        "rank of every row (1 the lowest mean Fréchet distance) under the study's own protocol and others, the same"
-        " samples in all."
-    ),
-}
-"""The figures of a data set in order, and what each shows."""
-PUBLISHED = (
-    "Published against reproduced: a point per cell of the paper's Table 1. Bars: the noise, as in the tables."
-    " Where a bar misses the line, the difference is outside it, the point's edge black. Hollow: one seed, no bar."
-)
 
 
 def inputs(spec: SummarySpec, files: StudyFiles) -> list[Path]:
@@ -94,14 +64,16 @@ def write(spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles, index: Path
     """
     listed: list[dict[str, str]] = []
     made: list[Path] = []
+    plain = spec
     # matplotlib would set what stands between two $ as mathematics
     rows = {name: replace(row, label=row.label.replace("$", r"\$")) for name, row in spec.rows.items()}
     spec = replace(spec, rows=rows)
     for dataset, data in spec.datasets.items() if "search" not in spec.tables else ():
         about = f"{'SYNTHETIC images. ' if data.source.is_synthetic else ''}{data.label}: "
+        words = values(plain, frame, dataset)
         for kind, draw in _figures(spec, frame, files, dataset).items():
-            caption = CAPTIONS[kind].format(seed=spec.train_seeds[0], split=spec.reference_split)
-            listed.append({"name": f"{kind}_{dataset}", "dataset": dataset, "caption": about + caption})
+            caption, alt = (text.format(**words) for text in (TEXTS[kind].caption, TEXTS[kind].alt))
+            listed.append({"name": f"{kind}_{dataset}", "dataset": dataset, "caption": about + caption, "alt": alt})
             made += _save(draw, index.with_name(f"{kind}_{dataset}"))
     if "published" in spec.tables:
         entry, drawn = _published(spec, frame, index.parent)
@@ -119,11 +91,14 @@ def _figures(
         model: storage.read_arrays(files.run(dataset, model, spec.train_seeds[0]).sheets, *keys)[0]
         for model, keys in sheet_keys(spec).items()
     }
+    shown = shown_rows(spec, frame, dataset)
     figures: dict[str, Callable[[], Figure]] = {
+        **({"answer": partial(standings_figure, spec, frame, dataset)} if shown else {}),
+        **({"strip": partial(strip, spec, sheets, shown)} if shown else {}),
         "samples": partial(sample_sheet, spec, sheets),
         "interpolations": partial(interpolation_strips, spec, sheets),
         "distances": partial(distances, spec, frame, dataset),
-        "training": partial(training_curves, spec, files, dataset),
+        **({"training": partial(training_curves, spec, files, dataset)} if optimised(spec, dataset) else {}),
         "codes": partial(code_views, spec, sheets, dataset),
     }
     if "densities" in spec.tables:
@@ -145,7 +120,7 @@ def _published(spec: SummarySpec, frame: pd.DataFrame, folder: Path) -> tuple[di
     `missing` in the index is why it is not there.
     """
     cells, missing = compared_cells(spec, frame)
-    entry = {"name": "published", "dataset": "", "caption": PUBLISHED}
+    entry = {"name": "published", "dataset": "", "caption": PUBLISHED.caption, "alt": PUBLISHED.alt}
     if missing:
         return {**entry, "missing": missing}, []
     return entry, _save(partial(published_against_ours, spec, cells), folder / "published")

@@ -2,10 +2,11 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from rae_bench.report.plots.images import Sheets
+from rae_bench.report.plots.style import looks
 from rae_bench.report.tables.densities import density_order
 from rae_bench.report.tables.wording import density_label, model_labels
 from rae_bench.study.specs import SummarySpec
@@ -22,12 +23,16 @@ def shown_densities(spec: SummarySpec, dataset: str) -> list[str]:
 
 
 def code_views(spec: SummarySpec, sheets: dict[str, Sheets], dataset: str) -> Figure:
-    """A panel per model and kind of density: codes in grey, samples in colour, along the codes' two principal axes."""
-    models = model_labels(spec)
-    densities = shown_densities(spec, dataset)
+    """A panel per model and kind of density: codes in grey, samples in its colour, along the codes' two principal axes.
+
+    There is none where the model has no such density.
+    """
+    models, drawn_as = model_labels(spec), looks(spec)
+    had = {key for model in models for key in sheets[model]}
+    densities = [name for name in shown_densities(spec, dataset) if f"codes.{name}" in had]
     shape = len(densities), len(models)
     figure, axes = plt.subplots(*shape, figsize=(7.2, 0.9 * shape[0] + 0.2), squeeze=False, layout="constrained")
-    colours, grey = sns.color_palette("husl", len(densities)), (0.6, 0.6, 0.6)
+    grey = (0.7, 0.7, 0.7)
     for j, (model, label) in enumerate(models.items()):
         codes = sheets[model]["codes"]
         centre = codes.mean(axis=0)
@@ -35,8 +40,13 @@ def code_views(spec: SummarySpec, sheets: dict[str, Sheets], dataset: str) -> Fi
         flat = (codes - centre) @ axes2
         reach = 1.3 * np.abs(flat).max(axis=0)
         axes[0, j].set_title(label)
-        for axis, density, colour in zip(axes[:, j], densities, colours, strict=True):
-            drawn = (sheets[model].get(f"codes.{density}", codes[:0]) - centre) @ axes2
+        colour = to_rgb(drawn_as[model].colour)
+        for axis, density in zip(axes[:, j], densities, strict=True):
+            if f"codes.{density}" not in sheets[model]:  # no frame, but the place for the label of the line
+                axis.set(xticks=[], yticks=[])
+                axis.spines[:].set_visible(False)
+                continue
+            drawn = (sheets[model][f"codes.{density}"] - centre) @ axes2
             # one collection a panel: each is rasterised in a picture of the whole figure's size
             points, tints = np.concatenate([flat, drawn]), [grey] * len(flat) + [colour] * len(drawn)
             axis.scatter(*points.T, s=0.8, c=tints, linewidths=0, alpha=0.8, rasterized=True)

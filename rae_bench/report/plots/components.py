@@ -20,16 +20,17 @@ def components(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Figure:
         for name, density in spec.fits[dataset].items()
         if isinstance(density, (GaussianMixture, DirichletMixture)) and density.codes == "mean"
     }
-    models = model_labels(spec)
     mine = frame[(frame["dataset"] == dataset) & frame["density"].isin(list(counts))]
+    fitted = set(mine["model"])
+    models = {model: label for model, label in model_labels(spec).items() if model in fitted}
     mine = mine.assign(components=mine["density"].map({name: count for name, (_, count) in counts.items()}))
     figure, axes = plt.subplots(
         2, len(models), figsize=(1.0 * len(models) + 0.6, 3.0), sharex=True, squeeze=False, layout="constrained"
     )
     lines = (
-        (0, "frechet_distance", "tab:blue", 1.2),
+        (0, "frechet_distance", "#0a3a78", 1.2),
         (1, "log_likelihood_train", "0.5", 0.7),
-        (1, "log_likelihood_validation", "tab:red", 1.4),
+        (1, "log_likelihood_validation", "#c9510f", 1.4),
     )
     for j, (model, label) in enumerate(models.items()):
         for style in ("-", "--"):

@@ -11,16 +11,23 @@ from rae_bench.study.specs import SummarySpec
 
 
 def protocols(spec: SummarySpec, panel: pd.DataFrame, dataset: str) -> Figure:
-    """Ranks of the rows (vertical) under each protocol (horizontal), a panel for each of columns N and GMM."""
+    """Ranks of the rows (vertical) under each protocol (horizontal), a panel for each of columns N and GMM there is."""
     names = protocol_order(spec, dataset)
-    figure, axes = plt.subplots(1, 2, figsize=(7.2, 0.25 * len(spec.competing) + 1.4), layout="constrained")
-    for axis, column in zip(axes, ("n", "gmm"), strict=True):
-        means = pd.DataFrame({name: protocol_means(spec, panel, dataset, name, column) for name in names})
+    means = {
+        column: pd.DataFrame({name: protocol_means(spec, panel, dataset, name, column) for name in names})
+        for column in ("n", "gmm")
+    }
+    means = {column: found for column, found in means.items() if not found.empty}
+    figure, axes = plt.subplots(
+        1,
+        len(means),
+        figsize=(3.6 * len(means), 0.25 * len(spec.competing) + 1.4),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, (column, found) in zip(axes[0], means.items(), strict=True):
         axis.set(title=f"column {COLUMNS[column]}")
-        if means.empty:  # no row has the column
-            axis.set_axis_off()
-            continue
-        ranked = means.rank()
+        ranked = found.rank()
         ranked.index = [spec.rows[str(name)].label for name in ranked.index]
         ranked.columns = [name.replace("_", " ") for name in names]
         sns.heatmap(ranked, annot=True, fmt="g", cmap="viridis_r", cbar=False, ax=axis, annot_kws={"size": 7})

@@ -3,17 +3,15 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rae_bench.report.plots import style
 from rae_bench.report.tables.cells import COLUMNS, as_records
 from rae_bench.report.tables.published import COMPARED, papers_datasets, published_cells
 from rae_bench.study.specs import SummarySpec
 
-MARKERS = {"variational": "o", "regularized": "s", "plain": "^", "own": "D"}
-"""The marker of each family of rows."""
 TICKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100, 150, 200, 300, 500, 1000)
 MARGIN = 1.12
 """How far the axes reach beyond the outermost point, as a factor."""
@@ -38,16 +36,14 @@ def published_against_ours(spec: SummarySpec, cells: pd.DataFrame) -> Figure:
     panels = cells.groupby("dataset", sort=False)
     width = 2.3 * len(panels) + 0.3
     figure, axes = plt.subplots(1, len(panels), figsize=(width, 2.9), squeeze=False, layout="constrained")
-    palette = sns.color_palette("colorblind")
-    colours = {name: palette[i] for name, i in zip(COMPARED, (0, 1, 2, 4), strict=True)}
     for axis, (_, mine) in zip(axes[0], panels, strict=True):
         for cell in as_records(mine):
-            colour = colours[cell["column"]]
+            colour, _ = style.COLUMNS[cell["column"]]
             axis.errorbar(
                 cell["published"],
                 cell["mean"],
                 yerr=cell["noise"],
-                fmt=MARKERS[spec.rows[cell["row"]].family],
+                fmt=style.FAMILIES[spec.rows[cell["row"]].family][1],
                 color=colour,
                 elinewidth=0.6,
                 markersize=3.5,
@@ -58,9 +54,9 @@ def published_against_ours(spec: SummarySpec, cells: pd.DataFrame) -> Figure:
         _equal_axes(axis, [*mine["published"], *mine["mean"]])
         axis.set(title=mine["published_dataset"].iloc[0], xlabel="published FID")
     axes[0, 0].set_ylabel("our FID")
-    handles = [Line2D([], [], color=colours[name], linewidth=3, label=COLUMNS[name]) for name in COMPARED]
-    for family, marker in MARKERS.items():
-        if family in {row.family for row in spec.rows.values()}:
+    handles = [Line2D([], [], color=style.COLUMNS[name][0], linewidth=3, label=COLUMNS[name]) for name in COMPARED]
+    for family, (_, marker) in style.FAMILIES.items():
+        if family in {row.family for row in spec.competing.values()}:
             handles.append(Line2D([], [], color="0.4", marker=marker, linestyle="", markersize=4, label=family))
     columns = len(handles) if len(panels) > 1 else len(COMPARED)
     figure.legend(handles=handles, ncols=columns, loc="outside lower center", frameon=False)
