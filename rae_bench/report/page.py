@@ -1,8 +1,12 @@
-"""Tables, figures, settings, provenance and costs in one self-contained HTML file, readable on a phone."""
+"""The answer, tables, figures, settings, provenance and costs in one self-contained HTML file, readable on a phone.
+
+`page.html.jinja` is its skeleton, `page.css` its looks, `page.js` what sorts and filters Table 1; without it all is there.
+"""
 
 import base64
 import importlib.metadata
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +18,53 @@ from rae_bench.base import storage
 from rae_bench.base.plain import fingerprint, to_plain
 from rae_bench.data.store import load_manifest
 from rae_bench.models.specs import Objective
+from rae_bench.report import answer
+from rae_bench.report.behind import table1_rows
+from rae_bench.report.tables.cells import COLUMNS
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.specs import SummarySpec
 
+FOLDED = {
+    "Every pair of rows, and where the spread comes from": ("comparisons_", "variance_"),
+    "Every density, and likelihoods": ("densities_", "likelihood_"),
+    "Every other metric": ("table1_", "reconstruction_"),
+    "Other ways of scoring (protocols)": ("protocols_",),
+    "Search for loss weights": ("search_",),
+}
+"""What is folded away, and how the names of its tables begin."""
+SCREEN = ("answer_", "strip_")
+"""How the figures of the first screen begin."""
+TABLE = ("name", "title", "header", "rows", "bold", "notes")
+Table = dict[str, Any]
+HERE = Path(__file__).parent
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "numpy", "scikit-learn", "pandas", "snakemake")
 
 
 def write(spec: SummarySpec, frame: pd.DataFrame, costs: pd.DataFrame, files: StudyFiles, path: Path) -> None:
     """Write the report of a study as the page `path`; `costs` has a row for each of its finished jobs."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     figures = [
         figure if "missing" in figure else {**figure, "png": _inline(files.figures.with_name(f"{figure['name']}.png"))}
-        for figure in _listed(files.figures, "name", "caption")
+        for figure in _listed(files.figures, "name", "caption", "alt")
     ]
+    tables = {table["name"]: table for table in _listed(files.tables, *TABLE)}
+    main = {name: table for name in spec.datasets if (table := tables.get(f"table1_{name}"))}
+    folded, others = _folded([table for table in tables.values() if table not in main.values()])
     html = environment.get_template("page.html.jinja").render(
         spec=spec,
+        style=(HERE / "page.css").read_text(encoding="utf-8"),
+        script=(HERE / "page.js").read_text(encoding="utf-8"),
+        question=answer.QUESTION,
+        answer=answer.sentences(spec, frame) if main else [],
         n_values=len(frame),
-        tables=_listed(files.tables, "title", "header", "rows", "bold", "notes"),
-        figures=figures,
+        columns=list(COLUMNS.values()),
+        main=main,
+        rows=table1_rows(spec, frame, {name: [table["header"], *table["rows"]] for name, table in main.items()}),
+        families=list(dict.fromkeys(row.family for row in spec.ordered_rows.values())),
+        tables=others,
+        folded=folded,
+        screen=[figure for figure in figures if figure["name"].startswith(SCREEN)],
+        figures=[figure for figure in figures if not figure["name"].startswith(SCREEN)],
         datasets=[_dataset(name, spec, files) for name in spec.datasets],
         models=_models(spec),
         densities=_densities(spec),
@@ -43,6 +74,15 @@ def write(spec: SummarySpec, frame: pd.DataFrame, costs: pd.DataFrame, files: St
         machine=f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
     )
     storage.write_text(path, html)
+
+
+def _folded(tables: Sequence[Table]) -> tuple[dict[str, list[Table]], list[Table]]:
+    """By heading the tables that are folded away, and all others, in order."""
+    folded = {title: [table for table in tables if table["name"].startswith(starts)] for title, starts in FOLDED.items()}
+    hidden = [table["name"] for found in folded.values() for table in found]
+    return {title: found for title, found in folded.items() if found}, [
+        table for table in tables if table["name"] not in hidden
+    ]
 
 
 def _inline(path: Path) -> str:
@@ -90,6 +130,7 @@ def _models(spec: SummarySpec) -> list[dict[str, str]]:
             "model": model,
             "terms": _terms(training.objective),
             "fingerprint": fingerprint(training),
+            "evaluation": spec.evaluations[dataset][model],
             "settings": " ".join(str(to_plain(x)) for x in (training.network, training.optimisation, training.compute)),
         }
         for dataset, trainings in spec.trainings.items()

@@ -16,7 +16,7 @@ from rae_bench.study.specs import Row, SummarySpec
 PER_CELL = 6
 """Images shown of each set in a sample sheet."""
 IN_STRIP = 3
-"""The same in the strip of the first screen."""
+"""Images shown in a line of a cell in the strip of the first screen; there are two lines."""
 STRIP = {"reconstruction": "Reconstruction", "standard_normal": "N(0,I)", "gaussian": "Gaussian", "gmm": "GMM"}
 """The columns of the strip, beside real images."""
 Sheets = dict[str, npt.NDArray[Any]]
@@ -84,12 +84,12 @@ def strip(spec: SummarySpec, sheets: dict[str, Sheets], names: Sequence[str]) ->
     columns = [column for column in _stripped(spec) if any(_sheet_key(row, column) for row in rows)]
     pictures = [
         [
-            None if key is None else _tile(sheets[row.model][key][:IN_STRIP], IN_STRIP)
+            None if key is None else _tile(sheets[row.model][key][: 2 * IN_STRIP], IN_STRIP)
             for key in ("original", *(_sheet_key(row, column) for column in columns))
         ]
         for row in rows
     ]
-    figure, axes = _pictures([row.label for row in rows], pictures, 0.34, 0.04, width=4.6)
+    figure, axes = _pictures([row.label for row in rows], pictures, 0.6, 0.04, width=4.6)
     for axis, title in zip(axes, ["Real", *(STRIP[column] for column in columns)], strict=True):
         axis.set_title(title)
     return figure

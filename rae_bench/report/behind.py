@@ -1,0 +1,76 @@
+"""What stands behind each cell of Table 1: its seeds, counts, reference and fingerprints, and the command for it."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from rae_bench.report.comparisons import pairs
+from rae_bench.report.tables.cells import COLUMNS, as_records, cell_frame, compared, place
+from rae_bench.study.specs import Row, SummarySpec
+
+METRIC = "frechet_distance"
+
+
+def table1_rows(
+    spec: SummarySpec, frame: pd.DataFrame, shown: Mapping[str, Sequence[Sequence[str]]]
+) -> list[dict[str, Any]]:
+    """The rows of Table 1 of all data sets together; `shown`: by data set the texts of its own table."""
+    mine = frame[frame["metric"] == METRIC]
+    found = []
+    for dataset, texts in shown.items():
+        bold = {column: _unbeaten(spec, mine, dataset, column) for column in COLUMNS}
+        for (name, row), (label, *cells) in zip(spec.ordered_rows.items(), texts[1:], strict=True):
+            found.append(
+                {
+                    **{"name": name, "label": label, "family": row.family, "dataset": dataset},
+                    "cells": [
+                        {
+                            **{"column": column, "text": text, "is_bold": name in bold[column]},
+                            "behind": _behind(spec, mine, dataset, row, column),
+                        }
+                        for column, text in zip(COLUMNS, cells, strict=True)
+                    ],
+                }
+            )
+    return found
+
+
+def _unbeaten(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -> set[str]:
+    """The rows of a column than which no other is called better; none where one seed tells nothing."""
+    cells = compared(spec, frame, dataset, column)
+    if cells.seeds < 2:
+        return set()
+    found = as_records(pairs(cells, spec.equal_within))
+    beaten = {one["a"] for one in found if one["verdict"] == "worse"}
+    beaten |= {one["b"] for one in found if one["verdict"] == "better"}
+    return {row for row, column in cells.means if (row, column) not in beaten}
+
+
+def _behind(spec: SummarySpec, frame: pd.DataFrame, dataset: str, row: Row, column: str) -> dict[str, Any] | None:
+    """What a cell is made of; None where there is no such cell."""
+    mine, shown = cell_frame(frame, dataset, row, column, METRIC), place(row, column)
+    if mine.empty or shown is None:
+        return None
+    image_set, density = shown
+    first, seeds = mine.iloc[0], mine.groupby("train_seed")["value"].mean()
+    fits, values = mine["fit_seed"].nunique(), len(mine) // len(seeds)
+    made_with = {kind: first[f"{kind}_fingerprint"] for kind in ("train", "fit", "evaluate")}
+    cell = f"{dataset}/{row.model}/{density if image_set == 'sample' else image_set}/seed{seeds.index[0]}"
+    return {
+        "mean": float(seeds.mean()),
+        "seeds": [(seed, f"{value:.6g}") for seed, value in zip(seeds.index.tolist(), seeds, strict=True)],
+        "counts": (
+            f"{first['n_generated']:,} images a value; a seed is the mean of {values} (fits: {fits}, draws of each:"
+            f" {values // fits})"
+            if values > 1
+            else f"{first['n_generated']:,} images; one value a seed"
+        ),
+        "reference": (
+            f"{first['n_reference']:,} {first['reference_split']} images in features {first['extractor']}; real against"
+            f" real {first['floor']:.4g}"
+        ),
+        "fingerprints": ", ".join(f"{kind} {value}" for kind, value in made_with.items() if value),
+        "command": f"python -m rae_bench verify {shlex.quote(spec.source)} --cell {cell}",
+    }
