@@ -1,6 +1,6 @@
 """The answer, tables, figures, settings, provenance and costs in one self-contained HTML file, readable on a phone.
 
-`page.html.jinja` is its skeleton, `page.css` its looks, `page.js` what sorts and filters Table 1; without it all is there.
+`page.html.jinja` is its skeleton, `page.css` its looks, `page.js` sorts and filters Table 1; without it all is there.
 """
 
 import base64
@@ -78,7 +78,9 @@ def write(spec: SummarySpec, frame: pd.DataFrame, costs: pd.DataFrame, files: St
 
 def _folded(tables: Sequence[Table]) -> tuple[dict[str, list[Table]], list[Table]]:
     """By heading the tables that are folded away, and all others, in order."""
-    folded = {title: [table for table in tables if table["name"].startswith(starts)] for title, starts in FOLDED.items()}
+    folded = {
+        title: [table for table in tables if table["name"].startswith(starts)] for title, starts in FOLDED.items()
+    }
     hidden = [table["name"] for found in folded.values() for table in found]
     return {title: found for title, found in folded.items() if found}, [
         table for table in tables if table["name"] not in hidden

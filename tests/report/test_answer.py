@@ -6,40 +6,16 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from planted_distances import gmm, planted, planted_study
 
 from rae_bench.report.answer import SAID, counted, lead, ranked_column, sentences, shown_rows, standings
-from rae_bench.study.config import load_study
 
-SEEDS = 5
 WORDS = ("better", "equal", "undecided", "worse")
-DENSITIES = {"n": "gaussian", "gmm": "gmm10"}
 
 
 @pytest.fixture(scope="module")
 def study():
-    """Four rows: a variational model, two regularized ones, a plain one; and a baseline."""
-    spec = load_study("digits").summary()
-    return replace(spec, order=("cv_vae", "rae_gp", "rae_l2", "ae", "linear"))
-
-
-def planted(distances, spread=0.001, seeds=SEEDS, dataset="digits"):
-    """A frame of Fréchet distances; `distances`: by model and column of one value, or of (value, spread)."""
-    return pd.DataFrame(
-        {
-            **{"dataset": dataset, "model": model, "image_set": "sample", "density": DENSITIES.get(column, column)},
-            **{"metric": "frechet_distance", "train_seed": seed, "fit_seed": 0, "sample_seed": 0},
-            # seeds go different ways in different cells, the same in the mean
-            "value": value * (1 + own * ((seed + 2 * i) % seeds - (seeds - 1) / 2)),
-        }
-        for i, ((model, column), found) in enumerate(distances.items())
-        for value, own in [found if isinstance(found, tuple) else (found, spread)]
-        for seed in range(seeds)
-    )
-
-
-def gmm(cv_vae, rae_gp, rae_l2, ae, linear=90.0):
-    found = {"cv_vae": cv_vae, "rae_gp": rae_gp, "rae_l2": rae_l2, "ae": ae, "linear": linear}
-    return {(model, "gmm"): value for model, value in found.items()}
+    return planted_study()
 
 
 N = {(model, "n"): 40.0 for model in ("cv_vae", "rae_gp", "rae_l2", "ae", "linear")}

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import shutil
 from collections import Counter
@@ -11,6 +12,7 @@ from html.parser import HTMLParser
 import pytest
 
 from rae_bench.base.storage import write_json
+from rae_bench.report import answer
 from rae_bench.report.page import write as write_page
 from rae_bench.run.status import cost_frame
 from rae_bench.study.config import load_study
@@ -23,10 +25,12 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.open, self.tables, self.strong, self.links, self.texts = [], [], [], [], Counter()
+        self.tags = []
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
         self.links += [value for name, value in attributes if name in ("src", "href")]
         if tag in ("meta", "img", "br"):  # nothing closes them
             return
@@ -43,10 +47,14 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.texts[data.strip()] += 1
-        if "td" in self.open or "th" in self.open:
+        if ("td" in self.open or "th" in self.open) and "dl" not in self.open:  # not what stands behind a cell
             self.tables[-1][-1][-1] += data
             if "strong" in self.open:
                 self.strong.append(data)
+
+    def all(self, tag):
+        """The attributes of every tag of this name."""
+        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -73,22 +81,63 @@ def test_the_report_fetches_nothing(page):
     assert page.open == []  # every tag is closed
     assert page.links
     assert all(link.startswith(("data:image/png;base64,", "#")) for link in page.links)
+    names = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {link[1:] for link in page.links if link.startswith("#")} <= names
 
 
 def test_every_table_stands_in_the_report_cell_by_cell(page, root):
     tables = json.loads((root / "tables" / "index.json").read_text())
-    shown = page.tables[: len(tables)]
-    assert shown == [[table["header"], *table["rows"]] for table in tables]
-    bold = [table["rows"][i][j] for table in tables for i, j in table["bold"]]
-    assert page.strong == bold
-    assert bold
-    assert all(page.texts[note] for table in tables for note in table["notes"])
+    first = next(table for table in tables if table["name"] == "table1_digits_mini")
+    main, *shown = page.tables
+    families = ["variational", "variational", "regularized", "baseline", "baseline"]
+    assert main == [
+        ["Row", "Family", "Data set", *first["header"][1:]],
+        *([row[0], family, "digits_mini", *row[1:]] for row, family in zip(first["rows"], families, strict=True)),
+    ]
+    for table in tables:
+        if table is not first:
+            assert [table["header"], *table["rows"]] in shown
+            bold = Counter(table["rows"][i][j] for i, j in table["bold"])
+            assert not bold - Counter(page.strong)
+        assert all(page.texts[note] for note in table["notes"] if table is not first or not note.startswith("Bold"))
+
+
+def test_the_first_screen_is_the_question_its_answer_and_two_figures(page, smoke_spec, smoke_frame):
+    said = answer.sentences(smoke_spec, smoke_frame)
+    assert len(said) == 3
+    assert all(page.texts[sentence] == 1 for sentence in said)
+    assert page.texts[answer.QUESTION] == 1
+    tags = [name for name, _ in page.tags]
+    assert tags[: tags.index("h2")].count("img") == 2
+    assert page.all("img")[0]["alt"].startswith("Ratios to the best model in column GMM")
+
+
+def test_everything_is_there_without_scripts_and_for_screen_readers(page):
+    """Nothing is hidden but the filters, which need the script; every header says what it heads."""
+    assert [name for name, attributes in page.tags if "hidden" in attributes] == ["form"]
+    assert page.all("html") == [{"lang": "en"}]
+    assert all(attributes.get("scope") in ("col", "row") for attributes in page.all("th"))
+    assert all(len(attributes["alt"]) > 40 for attributes in page.all("img"))
+    boxes = [attributes for attributes in page.all("div") if attributes.get("class") == "scroll"]
+    assert len(boxes) == len(page.tables)
+    names = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    for box in boxes:
+        assert box["tabindex"] == "0"  # what scrolls is reached by keyboard
+        assert box.get("aria-labelledby") in names or box["aria-label"]
+    assert len(page.all("details")) > 24
+    levels = [int(name[1]) for name, _ in page.tags if name in ("h1", "h2", "h3")]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_the_report_is_small(root):
+    assert (root / "report.html").stat().st_size < 5e6
 
 
 def test_every_figure_stands_in_the_report(page, root):
     shown = [base64.b64decode(link.split(",")[1]) for link in page.links if link.startswith("data:")]
     names = [figure["name"] for figure in json.loads((root / "figures" / "index.json").read_text())]
-    assert len(names) == 7
+    assert len(names) == 9
     assert shown == [(root / "figures" / f"{name}.png").read_bytes() for name in names]
 
 
@@ -96,7 +145,13 @@ def test_a_figure_that_is_not_drawn_says_why(root, smoke, smoke_spec, smoke_fram
     copy = tmp_path / "smoke"
     shutil.copytree(root / "tables", copy / "tables")
     (tmp_path / "datasets").symlink_to(smoke.results / "datasets")
-    entry = {"name": "published", "dataset": "", "caption": "A point a cell.", "missing": "FD-DigitCNN is not FID"}
+    entry = {
+        "name": "published",
+        "dataset": "",
+        "caption": "A point a cell.",
+        "alt": "Points.",
+        "missing": "FD-DigitCNN is not FID",
+    }
     write_json(copy / "figures" / "index.json", [entry])
     write_page(smoke_spec, smoke_frame, costs, StudyFiles(tmp_path, "smoke"), copy / "report.html")
     page = Page((copy / "report.html").read_text())

@@ -1,0 +1,62 @@
+"""What stands behind the cells of the report's Table 1, against the values and the commands themselves."""
+
+import pytest
+from planted_distances import gmm, planted, planted_study
+
+from rae_bench.report.behind import _unbeaten, table1_rows
+from rae_bench.report.tables.cells import COLUMNS, cell_values
+from rae_bench.run.cells import parse_cell
+from rae_bench.study.config import load_study
+
+
+def test_bold_is_whom_no_other_beats_for_sure():
+    """RAE-GP is the lowest and unsure, RAE-L2 sure: against the second AE is surely worse."""
+    study = planted_study()
+    frame = planted(gmm(9.0, (4.9, 0.15), 5.0, 7.0))
+    assert _unbeaten(study, frame, "digits", "gmm") == {"rae_gp", "rae_l2"}
+    unsure = planted({cell: (value, 0.4) for cell, value in gmm(9.0, 4.9, 5.0, 7.0).items()})
+    assert _unbeaten(study, unsure, "digits", "gmm") == {"cv_vae", "rae_gp", "rae_l2", "ae"}  # never a baseline
+    assert _unbeaten(study, planted(gmm(9, 5, 6, 7), seeds=1), "digits", "gmm") == set()
+    assert _unbeaten(study, frame, "digits", "n") == set()
+
+
+@pytest.fixture(scope="module")
+def rows(smoke_spec, smoke_frame):
+    texts = [[row.label, *([name] * len(COLUMNS))] for name, row in smoke_spec.ordered_rows.items()]
+    return table1_rows(smoke_spec, smoke_frame, {"digits_mini": [["", *COLUMNS.values()], *texts]})
+
+
+def test_values_by_seed_are_those_of_the_cell(rows, smoke_spec, smoke_frame):
+    assert [row["name"] for row in rows] == list(smoke_spec.order)
+    for row in rows:
+        for cell in row["cells"]:
+            values = cell_values(smoke_frame, "digits_mini", smoke_spec.rows[row["name"]], cell["column"])
+            assert cell["text"] == row["name"]
+            if not len(values):
+                assert cell["behind"] is None
+                continue
+            assert cell["behind"]["mean"] == pytest.approx(values.mean())
+            assert [seed for seed, _ in cell["behind"]["seeds"]] == list(values.index)
+            assert [float(value) for _, value in cell["behind"]["seeds"]] == pytest.approx(list(values), rel=1e-5)
+
+
+def test_the_command_of_every_cell_is_understood(rows):
+    """`verify --cell` knows the cell, and would make the values that stand there."""
+    study, found = load_study("smoke"), 0
+    for row in rows:
+        for cell in row["cells"]:
+            if cell["behind"]:
+                *command, text = cell["behind"]["command"].split()
+                assert command == ["python", "-m", "rae_bench", "verify", "smoke", "--cell"]
+                parsed = parse_cell(study, text)
+                assert (parsed.model, parsed.seed) == (study.rows[row["name"]].model, 0)
+                found += 1
+    assert found == 24
+
+
+def test_counts_and_reference_are_told(rows):
+    cells = {(row["name"], cell["column"]): cell["behind"] for row in rows for cell in row["cells"]}
+    assert cells["vae", "gmm"]["counts"] == "600 images a value; a seed is the mean of 4 (fits: 2, draws of each: 2)"
+    assert cells["vae", "reconstruction"]["counts"] == "300 images; one value a seed"
+    assert cells["vae", "gmm"]["reference"].startswith("300 test images in features digit_classifier")
+    assert cells["vae", "gmm"]["fingerprints"].startswith("train ")
