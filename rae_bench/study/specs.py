@@ -10,7 +10,7 @@ from rae_bench.densities.specs import Density, OwnDensity
 from rae_bench.models.specs import TrainingSpec
 from rae_bench.scoring.specs import Extractor, GeneratedImages, ImageSets, OwnMeasure, Protocol
 
-SUMMARY_VERSION = 7
+SUMMARY_VERSION = 8
 TRYOUT_VERSION = 1
 PAPER_DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "celeba": "CelebA"}
 """The paper's data sets, as the suite names them and as the published files do; every other is like one of them."""

@@ -159,6 +159,20 @@ def test_a_figure_that_is_not_drawn_says_why(root, smoke, smoke_spec, smoke_fram
     assert not any(link.startswith("data:") for link in page.links)
 
 
+def test_a_search_shows_its_table_and_answers_nothing(smoke, smoke_spec, smoke_frame, costs, tmp_path):
+    (tmp_path / "datasets").symlink_to(smoke.results / "datasets")
+    table = {"name": "search_digits_mini", "title": "Search", "header": ["Model", "weight"], "rows": [["VAE", "1"]]}
+    write_json(tmp_path / "smoke" / "tables" / "index.json", [{**table, "bold": [], "notes": []}])
+    write_json(tmp_path / "smoke" / "figures" / "index.json", [])
+    write_page(smoke_spec, smoke_frame, costs, StudyFiles(tmp_path, "smoke"), tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text())
+    assert page.tables[0] == [["Model", "weight"], ["VAE", "1"]]
+    assert page.all("details")[0] == {"class": "fold", "open": None}
+    assert page.all("img") == []
+    assert not any("surely" in text for text in page.texts)
+    assert "#figures" not in page.links
+
+
 def test_the_report_names_data_packages_and_weights(page, smoke, smoke_spec):
     text = " ".join(page.texts)
     images = (smoke.results / "datasets" / "digits_mini" / "images.npy").read_bytes()

@@ -52,7 +52,7 @@ def test_a_title_and_labels_are_text_in_every_format_and_execute_nothing(smoke, 
         assert read_json(root / f"{file}.record.json")["settings"] == {"fingerprint": fingerprint(spec)}
     page = (root / "report.html").read_text()
     assert html.unescape(re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)[1]) == HOSTILE
-    assert "<script>" not in page
+    assert page.count("<script>") == 1  # the page's own
     tex = (root / "tables" / "table1_digits_mini.tex").read_text()
     assert r"\textbackslash{}input\{/etc/passwd\}" in tex
     assert r"\input{" not in tex
