@@ -84,7 +84,7 @@ def strip(spec: SummarySpec, sheets: dict[str, Sheets], names: Sequence[str]) ->
     columns = [column for column in _stripped(spec) if any(_sheet_key(row, column) for row in rows)]
     pictures = [
         [
-            None if key is None else _tile(sheets[row.model][key][: 2 * IN_STRIP], IN_STRIP)
+            None if key is None else tile(sheets[row.model][key][: 2 * IN_STRIP], IN_STRIP)
             for key in ("original", *(_sheet_key(row, column) for column in columns))
         ]
         for row in rows

@@ -43,7 +43,7 @@ def looks(spec: SummarySpec) -> dict[str, Look]:
     """How each trained model of a study is drawn, by its family and its place in it."""
     families: dict[str, Family] = {}
     for row in spec.ordered_rows.values():
-        if not row.given:
+        if not row.has_no_model:
             families.setdefault(row.model, row.family)
     found: dict[str, Look] = {}
     for model, family in families.items():
