@@ -11,8 +11,17 @@ from checkout import ROOT, script
 from rae_bench import cli
 from rae_bench.study.config import study_names
 
-PAGES = [ROOT / "README.md", ROOT / "results" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BELOW = ("", "rae_bench", "rae_bench/report", "rae_bench/scoring", "workflow/config", "workflow/config/studies", "docs")
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "results" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BELOW = (
+    "",
+    "rae_bench",
+    "rae_bench/report",
+    "rae_bench/scoring",
+    "rae_bench/scoring/weights",
+    "workflow/config",
+    "workflow/config/studies",
+    "docs",
+)
 """The folders from which a document may name a file."""
 EXAMPLES = tuple(f"examples/{path.name}" for path in (ROOT / "examples").iterdir())
 USERS = {"FILE.py", "mylab/study.yaml", "theirs.safetensors"}
