@@ -113,8 +113,10 @@ def test_a_wheel_holds_every_file_of_the_package(tmp_path):
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.iterdir()
-    files = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("rae_bench/")}
+    files = set(zipfile.ZipFile(wheel).namelist())
     assert files >= set(listed.stdout.split())
+    licence, dist_info = (ROOT / "LICENSE").read_bytes(), f"rae_bench-{rae_bench.__version__}.dist-info"
+    assert zipfile.ZipFile(wheel).read(f"{dist_info}/licenses/LICENSE") == licence
     assert {
         "rae_bench/report/published/table1_fid.csv",
         "rae_bench/report/published/third_party_reproductions.csv",
