@@ -46,12 +46,18 @@ _TEX = {
     "–": "--",
     "↓": r"$\downarrow$",
     "↑": r"$\uparrow$",
+    "<": "$<$",  # in text, TeX's own font has other signs in these three places
+    ">": "$>$",
+    "|": "$|$",
     "‖x − x̂‖²": r"$\|x-\hat{x}\|^2$",
     "−": "$-$",
     "é": r"\'e",
     "≤": r"$\leq$",
     "√": r"$\surd$",
     "·": r"$\cdot$",
+    "²": "$^2$",
+    "∞": r"$\infty$",
+    "β": r"$\beta$",
 }
 
 

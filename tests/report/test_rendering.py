@@ -4,6 +4,7 @@ import re
 
 import pandas as pd
 import pytest
+from checkout import ROOT
 
 from rae_bench.report.rendering import Table, latex, markdown
 
@@ -18,6 +19,9 @@ ESCAPED = {
     "~": [r"\textasciitilde{}", r"\~{}"],
     "^": [r"\textasciicircum{}", r"\^{}"],
     "\\": [r"\textbackslash{}"],
+    "<": ["$<$"],
+    ">": ["$>$"],
+    "|": ["$|$"],
 }
 """TeX's special characters and how LaTeX prints them."""
 
@@ -84,3 +88,9 @@ def test_symbols_of_the_tables_are_set_in_tex():
     text = latex(_table(title="‖x − x̂‖² ↓", note="↑ – ± Fréchet"))
     for symbol in (r"$\|x-\hat{x}\|^2$", r"$\downarrow$", r"$\uparrow$", "--", r"$\pm$", r"Fr\'echet"):
         assert symbol in text
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "rae_bench/report/tables").glob("*.py")), ids=lambda path: path.stem)
+def test_every_symbol_that_a_table_may_hold_is_set_in_tex(module):
+    """TeX reads ASCII and the accented letters of Latin scripts."""
+    assert not re.findall(r"[^\x00-\x7f\xc0-\u017f]", latex(_table(title=module.read_text())))
