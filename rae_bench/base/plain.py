@@ -52,6 +52,11 @@ def _adapter(kind: Any) -> TypeAdapter[dict[str, Any]]:
     return TypeAdapter(dict[str, kind], config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
 
 
+def schema(kind: Any) -> dict[str, Plain]:
+    """The JSON Schema of a mapping of names to `kind`: types and limits of single fields, as `parse` checks them."""
+    return _adapter(kind).json_schema()
+
+
 _EXPECTED = {
     "int_type": "a whole number",
     "float_type": "a number",
