@@ -32,7 +32,7 @@ GENERATED = re.compile(
     r"|metrics\.csv|table\.md|FILE\.py"
 )
 """What commands write and users bring, wherever that is."""
-GENERATED_NAMES = ("images.npy", "files.sha256", "metrics.parquet", "protocols.parquet")
+GENERATED_NAMES = ("images.npy", "croissant.json", "files.sha256", "metrics.parquet", "protocols.parquet")
 
 
 def prose_and_code(page):

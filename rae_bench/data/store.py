@@ -1,7 +1,8 @@
 """Sources to uint8 images (n, C, H, W) in disjoint train, validation and test splits.
 
-A prepared data set is a folder: `images.npy`, one index file per split, `labels.npy` or `factors.npy`, and
-`manifest.json` with counts, shapes, SHA-256s, source and licence. It is immutable and shared by all studies.
+A prepared data set is a folder: `images.npy`, one index file per split, `labels.npy` or `factors.npy`,
+`manifest.json` with counts, shapes, SHA-256s, source and licence, and `croissant.json`, the same for other programs.
+It is immutable and shared by all studies.
 A changed source is an error, never other data: readers check its files against the hashes that are pinned beside them.
 """
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from rae_bench.base import storage
 from rae_bench.base.plain import parse, to_plain
+from rae_bench.data.croissant import CROISSANT, described
 from rae_bench.data.prepared import DataError, ImageFiles, Images, Indices, Prepared
 from rae_bench.data.specs import (
     HELD,
@@ -35,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def save(prepared: Prepared, spec: DatasetSpec, folder: Path, progress: Progress = lambda *_: None) -> dict[str, Path]:
-    """Write the folder of a prepared data set and return the files its manifest lists, by name.
+    """Write the folder of a prepared data set and return its files but the manifest, by name.
 
     The manifest comes last, so a folder with one is whole. Images that are decoded only now get `files.sha256`: hash
     and name of each one's file, as sha256sum checks them. `source.json`, which holds times and is therefore not listed,
@@ -44,7 +46,7 @@ def save(prepared: Prepared, spec: DatasetSpec, folder: Path, progress: Progress
     Raises:
         DataError, StorageError: an image cannot be decoded, a file not written; no manifest is left then.
     """
-    storage.remove(folder / MANIFEST, folder / SOURCE, *storage.leftovers(folder))
+    storage.remove(folder / MANIFEST, folder / SOURCE, folder / CROISSANT, *storage.leftovers(folder))
     files = {"images": folder / "images.npy"}
     images = prepared.images
     if isinstance(images, ImageFiles):
@@ -67,6 +69,9 @@ def save(prepared: Prepared, spec: DatasetSpec, folder: Path, progress: Progress
         "sources": [to_plain(source) for source in prepared.sources],
         "note": prepared.note,
     }
+    croissant = described(spec.label, manifest, files)
+    files["croissant"] = folder / CROISSANT
+    storage.write_json(files["croissant"], croissant)
     if prepared.origin is not None:
         storage.write_json(folder / SOURCE, to_plain(prepared.origin))
     storage.write_json(folder / MANIFEST, manifest)

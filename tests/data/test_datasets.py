@@ -271,6 +271,17 @@ def test_saving_twice_gives_identical_bytes_with_licences_and_whether_synthetic(
     assert manifest["synthetic"] is is_synthetic
 
 
+def test_croissant_says_of_every_file_what_the_manifest_says(saved):
+    _, folder = saved
+    manifest, croissant = (json.loads((folder / name).read_text()) for name in ("manifest.json", "croissant.json"))
+    listed = {file["name"]: file for file in croissant["distribution"]}
+    assert {name: file["sha256"] for name, file in listed.items()} == {
+        f"{name}.npy": sha256 for name, sha256 in manifest["sha256"].items()
+    }
+    assert all(file["contentSize"] == f"{(folder / name).stat().st_size} B" for name, file in listed.items())
+    assert croissant["license"] == [source["licence"] for source in manifest["sources"]]
+
+
 @pytest.mark.parametrize("name", ["images", "validation"])
 def test_an_altered_prepared_file_is_an_error_naming_it(name, saved, monkeypatch):
     _, folder = saved

@@ -135,7 +135,7 @@ def test_a_finished_study_is_what_its_jobs_wrote(results):
     records_and_states = sum(path.name.endswith((".record.json", ".job.json")) for path in mine)
     assert verdict.files.total() == len(mine) - records_and_states
     assert verdict.files["train"] == 6 * 3
-    assert verdict.files["prepare"] == 1 + 1 + 3 + 1  # manifest, images, splits, labels
+    assert verdict.files["prepare"] == 2 + 1 + 3 + 1  # manifest and croissant, images, splits, labels
 
 
 def test_every_kind_of_file_of_the_study_is_damaged_below(results):
