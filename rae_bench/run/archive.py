@@ -2,7 +2,8 @@
 
 The file is a zip whose members are stored as they are: any desktop opens it and any member alone can be read, the same
 results give the same bytes whatever the compression library, and nothing can grow when it is read. Its first member,
-`index.json`, lists the SHA-256 of all others, and what was left out. Members are named by their path below the results.
+`index.json`, lists the SHA-256 of all others, and what was left out; its second describes them to other programs.
+Members are named by their path below the results.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import stat
 import tempfile
 import time
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,9 +23,12 @@ from rae_bench import __version__
 from rae_bench.base import storage
 from rae_bench.base.own import files_of
 from rae_bench.base.plain import ConfigError, parse, to_plain
+from rae_bench.data.croissant import CROISSANT
 from rae_bench.data.specs import MANIFEST
 from rae_bench.report.page import PACKAGES
+from rae_bench.run import crate as crates
 from rae_bench.run import records
+from rae_bench.run.crate import CRATE
 from rae_bench.run.jobs import study_jobs
 from rae_bench.run.verification import LEFT_OUT, verify
 from rae_bench.study.config import CONFIG
@@ -46,7 +51,10 @@ class ArchiveError(RuntimeError):
 
 @dataclass(frozen=True)
 class Index:
-    """The SHA-256 of what an archive holds, and which files of the study it does not; all by path below the results."""
+    """The SHA-256 of what an archive holds, and which files of the study it does not; all by path below the results.
+
+    `crate`: that of the description for other programs, which is for the archive alone.
+    """
 
     format: int
     study: str
@@ -54,6 +62,7 @@ class Index:
     packages: dict[str, str]
     members: dict[str, str]
     left_out: tuple[str, ...]
+    crate: str = ""
 
 
 # --- export -----------------------------------------------------------------------------------------------
@@ -87,9 +96,10 @@ def pack(study: Study, results: Path, path: Path, weights: bool, codes: bool) ->
     packed |= {_below(file, results): file for file in costs if file.exists()}
     members = {name: _digest(packed[name]) for name in sorted(packed)}
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
-    index = Index(FORMAT, study.name, __version__, packages, members, tuple(sorted(left_out)))
+    crate = _json(crates.described(study.name, study.file.title, _sizes(packed), _last(packed)))
+    index = Index(FORMAT, study.name, __version__, packages, members, tuple(sorted(left_out)), _digest(crate))
     with storage.writing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        for name, source in {INDEX: _json(index), **{name: packed[name] for name in members}}.items():
+        for name, source in {INDEX: _json(index), CRATE: crate, **{name: packed[name] for name in members}}.items():
             data = source if isinstance(source, bytes) else source.read_bytes()
             if name in members and _digest(data) != members[name]:
                 raise ArchiveError(f"{name}: has changed while it was packed; wait until the study is finished")
@@ -99,6 +109,19 @@ def pack(study: Study, results: Path, path: Path, weights: bool, codes: bool) ->
     return index
 
 
+def _sizes(packed: Mapping[str, Path | bytes]) -> dict[str, int]:
+    return {
+        name: len(source) if isinstance(source, bytes) else source.stat().st_size
+        for name, source in sorted(packed.items())
+    }
+
+
+def _last(packed: Mapping[str, Path | bytes]) -> float:
+    """When the last of the jobs whose states are packed began; 0 where there are none."""
+    states = [path for path in packed.values() if isinstance(path, Path) and path.name.endswith(".job.json")]
+    return max((float(storage.read_json(state)["started"]) for state in states), default=0.0)
+
+
 def _json(data: object) -> bytes:
     return json.dumps(to_plain(data), sort_keys=True, indent=1).encode()
 
@@ -106,7 +129,7 @@ def _json(data: object) -> bytes:
 def _is_wanted(stage: str, file: Path, weights: bool, codes: bool) -> bool:
     """Whether a file goes along: never images and features; weights and codes where they are asked for."""
     if stage in ("prepare", "reference"):
-        return file.name == MANIFEST
+        return file.name in (MANIFEST, CROISSANT)
     if stage == "fit" or file.name == "model.safetensors":
         return weights
     return codes or file.name != "codes.safetensors"
@@ -159,6 +182,8 @@ def unpack(path: Path, results: Path) -> Index:
     try:
         with staging, zipfile.ZipFile(path) as archive:
             index = _index(path, archive)
+            if index.crate and _digest(archive.read(CRATE)) != index.crate:
+                raise ArchiveError(f"{path}: member {CRATE!r}: its bytes are not those the index says")
             missing = [name for name in index.members if not _is_there(results / name, index.members[name])]
             for name in missing:
                 data = archive.read(name)
@@ -190,7 +215,8 @@ def _index(path: Path, archive: zipfile.ZipFile) -> Index:
     for info in infos:
         name, is_stored = info.filename, info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
         faults = {
-            "not a path below the results": info.orig_filename != name or not (name == INDEX or _NAME.fullmatch(name)),
+            "not a path below the results": info.orig_filename != name
+            or not (name in (INDEX, CRATE) or _NAME.fullmatch(name)),
             "not a plain file": stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG) or info.is_dir(),
             "compressed or encrypted; members are stored as they are": (
                 not is_stored or info.file_size != info.compress_size
@@ -215,8 +241,9 @@ def _index(path: Path, archive: zipfile.ZipFile) -> Index:
         raise ArchiveError(f"{path}: {INDEX} cannot be read: {error}") from None
     if not _STUDY.fullmatch(index.study) or index.study in SHARED:
         raise ArchiveError(f"{path}: {INDEX} names the study {index.study!r}, which is no name of one")
-    for name in sorted((set(by_name) - {INDEX}) ^ set(index.members)):
-        missing = "the index lists it, the archive lacks it" if name in index.members else "the index does not list it"
+    listed = set(index.members) | ({CRATE} if index.crate else set())
+    for name in sorted((set(by_name) - {INDEX}) ^ listed):
+        missing = "the index lists it, the archive lacks it" if name in listed else "the index does not list it"
         raise ArchiveError(f"{path}: member {name!r}: {missing}")
     for name in index.members:
         if name.split("/")[0] not in (index.study, *SHARED) or name == f"{index.study}/{LEFT_OUT}":

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import zipfile
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -58,7 +59,8 @@ def imported(packed, tmp_path_factory):
 def test_the_index_comes_first_and_lists_every_other_member(members):
     index = json.loads(members["index.json"])
     assert next(iter(members)) == "index.json"
-    assert list(members)[1:] == sorted(index["members"])
+    assert list(members)[1:] == ["ro-crate-metadata.json", *sorted(index["members"])]
+    assert index["crate"] == hashlib.sha256(members["ro-crate-metadata.json"]).hexdigest()
     for name, sha256 in index["members"].items():
         assert sha256 == hashlib.sha256(members[name]).hexdigest()
     assert (index["study"], index["format"]) == ("smoke", 2)
@@ -87,6 +89,15 @@ def test_it_holds_tables_figures_report_metrics_settings_and_provenance(members,
     assert len(resolved["jobs"]) == len(study_jobs(STUDY, smoke.results))
     assert "torch==" in members["smoke/settings/requirements.lock"].decode()
     assert not [name for name in members if name.endswith((".npy", "model.safetensors", "codes.safetensors"))]
+
+
+def test_its_description_for_other_programs_names_every_member_and_no_time_of_its_own(members):
+    crate = json.loads(members["ro-crate-metadata.json"])
+    entities = {entity["@id"]: entity for entity in crate["@graph"]}
+    parts = [part["@id"] for part in entities["./"]["hasPart"]]
+    assert set(parts) == set(members) - {"index.json", "ro-crate-metadata.json"}
+    assert all(int(entities[name]["contentSize"]) == len(members[name]) for name in parts)
+    assert entities["./"]["datePublished"] <= datetime.now(UTC).date().isoformat()
 
 
 @pytest.mark.parametrize(("weights", "codes"), [(True, False), (False, True), (True, True)])
