@@ -76,6 +76,14 @@ def test_the_versions_of_package_and_project_agree():
     assert Version(rae_bench.__version__) == Version(PROJECT["project"]["version"])
 
 
+def test_the_citation_and_the_changelog_are_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert Version(citation["version"]) == Version(rae_bench.__version__)
+    assert citation["license"] == PROJECT["project"]["license"]
+    newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert Version(newest[1]) == Version(rae_bench.__version__)
+
+
 def test_the_installed_command_is_that_of_the_package():
     module, _, function = PROJECT["project"]["scripts"]["rae-bench"].partition(":")
     assert getattr(importlib.import_module(module), function) is cli.main
