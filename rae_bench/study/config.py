@@ -115,7 +115,8 @@ def _check_rows(where: str, file: StudyFile, words: Vocabulary, rows: dict[str, 
     if all(row.family == "baseline" for row in rows.values()):
         raise ConfigError(f"{where}.rows: {list(file.rows)} are all baselines; name a row that is held against them")
     for name, row in rows.items():
-        if "search" in file.tables and (row.has_no_model or isinstance(words.models[row.model], OwnModelEntry)):
+        is_own = not row.has_no_model and isinstance(words.models[row.model.split(POINT)[0]], OwnModelEntry)
+        if "search" in file.tables and (row.has_no_model or is_own):
             kind = "of given images" if row.has_no_model else "whose loss is its own"
             raise ConfigError(f"{where}.rows: {name!r} is a row {kind}, which has nothing to search for")
 
