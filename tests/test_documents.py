@@ -169,6 +169,12 @@ def test_a_binding_that_no_table_bears_out_is_found():
     assert unbound(f"{table}\nIt helps <!-- says: A helps / photos | Supported | 9 -->.")
 
 
-def test_the_readmes_account_of_its_results_is_bound():
-    text = (ROOT / "README.md").read_text()
-    assert len(SAYS.findall(text)) >= 8
+@pytest.mark.parametrize(("page", "least"), [("README.md", 3), ("docs/digits.md", 8)])
+def test_the_accounts_of_results_are_bound(page, least):
+    assert len(SAYS.findall((ROOT / page).read_text())) >= least
+
+
+def test_the_readme_is_short():
+    """Outside its tables and what they say of themselves."""
+    text = re.sub(r"<!-- paste .*?<!-- end -->|<!-- says: .*?-->", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(text.split()) <= 700

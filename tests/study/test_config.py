@@ -113,10 +113,9 @@ def test_a_training_slice_joins_data_set_budget_model_and_weights(folder):
     }
 
 
-def test_the_readmes_model_is_one_entry_of_one_file(folder):
-    entry = re.search(
-        r"```yaml\n# workflow/config/models\.yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-    )[1]
+def test_the_documents_model_is_one_entry_of_one_file(folder):
+    page = (ROOT / "docs/adding.md").read_text()
+    entry = re.search(r"```yaml\n# workflow/config/models\.yaml\n(.*?)```", page, re.DOTALL)[1]
     with (folder / "models.yaml").open("a") as file:
         file.write("\n" + entry)
     _edit(folder / SMOKE, (["rows"], ["rae_l2", "vae_l2"]))
