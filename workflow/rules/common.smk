@@ -39,3 +39,15 @@ def asked(needed):
         "mem_mb": lambda wc, attempt: needed(wc).mem_mb(attempt),
         "runtime": lambda wc, attempt: needed(wc).minutes(attempt),
     }
+
+
+def tried(part):
+    """The tryout of a part of a user's own: of that name, or what `part` gives for the wildcards, if there is one."""
+
+    def paths(wc):
+        name = part if isinstance(part, str) else part(wc)
+        if name not in study.tryouts(wc.dataset):
+            return []
+        return str(FILES.tryout(wc.dataset, name)).format(study=wc.study)
+
+    return paths

@@ -2,18 +2,6 @@
 # job per (data set, model, seed), whose codes feed every density.
 
 
-def tried(part):
-    """The tryout of a part of a user's own: of that name, or what `part` gives for the wildcards, if there is one."""
-
-    def paths(wc):
-        name = part if isinstance(part, str) else part(wc)
-        if name not in study.tryouts(wc.dataset):
-            return []
-        return str(FILES.tryout(wc.dataset, name)).format(study=wc.study)
-
-    return paths
-
-
 rule tryout:
     input:
         **IMAGES,
