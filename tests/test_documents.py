@@ -176,5 +176,7 @@ def test_the_accounts_of_results_are_bound(page, least):
 
 def test_the_readme_is_short():
     """Outside its tables and what they say of themselves."""
-    text = re.sub(r"<!-- paste .*?<!-- end -->|<!-- says: .*?-->", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    text = re.sub(
+        r"<!-- paste .*?<!-- end -->|<!-- says: .*?-->", "", (ROOT / "README.md").read_text(), flags=re.DOTALL
+    )
     assert len(text.split()) <= 700

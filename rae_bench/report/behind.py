@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from rae_bench.report.comparisons import pairs
-from rae_bench.report.tables.cells import COLUMNS, as_records, cell_frame, compared, place
+from rae_bench.report.comparisons import leaders
+from rae_bench.report.tables.cells import COLUMNS, cell_frame, compared, place
 from rae_bench.study.specs import Row, SummarySpec
 
 METRIC = "frechet_distance"
@@ -20,14 +20,15 @@ def table1_rows(
     mine = frame[frame["metric"] == METRIC]
     found = []
     for dataset, texts in shown.items():
-        bold = {column: _unbeaten(spec, mine, dataset, column) for column in COLUMNS}
+        every = {column: compared(spec, mine, dataset, column) for column in COLUMNS}
+        bold = [cell for one in every.values() for cell in leaders(one, "lower", spec.equal_within)]
         for (name, row), (label, *cells) in zip(spec.ordered_rows.items(), texts[1:], strict=True):
             found.append(
                 {
                     **{"name": name, "label": label, "family": row.family, "dataset": dataset},
                     "cells": [
                         {
-                            **{"column": column, "text": text, "is_bold": name in bold[column]},
+                            **{"column": column, "text": text, "is_bold": (name, column) in bold},
                             "behind": _behind(spec, mine, dataset, row, column),
                         }
                         for column, text in zip(COLUMNS, cells, strict=True)
@@ -35,17 +36,6 @@ def table1_rows(
                 }
             )
     return found
-
-
-def _unbeaten(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -> set[str]:
-    """The rows of a column than which no other is called better; none where one seed tells nothing."""
-    cells = compared(spec, frame, dataset, column)
-    if cells.seeds < 2:
-        return set()
-    found = as_records(pairs(cells, spec.equal_within))
-    beaten = {one["a"] for one in found if one["verdict"] == "worse"}
-    beaten |= {one["b"] for one in found if one["verdict"] == "better"}
-    return {row for row, column in cells.means if (row, column) not in beaten}
 
 
 def _behind(spec: SummarySpec, frame: pd.DataFrame, dataset: str, row: Row, column: str) -> dict[str, Any] | None:

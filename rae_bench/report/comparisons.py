@@ -272,17 +272,17 @@ def seeds_to_call(compared: Compared[Any], column: str, ratio: float, n_pairs: i
 
 
 def leaders(compared: Compared[Cell], better: Better, within: float = 1.0) -> list[Cell]:
-    """The best cell and all that are not called different from it, by the words of all pairs.
+    """The cells than which no other is called better, by the words of all pairs.
 
     `within`: of logarithms, as for `pairs`; at 1 nothing is called equal. None where one seed tells nothing.
     """
     if compared.seeds < 2:
         return []
-    best = (min if better == "lower" else max)(compared.means, key=lambda cell: compared.means[cell])
     both = list(combinations(compared.means, 2))
     words = verdicts([compared.difference(a, b) for a, b in both], [float(np.log(within))] * len(both))
-    apart = {cell for pair, word in zip(both, words, strict=True) if best in pair and word in APART for cell in pair}
-    return [cell for cell in compared.means if cell == best or cell not in apart]
+    worse = {"worse": 0, "better": 1} if better == "lower" else {"better": 0, "worse": 1}
+    beaten = {pair[worse[word]] for pair, word in zip(both, words, strict=True) if word in APART}
+    return [cell for cell in compared.means if cell not in beaten]
 
 
 def prediction_half_width(values: pd.Series) -> float:

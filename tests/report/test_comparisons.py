@@ -172,7 +172,7 @@ def test_words_are_adjusted_for_the_tables_other_pairs():
     assert set(verdicts([sure, *[other] * 5], [MARGIN] * 6)) == {"undecided"}
 
 
-def test_leaders_are_the_best_and_all_that_are_not_called_different():
+def test_leaders_are_those_than_which_no_other_is_called_better():
     """Two logarithms 0.1 apart are surely different, and surely within the margin: equal where there is one."""
     noise = 0.01 * _random(5, 6)
     cells = Compared.of(_cells(np.array([0.0, 0.1, 0.5, 1.0, -0.001])[:, None] + noise))

@@ -14,7 +14,7 @@ from rae_bench.study.results import floor_share, warnings
 from rae_bench.study.specs import Row, SummarySpec
 
 MOST_WARNINGS = 5
-BOLD = "Bold: the column's best and all that are equal to it or undecided (after Holm's correction over its pairs)."
+BOLD = "Bold: no other of the column is better for sure (p < 0.05 after Holm's correction over its pairs)."
 
 
 def synthetic_notes(spec: SummarySpec, dataset: str) -> list[str]:
