@@ -1,8 +1,12 @@
 """Networks trained elsewhere: what is read from files codes and decodes as what was saved; what is none is a line."""
 
+import importlib
 import json
 import pickle
+import subprocess
+import sys
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -172,27 +176,41 @@ def test_a_folder_of_pythaes_is_its_two_networks(tmp_path, has_posterior):
         torch.testing.assert_close(made.decode(mean), x_hat.reshape(-1, 1, 32, 32), atol=1e-6, rtol=0)
 
 
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    """Pythae's own package, in a folder of its own: it asks for other versions than ours, and runs with these."""
+    target = str(tmp_path_factory.mktemp("pythae"))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target, "pythae==0.1.2"]
+    installed = subprocess.run(command, capture_output=True, text=True)
+    if installed.returncode:
+        pytest.skip(f"Pythae cannot be had: {installed.stderr.strip().splitlines()[-1]}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(target)
+        yield SimpleNamespace(**{name: importlib.import_module(f"pythae.{name}") for name in PARTS})
+
+
+PARTS = ("models", "trainers", "pipelines")
 KINDS = ("AE", "VAE", "BetaVAE", "WAE_MMD", "RAE_L2", "RAE_GP", "VAEGAN")
 
 
+@pytest.mark.workflow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_model_that_pythae_saved_reconstructs_as_pythae_does(tmp_path, kind):
-    models = pytest.importorskip("pythae.models", reason="Pythae is not installed: pip install pythae")
+def test_a_model_that_pythae_saved_reconstructs_as_pythae_does(theirs, tmp_path, kind):
+    models = theirs.models
     config = getattr(models, f"{kind}_Config", None) or getattr(models, f"{kind}Config")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        theirs = getattr(models, kind)(config(input_dim=(1, 32, 32), latent_dim=LATENT)).eval()
-    theirs.save(str(tmp_path / "theirs"))
-    _agree(theirs, pythae(tmp_path / "theirs"))
+        model = getattr(models, kind)(config(input_dim=(1, 32, 32), latent_dim=LATENT)).eval()
+    model.save(str(tmp_path / "theirs"))
+    _agree(model, pythae(tmp_path / "theirs"))
 
 
-def test_a_model_that_pythae_trained_reconstructs_as_pythae_does(tmp_path, digit_images):
-    models = pytest.importorskip("pythae.models", reason="Pythae is not installed: pip install pythae")
-    trainers = pytest.importorskip("pythae.trainers")
-    pipelines = pytest.importorskip("pythae.pipelines")
-    theirs = models.RAE_L2(models.RAE_L2_Config(input_dim=(1, 32, 32), latent_dim=LATENT))
-    settings = trainers.CoupledOptimizerTrainerConfig(output_dir=str(tmp_path), num_epochs=3, no_cuda=True)
-    pipelines.TrainingPipeline(training_config=settings, model=theirs)(train_data=digit_images[:500] / 255)
+@pytest.mark.workflow
+def test_a_model_that_pythae_trained_reconstructs_as_pythae_does(theirs, tmp_path, digit_images):
+    models = theirs.models
+    model = models.RAE_L2(models.RAE_L2_Config(input_dim=(1, 32, 32), latent_dim=LATENT))
+    settings = theirs.trainers.CoupledOptimizerTrainerConfig(output_dir=str(tmp_path), num_epochs=3, no_cuda=True)
+    theirs.pipelines.TrainingPipeline(training_config=settings, model=model)(train_data=digit_images[:500] / 255)
     (folder,) = tmp_path.glob("*/final_model")
     _agree(models.RAE_L2.load_from_folder(str(folder)).eval(), pythae(folder))
 
