@@ -91,7 +91,8 @@ def standings(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[Stan
         if name == best:
             ratio = low = high = 1.0
         mean = float(values.mean())
-        found.append(Standing(name, row.label, row.family, mean, ratio, low, high, words.get(name)))
+        family = "baseline" if name in spec.baselines else row.family
+        found.append(Standing(name, row.label, family, mean, ratio, low, high, words.get(name)))
     return found
 
 

@@ -9,6 +9,7 @@ import pytest
 from planted_distances import gmm, planted, planted_study
 
 from rae_bench.report.answer import SAID, counted, lead, ranked_column, sentences, shown_rows, standings
+from rae_bench.scoring.specs import GeneratedImages
 
 WORDS = ("better", "equal", "undecided", "worse")
 
@@ -139,6 +140,18 @@ def test_ratios_are_those_to_the_best_and_baselines_stand_apart(study):
     assert [round(one.ratio, 2) for one in found.values()] == [2.0, 1.0, 1.0, 6.0, 0.2]
     assert [one.word for one in found.values()] == ["worse", None, "equal", "worse", None]
     assert all(one.low <= one.ratio <= one.high for one in found.values())
+
+
+def test_a_generators_images_stand_apart_as_baselines_do(study):
+    """They vary by no training seed, so no word is said of them; and the answer counts models alone."""
+    frame = planted(gmm(10, 5, 5.02, 30, linear=1.0))
+    mine = frame["model"] == "linear"
+    frame.loc[mine & (frame["density"] == study.rows["linear"].gmm), "density"] = "generated_gmm"
+    gan = replace(study.rows["linear"], family="own", n="", gmm="", generated={"gmm": GeneratedImages("made", "")})
+    made = replace(study, rows={**study.rows, "linear": gan})
+    (found,) = [one for one in standings(made, frame, "digits") if one.row == "linear"]
+    assert (found.family, found.word, round(found.ratio, 2)) == ("baseline", None, 0.2)
+    assert sentences(made, frame) == sentences(study, planted(gmm(10, 5, 5.02, 30, linear=1.0)))
 
 
 def test_the_best_row_is_shown_beside_the_best_of_other_families(study):
