@@ -400,7 +400,7 @@ def test_a_cell_of_damaged_files_is_refused_by_name(results, damaged):
     ("model", "column"),
     [
         *((m, c) for m in STUDY.models for c in (*STUDY.densities_of(m), "reconstruction", "interpolation")),
-        *((m, c) for m, sets in STUDY.given.items() for c in sets),
+        *((m, c) for m, row in STUDY.given.items() for c in row.images.values()),
     ],
 )
 def test_every_cell_comes_out_again(results, model, column):

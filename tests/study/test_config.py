@@ -139,7 +139,7 @@ def test_two_rows_share_a_model_and_its_second_stage_is_fitted_once():
 
 def test_a_row_of_given_images_is_scored_and_nothing_is_trained_for_it():
     study = load_study("smoke")
-    assert study.given == {"training_images": {"train_images": "train"}}
+    assert {name: row.images for name, row in study.given.items()} == {"training_images": {"gmm": "train_images"}}
     assert study.scored == [*study.models, "training_images"]
     assert (study.densities_of("training_images"), study.shown_densities("training_images")) == ([], ())
     spec = study.evaluation("digits_mini", "training_images")

@@ -125,13 +125,13 @@ def test_a_switch_turns_one_setting_and_the_title_says_so():
 
 
 def test_the_table_of_settings_has_each_once_and_the_documentation_is_current(capsys):
-    cli.main(["settings"])
+    cli.main(["switches"])
     printed = capsys.readouterr().out
     lines = printed.splitlines()
     assert [line.split("`")[1] for line in lines[2:]] == list(SETTINGS)
     assert all(line.count(" | ") == lines[0].count(" | ") for line in lines)
     document = (ROOT / "docs" / "protocols.md").read_text()
-    assert printed in document, "paste it anew: python -m rae_bench settings"
+    assert printed in document, "paste it anew: python -m rae_bench switches"
 
 
 # --- as released, against the official configurations -----------------------------------------------------
