@@ -57,7 +57,7 @@ def latin1(tmp_path_factory):
 
 ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 """Python then reads and writes files as ASCII, too, unless told otherwise."""
-PRINTED = (["settings"], ["convert", "--table"], ["score", "-h"])
+PRINTED = (["switches"], ["convert", "--table"], ["score", "-h"])
 
 
 @pytest.mark.parametrize("arguments", PRINTED, ids=" ".join)
@@ -105,7 +105,7 @@ def test_the_workflow_runs_in_a_locale_of_ascii_and_takes_any_label_for_text(tmp
 
 @pytest.mark.parametrize("redirect", [">&-", "2>&-", ">&- 2>&-"])
 def test_closed_streams_are_no_traceback(redirect, tmp_path):
-    script = f"{sys.executable} -m rae_bench settings {redirect}"
+    script = f"{sys.executable} -m rae_bench switches {redirect}"
     ended = subprocess.run(["bash", "-c", script], env=environment(ROOT), cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0
     assert ended.stderr == ""
@@ -113,9 +113,9 @@ def test_closed_streams_are_no_traceback(redirect, tmp_path):
 
 def test_a_full_disk_under_what_is_printed_is_one_line():
     with Path("/dev/full").open("w") as full:
-        ended = command("rae_bench", "settings", stdout=full, stderr=subprocess.PIPE, text=True)
+        ended = command("rae_bench", "switches", stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.returncode == 1
-    assert ended.stderr == "rae_bench settings: what it prints cannot be written: No space left on device\n"
+    assert ended.stderr == "rae_bench switches: what it prints cannot be written: No space left on device\n"
 
 
 # --- the interpreter --------------------------------------------------------------------------------------
