@@ -32,7 +32,7 @@ STAGES: dict[str, Modules] = {
     "collect": ("rae_bench.study.results", *FRAMES),
     "tables": ("rae_bench.report.tables.catalogue", "scipy.stats", *FRAMES),
     "figures": ("rae_bench.report.plots.catalogue", "matplotlib.backends.backend_pdf", *FRAMES),
-    "report": ("rae_bench.report.page", *FRAMES),
+    "report": ("rae_bench.report.page", "scipy.stats", *FRAMES),
 }
 """What each stage imports; `fit` adds what its density needs, a linear `train` and metrics what they need."""
 

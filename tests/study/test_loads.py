@@ -32,7 +32,7 @@ LOADED = {
     "collect": ["pandas"],
     "tables": ["scipy", "scipy.stats", "pandas"],
     "figures": ["scipy", "scipy.stats", "pandas", *DRAWING],
-    "report": ["pandas"],
+    "report": ["scipy", "scipy.stats", "pandas"],
 }
 """scikit-learn brings scipy.stats and, where there is one, pandas; torchvision and the optimisers, the compiler.
 
