@@ -95,11 +95,13 @@ def encode(model: nn.Module, images: Images) -> npt.NDArray[np.float32]:
     """The codes (n, d) of images (n, C, H, W), uint8, of a model with `encode`; of a posterior the means."""
     import torch
 
+    from rae_bench.models.training import as_input
+
     model.eval()
     parts = []
     with torch.no_grad():
         for start in range(0, len(images), BATCH):
-            found = model.encode(torch.from_numpy(images[start : start + BATCH]).float() / 255)  # type: ignore[operator]
+            found = model.encode(as_input(torch.from_numpy(images[start : start + BATCH])))  # type: ignore[operator]
             parts.append((found[0] if isinstance(found, tuple) else found).cpu().numpy())
     return np.concatenate(parts).astype(np.float32)
 

@@ -336,7 +336,7 @@ class OwnDensity(DensitySpec):
     is_whitened: ClassVar[bool] = False
 
     def work(self, n: int, validated: int, dim: int) -> Work:
-        """As much as a mixture of a hundred Gaussians: nobody can count what is not known."""
+        """The work of a mixture of a hundred Gaussians, which stands in for what nobody can count."""
         return Work(100.0 * MOST_ITERATIONS * 2 * n * dim**2 + 4.0 * validated * dim, held=800 * n, disk=8 * n * dim)
 
 

@@ -40,8 +40,19 @@ class Maps(NamedTuple):
     side: int
 
 
+class OfImages:
+    """What every network of images says of them; `size` is a field of its own."""
+
+    size: ImageSize
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels an image has, each of all channels."""
+        return self.size**2
+
+
 @dataclass(frozen=True)
-class ConvolutionalNetwork:
+class ConvolutionalNetwork(OfImages):
     """The paper's layout at any of NETWORK_SIZES: stride-2 convolutions to the code, dense, stride-2 transposed back.
 
     `width` is the number of filters of the first convolution (the paper: 128); no layer has fewer. `start_width`:
@@ -59,11 +70,6 @@ class ConvolutionalNetwork:
     norm_momentum: Momentum
 
     is_optimised: ClassVar[bool] = True
-
-    @property
-    def pixels(self) -> int:
-        """How many pixels an image has, each of all channels."""
-        return self.size**2
 
     @property
     def encoder_maps(self) -> list[Maps]:
@@ -106,7 +112,7 @@ class DenseNetwork:
 
 
 @dataclass(frozen=True)
-class LinearNetwork:
+class LinearNetwork(OfImages):
     """One dense layer each way, fitted in closed form: principal components, the best a linear autoencoder can do.
 
     Codes have zero mean and unit variance over the training images, without correlation. The scale of a linear code is
@@ -121,18 +127,13 @@ class LinearNetwork:
     is_optimised: ClassVar[bool] = False
 
     @property
-    def pixels(self) -> int:
-        """How many pixels an image has, each of all channels."""
-        return self.size**2
-
-    @property
     def values(self) -> int:
         """How many values an image has."""
         return self.channels * self.pixels
 
 
 @dataclass(frozen=True)
-class OwnNetworks:
+class OwnNetworks(OfImages):
     """Encoder and decoder of a user's own (`rae_bench.base.contracts.Networks`), under the suite's objectives.
 
     `initialisation`: of its layers as the class leaves them, or as the suite's ("suite").
@@ -147,14 +148,9 @@ class OwnNetworks:
 
     is_optimised: ClassVar[bool] = True
 
-    @property
-    def pixels(self) -> int:
-        """How many pixels an image has, each of all channels."""
-        return self.size**2
-
 
 @dataclass(frozen=True)
-class OwnModel:
+class OwnModel(OfImages):
     """A model of a user's own (`rae_bench.base.contracts.Model`), with its own loss.
 
     `has_posterior`: whether it encodes to a mean and a log sigma.
@@ -169,14 +165,9 @@ class OwnModel:
 
     is_optimised: ClassVar[bool] = True
 
-    @property
-    def pixels(self) -> int:
-        """How many pixels an image has, each of all channels."""
-        return self.size**2
-
 
 @dataclass(frozen=True)
-class TrainedElsewhere:
+class TrainedElsewhere(OfImages):
     """A model that was trained elsewhere (`rae_bench.base.contracts.Trained`), loaded from `file`, perhaps a folder.
 
     `sha256` is of the file's bytes, or of all in the folder.
@@ -192,11 +183,6 @@ class TrainedElsewhere:
     latent_dim: Count
 
     is_optimised: ClassVar[bool] = False
-
-    @property
-    def pixels(self) -> int:
-        """How many pixels an image has, each of all channels."""
-        return self.size**2
 
 
 CLOSED_FORM = ("deterministic", "none", "none")

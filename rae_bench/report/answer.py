@@ -154,7 +154,7 @@ def _seeds(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> int:
 
 
 def _claims(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> dict[str, list[tuple[str, Word]]]:
-    """By claim the second cell of each comparison and the word of the first."""
+    """The second cell of each comparison and the word of the first, listed by claim."""
     families = {name: row.family for name, row in spec.competing.items()}
     labels = {name: row.label for name, row in spec.competing.items()}
     found: dict[str, list[tuple[str, Word]]] = {}

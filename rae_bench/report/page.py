@@ -77,7 +77,7 @@ def write(spec: SummarySpec, frame: pd.DataFrame, costs: pd.DataFrame, files: St
 
 
 def _folded(tables: Sequence[Table]) -> tuple[dict[str, list[Table]], list[Table]]:
-    """By heading the tables that are folded away, and all others, in order."""
+    """The tables that are folded away, by their heading; and all others, in order."""
     folded = {
         title: [table for table in tables if table["name"].startswith(starts)] for title, starts in FOLDED.items()
     }

@@ -351,6 +351,7 @@ def expost(
     from rae_bench import __version__
     from rae_bench.base import memory
     from rae_bench.run import expost as work
+    from rae_bench.run import expost_output
     from rae_bench.scoring import ex_post
     from rae_bench.scoring.catalogue import load_extractor
 
@@ -383,7 +384,7 @@ def expost(
         notes = [images.about, f"{spec.n_generated:,} samples of each density", f"features: {extractor.id}, {why}"]
         found = ex_post.score(trained, chosen, spec, extractor)
         title = f"{named.label}, its codes under {len(chosen)} densities"
-        print(work.write(out, found, images, pngs, title, about, notes))
+        print(expost_output.write(out, found, images, pngs, title, about, notes))
     print(f"written to {out}: table.md, metrics.csv, index.json, samples/, sheets/")
 
 

@@ -1,4 +1,4 @@
-"""What a user types to have densities fitted to a trained model of theirs, read and checked; what comes out, written.
+"""What a user types to have densities fitted to a trained model of theirs, read and checked.
 
 Images are a prepared data set's, or a folder's. The model is a Python file's, or is read by `models.elsewhere`.
 To be imported when the number of threads is set; what calculates is imported when something is read.
@@ -6,9 +6,8 @@ To be imported when the number of threads is set; what calculates is imported wh
 
 import contextlib
 import logging
-import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,11 +21,7 @@ from rae_bench.data.prepared import SPLITS
 from rae_bench.data.specs import MANIFEST
 from rae_bench.data.store import TELL_EVERY
 from rae_bench.densities.specs import Density
-from rae_bench.report import rendering
-from rae_bench.report.rendering import Table
-from rae_bench.report.tables.densities import JUDGED
-from rae_bench.report.tables.wording import DISTANCES, METRICS, SCALE, density_label, distance_name, mean_sd
-from rae_bench.scoring.specs import EVALUATE_VERSION, IMAGES_PER_FEATURE, EvaluationSpec, Extractor
+from rae_bench.scoring.specs import EVALUATE_VERSION, EvaluationSpec, Extractor
 from rae_bench.study import vocabulary
 from rae_bench.study.stated import hashed
 from rae_bench.study.vocabulary import Vocabulary
@@ -34,25 +29,19 @@ from rae_bench.study.vocabulary import Vocabulary
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import pandas as pd
     from torch import nn
 
     from rae_bench.base.storage import MappedRows
     from rae_bench.densities.codes import Posteriors
     from rae_bench.models.autoencoder import Model
-    from rae_bench.scoring.ex_post import Scored, Trained
+    from rae_bench.scoring.ex_post import Trained
     from rae_bench.scoring.generation import Images
     from rae_bench.scoring.sides import Side
 
 HELD_OUT = 5
-"""Of a folder's images, one in so many is for validation, and one for the test."""
+"""A folder's images are cut into so many parts: one is for validation, one for the test."""
 WAYS = (("model", "file"), ("encoder", "decoder"), ("pythae",), ("codes", "decoder"))
 """The options that name a model, together."""
-COLUMNS = (
-    *("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage", "nearest_training_ratio"),
-    "log_likelihood_validation",
-)
-"""The metrics of the table; the file of values has all."""
 
 
 @dataclass(frozen=True)
@@ -350,92 +339,3 @@ def _read_codes(typed: str) -> "dict[str, Posteriors]":
     if len(set(dims)) > 1:
         raise ConfigError(f"--codes: {paths[1]}: codes of {dims[1]} dimensions, those of {paths[0]} have {dims[0]}")
     return found
-
-
-def write(
-    out: Path, found: "Iterable[Scored]", data: Data, pngs: int, title: str, about: Mapping[str, Any], notes: list[str]
-) -> str:
-    """Write `pngs` samples of each density, sheets, values and table into `out`, the index last; return the table."""
-    import pandas as pd
-
-    from rae_bench.scoring.evaluation import SHOWN
-    from rae_bench.scoring.ex_post import FLOOR
-
-    rows = []
-    _sheet(out / "sheets" / "original.png", data.images["test"][:SHOWN])
-    for scored in found:
-        rows += scored.rows
-        if scored.name != FLOOR:
-            _sheet(out / "sheets" / f"{scored.name}.png", scored.images[:SHOWN])
-        if any(row["image_set"] == "sample" for row in scored.rows):
-            for i, image in enumerate(scored.images[:pngs]):
-                _png(out / "samples" / scored.name / f"{i:05d}.png", image.transpose(1, 2, 0))
-    frame = pd.DataFrame(rows)
-    notes = [*notes, *_explained(frame)]
-    told = rendering.markdown(_table(frame, title, about["extractor"]["label"], notes))
-    storage.write_frame(out / "metrics.csv", frame)
-    storage.write_text(out / "table.md", told)
-    storage.write_json(out / "index.json", about)
-    return told
-
-
-def _sheet(path: Path, images: "Images") -> None:
-    from rae_bench.report.plots.images import PER_CELL, tile
-
-    _png(path, tile(images, PER_CELL))
-
-
-def _png(path: Path, pixels: "Images") -> None:
-    """Write one picture (H, W, C), grey or RGB."""
-    from PIL import Image
-
-    image = Image.fromarray(pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels)
-    storage.render(path, lambda file: image.save(file, format="PNG"))
-
-
-def _table(frame: "pd.DataFrame", title: str, extractor: str, notes: list[str]) -> Table:
-    """A row for reconstructions, each density and, last, the floor; a column for each of `COLUMNS`."""
-    names = frame["density"].where(frame["density"] != "", frame["image_set"])
-    data = frame.assign(name=names).pivot_table(index="name", columns="metric", values="value")
-    shown = [column for column in COLUMNS if column in data]
-    order = sorted(names.unique(), key=lambda name: bool(name == "floor"))
-    labels = {"floor": "Validation images", "reconstruction": "Reconstruction"}
-    texts = [
-        [
-            labels.get(name) or density_label(name),
-            *(_cell(data.loc[name, column], column) for column in shown),
-        ]
-        for name in order
-    ]
-    header = ["", *(_heading(column, extractor) for column in shown)]
-    return Table("expost", title, header, texts, set(), notes, data.reset_index())
-
-
-def _explained(frame: "pd.DataFrame") -> list[str]:
-    """What must be said under the table to be understood, and of reconstructions pixel by pixel."""
-    pixels = frame[frame["image_set"] == "reconstruction"].set_index("metric")["value"]
-    notes = []
-    if "floor" in set(frame["image_set"]):
-        notes += ["Validation images: real ones in the place of samples, what a model without fault would get"]
-    if "frechet_infinity" not in set(frame["metric"]):
-        few = 2 * IMAGES_PER_FEATURE
-        notes += [f"Fewer than {few} images a feature: Fréchet distances lie too high, alike at equal counts alone"]
-    if len(pixels):
-        error, psnr, ssim = (pixels[name] for name in ("squared_error", "psnr", "ssim"))
-        notes += [f"Reconstruction: squared error {error:.2f} an image, PSNR {psnr:.2f} dB, SSIM {ssim:.3f}"]
-    if "log_likelihood_validation" in set(frame["metric"]):
-        notes += [f"log p(z): mean over validation codes, in nats. {JUDGED}"]
-    return notes
-
-
-def _heading(metric: str, extractor: str) -> str:
-    if metric not in METRICS:
-        return "log p(z) ↑"
-    _, short, better = METRICS[metric]
-    name = distance_name(short, extractor) if short in DISTANCES else short
-    scaled = f" x {SCALE[metric]:.0f}" if metric in SCALE else ""
-    return f"{name}{scaled} {'↓' if better == 'lower' else '↑'}"
-
-
-def _cell(value: float, metric: str) -> str:
-    return "–" if math.isnan(value) else mean_sd(value * SCALE.get(metric, 1.0), math.nan, metric)

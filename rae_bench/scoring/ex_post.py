@@ -30,7 +30,7 @@ from rae_bench.scoring.specs import EvaluationSpec
 from rae_bench.scoring.two_sets import features_of, too_few
 
 SEED = 0
-"""Of training, of fits and of samples."""
+"""The seed of training, of fits and of samples: the first of a study's."""
 FLOOR = "floor"
 """Validation images as if they were samples: what a model without fault would get."""
 

@@ -80,7 +80,7 @@ class StudyFiles:
         return self.root / dataset / "floor.json"
 
     def tryout(self, dataset: str, part: str) -> Path:
-        """That a part of a user's own was tried on a data set, and held."""
+        """The file that says that a part of a user's own was tried on a data set, and held."""
         return self.root / dataset / "tryouts" / f"{part}.json"
 
     def run(self, dataset: str, model: str, seed: int | str) -> "RunFiles":

@@ -12,8 +12,8 @@ import torch
 from keras import Keras
 from torch import nn
 
-from rae_bench.models import autoencoder, networks
-from rae_bench.models.specs import NETWORK_SIZES
+from rae_bench.models import autoencoder, networks, objectives
+from rae_bench.models.specs import NETWORK_SIZES, GradientPenalty
 
 PLAIN = small.objective()
 network = functools.partial(small.images, norm_momentum=0.01)
@@ -282,3 +282,55 @@ def test_the_weights_in_scope_of_a_spectral_norm_have_the_largest_singular_value
             assert torch.linalg.svdvals(weight.flatten(1))[0].item() == pytest.approx(1, abs=0.01)
         else:
             assert torch.equal(layer.weight, before.weight)
+
+
+# --- a user's decoder under the gradient penalty ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_the_penalty_through_a_users_layer_norm_and_its_gradient_are_those_of_the_jacobian(affine):
+    """The Jacobian by reverse derivatives of torch's own layer norm, which are right, and the gradient of ‖J u‖²."""
+    torch.manual_seed(0)
+    norm = nn.LayerNorm(6, elementwise_affine=affine)
+    layers = [nn.Linear(3, 6), norm, nn.Tanh(), nn.Linear(6, 5)]
+    theirs = nn.Sequential(*layers).double()
+    ours = copy.deepcopy(theirs)
+    term = GradientPenalty(kind="gradient_penalty", weight=1.0)
+    networks.fit_for(term, ours, "mine.py:Mine")
+    assert type(ours[1]) is not type(theirs[1])
+    z, u = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    x_hat, penalty = objectives.decode(ours, z, term, {"direction": u})
+    jacobian = torch.autograd.functional.jacobian(lambda codes: theirs(codes).sum(dim=0), z, create_graph=True)
+    expected = torch.einsum("obd,bd->bo", jacobian, u).square().sum(dim=1).mean()
+    torch.testing.assert_close(x_hat, theirs(z))
+    torch.testing.assert_close(penalty, expected)
+    for one, other in zip(
+        torch.autograd.grad(penalty, list(ours.parameters()), allow_unused=True),
+        torch.autograd.grad(expected, list(theirs.parameters()), allow_unused=True),
+        strict=True,
+    ):
+        zero = torch.zeros((), dtype=torch.float64)  # the last bias moves no derivative
+        torch.testing.assert_close(zero if one is None else one, zero if other is None else other)
+
+
+@pytest.mark.parametrize("layer", [nn.LayerNorm(6), nn.BatchNorm1d(6)])
+def test_torchs_own_norms_are_still_wrong_under_the_penalty(layer):
+    """If this fails torch is mended: the suite's norms, and the refusal of others, can go."""
+    torch.manual_seed(0)
+    decoder = nn.Sequential(nn.Linear(3, 6), layer, nn.Tanh(), nn.Linear(6, 5)).double()
+    z, u = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    weight = decoder[0].weight
+
+    def penalty():
+        return objectives.decode(decoder, z, GradientPenalty("gradient_penalty", 1.0), {"direction": u})[1]
+
+    (gradient,) = torch.autograd.grad(penalty(), [weight])
+    along, values = gradient / gradient.norm(), []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weight += sign * 1e-6 * along
+        values.append(penalty().item())
+        with torch.no_grad():
+            weight -= sign * 1e-6 * along
+    slope = (values[0] - values[1]) / 2e-6
+    assert abs(slope - (gradient * along).sum().item()) > 1e-3 * abs(slope)
