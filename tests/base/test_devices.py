@@ -109,9 +109,9 @@ def test_auto_without_a_gpu_is_cpu_to_the_byte_and_another_device_reruns_all(pla
         assert planned.plan() == {}
         monkeypatch.setenv(devices.DEVICE, "cuda")
         stages = Counter(job.split()[0] for job in planned.plan())
-    jobs = Counter(path.name for path in planned.results.rglob("*.job.json"))
-    assert stages["train"] == jobs["model.job.json"] == 6
-    assert stages["evaluate"] == jobs["evaluate.job.json"] == 8
+    made = Counter(path.name for path in planned.results.rglob("*.safetensors"))
+    assert stages["train"] == made["model.safetensors"] == 6
+    assert stages["evaluate"] == made["sheets.safetensors"] == 8
     assert stages["reference"] == 5
     assert "prepare" not in stages
 
