@@ -395,9 +395,9 @@ def of_job(study: Study, stage: str, about: Sequence[str]) -> Need:
 
 
 def _feature_bytes(n: int, dim: int, are_compared: bool = True) -> float:
-    """Bytes of n features in double precision: some thrice for moments, a few square matrices, blocks of distances."""
+    """Bytes of n features in double precision: some thrice for moments, square matrices, two blocks of distances."""
     block = 3 * min(n * dim, MOMENT_VALUES) + 8 * dim**2
-    return 8.0 * (block + (n * dim + 4 * 512 * n if are_compared else 0))
+    return 8.0 * (block + (n * dim + 8 * 512 * n if are_compared else 0))
 
 
 def _distances(one: int, two: int, dim: int) -> float:

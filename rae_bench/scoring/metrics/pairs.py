@@ -6,6 +6,7 @@ differences: what is far from the origin, or near to each other, is measured as 
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,11 +84,13 @@ def blocks(
 ) -> Iterator[tuple[slice, Float64, Float64]]:
     """Each block of rows of `one`: where it is, its Gram matrix with `two`, and the squared distances.
 
-    Both are counted from `origin`, the Gram matrix is not.
+    Both are counted from `origin`, the Gram matrix is not. While a block is looked at, a thread makes the next one:
+    products use all cores, what is done with them uses one.
     """
     exact = two.astype(np.float64)
     lengths = (exact**2).sum(axis=1)
-    for start in range(0, len(one), BLOCK):
+
+    def made(start: int) -> tuple[slice, Float64, Float64]:
         rows = slice(start, min(start + BLOCK, len(one)))
         block = one[rows].astype(np.float64)
         gram = block @ exact.T
@@ -97,7 +100,15 @@ def blocks(
         squares[near] = _by_differences(block, exact, *near)
         if origin is not None:
             gram += (block @ origin)[:, None] + exact @ origin + origin @ origin
-        yield rows, gram, squares
+        return rows, gram, squares
+
+    with ThreadPoolExecutor(1) as ahead:
+        following = ahead.submit(made, 0)
+        for start in range(BLOCK, len(one) + BLOCK, BLOCK):
+            ready = following.result()
+            if start < len(one):
+                following = ahead.submit(made, start)
+            yield ready
 
 
 def _by_differences(one: Float64, two: Float64, i: npt.NDArray[np.intp], j: npt.NDArray[np.intp]) -> Float64:
