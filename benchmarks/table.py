@@ -1,4 +1,7 @@
-"""Write what the benchmarks found, benchmarks/found/*.json, into docs/speed.md between its two marks."""
+"""Write what the benchmarks found, benchmarks/found/*.json, into two documents.
+
+docs/speed.md gets, between its two marks, the ratios of which something was asked; benchmarks/found/tables.md the rest.
+"""
 
 import json
 from collections.abc import Iterator
@@ -7,23 +10,34 @@ from typing import Any
 
 from records import FOUND
 
-PAGE = Path(__file__).parent.parent / "docs" / "speed.md"
+PAGE, DETAILS = Path(__file__).parent.parent / "docs" / "speed.md", FOUND / "tables.md"
 BEGIN, END = "<!-- written by benchmarks/table.py: begin -->", "<!-- end -->"
+TOP = """# Tables of the benchmarks
+
+`benchmarks/table.py` writes this page. Ratios of which something was asked are in [speed.md](../../docs/speed.md)."""
 
 
 def main() -> None:
-    page = PAGE.read_text()
-    before, _, rest = page.partition(BEGIN)
+    before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    found = [json.loads(path.read_text()) for path in sorted(FOUND.glob("*.json"))]
-    PAGE.write_text("\n".join([f"{before}{BEGIN}", *(line for one in found for line in section(one)), f"{END}{after}"]))
+    page, details = [f"{before}{BEGIN}"], [TOP]
+    for found in (json.loads(path.read_text()) for path in sorted(FOUND.glob("*.json"))):
+        asked = [ratio for ratio in found["ratios"] if ratio["bar"] is not None]
+        others = [ratio for ratio in found["ratios"] if ratio["bar"] is None]
+        where = f"{found['title']}\n\n{found['date']}, {found['processor']}"
+        versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+        page += section(f"### {where}.", asked, [])
+        details += section(f"## {where}; {versions}.", others, found["tables"])
+    PAGE.write_text("\n".join([*page, f"{END}{after}"]))
+    DETAILS.write_text("\n".join([*details, ""]))
 
 
-def section(found: dict[str, Any]) -> Iterator[str]:
-    """The lines of one benchmark: what was measured where, its ratios, the figures behind them."""
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    yield f"\n### {found['title']}\n\n{found['date']}, {found['processor']}; {versions}.\n"
-    if found["ratios"]:
+def section(top: str, ratios: list[Any], tables: list[Any]) -> Iterator[str]:
+    """The lines of one benchmark: what was measured where, its ratios and tables; none if it has neither."""
+    if not ratios and not tables:
+        return
+    yield f"\n{top}"
+    if ratios:
         rows = [
             (
                 ratio["what"] + (f" ({ratio['remark']})" if ratio["remark"] else ""),
@@ -31,14 +45,21 @@ def section(found: dict[str, Any]) -> Iterator[str]:
                 f"{ratio['other']:.4g}",
                 ratio["unit"],
                 f"**{ratio['ratio']:.3g}**",
-                "" if ratio["bar"] is None else f"{'≤' if ratio['at_most'] else '≥'} {ratio['bar']:g}",
+                "" if ratio["bar"] is None else bar(ratio),
             )
-            for ratio in found["ratios"]
+            for ratio in ratios
         ]
+        yield ""
         yield from grid(("", "ours", "other", "unit", "ratio", "asked"), rows)
-    for table in found["tables"]:
+    for table in tables:
         yield f"\n{table['title']}\n"
         yield from grid(table["columns"], table["rows"])
+
+
+def bar(ratio: dict[str, Any]) -> str:
+    """What was asked of a ratio, and whether it was missed."""
+    missed = ratio["ratio"] > ratio["bar"] if ratio["at_most"] else ratio["ratio"] < ratio["bar"]
+    return f"{'≤' if ratio['at_most'] else '≥'} {ratio['bar']:g}{', missed' if missed else ''}"
 
 
 def grid(columns: Any, rows: Any) -> Iterator[str]:
