@@ -222,6 +222,6 @@ def test_the_command_prints_the_chain(capsys):
 
 def test_the_documented_table_is_what_the_command_prints(capsys):
     cli.main(["convert", "--table"])
-    text = (ROOT / "docs" / "methods.md").read_text()
+    text = (ROOT / "docs" / "official_code.md").read_text()
     (pasted,) = re.findall(r"<!-- python -m rae_bench convert --table -->\n\n(.*?)\n\n<!-- end -->", text, re.DOTALL)
     assert pasted == capsys.readouterr().out.rstrip()
