@@ -11,7 +11,8 @@ from checkout import ROOT, script
 from rae_bench import cli
 from rae_bench.study.config import study_names
 
-PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "results" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OTHERS = (ROOT / "results" / "README.md", ROOT / "benchmarks" / "found" / "tables.md")
+PAGES = [*sorted(ROOT.glob("*.md")), *OTHERS, *sorted((ROOT / "docs").glob("*.md"))]
 BELOW = (
     "",
     "rae_bench",
@@ -38,7 +39,7 @@ GENERATED_NAMES = ("images.npy", "croissant.json", "files.sha256", "metrics.parq
 def prose_and_code(page):
     """Every command line of a page's code blocks, and every `quoted` piece of its prose."""
     text = page.read_text()
-    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```(?!mermaid)\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     prose = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     return lines, re.findall(r"`([^`\n]+)`", prose)
