@@ -110,6 +110,10 @@ rule all:
         ),
 
 
+# The opening of `snakemake --report`.
+report: "workflow/report/study.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"

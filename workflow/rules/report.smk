@@ -18,6 +18,19 @@ SUMMARY = {
     "spec": lambda wc: to_json(study.summary()),
     "results": lambda wc: str(FILES.results),
 }
+# What `snakemake --report` shows of each data set, where the study makes it: a search draws no figures.
+TABLED = study.datasets if "table1" in study.file.tables else []
+DRAWN = [] if "search" in study.file.tables else study.datasets
+
+
+def captioned(file, caption, category):
+    """Files for `snakemake --report`, with their caption."""
+    return report(file, caption=f"../report/{caption}.rst", category=category)
+
+
+def of_each(datasets, file):
+    """The paths of `file`, a pattern, for each of the data sets; the study stays open."""
+    return expand(file, dataset=datasets, allow_missing=True)
 
 
 rule collect:
@@ -41,6 +54,11 @@ rule tables:
         **COLLECTED,
     output:
         index=FILES.tables,
+        table1=captioned(
+            of_each(TABLED, FILES.tables.with_name("table1_{dataset}.csv")),
+            "table1",
+            "Tables",
+        ),
     log:
         LOGS / "tables.log",
     conda:
@@ -58,6 +76,16 @@ rule figures:
         histories=every_run(RUN.history, study.models),
     output:
         index=FILES.figures,
+        samples=captioned(
+            of_each(DRAWN, FILES.figures.with_name("samples_{dataset}.png")),
+            "samples",
+            "Figures",
+        ),
+        distances=captioned(
+            of_each(DRAWN, FILES.figures.with_name("distances_{dataset}.png")),
+            "distances",
+            "Figures",
+        ),
     log:
         LOGS / "figures.log",
     conda:
@@ -73,8 +101,9 @@ rule report:
         metrics=FILES.metrics,
         tables=FILES.tables,
         figures=FILES.figures,
+        sheets=every_run(RUN.sheets),
     output:
-        report=FILES.report,
+        report=captioned(FILES.report, "report", "Report"),
     log:
         LOGS / "report.log",
     conda:
