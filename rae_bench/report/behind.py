@@ -1,20 +1,28 @@
-"""What stands behind each cell of Table 1: its seeds, counts, reference and fingerprints, and the command for it."""
+"""What stands behind each cell of Table 1: seeds, counts, reference, fingerprints, the command for it, and images."""
 
+import base64
+import io
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
+from rae_bench.base import storage
 from rae_bench.report.comparisons import leaders
+from rae_bench.report.sheets import sheet_key, tile
 from rae_bench.report.tables.cells import COLUMNS, cell_frame, compared, place
+from rae_bench.study.files import StudyFiles
 from rae_bench.study.specs import Row, SummarySpec
 
 METRIC = "frechet_distance"
+SHOWN = 8
+"""Images shown behind a cell."""
 
 
 def table1_rows(
-    spec: SummarySpec, frame: pd.DataFrame, shown: Mapping[str, Sequence[Sequence[str]]]
+    spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles, shown: Mapping[str, Sequence[Sequence[str]]]
 ) -> list[dict[str, Any]]:
     """The rows of Table 1 of all data sets together; `shown`: by data set the texts of its own table."""
     mine = frame[frame["metric"] == METRIC]
@@ -29,7 +37,7 @@ def table1_rows(
                     "cells": [
                         {
                             **{"column": column, "text": text, "is_bold": (name, column) in bold},
-                            "behind": _behind(spec, mine, dataset, row, column),
+                            "behind": _behind(spec, mine, files, dataset, row, column),
                         }
                         for column, text in zip(COLUMNS, cells, strict=True)
                     ],
@@ -38,7 +46,9 @@ def table1_rows(
     return found
 
 
-def _behind(spec: SummarySpec, frame: pd.DataFrame, dataset: str, row: Row, column: str) -> dict[str, Any] | None:
+def _behind(
+    spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles, dataset: str, row: Row, column: str
+) -> dict[str, Any] | None:
     """What a cell is made of; None where there is no such cell."""
     mine, shown = cell_frame(frame, dataset, row, column, METRIC), place(row, column)
     if mine.empty or shown is None:
@@ -62,5 +72,17 @@ def _behind(spec: SummarySpec, frame: pd.DataFrame, dataset: str, row: Row, colu
             f" real {first['floor']:.4g}"
         ),
         "fingerprints": ", ".join(f"{kind} {value}" for kind, value in made_with.items() if value),
+        "picture": _picture(files, dataset, row, column, spec.train_seeds[0]),
         "command": f"python -m rae_bench verify {shlex.quote(spec.source)} --cell {cell}",
     }
+
+
+def _picture(files: StudyFiles, dataset: str, row: Row, column: str, seed: int) -> str | None:
+    """The first images of a cell, as a PNG in base 64; None where the run keeps none."""
+    key = sheet_key(row, column)
+    if key is None:
+        return None
+    images = storage.read_arrays(files.run(dataset, row.model, seed).sheets, key)[0][key][:SHOWN]
+    page = io.BytesIO()
+    Image.fromarray(tile(images, SHOWN)).save(page, "PNG", optimize=True)
+    return base64.b64encode(page.getvalue()).decode()

@@ -59,7 +59,7 @@ def write(spec: SummarySpec, frame: pd.DataFrame, costs: pd.DataFrame, files: St
         n_values=len(frame),
         columns=list(COLUMNS.values()),
         main=main,
-        rows=table1_rows(spec, frame, {name: [table["header"], *table["rows"]] for name, table in main.items()}),
+        rows=table1_rows(spec, frame, files, {name: [table["header"], *table["rows"]] for name, table in main.items()}),
         families=list(dict.fromkeys(row.family for row in spec.ordered_rows.values())),
         tables=others,
         folded=folded,

@@ -54,7 +54,8 @@ def write(
 
 
 def _sheet(path: Path, images: "Images") -> None:
-    from rae_bench.report.plots.images import PER_CELL, tile
+    from rae_bench.report.plots.images import PER_CELL
+    from rae_bench.report.sheets import tile
 
     _png(path, tile(images, PER_CELL))
 

@@ -448,7 +448,10 @@ def report(*, spec: SummarySpec, results: Path) -> None:
     files = StudyFiles(results, spec.study)
     drawn = records.find(files.figures)
     pictures = [files.figures.with_name(name) for name in drawn[1].wrote if name.endswith(".png")] if drawn else []
-    shown = [files.tables, files.figures, *pictures, *(files.manifest(name) for name in spec.datasets)]
+    sheets = [
+        files.run(name, row.model, spec.train_seeds[0]).sheets for name in spec.datasets for row in spec.rows.values()
+    ]
+    shown = [files.tables, files.figures, *pictures, *dict.fromkeys(sheets), *map(files.manifest, spec.datasets)]
     _summarise("report", spec, files, files.report, shown, write)
 
 

@@ -1,13 +1,20 @@
 """What stands behind the cells of the report's Table 1, against the values and the commands themselves."""
 
+import base64
+import io
+
+import numpy as np
 import pytest
+from PIL import Image
 from planted_distances import gmm, planted, planted_study
 
-from rae_bench.report.behind import table1_rows
+from rae_bench.base import storage
+from rae_bench.report.behind import SHOWN, table1_rows
 from rae_bench.report.comparisons import leaders
 from rae_bench.report.tables.cells import COLUMNS, cell_values, compared
 from rae_bench.run.cells import parse_cell
 from rae_bench.study.config import load_study
+from rae_bench.study.files import StudyFiles
 
 
 def test_bold_is_whom_no_other_beats_for_sure():
@@ -27,9 +34,10 @@ def test_bold_is_whom_no_other_beats_for_sure():
 
 
 @pytest.fixture(scope="module")
-def rows(smoke_spec, smoke_frame):
+def rows(smoke, smoke_spec, smoke_frame):
     texts = [[row.label, *([name] * len(COLUMNS))] for name, row in smoke_spec.ordered_rows.items()]
-    return table1_rows(smoke_spec, smoke_frame, {"digits_mini": [["", *COLUMNS.values()], *texts]})
+    files = StudyFiles(smoke.results, "smoke")
+    return table1_rows(smoke_spec, smoke_frame, files, {"digits_mini": [["", *COLUMNS.values()], *texts]})
 
 
 def test_values_by_seed_are_those_of_the_cell(rows, smoke_spec, smoke_frame):
@@ -66,3 +74,28 @@ def test_counts_and_reference_are_told(rows):
     assert cells["vae", "reconstruction"]["counts"] == "300 images; one value a seed"
     assert cells["vae", "gmm"]["reference"].startswith("300 test images in features digit_classifier")
     assert cells["vae", "gmm"]["fingerprints"].startswith("train ")
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "key"),
+    [
+        ("vae", "reconstruction", "reconstruction"),
+        ("vae", "gmm", "sample.gmm10"),
+        ("two_stage_vae", "n", "sample.second_stage"),
+        ("linear", "gaussian", "sample.gaussian"),
+        ("training_images", "reconstruction", None),
+    ],
+)
+def test_its_images_are_the_first_of_its_sheet(rows, smoke, name, column, key):
+    (row,) = (row for row in rows if row["name"] == name)
+    (cell,) = (cell for cell in row["cells"] if cell["column"] == column)
+    if key is None:
+        assert cell["behind"] is None
+        return
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(cell["behind"]["picture"]))))
+    run = "vae" if name == "two_stage_vae" else name
+    sheets = StudyFiles(smoke.results, "smoke").run("digits_mini", run, 0).sheets
+    images = storage.read_arrays(sheets, key)[0][key]
+    assert shown.shape == (32, 33 * SHOWN - 1, 3)
+    for i, image in enumerate(images[:SHOWN]):
+        assert (shown[:, 33 * i : 33 * i + 32] == image[0][..., None]).all()

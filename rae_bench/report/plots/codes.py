@@ -5,8 +5,8 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from rae_bench.report.plots.images import Sheets
 from rae_bench.report.plots.style import looks
+from rae_bench.report.sheets import Sheets
 from rae_bench.report.tables.densities import density_order
 from rae_bench.report.tables.wording import density_label, model_labels
 from rae_bench.study.specs import SummarySpec

@@ -1,7 +1,6 @@
 """Pictures of images: what each model makes of originals, of samples, and of the way between two originals."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,9 +8,10 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rae_bench.report.tables.cells import COLUMNS, place
+from rae_bench.report.sheets import Sheets, sheet_key, tile
+from rae_bench.report.tables.cells import COLUMNS
 from rae_bench.scoring.specs import STEPS
-from rae_bench.study.specs import Row, SummarySpec
+from rae_bench.study.specs import SummarySpec
 
 PER_CELL = 6
 """Images shown of each set in a sample sheet."""
@@ -19,23 +19,6 @@ IN_STRIP = 3
 """Images shown in a line of a cell in the strip of the first screen; there are two lines."""
 STRIP = {"reconstruction": "Reconstruction", "standard_normal": "N(0,I)", "gaussian": "Gaussian", "gmm": "GMM"}
 """The columns of the strip, beside real images."""
-Sheets = dict[str, npt.NDArray[Any]]
-
-
-def tile(images: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.uint8]:
-    """Images (n, C, H, W) as one picture, `columns` wide, a white pixel between them; (H', W', 3)."""
-    n, _, height, width = images.shape
-    rows = -(-n // columns)
-    framed = np.full((rows * columns, height + 1, width + 1, 3), 255, dtype=np.uint8)
-    framed[:n, :height, :width] = images.transpose(0, 2, 3, 1)
-    lines = framed.reshape(rows, columns, height + 1, width + 1, 3).swapaxes(1, 2)
-    return lines.reshape(rows * (height + 1), columns * (width + 1), 3)[:-1, :-1]
-
-
-def _sheet_key(row: Row, column: str) -> str | None:
-    """What the pictures of a cell are called; None where the row has no such cell."""
-    shown = None if row.has_no_model and column not in row.images else place(row, column)
-    return shown and ".".join(part for part in shown if part)
 
 
 def _sampled(spec: SummarySpec) -> list[str]:
@@ -57,7 +40,7 @@ def sheet_keys(spec: SummarySpec) -> dict[str, set[str]]:
     }
     for row in spec.rows.values():
         columns = {*_sampled(spec), "interpolation", *_stripped(spec)}
-        keys[row.model] |= {key for column in columns if (key := _sheet_key(row, column))}
+        keys[row.model] |= {key for column in columns if (key := sheet_key(row, column))}
     return keys
 
 
@@ -65,7 +48,7 @@ def sample_sheet(spec: SummarySpec, sheets: dict[str, Sheets]) -> Figure:
     """A row of pictures per table row: originals, reconstructions, and samples of columns N, N(0,I) and GMM."""
     rows, columns = spec.ordered_rows.values(), _sampled(spec)
     keys = [
-        (row.model, [None if row.has_no_model else "original", *(_sheet_key(row, column) for column in columns)])
+        (row.model, [None if row.has_no_model else "original", *(sheet_key(row, column) for column in columns)])
         for row in rows
     ]
     pictures = [
@@ -81,11 +64,11 @@ def sample_sheet(spec: SummarySpec, sheets: dict[str, Sheets]) -> Figure:
 def strip(spec: SummarySpec, sheets: dict[str, Sheets], names: Sequence[str]) -> Figure:
     """Real images, reconstructions and samples of these rows, the first few as they were drawn."""
     rows = [spec.rows[name] for name in names]
-    columns = [column for column in _stripped(spec) if any(_sheet_key(row, column) for row in rows)]
+    columns = [column for column in _stripped(spec) if any(sheet_key(row, column) for row in rows)]
     pictures = [
         [
             None if key is None else tile(sheets[row.model][key][: 2 * IN_STRIP], IN_STRIP)
-            for key in ("original", *(_sheet_key(row, column) for column in columns))
+            for key in ("original", *(sheet_key(row, column) for column in columns))
         ]
         for row in rows
     ]
@@ -98,7 +81,7 @@ def strip(spec: SummarySpec, sheets: dict[str, Sheets], names: Sequence[str]) ->
 def interpolation_strips(spec: SummarySpec, sheets: dict[str, Sheets]) -> Figure:
     """Two strips per table row that has codes, from one test image's to another's."""
     rows = [row for row in spec.ordered_rows.values() if not row.has_no_model]
-    strips = [sheets[row.model][str(_sheet_key(row, "interpolation"))][: 2 * STEPS] for row in rows]
+    strips = [sheets[row.model][str(sheet_key(row, "interpolation"))][: 2 * STEPS] for row in rows]
     pictures = [[tile(images[:STEPS], STEPS), tile(images[STEPS:], STEPS)] for images in strips]
     return _pictures([row.label for row in rows], pictures, 0.48, 0.02)[0]
 
