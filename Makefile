@@ -4,9 +4,9 @@ PYTHON ?= python3
 STUDY ?= digits
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 ENVIRONMENT := .venv/.complete
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.validators/bin
 
-.PHONY: results environment check test test-workflow test-slow test-long test-gpu bench
+.PHONY: results environment validators check test test-workflow test-slow test-long test-gpu bench
 
 results: $(ENVIRONMENT)
 	snakemake --cores $(CORES) --config study=$(STUDY)
@@ -18,6 +18,16 @@ $(ENVIRONMENT): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Programs of others that hold what the suite writes against its conventions; they want other versions than the lock's.
+validators: .validators/.complete
+
+.validators/.complete: tests/validators.txt tests/validators.json
+	$(PYTHON) -m venv .validators
+	.validators/bin/python -m pip install --quiet --requirement tests/validators.txt
+	cp tests/validators.json .validators/package.json
+	npm install --silent --no-audit --no-fund --prefix .validators
 	touch $@
 
 check: $(ENVIRONMENT)

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +29,26 @@ def environment(package_root, *before):
         "PYTHONPATH": os.pathsep.join(map(str, [*before, package_root])),
         "OMP_NUM_THREADS": "1",
     }
+
+
+def program(*names):
+    """The path of somebody else's program, by the first of its names that is found.
+
+    Where none is, the test is skipped; but not in CI, which has all of them (`make validators`).
+    """
+    found = next(filter(None, map(shutil.which, names)), None)
+    return found or _missing(names[0])
+
+
+def node_module(name):
+    """The folder of a JavaScript package of `make validators`; where it is not, as for `program`."""
+    found = ROOT / ".validators" / "node_modules" / name
+    return found if found.is_dir() else _missing(name)
+
+
+def _missing(name):
+    message = f"{name} is not installed (make validators)"
+    pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 
 class Bomb:

