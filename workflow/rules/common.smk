@@ -51,3 +51,13 @@ def tried(part):
         return str(FILES.tryout(wc.dataset, name)).format(study=wc.study)
 
     return paths
+
+
+def captioned(file, caption, category):
+    """Files for `snakemake --report`, with their caption."""
+    return report(file, caption=f"../report/{caption}.rst", category=category)
+
+
+def of_each(datasets, file):
+    """The paths of `file`, a pattern, for each of the data sets; the study stays open."""
+    return expand(file, dataset=datasets, allow_missing=True)

@@ -23,16 +23,6 @@ TABLED = study.datasets if "table1" in study.file.tables else []
 DRAWN = [] if "search" in study.file.tables else study.datasets
 
 
-def captioned(file, caption, category):
-    """Files for `snakemake --report`, with their caption."""
-    return report(file, caption=f"../report/{caption}.rst", category=category)
-
-
-def of_each(datasets, file):
-    """The paths of `file`, a pattern, for each of the data sets; the study stays open."""
-    return expand(file, dataset=datasets, allow_missing=True)
-
-
 rule collect:
     input:
         runs=every_run(RUN.metrics),
