@@ -80,7 +80,7 @@ def find(release: Release) -> list[Path]:
     Raises:
         DataError: none is whole, and fetching is not allowed, fails, or would mix with what lies there.
     """
-    places = [[root() / folder / name for name in form] for folder in release.folders for form in release.forms]
+    places = _places(release)
     if (found := _whole(places)) is not None:
         return found
     for paths in places:
@@ -98,6 +98,15 @@ def find(release: Release) -> list[Path]:
         f"{release.name}: none of {wanted} in {looked}; {release.remedy}, name another folder with"
         f" {DATA_VARIABLE}=FOLDER, or allow the download with {DOWNLOAD_VARIABLE}=1"
     )
+
+
+def is_there(release: Release) -> bool:
+    """Whether `release` lies somewhere in one of its forms; nothing is read or fetched."""
+    return _whole(_places(release)) is not None
+
+
+def _places(release: Release) -> list[list[Path]]:
+    return [[root() / folder / name for name in form] for folder in release.folders for form in release.forms]
 
 
 def _whole(places: list[list[Path]]) -> list[Path] | None:

@@ -19,19 +19,16 @@ from urllib.error import URLError
 import torch
 from torch import Tensor
 
+from rae_bench.scoring.weight_files import (
+    INCEPTION_SHA256,
+    INCEPTION_URL,
+    INCEPTION_VARIABLE,
+    dino_files,
+    inception_file,
+)
+
 log = logging.getLogger(__name__)
 
-INCEPTION_URL = (
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
-)
-INCEPTION_SHA256 = "6726825d"
-# Of the 64 digits the eight in the file's name (the hub's convention): the file was out of reach where this was
-# written, so the whole hash could not be confirmed. Eight catch every accident, but not a forger.
-DINO_CODE = "facebookresearch_dinov2_main"
-DINO_FILE = "dinov2_vitl14_pretrain.pth"
-"""The names that torch.hub gives them in its cache."""
-
-INCEPTION_VARIABLE = "RAE_BENCH_INCEPTION_WEIGHTS"
 DOWNLOAD_VARIABLE = "RAE_BENCH_DOWNLOAD"
 TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 """A variable of torch's: with it, torch.load reads tensors only."""
@@ -72,7 +69,7 @@ def inception() -> Weights:
     """
     remedy = f"set {INCEPTION_VARIABLE}=FILE, or allow the download with {DOWNLOAD_VARIABLE}=1"
     named = os.environ.get(INCEPTION_VARIABLE)
-    path = Path(named) if named else _hub() / "checkpoints" / INCEPTION_URL.rpartition("/")[2]
+    path = inception_file(INCEPTION_URL)
     if not named and not path.exists() and _is_set(DOWNLOAD_VARIABLE):
         _download(INCEPTION_URL, path, INCEPTION_SHA256)
     data, found = _read(path, remedy)
@@ -89,14 +86,13 @@ def dino_file() -> Path:
     Raises:
         FeatureError: the cache lacks them or their code, and there is no permission to fetch them.
     """
-    code, path = _hub() / DINO_CODE, _hub() / "checkpoints" / DINO_FILE
-    missing = [str(part) for part in (code, path) if not part.exists()]
+    missing = [str(part) for part in dino_files() if not part.exists()]
     if missing and not _is_set(DOWNLOAD_VARIABLE):
         raise FeatureError(
             f"DINOv2: {' and '.join(missing)} missing; copy a hub cache that holds both there, or allow the download"
             f" with {DOWNLOAD_VARIABLE}=1"
         )
-    return path
+    return dino_files()[1]
 
 
 class _Refusing(urllib.request.BaseHandler):
@@ -125,10 +121,6 @@ def file_sha256(path: Path) -> str:
     """The SHA-256 of a file that may be too large for memory, 64 digits."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _hub() -> Path:
-    return Path(torch.hub.get_dir())
 
 
 def _is_set(variable: str) -> bool:

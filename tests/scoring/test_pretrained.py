@@ -11,7 +11,7 @@ import torch
 from checkout import Bomb
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
-from rae_bench.scoring import pretrained
+from rae_bench.scoring import pretrained, weight_files
 from rae_bench.scoring.pretrained import FeatureError
 
 OFFICIAL = "weights-inception-2015-12-05-6726825d.pth"
@@ -54,6 +54,17 @@ def _is_ours(found, path):
 def test_the_address_and_the_hash_are_torch_fidelitys():
     assert pretrained.INCEPTION_URL == URL_INCEPTION_V3
     assert URL_INCEPTION_V3.endswith(f"-{pretrained.INCEPTION_SHA256}.pth")
+
+
+@pytest.mark.parametrize(
+    "variables", [{"TORCH_HOME": "mine"}, {"TORCH_HOME": "~/mine"}, {"XDG_CACHE_HOME": "cache"}, {}], ids=str
+)
+def test_the_cache_is_where_torch_has_it(variables, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("TORCH_HOME")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert str(weight_files.hub()) == torch.hub.get_dir()
 
 
 def test_a_named_file_is_read(weights, monkeypatch):
