@@ -1,7 +1,8 @@
 """What each stage needs, by formulas of the study's sizes: memory, disk, operations, and minutes of a slow core.
 
 The rules ask a scheduler for memory and minutes, more at each attempt. It kills what passes them, so they are bounds
-with room, not predictions: bytes and operations counted from the shapes, at the rates of one slow core, times ROOM.
+with room, not predictions: bytes and operations counted from the shapes, at the rates of one slow core or of a GPU,
+times ROOM and MEMORY_ROOM.
 They change no result and rerun nothing. GPUs are asked for by the rules (`Study.gpus`); cores are the study's threads,
 which change bytes. `cost` adds the same needs up (`rae_bench.run.cost`).
 
@@ -34,21 +35,21 @@ from rae_bench.study import loads
 from rae_bench.study.specs import DensityPart, MeasurePart
 from rae_bench.study.study import Study
 
-BASE_MB = 3000
-"""Megabytes of any process here, data aside. Measured: `reference` of 3,000 faces through EfficientNet-Lite0, the
-largest, 1,932 MiB; `evaluate` of digits 1,137; beside it in a Slurm job up to three Snakemakes of 135 MiB."""
-CUDA_MB = 4000
+BASE_MB = 500
+"""Megabytes of a Slurm job beside its stage. Measured: up to three Snakemakes of 135 MiB."""
+CUDA_MB = 3000
 """Megabytes of main memory that a process which loads CUDA's libraries takes besides. Not measured: there is no GPU
 here."""
 START_SECONDS = 300.0
 """Before the work: Snakemakes and imports. Measured: 12 s of a quiet core, 60 s with five processes a core."""
-ROOM = 4.0
-"""How many times longer than counted a stage may take: other machines, busy nodes. Measured, an epoch of each data set
-and each kind of density took a tenth to nearly all of the count."""
+ROOM = 2.0
+"""How many times longer than counted a stage may take: other machines, busy nodes; each attempt asks for more.
+Measured, an epoch of each data set and each kind of density took a tenth to nearly all of the count."""
 MEMORY_ROOM = 1.5
-"""How many times more memory than counted it may take: allocators. Measured, beyond libraries: 0.6 to 1.4 times."""
+"""How many times more memory than counted it may take: allocators. Measured, of processes of the smoke study: 0.95
+to 1.5 times."""
 MOST_MINUTES = 24 * 60
-"""What a training asks for at most: partitions have limits, and it goes on from its state in the next attempt."""
+"""What a training asks for at most, where no profile says: it goes on from its state in the next attempt."""
 MOST = 3
 """Attempts up to which an ask grows; later ones, after many pre-emptions, ask for no more than a node has."""
 NETWORK_RATE = 4e10
@@ -56,8 +57,11 @@ NETWORK_RATE = 4e10
 AVX-512), training on digits: 9e10 with 8 filters, 1.6e11 with 32."""
 MATRIX_RATE = 5e9
 """The same of double-precision linear algebra, mostly eigenvalues."""
+GPU_RATE = 1e13
+"""The same of a GPU: 30 TFLOP/s at a third, as docs/paper.md tells its hours. Not measured: there is no GPU here. On a
+slower one trainings go on in the next attempt, and all else gets more time there."""
 GPU_SPEEDUP = 10.0
-"""How many times one core's rate a GPU has at least, of ten years ago or later. Not measured: there is no GPU here."""
+"""How many times one core's rate of samples a GPU has at least. Not measured either."""
 DIFFERENTIATIONS = 5
 """How many plain steps one with a penalty on a derivative takes, in memory and time. Measured: 3.4 to 4."""
 DERIVATIVES = {"gradient_penalty": 5.5, "output_gradient": 3.5}
@@ -117,6 +121,13 @@ FEATURES: dict[Extractor, int] = {
     "dinov2_vit_l_14": 1024,
 }
 """Length of each network's features; of pixels it depends on the images (`feature_length`)."""
+EXTRACTOR_BYTES: dict[Extractor, float] = {
+    **{name: 0.4e9 for name in EXTRACTION if name.startswith("efficientnet")},
+    "inception_v3_compat": 0.9e9,
+    "dinov2_vit_l_14": 3e9,
+}
+"""Bytes of a network of features and of its batch; none of the small ones. Measured: EfficientNet-Lite0 254 MiB, at 128
+pixels 346; Inception, with random weights, 0.9 GB. DINOv2, not measured: twice its weights, and its code."""
 PIXEL_BLOCK = 4
 """Side of the blocks of pixels whose means are features."""
 
@@ -152,19 +163,21 @@ class Need:
     @property
     def seconds(self) -> float:
         """How long it takes at most, by the rates of a slow core or GPU."""
-        passes = (self.networks + self.float32) / NETWORK_RATE + self.samples * SAMPLE_SECONDS
-        speed = GPU_SPEEDUP if self.on_gpu else 1.0
-        return self.slack * (self.overhead + passes / speed + self.float64 / MATRIX_RATE)
+        rate, speedup = (GPU_RATE, GPU_SPEEDUP) if self.on_gpu else (NETWORK_RATE, 1.0)
+        passes = (self.networks + self.float32) / rate + self.samples * SAMPLE_SECONDS / speedup
+        return self.slack * (self.overhead + passes + self.float64 / MATRIX_RATE)
 
     def mem_mb(self, attempt: int) -> int:
         """Megabytes to ask for, in steps of 500."""
         base = BASE_MB + (CUDA_MB if self.on_gpu else 0)
-        return 500 * math.ceil((base + MEMORY_ROOM * self.bytes / 1e6) / 500) * min(attempt, MOST)
+        process = MEMORY_ROOM * (self.libraries + self.bytes) / 1e6
+        return 500 * math.ceil((base + process) / 500) * min(attempt, MOST)
 
-    def minutes(self, attempt: int) -> int:
-        """Minutes to ask for, in steps of 5."""
+    def minutes(self, attempt: int, limit: int | None = None) -> int:
+        """Minutes to ask for, in steps of 5; no more than `limit`, which a profile may state."""
         asked = 5 * math.ceil((START_SECONDS + ROOM * self.seconds) / 300) * min(attempt, MOST)
-        return min(asked, MOST_MINUTES) if self.resumes else asked
+        most = MOST_MINUTES if self.resumes else asked
+        return min(asked, most if limit is None else limit)
 
 
 @dataclass(frozen=True)
@@ -212,7 +225,7 @@ def reference(study: Study, dataset: str, name: str) -> Need:
     # features, and the bytes that are written of them
     held = 8.0 * n * dim + _feature_bytes(n, dim, spec.neighbours > 0) + 3 * spec.dataset.held_bytes(spec.split)
     return Need(
-        bytes=held,
+        bytes=held + EXTRACTOR_BYTES.get(spec.extractor, 0.0),
         libraries=LIBRARIES["reference"],
         float32=n * EXTRACTION[spec.extractor],
         float64=2 * n * dim**2 + _roots(n, dim, 1) + compared,
@@ -343,10 +356,11 @@ def evaluate(study: Study, dataset: str, model: str) -> Need:
     held = 8.0 * (n + 6 * min(n, compared)) * pixels + 2 * spec.n_generated * pixels
     codes = max(samples, BOUND_CODES if samples else 0, differences)
     passes = 4 * size.floats * max(decoded_together, expected * codes)
+    features = _scoring_bytes(dim, spec.n_generated, data.n_train) + EXTRACTOR_BYTES.get(spec.extractor, 0.0)
     shown = pixels * ((2 * rebuilt + len(spec.densities) + 1) * SHOWN + rebuilt * STRIP_IMAGES)
     plotted = spec.training.network.latent_dim * PLOTTED * (1 + len(spec.densities)) if spec.training else 0
     return Need(
-        bytes=_scoring_bytes(dim, spec.n_generated, data.n_train) + held + (0 if study.gpus else passes),
+        bytes=features + held + (0 if study.gpus else passes),
         libraries=_scoring_libraries("evaluate", spec),
         gpu=4 * size.parameters + passes / 2 if study.gpus else 0,
         networks=decoded * size.decoder + encoded * size.encoder,
@@ -373,7 +387,9 @@ def protocols(study: Study, dataset: str, model: str) -> Need:
     roundings = {rounding for rounding, _ in ways}
     passes = 4.0 * size.floats * at_once(DECODED, data.size**2)
     return Need(
-        bytes=passes + sum(_feature_bytes(data.count(one.reference_split), dim) for one, dim in dims),
+        bytes=passes
+        + sum(_feature_bytes(data.count(one.reference_split), dim) for one, dim in dims)
+        + max((EXTRACTOR_BYTES.get(extractor, 0.0) for _, extractor in ways), default=0.0),
         libraries=LIBRARIES["protocols"],
         gpu=4 * size.parameters + passes / 2 if study.gpus else 0,
         networks=n * len(roundings) * size.decoder,

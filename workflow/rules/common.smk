@@ -33,11 +33,20 @@ def beside(name):
     return lambda wc, input: os.path.dirname(input[name])
 
 
+# The most minutes a job may ask for, where a profile says so: default-resources: {max_runtime: 1440}.
+MOST = (workflow.resource_settings.default_resources or {}).get("max_runtime")
+if MOST is not None and not str(MOST.raw).isdecimal():
+    sys.exit(
+        f"rae_bench: default-resources: max_runtime: {MOST.raw!r}: expected minutes, as 1440"
+    )
+
+
 def asked(needed):
     """What a job asks of a scheduler by its wildcards, more at each attempt; `needed`: of rae_bench/study/resources.py."""
+    most = MOST and int(MOST.raw)
     return {
         "mem_mb": lambda wc, attempt: needed(wc).mem_mb(attempt),
-        "runtime": lambda wc, attempt: needed(wc).minutes(attempt),
+        "runtime": lambda wc, attempt: needed(wc).minutes(attempt, most),
     }
 
 
