@@ -17,6 +17,7 @@ from rae_bench.base.devices import DEVICE
 from rae_bench.base.locks import HeldError
 from rae_bench.base.plain import ConfigError, to_json
 from rae_bench.base.storage import StorageError
+from rae_bench.run.checking import lacking
 from rae_bench.run.jobs import DRIVER, claim
 from rae_bench.run.settling import settle
 from rae_bench.study import resources as need
@@ -71,6 +72,8 @@ if workflow.is_main_process:
         settle(study, FILES.results)
     except StorageError as error:
         sys.exit(f"rae_bench: {error}")
+    if lacks := lacking(study, FILES.results):
+        print(f"rae_bench: {lacks}", file=sys.stderr)
 # `python` in a rule is the one that runs Snakemake, its environment activated or not. With --sdm conda it is that of the
 # rule's own environment, which activation may put behind what stands first in the path here.
 if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:

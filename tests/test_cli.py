@@ -75,6 +75,7 @@ def _command(*arguments, before=()):
 OF_RESULTS = [
     *(["status", "smoke"], ["verify", "smoke"], ["verify", "smoke", "--cell", "digits_mini/vae/gmm10/seed0"]),
     *(["cost", "smoke"], ["spent", "smoke"], ["published", "paper_clean", "--out", "out"], ["rebuild", "smoke"]),
+    ["check", "smoke"],
     *(["export", "smoke", "--out", "smoke.zip"], ["import", "smoke.zip"]),
 ]
 
@@ -252,7 +253,7 @@ def test_a_command_that_is_misspelt_or_incomplete_ends_with_status_2(arguments, 
     [
         *[
             ([command, "smok"], "unknown study 'smok'; did you mean 'smoke'?")
-            for command in ("status", "cost", "spent")
+            for command in ("status", "cost", "check", "spent")
         ],
         (["published", "smok", "--out", "made"], "unknown study 'smok'; did you mean 'smoke'?"),
         (["spent", "smoke"], "no job of smoke has finished; run it first"),

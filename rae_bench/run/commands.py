@@ -6,6 +6,7 @@ more is imported inside the command that needs it.
 
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from json import dumps
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rae_bench.scoring.sides import Side
 
 RESULTS = Path("results")
+PROFILE = Path("profiles/slurm")
 Json = Annotated[bool, "print JSON"]
 IMAGES = (
     "a folder or a zip file of images, an .npy or .npz of uint8 images (n, C, H, W) or (n, H, W, C), or a split of a"
@@ -69,9 +71,12 @@ def cost(
     from_peak: Annotated[float | None, "a stated peak in TFLOPS: an estimate, not measured"] = None,
     utilisation: Annotated[float | None, "the share of --from-peak that is reached, 0 to 1"] = None,
     at_once: Annotated[int | None, "jobs at once; else as many as there are cores, or one GPU"] = None,
+    slurm: Annotated[bool, "what the jobs left ask of Slurm, too"] = False,
+    profile: Annotated[Path, "the profile that --slurm goes by"] = PROFILE,
     json: Json = False,
 ) -> None:
     """What a study will cost, before it runs: jobs, FLOPs, memory, disk and, on a device, hours."""
+    from rae_bench.run import checking, requests
     from rae_bench.run import cost as costs
 
     if at_once is not None and at_once < 1:
@@ -79,6 +84,8 @@ def cost(
     if calibrate + (device is not None) + (from_peak is not None) > 1:
         raise ConfigError("--calibrate, --device and --from-peak are three ways to know a device; give one of them")
     found, results = load_study(study), _results()
+    if lacks := checking.lacking(found, results):
+        print(f"rae_bench: {lacks}", file=sys.stderr)
     if from_peak is None and utilisation is None:
         found, named, seconds = costs.on_device(found, results, calibrate, device)
     else:
@@ -86,7 +93,30 @@ def cost(
     threads = found.file.compute.threads
     at_once = at_once or (1 if found.gpus else max((os.cpu_count() or 1) // threads, 1))
     told = costs.summary(found, costs.job_frame(found, results, seconds), named, at_once)
+    asked = requests.requests(found, results, requests.profile(profile)) if slurm else []
+    if slurm:
+        told["requests"] = [to_plain(one) for one in asked]
     print(_json(told, indent=1) if json else costs.describe(told))
+    if slurm and not json:
+        print(requests.describe(asked))
+
+
+def check(
+    study: str,
+    *,
+    fetch: Annotated[bool, "get what is missing and may be fetched: published data sets, weights"] = False,
+    profile: Annotated[Path, "the profile whose requests are held against Slurm's partitions"] = PROFILE,
+) -> None:
+    """What a study needs before it runs, on the login node: images, weights, disk, packages, a GPU, limits of jobs."""
+    from rae_bench.run import checking
+
+    missing = 0
+    for finding in checking.check(load_study(study), _results(), profile, fetch):
+        print(finding, flush=True)
+        missing += not finding.is_well
+    if missing:
+        more = "" if fetch else "; --fetch gets images and weights from the network"
+        raise checking.CheckError(f"{study}: {missing} missing{more}")
 
 
 def _json(data: object, indent: int | None = None) -> str:
@@ -422,6 +452,7 @@ def _network(
 ALL = (
     status,
     cost,
+    check,
     spent,
     settings,
     switches,

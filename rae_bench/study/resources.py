@@ -2,7 +2,7 @@
 
 The rules ask a scheduler for memory and minutes, more at each attempt. It kills what passes them, so they are bounds
 with room, not predictions: bytes and operations counted from the shapes, at the rates of one slow core or of a GPU,
-times ROOM and MEMORY_ROOM.
+times ROOM and MEMORY_ROOM. `cost STUDY --slurm` prints them.
 They change no result and rerun nothing. GPUs are asked for by the rules (`Study.gpus`); cores are the study's threads,
 which change bytes. `cost` adds the same needs up (`rae_bench.run.cost`).
 
