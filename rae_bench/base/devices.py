@@ -8,10 +8,12 @@ import fcntl
 import itertools
 import logging
 import os
+import re
 import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,45 +43,122 @@ def settled(device: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
 
 
 def n_gpus() -> int:
-    """How many NVIDIA GPUs this process may use: as many as the driver knows and CUDA_VISIBLE_DEVICES names."""
+    """How many NVIDIA GPUs the jobs of this process may use; of a GPU that is cut (MIG), how many instances."""
+    return len(usable())
+
+
+def usable() -> dict[str, str]:
+    """The GPUs and MIG instances that CUDA_VISIBLE_DEVICES leaves of those there are, in its order.
+
+    The name of each and what that variable calls it, which is the same where it is not set: an index, or the beginning
+    of a name. As CUDA reads the list, it holds names of one kind, and ends before the first that is none or could be
+    two; one twice leaves nothing. A process sees one MIG instance, whatever it is given: each job has another.
+    """
     named = os.environ.get(VISIBLE)
-    if named is not None and named.split(",")[0].strip() in ("", "-1", "NoDevFiles"):
-        return 0
+    entries = [entry.strip() for entry in (named or "").split(",")]
+    kind = next((kind for kind in _KINDS if kind.match(entries[0])), None)
+    if named is not None and kind is None:
+        return {}
+    known = _listed()
+    if known is None:
+        count = _counted()
+        found = entries[:count] if kind else [str(gpu) for gpu in range(count)]
+        return dict(zip(found, found, strict=True))
+    if kind is None:
+        return {name: name for gpu, instances in known.items() for name in instances or [gpu]}
+    left: dict[str, str] = {}
+    for entry in entries:
+        meant = _meant(entry, known) if kind.match(entry) else None
+        if meant is None:
+            break
+        if meant in left:
+            return {}
+        left[meant] = entry
+    return left
+
+
+_KINDS = tuple(map(re.compile, (r"\+?\d+", "GPU-", "MIG-")))
+
+
+def _meant(entry: str, known: dict[str, list[str]]) -> str | None:
+    """The one GPU or instance that an entry of CUDA_VISIBLE_DEVICES means."""
+    if number := _KINDS[0].match(entry):
+        return dict(enumerate(known)).get(int(number[0]))
+    found = [name for names in ([*known], *known.values()) for name in names if name.startswith(entry)]
+    if not found and known.get(entry.removeprefix("MIG-").partition("/")[0]):
+        return entry  # MIG-GPU-.../1/0, the older form, of a driver that lists the newer
+    return found[0] if len(found) == 1 else None
+
+
+def _listed() -> dict[str, list[str]] | None:
+    """The GPUs that the driver lists, each with its MIG instances; None where it cannot be asked."""
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
-        return 0
+        return None
     if listed.returncode:
         log.warning("nvidia-smi: %s", " ".join((listed.stdout + listed.stderr).split()))
+        return None
+    known: dict[str, list[str]] = {}
+    for what, name in re.findall(r"^\s*(GPU|MIG) .*\(UUID: (.+)\)", listed.stdout, re.MULTILINE):
+        if what == "GPU":
+            known[name] = []
+        else:
+            [*known.values()][-1].append(name)
+    return known
+
+
+_COUNT = """
+import ctypes
+try:
+    ctypes.CDLL("libcuda.so.1")
+except OSError:
+    print(0)
+else:
+    import torch
+    print(torch.cuda.device_count())
+"""
+
+
+def _counted() -> int:
+    """How many GPUs torch counts where the driver is there without `nvidia-smi`, as in containers.
+
+    In a process of its own: once it has counted, CUDA heeds no other CUDA_VISIBLE_DEVICES. Where no driver is there to
+    be loaded, torch, which takes seconds, is not loaded either.
+    """
+    command = [sys.executable, "-c", _COUNT]
+    try:
+        return int(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
+    except (subprocess.SubprocessError, ValueError) as error:
+        told = str(getattr(error, "stderr", None) or error).strip().rpartition("\n")[2]
+        log.warning("torch cannot count the GPUs of this machine: %s", told)
         return 0
-    known = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
-    return known if named is None else min(known, len(named.split(",")))
 
 
 def choose_gpu() -> None:
-    """Leave torch one GPU of several, where nobody has said which; before torch is loaded.
+    """Leave torch one GPU, or MIG instance, of several, where nobody has said which one; before torch is loaded.
 
     Snakemake counts how many of its jobs use a GPU, but tells none of them which.
 
     Raises:
         ConfigError: the folder of locks is not this user's.
     """
-    if VISIBLE in os.environ or (count := n_gpus()) < 2:
+    if "," not in os.environ.get(VISIBLE, ",") or len(names := usable()) < 2:
         return
-    gpu = take(count, _folder())
-    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # numbered as nvidia-smi does
-    os.environ[VISIBLE] = str(gpu)
-    log.info("GPU %d of %d", gpu, count)
+    gpu = take([*names], _folder())
+    os.environ[VISIBLE] = names[gpu]
+    log.info("GPU %s, one of %d", names[gpu], len(names))
 
 
-def take(count: int, folder: Path) -> int:
-    """The first of `count` GPUs with the fewest processes on it; this one counts there as long as it lives.
+def take(gpus: Sequence[str], folder: Path) -> str:
+    """The first of `gpus` with the fewest processes on it; this one counts there as long as it lives.
 
     The k-th process on a GPU holds the lock on that GPU's k-th file, and the kernel frees it however the process ends.
     So jobs spread evenly; more of them than GPUs share, which small networks can afford, and none ever waits.
     """
-    for place, gpu in ((place, gpu) for place in itertools.count() for gpu in range(count)):
-        handle = os.open(folder / f"gpu{gpu}.{place}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    for place, gpu in ((place, gpu) for place in itertools.count() for gpu in gpus):
+        name = f"{gpu.replace('/', '_')}.{place}.lock"
+        handle = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

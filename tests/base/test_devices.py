@@ -1,7 +1,9 @@
 """The device of a study, and real processes that spread over GPUs by real locks. No GPU is needed, but where marked."""
 
 import contextlib
+import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,46 +31,167 @@ def unset(monkeypatch):
 
 @pytest.fixture
 def driver(tmp_path, monkeypatch):
-    """A stand-in for `nvidia-smi -L` that lists as many GPUs as told, or fails."""
+    """A stand-in for `nvidia-smi -L` that lists so many GPUs, or those told with their MIG instances, or fails."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
-    def lists(count, status=0):
-        lines = [
-            f"GPU {i}: NVIDIA A100-SXM4-40GB (UUID: GPU-{i})\n  MIG 1g.5gb Device 0: (UUID: x)" for i in range(count)
-        ]
+    def lists(gpus, status=0):
+        if isinstance(gpus, int):
+            gpus = {f"GPU-{i}": () for i in range(gpus)}
+        lines = []
+        for i, (gpu, instances) in enumerate(gpus.items()):
+            lines.append(f"GPU {i}: NVIDIA A100-SXM4-40GB (UUID: {gpu})")
+            lines += [f"  MIG 1g.5gb      Device  {j}: (UUID: {one})" for j, one in enumerate(instances)]
         (folder / "nvidia-smi").write_text("#!/bin/sh\ncat <<.\n" + "\n".join(lines) + f"\n.\nexit {status}\n")
         (folder / "nvidia-smi").chmod(0o755)
 
     return lists
 
 
+@pytest.fixture
+def counts(tmp_path, monkeypatch):
+    """No `nvidia-smi`, and a stand-in for torch that counts as told; and, if told, one for the driver's library."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def count(body, library=True):
+        (tmp_path / "torch.py").write_text(f"import os\nclass cuda:\n    def device_count():\n        {body}\n")
+        if library:
+            loaded = re.search(r"\S+/libc\.so\S*", Path("/proc/self/maps").read_text())[0]
+            (tmp_path / "libcuda.so.1").symlink_to(loaded)
+            monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+
+    return count
+
+
 # --- which device -----------------------------------------------------------------------------------------
 
 
-def test_a_machine_without_a_driver_has_no_gpu(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_a_machine_without_a_driver_has_no_gpu_and_loads_no_torch_to_know(counts, caplog):
+    with contextlib.suppress(OSError):
+        ctypes.CDLL("libcuda.so.1")
+        pytest.skip("here is one")
+    counts("return 5", library=False)
     assert devices.n_gpus() == 0
     assert devices.settled("auto") == "cpu"
+    assert not caplog.messages
+
+
+WHOLE = {f"GPU-{name}": () for name in ("8932f937-d72c", "8932aaaa-0000", "5d5ba0d6-d33d")}
+FIRST, SECOND, THIRD = WHOLE
 
 
 @pytest.mark.parametrize(
     ("visible", "expected"),
-    [(None, 3), ("0", 1), ("2,0", 2), ("0,1,2,3", 3), ("", 0), ("-1", 0), ("NoDevFiles", 0)],
+    [
+        (None, [FIRST, SECOND, THIRD]),
+        ("0", [FIRST]),
+        ("2,0", [THIRD, FIRST]),
+        (" 2 , 0 ", [THIRD, FIRST]),
+        ("0,1,2,3", [FIRST, SECOND, THIRD]),
+        ("0,2,-1,1", [FIRST, THIRD]),  # the manual's own example
+        ("0,7,1", [FIRST]),
+        ("0,,1", [FIRST]),
+        ("7,0", []),
+        ("1,1", []),
+        ("1gpu,+2", [SECOND, THIRD]),  # read as C reads numbers
+        (THIRD, [THIRD]),
+        (f"{THIRD},{FIRST}", [THIRD, FIRST]),
+        ("GPU-5,GPU-8932f", [THIRD, FIRST]),
+        ("GPU-5,GPU-8932,GPU-8932f", [THIRD]),  # which of two?
+        ("GPU-ff,GPU-5", []),
+        (f"GPU-5,{THIRD}", []),
+        (f"{THIRD},0", [THIRD]),
+        (f"0,{THIRD}", [FIRST]),
+        ("8932f937-d72c", []),  # an index, by its beginning
+        ("MIG-8932", []),
+        ("", []),
+        (" ", []),
+        ("-1", []),
+        ("-1,0", []),
+        ("NoDevFiles", []),
+    ],
 )
 def test_gpus_are_those_the_driver_lists_and_the_user_allows(driver, monkeypatch, visible, expected):
-    driver(3)
+    driver(WHOLE)
     if visible is not None:
         monkeypatch.setenv(devices.VISIBLE, visible)
-    assert devices.n_gpus() == expected
+    assert list(devices.usable()) == expected
+    assert devices.n_gpus() == len(expected)
     assert devices.settled("auto") == ("cuda" if expected else "cpu")
 
 
-def test_a_broken_driver_is_no_gpu_and_said(driver, caplog):
-    driver(1, status=9)
+ONE, TWO = "MIG-c6d4f1ef-42e4", "MIG-ffff0000-1111"
+OLD = "MIG-GPU-5d5ba0d6-d33d/1/0"
+CUT = {FIRST: (ONE, TWO), SECOND: (), THIRD: (OLD, "MIG-GPU-5d5ba0d6-d33d/1/1")}
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (None, [ONE, TWO, SECOND, *CUT[THIRD]]),
+        (TWO, [TWO]),
+        (f"{TWO},{ONE}", [TWO, ONE]),
+        ("MIG-c", [ONE]),
+        ("MIG-", []),
+        (f"{TWO},MIG-0,{ONE}", [TWO]),
+        (f"{ONE},{ONE}", []),
+        (OLD, [OLD]),
+        (f"MIG-{FIRST}/3/0", [f"MIG-{FIRST}/3/0"]),  # the older form of what is listed by the newer
+        (f"MIG-{SECOND}/3/0", []),  # a GPU that is not cut
+        ("MIG-GPU-ffff/1/0", []),
+        (f"{ONE},{SECOND}", [ONE]),
+        ("0", [FIRST]),
+        (FIRST, [FIRST]),
+    ],
+)
+def test_mig_instances_are_found_by_either_form_of_their_names(driver, monkeypatch, visible, expected):
+    driver(CUT)
+    if visible is not None:
+        monkeypatch.setenv(devices.VISIBLE, visible)
+    assert list(devices.usable()) == expected
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (None, ["0", "1"]),
+        ("3,1", ["3", "1"]),
+        ("GPU-b,GPU-a,GPU-c", ["GPU-b", "GPU-a"]),
+        ("-1", []),
+        ("", []),
+    ],
+)
+def test_without_nvidia_smi_a_torch_of_another_process_counts(counts, monkeypatch, visible, expected):
+    counts("return 2")
+    if visible is not None:
+        monkeypatch.setenv(devices.VISIBLE, visible)
+    assert list(devices.usable()) == expected
+    assert devices.settled("auto") == ("cuda" if expected else "cpu")
+
+
+def test_the_torch_that_counts_obeys_what_is_visible(counts, monkeypatch):
+    counts("return os.environ['CUDA_VISIBLE_DEVICES'].count(',')")
+    monkeypatch.setenv(devices.VISIBLE, "1,2,9")
+    assert list(devices.usable()) == ["1", "2"]
+
+
+@pytest.mark.parametrize("body", ["raise RuntimeError('the driver is too old')", "print('the driver is too old')"])
+def test_a_torch_that_cannot_count_is_no_gpu_and_said(counts, caplog, body):
+    counts(body)
     assert devices.n_gpus() == 0
-    assert "nvidia-smi: GPU 0" in caplog.text
+    (told,) = caplog.messages
+    assert told.startswith("torch cannot count the GPUs of this machine: ")
+    assert "the driver is too old" in told
+
+
+def test_a_broken_driver_is_said_and_torch_asked(counts, tmp_path, caplog):
+    counts("return 1")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho Failed to initialize NVML\nexit 9\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert devices.n_gpus() == 1
+    assert caplog.messages == ["nvidia-smi: Failed to initialize NVML"]
 
 
 def test_the_environment_settles_auto_and_nothing_else(driver, monkeypatch):
@@ -131,7 +254,7 @@ TAKE = """
 import sys
 from pathlib import Path
 from rae_bench.base import devices
-print(devices.take(int(sys.argv[1]), Path(sys.argv[2])), flush=True)
+print(devices.take([f"GPU-{i}" for i in range(int(sys.argv[1]))], Path(sys.argv[2])), flush=True)
 sys.stdin.read()
 """
 
@@ -152,7 +275,7 @@ def hold(tmp_path):
 
 
 def _gpu(holder):
-    return int(holder.stdout.readline())
+    return int(holder.stdout.readline().removeprefix("GPU-"))
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -193,14 +316,28 @@ def _chosen(device, folder, **variables):
 def test_a_stage_chooses_before_torch_is_loaded(driver, hold, tmp_path):
     driver(2)
     locks = tmp_path / f"rae_bench-{os.getuid()}"
-    assert _chosen("cuda", tmp_path) == "0"
+    assert _chosen("cuda", tmp_path) == "GPU-0"
     assert locks.stat().st_mode & 0o777 == 0o700
     assert _gpu(hold(2, locks)) == 0
-    assert _chosen("cuda", tmp_path) == "1"
+    assert _chosen("cuda", tmp_path) == "GPU-1"
     assert _chosen("cuda", tmp_path, CUDA_VISIBLE_DEVICES="0") == "0"  # whoever said which is obeyed
     assert _chosen("cpu", tmp_path) == "None"
     driver(1)
     assert _chosen("cuda", tmp_path) == "None"
+
+
+def test_of_a_list_a_stage_takes_the_one_with_fewer_jobs_as_the_list_calls_it(driver, hold, tmp_path):
+    driver(3)
+    assert _chosen("cuda", tmp_path, CUDA_VISIBLE_DEVICES="0,2") == "0"
+    assert _gpu(hold(3, tmp_path / f"rae_bench-{os.getuid()}")) == 0  # by another study, which was told of no list
+    assert _chosen("cuda", tmp_path, CUDA_VISIBLE_DEVICES="0,2") == "2"
+
+
+def test_stages_spread_over_mig_instances(driver, tmp_path):
+    driver({"GPU-a": (OLD,)})
+    assert _chosen("cuda", tmp_path) == "None"  # the only one
+    driver({"GPU-a": (OLD,), "GPU-b": ()})
+    assert _chosen("cuda", tmp_path) == OLD
 
 
 def test_a_folder_of_locks_that_is_not_ones_own_is_refused(driver, tmp_path):
@@ -231,4 +368,17 @@ def test_a_process_says_which_gpu_it_used():
 def test_torch_sees_as_many_gpus_as_the_driver_lists():
     import torch
 
-    assert torch.cuda.device_count() == devices.n_gpus()
+    found = devices.usable()
+    assert torch.cuda.device_count() == (1 if any(name.startswith("MIG-") for name in found) else len(found))
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_visible_to_torch_by_its_name():
+    told = "import torch; print(torch.cuda.device_count(), torch.zeros(1, device='cuda').item())"
+    for name, called in devices.usable().items():
+        for visible in (name, called):
+            told_by = {**environment(ROOT), "CUDA_VISIBLE_DEVICES": visible}
+            ended = subprocess.run(
+                [sys.executable, "-c", told], env=told_by, capture_output=True, text=True, check=True
+            )
+            assert ended.stdout.split() == ["1", "0.0"]
