@@ -15,7 +15,10 @@ from pathlib import Path
 MIB = 2**20
 KEPT = 2**30
 """Bytes of freed memory that are worth keeping: small networks never give anything back."""
-_GPU = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+_GPU = (
+    *("CUDA out of memory", "CUDA error: out of memory", "CUDA driver error: out of memory"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+)
 _CPU = ("DefaultCPUAllocator", "std::bad_alloc", "could not create a primitive")
 """The last is oneDNN's, which does not say why; of networks that ran before, a full memory is the reason."""
 
@@ -27,6 +30,8 @@ class OutOfMemoryError(RuntimeError):
 @contextlib.contextmanager
 def explained(batches: str, change: str = "") -> Iterator[None]:
     """Turn a full memory into one line: `batches` ("batch_size 64"), the memory, and the remedy, `change` first.
+
+    Behind it stands what numpy or torch said, which tells how much was asked for, without torch's advice.
 
     Raises:
         OutOfMemoryError: numpy, torch or Python could not allocate, on the CPU or a GPU.
@@ -42,7 +47,10 @@ def explained(batches: str, change: str = "") -> Iterator[None]:
         else:
             raise
         remedy = f"{change} or {other}" if change else other
-        raise OutOfMemoryError(f"out of memory on {place}: {batches}; {held}; use {remedy}") from None
+        told = next((line for line in text.splitlines() if any(part in line for part in _GPU + _CPU)), text)
+        told = told.partition(" If reserved")[0]
+        said = f" ({told})" if told else ""
+        raise OutOfMemoryError(f"out of memory on {place}: {batches}; {held}; use {remedy}{said}") from None
 
 
 class _Heap(ctypes.Structure):
@@ -69,7 +77,10 @@ def give_back() -> None:
 
 def _gpu() -> tuple[str, str]:
     torch = sys.modules["torch"]
-    free, total = torch.cuda.mem_get_info()
+    try:
+        free, total = torch.cuda.mem_get_info()
+    except RuntimeError:  # too full to begin with
+        return "the GPU", "how full it is CUDA does not say"
     held = torch.cuda.memory_allocated()
     sizes = f"{total / MIB:,.0f} MiB in all, {free / MIB:,.0f} free, {held / MIB:,.0f} in use by this process"
     return torch.cuda.get_device_name(), sizes

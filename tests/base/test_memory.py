@@ -43,14 +43,21 @@ def _torch():
     return torch.empty(TOO_MANY)
 
 
-@pytest.mark.parametrize("allocate", [_numpy, _torch])
+@pytest.mark.parametrize(
+    ("allocate", "asked"),
+    [
+        (_numpy, r"Unable to allocate 128\. TiB for an array with shape .*"),
+        (_torch, ".*you tried to allocate 140737488355328 bytes.*"),
+    ],
+)
 @pytest.mark.parametrize(
     ("change", "remedy"), [("", "a machine with more memory"), ("less", "less or a machine with more memory")]
 )
-def test_what_cannot_be_allocated_is_one_line(allocate, change, remedy):
+def test_what_cannot_be_allocated_is_one_line(allocate, asked, change, remedy):
     with (
         pytest.raises(
-            memory.OutOfMemoryError, match=f"^out of memory on the CPU: batches of 9; {SIZES}; use {remedy}$"
+            memory.OutOfMemoryError,
+            match=rf"^out of memory on the CPU: batches of 9; {SIZES}; use {remedy} \({asked}\)$",
         ),
         memory.explained("batches of 9", change),
     ):
@@ -67,6 +74,42 @@ def test_the_memory_told_is_the_machines():
     )
     assert told == pytest.approx(total, abs=1)
     assert 0 < free < told
+
+
+ASKED = (
+    "CUDA out of memory. Tried to allocate 1.70 GiB. GPU 0 has a total capacity of 6.00 GiB of which 12.50 MiB is free."
+    " Including non-PyTorch memory, this process has 5.93 GiB memory in use. Of the allocated memory 2.93 GiB is"
+    " allocated by PyTorch, and 2.30 GiB is reserved by PyTorch but unallocated."
+)
+ADVICE = (
+    " If reserved but unallocated memory is large try setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid"
+    " fragmentation.  See documentation for Memory Management  (https://docs.pytorch.org/docs/stable/notes/cuda.html)"
+)
+KERNELS = "\nCUDA kernel errors might be asynchronously reported at some other API call."
+SCRIPT = "The following operation failed in the TorchScript interpreter.\nTraceback (most recent call last):\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "told", "after"),
+    [
+        ("", ASKED, ADVICE),
+        (SCRIPT, ASKED, ""),
+        ("", "CUDA error: out of memory", KERNELS),
+        ("", "CUDA driver error: out of memory", ""),
+    ],
+)
+def test_what_torch_says_of_a_full_gpu_is_kept_and_its_advice_is_not(before, told, after):
+    """Where CUDA cannot be asked how full it is, as here, or on a GPU too full to begin with, torch's words are all."""
+    with pytest.raises(memory.OutOfMemoryError) as error, memory.explained("batch_size 64", "less"):
+        raise torch.OutOfMemoryError(before + told + after)
+    place = torch.cuda.get_device_name() if torch.cuda.is_available() else "the GPU"
+    assert str(error.value).startswith(f"out of memory on {place}: batch_size 64; ")
+    assert str(error.value).endswith(f"; use less or another GPU ({told})")
+
+
+def test_pythons_own_full_memory_says_nothing_more():
+    with pytest.raises(memory.OutOfMemoryError, match=r"; use a machine with more memory$"), memory.explained("x"):
+        raise MemoryError
 
 
 @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("x")])
@@ -98,7 +141,8 @@ def test_a_training_that_fills_the_memory_it_may_have_says_so_and_ends(prepared,
     line = ended.stderr.splitlines()[-1]
     assert re.fullmatch(
         rf"rae_bench train: out of memory on the CPU: batch_size 256 \(validation: at most 500\); {SIZES}; use"
-        r" a smaller batch_size in budgets\.yaml, which changes the study, or a machine with more memory", line,
+        r" a smaller batch_size in budgets\.yaml, which changes the study, or a machine with more memory( \(.+\))?",
+        line,
     ), ended.stderr  # fmt: skip
     state = json.loads((run / "model.job.json").read_text())
     assert state["status"] == "failed"
@@ -112,10 +156,9 @@ def test_a_training_that_fills_the_memory_it_may_have_says_so_and_ends(prepared,
 def test_a_full_gpu_is_one_line():
     name = re.escape(torch.cuda.get_device_name())
     sizes = rf"{SIZES}, [\d,]+ in use by this process"
-    with (
-        pytest.raises(memory.OutOfMemoryError, match=f"^out of memory on {name}: x; {sizes}; use less or another GPU$"),
-        memory.explained("x", "less"),
-    ):
+    told = r"CUDA out of memory\. Tried to allocate 131072\.00 GiB\. .* is free\. .*"
+    line = rf"^out of memory on {name}: x; {sizes}; use less or another GPU \({told}\)$"
+    with pytest.raises(memory.OutOfMemoryError, match=line), memory.explained("x", "less"):
         torch.empty(TOO_MANY, device="cuda")
 
 
