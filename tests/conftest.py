@@ -50,6 +50,21 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
+def torch_flags():
+    """Stages and tests set torch's flags for their process; a test's end with it."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    kept = [backend.allow_tf32 for backend in backends]
+    deterministic, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.set_deterministic_debug_mode(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = filled
+    torch.backends.cudnn.benchmark = benchmark
+    for backend, value in zip(backends, kept, strict=True):
+        backend.allow_tf32 = value
+
+
+@pytest.fixture(autouse=True)
 def logging_levels():
     """Commands for people quieten loggers for their process; the tests' own levels come back."""
     kept = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict if "rae_bench" in name}

@@ -20,6 +20,7 @@ from planted import every_density
 
 from rae_bench.base import rng
 from rae_bench.base.plain import kinds, to_json
+from rae_bench.base.specs import Compute
 from rae_bench.densities import catalogue as densities
 from rae_bench.densities import learning, second_stage
 from rae_bench.densities.codes import Posteriors
@@ -34,6 +35,7 @@ from rae_bench.models.specs import (
     Regulariser,
     SpectralNorm,
 )
+from rae_bench.run import process
 from rae_bench.study import config, vocabulary
 
 STEP, WORST, ENTRIES = 3e-7, 1e-5, 2
@@ -269,11 +271,8 @@ def test_the_gradient_of_rae_gp_in_a_lower_precision_is_that_of_float64(precisio
 @pytest.mark.gpu
 @pytest.mark.parametrize("kernel", [4, 5])
 def test_the_gradient_of_rae_gp_in_tf32_is_that_of_float64(kernel):
-    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.fp32_precision = "tf32"
-    try:
-        assert relative_error_of_gradient(*digits(kernel), "float32", "cuda") < 2e-2
-    finally:
-        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.fp32_precision = "ieee"
+    process.configure_torch(Compute("cuda", 1, tf32=True, precision="float32"))
+    assert relative_error_of_gradient(*digits(kernel), "float32", "cuda") < 2e-2
 
 
 def relative_error_of_gradient(network, objective, precision, device):

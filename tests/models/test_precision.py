@@ -129,21 +129,6 @@ def test_tf32_is_a_setting_of_a_gpu():
     assert compute("cuda", tf32=True).tf32
 
 
-@pytest.fixture
-def flags():
-    """Torch's process-wide flags, given back as they were."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    kept = [backend.allow_tf32 for backend in backends]
-    deterministic, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    filled = torch.utils.deterministic.fill_uninitialized_memory
-    yield
-    torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = filled
-    torch.backends.cudnn.benchmark = benchmark
-    for backend, value in zip(backends, kept, strict=True):
-        backend.allow_tf32 = value
-
-
 def _set(compute):
     process.configure_torch(compute)
     return (
@@ -154,10 +139,18 @@ def _set(compute):
     )
 
 
-@pytest.mark.usefixtures("flags")
 def test_the_process_is_deterministic_and_without_tf32():
     torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     assert _set(compute()) == (False, False, False, True)
+
+
+@pytest.mark.parametrize("turn", ["first", "second"])
+def test_what_a_test_sets_of_torch_ends_with_it(turn):
+    """TF32 that one test had left on made another's features differ; on a GPU, but the flags are anywhere."""
+    assert not torch.backends.cuda.matmul.allow_tf32, turn
+    assert not torch.are_deterministic_algorithms_enabled()
+    _set(compute())
+    torch.backends.cuda.matmul.allow_tf32 = True
 
 
 def test_determinism_imports_no_compiler():
@@ -174,7 +167,6 @@ def test_determinism_imports_no_compiler():
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("flags")
 @pytest.mark.parametrize("tf32", [False, True])
 def test_tf32_is_as_the_study_says(tf32):
     assert _set(compute("cuda", tf32)) == (tf32, tf32, False, True)
@@ -186,7 +178,6 @@ def test_tf32_is_as_the_study_says(tf32):
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", STUDY.competing)
 def test_every_model_trains_in_bfloat16_on_a_gpu_to_the_same_bytes_twice(name, images):
-    process.configure(compute("cuda", precision="bfloat16"))
     process.configure_torch(compute("cuda", precision="bfloat16"))
     first, second = (_trained(name, images.cuda(), "bfloat16").model.state_dict() for _ in range(2))
     assert all(torch.equal(value, second[key]) for key, value in first.items())

@@ -1,8 +1,10 @@
 """The training loop: it learns, repeats itself to the byte, keeps the best weights and says where it fails."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -336,6 +338,25 @@ def test_what_waits_is_noticed():
         torch.ones(3).sum().item()
 
 
+@contextlib.contextmanager
+def refused_waits():
+    """CUDA refuses to wait for a GPU, as far as it notices; that this is not far, torch warns once in a process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype feature", UserWarning)
+        torch._C._cuda_set_sync_debug_mode(2)  # torch.cuda's own wants a GPU
+    try:
+        yield
+    finally:
+        torch._C._cuda_set_sync_debug_mode(0)
+
+
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch knows no CUDA")
+def test_a_warning_of_torchs_does_not_keep_waits_from_being_refused():
+    with refused_waits():
+        assert torch._C._cuda_get_sync_debug_mode() == 2
+    assert torch._C._cuda_get_sync_debug_mode() == 0
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("model", EMBEDDED.competing)
 def test_no_step_waits_for_the_gpu(model, digit_images):
@@ -343,13 +364,9 @@ def test_no_step_waits_for_the_gpu(model, digit_images):
     loop.permutation = optimisation.epoch_order(80, arguments[1], loop.order).to("cuda")
     loop.batch = 1  # the order of the epoch is there, its terms are fetched after the last update
     waits = []
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch.Tensor, "cpu", lambda tensor: waits.append(tensor) or tensor)
-            loop.train_epoch(*arguments)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    with refused_waits(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "cpu", lambda tensor: waits.append(tensor) or tensor)
+        loop.train_epoch(*arguments)
     assert len(waits) == 1
 
 

@@ -21,6 +21,8 @@ from skimage import data
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.utils import create_feature_extractor
 
+from rae_bench.base.specs import Compute
+from rae_bench.run import process
 from rae_bench.scoring import classifiers, pretrained
 from rae_bench.scoring.catalogue import EXTRACTORS, load_extractor
 from rae_bench.scoring.features import FeatureError
@@ -358,6 +360,7 @@ def test_a_network_lies_on_its_device_with_all_it_computes(name):
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", sorted(set(get_args(Extractor)) - ONLINE))
 def test_features_of_a_gpu_are_the_cpus_but_for_rounding(name, digit_images):
+    process.configure_torch(Compute("cuda", 1, tf32=False, precision="float32"))  # torch's own choice is TF32
     on_cpu, on_gpu = (load_extractor(name, device)(digit_images[:50]) for device in ("cpu", "cuda"))
     np.testing.assert_allclose(on_gpu, on_cpu, rtol=0, atol=1e-4 * np.abs(on_cpu).max())
 
