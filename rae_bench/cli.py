@@ -16,13 +16,14 @@ from typing import Annotated, Any, get_args, get_origin
 
 from rae_bench.base.cluster import STOPPED, FinishedError, StoppedError
 from rae_bench.base.plain import ConfigError, parse
-from rae_bench.run import stages
+from rae_bench.run import process, stages
 from rae_bench.study.files import RunFiles
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one subcommand; a mistake of the user's is one line on stderr and exit status 1."""
     _print_any_text()
+    os.environ.update(process.CUBLAS)
     given = sys.argv[1:] if arguments is None else arguments
     options = parser(_commands(given)).parse_args(given)
     logging.basicConfig(

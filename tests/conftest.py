@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything that makes threads is imported
+os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # before torch is, which starts CUDA with it
 
 import pytest
 import torch

@@ -13,6 +13,9 @@ from rae_bench.base.plain import ConfigError
 from rae_bench.base.specs import Compute
 from rae_bench.study import loads
 
+CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+"""What makes cuBLAS deterministic; it is read once, as CUDA starts, so whatever may load torch sets it before."""
+
 
 def begin(compute: Compute, modules: loads.Modules) -> None:
     """Configure this process and import `modules`, each at its time; torch, if it is among them."""
@@ -34,7 +37,7 @@ def configure(compute: Compute) -> None:
         devices.choose_gpu()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(compute.threads)
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    os.environ.update(CUBLAS)
     _keep_pages()
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 import small
 import torch
+from checkout import ROOT, environment
 
 from rae_bench.base.plain import ConfigError
 from rae_bench.base.rng import torch_generator
@@ -151,6 +152,34 @@ def test_what_a_test_sets_of_torch_ends_with_it(turn):
     assert not torch.are_deterministic_algorithms_enabled()
     _set(compute())
     torch.backends.cuda.matmul.allow_tf32 = True
+
+
+LOADS = """
+import os
+os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+from rae_bench import cli
+from rae_bench.base.specs import Compute
+from rae_bench.run import process
+{}
+import torch
+"""
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "try:\n    cli.main(['--help'])\nexcept SystemExit:\n    pass",
+        "process.begin(Compute('cpu', 1, False, 'float32'), ())",
+        "import conftest",
+    ],
+)
+def test_cublas_is_told_to_be_deterministic_before_torch_is_loaded(first, tmp_path):
+    """Later than CUDA starts it is not heard: products on a GPU then end in torch's own error. Tests do the same."""
+    told = "import os\nprint(os.environ.get('CUBLAS_WORKSPACE_CONFIG'), flush=True)\nos._exit(0)\n"
+    (tmp_path / "torch.py").write_text(told)
+    seen = environment(ROOT, tmp_path, ROOT / "tests")
+    done = subprocess.run([sys.executable, "-c", LOADS.format(first)], capture_output=True, text=True, env=seen)
+    assert done.stdout.splitlines()[-1:] == [":4096:8"], done.stderr
 
 
 def test_determinism_imports_no_compiler():
