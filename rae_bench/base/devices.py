@@ -22,6 +22,8 @@ from rae_bench.base.plain import ConfigError
 DEVICE = "RAE_BENCH_DEVICE"
 """Environment variable: what `device: auto` stands for. A cluster's login node has no GPU, its jobs do."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+KERNEL = Path("/sys/module/nvidia/version")
+"""Where the kernel tells which driver it has."""
 log = logging.getLogger(__name__)
 
 
@@ -92,20 +94,28 @@ def _meant(entry: str, known: dict[str, list[str]]) -> str | None:
 
 def _listed() -> dict[str, list[str]] | None:
     """The GPUs that the driver lists, each with its MIG instances; None where it cannot be asked."""
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if listed.returncode:
-        log.warning("nvidia-smi: %s", " ".join((listed.stdout + listed.stderr).split()))
+    listed = _nvidia_smi("-L")
+    if listed is None:
         return None
     known: dict[str, list[str]] = {}
-    for what, name in re.findall(r"^\s*(GPU|MIG) .*\(UUID: (.+)\)", listed.stdout, re.MULTILINE):
+    for what, name in re.findall(r"^\s*(GPU|MIG) .*\(UUID: (.+)\)", listed, re.MULTILINE):
         if what == "GPU":
             known[name] = []
         else:
             [*known.values()][-1].append(name)
     return known
+
+
+def _nvidia_smi(*arguments: str) -> str | None:
+    """What `nvidia-smi` prints; None where it is not there, or fails, which is said."""
+    try:
+        ended = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if ended.returncode:
+        log.warning("nvidia-smi: %s", " ".join((ended.stdout + ended.stderr).split()))
+        return None
+    return ended.stdout
 
 
 _COUNT = """
@@ -179,6 +189,24 @@ def _folder() -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise ConfigError(f"{folder}: is not a folder of your own; remove it, or set TMPDIR or {VISIBLE}")
     return folder
+
+
+def computed_on() -> dict[str, str]:
+    """The GPU that this process computed on, `gpu`, and its versions: `driver`, `cuda`, `cudnn`; empty without one."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    versions = {"driver": _driver(), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return {"gpu": torch.cuda.get_device_name(), **{name: str(version) for name, version in versions.items()}}
+
+
+def _driver() -> str:
+    """The version of the driver, as the kernel tells it, or as `nvidia-smi` does where the kernel's word is hidden."""
+    try:
+        return KERNEL.read_text().strip()
+    except OSError:
+        told = _nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader")
+        return told.split()[0] if told else "unknown"
 
 
 def used() -> dict[str, Any]:

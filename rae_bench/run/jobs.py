@@ -197,7 +197,7 @@ def running(
                 _write_state(state_path, {**state, "status": "failed", "error": reason})
             raise
         read = {path: hashes[name] for name, path in reads.items()}
-        records.write(stage, to_plain(settings), run, read, writes.values())
+        records.write(stage, to_plain(settings), run, read, writes.values(), devices.computed_on())
         costs = {
             "seconds": round(time.time() - started + age, 3),
             "cpu_seconds": round(time.process_time(), 3),

@@ -8,17 +8,18 @@ expects, and that whatever they were made from is still what it was.
 
 import functools
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rae_bench import __version__
 from rae_bench.base import storage
-from rae_bench.base.plain import ConfigError, fingerprint, parse
+from rae_bench.base.plain import ADDED, ConfigError, fingerprint, parse, to_plain
 
 SUFFIX = ".record.json"
 AGAIN = "delete it and run again"
+NOTHING: Mapping[str, str] = {}
 Run = dict[str, Any]
 """What tells a run from others, as far as a stage knows it: study, dataset, model, seed."""
 
@@ -29,7 +30,10 @@ class RecordError(RuntimeError):
 
 @dataclass(frozen=True)
 class Record:
-    """`read` and `wrote`: SHA-256 by path from the record's folder. `seal`: the fingerprint of all else here."""
+    """`read` and `wrote`: SHA-256 by path from the record's folder. `seal`: the fingerprint of all else here.
+
+    `computed_on`: the GPU and its versions (`devices.computed_on`). It is no setting: another driver reruns nothing.
+    """
 
     stage: str
     settings: Any
@@ -38,10 +42,17 @@ class Record:
     read: dict[str, str]
     wrote: dict[str, str]
     seal: str
+    computed_on: dict[str, str] = field(default_factory=dict, metadata=ADDED)
 
     def sealed(self) -> str:
         """What `seal` should be."""
-        return fingerprint({name: value for name, value in asdict(self).items() if name != "seal"})
+        return fingerprint({name: value for name, value in to_plain(self).items() if name != "seal"})
+
+    @property
+    def device(self) -> str:
+        """The GPU with its versions in words; empty without one."""
+        words = {"gpu": "", "driver": "driver ", "cuda": "CUDA ", "cudnn": "cuDNN "}
+        return ", ".join(word + self.computed_on[name] for name, word in words.items() if name in self.computed_on)
 
 
 def beside(output: Path) -> Path:
@@ -49,7 +60,14 @@ def beside(output: Path) -> Path:
     return output.with_suffix(SUFFIX)
 
 
-def write(stage: str, settings: Any, run: Run, read: Mapping[Path, str], wrote: Iterable[Path]) -> None:
+def write(
+    stage: str,
+    settings: Any,
+    run: Run,
+    read: Mapping[Path, str],
+    wrote: Iterable[Path],
+    computed_on: Mapping[str, str] = NOTHING,
+) -> None:
     """Leave a record beside the first of the files that a stage wrote; `read`: the hashes found when it began."""
     files = {path: storage.sha256(path) for path in wrote}
     path = beside(next(iter(files)))
@@ -57,8 +75,8 @@ def write(stage: str, settings: Any, run: Run, read: Mapping[Path, str], wrote: 
         {Path(os.path.relpath(file, path.parent)).as_posix(): found for file, found in hashes.items()}
         for hashes in (read, files)
     )
-    record = Record(stage, settings, run, __version__, named_read, named_wrote, seal="")
-    storage.write_json(path, {**asdict(record), "seal": record.sealed()})
+    record = Record(stage, settings, run, __version__, named_read, named_wrote, "", dict(computed_on))
+    storage.write_json(path, {**to_plain(record), "seal": record.sealed()})
 
 
 def load(path: Path) -> Record:
@@ -90,6 +108,10 @@ def find(path: Path) -> tuple[Path, Record] | None:
     return None
 
 
+Look = Callable[[Path], tuple[Path, Record] | None]
+"""`find`, or what remembers what it found."""
+
+
 def check(reads: Mapping[str, Path], hashes: Mapping[str, str], made_by: Mapping[str, str], run: Run | None) -> Run:
     """Check the files that a stage is about to read; its run, completed by what their records say.
 
@@ -115,15 +137,29 @@ def check(reads: Mapping[str, Path], hashes: Mapping[str, str], made_by: Mapping
         for key, value in record.run.items() if run is not None else ():
             if merged.setdefault(key, value) != value:
                 raise RecordError(f"{path}: of {key} {value!r}, expected {merged[key]!r}; {AGAIN}")
-    made, seen = list(reads.values()), set(reads.values())
-    for path in made:  # which grows by all that these were made from; what has no record is passed over
-        if (found := look(path)) is None:
-            continue
-        for relative, read in found[1].read.items():
-            ancestor = Path(os.path.normpath(found[0] / relative))
+    for path, folder, record in lineage(reads.values(), look):
+        for relative, read in record.read.items():
+            ancestor = Path(os.path.normpath(folder / relative))
             if (origin := look(ancestor)) is not None and origin[1].wrote[ancestor.name] != read:
                 raise RecordError(f"{path}: made from another {ancestor} than the one there now; {AGAIN}")
-            if ancestor not in seen:
-                seen.add(ancestor)
-                made.append(ancestor)
     return merged
+
+
+def lineage(paths: Iterable[Path], look: Look = find) -> Iterator[tuple[Path, Path, Record]]:
+    """Each of `paths`, and of all they were made from, that has a record, with the record's folder and the record."""
+    made = list(dict.fromkeys(paths))
+    seen = set(made)
+    for path in made:  # which grows
+        if (found := look(path)) is None:
+            continue
+        folder, record = found
+        yield path, folder, record
+        new = [one for name in record.read if (one := Path(os.path.normpath(folder / name))) not in seen]
+        seen.update(new)
+        made += new
+
+
+def computed_on(paths: Iterable[Path]) -> dict[Path, list[str]]:
+    """Of each of `paths`, the GPUs with their versions on which it, and what it was made from, was computed."""
+    look = functools.cache(find)
+    return {path: sorted({record.device for *_, record in lineage([path], look)} - {""}) for path in paths}

@@ -354,6 +354,36 @@ def test_a_process_without_a_gpu_used_none():
     assert devices.used() == {"gpu": "", "gpu_peak_mib": 0.0}
 
 
+def test_a_process_that_started_no_cuda_computed_on_no_gpu():
+    assert devices.computed_on() == {}
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"), [("echo 535.104.05; echo 535.104.05", "535.104.05"), ("exit 9", "unknown")]
+)
+def test_where_the_kernel_hides_it_nvidia_smi_tells_the_driver(driver, tmp_path, monkeypatch, script, expected):
+    driver(1)
+    (tmp_path / "bin" / "nvidia-smi").write_text(
+        f'#!/bin/sh\n[ "$1" = --query-gpu=driver_version ] && {{ {script}; }}\n'
+    )
+    monkeypatch.setattr(devices, "KERNEL", tmp_path / "none")
+    assert devices._driver() == expected
+    (tmp_path / "none").write_text("550.54.14\n")
+    assert devices._driver() == "550.54.14"
+
+
+@pytest.mark.gpu
+def test_a_process_names_the_gpu_that_it_computed_on_and_its_versions():
+    import torch
+
+    torch.zeros(1, device="cuda")
+    found = devices.computed_on()
+    assert found.pop("gpu") == torch.cuda.get_device_name()
+    assert found.pop("cuda") == torch.version.cuda
+    assert list(found) == ["driver", "cudnn"]
+    assert all(re.fullmatch(r"[\d.]+", version) for version in found.values())
+
+
 @pytest.mark.gpu
 def test_a_process_says_which_gpu_it_used():
     import torch

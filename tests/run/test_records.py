@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import sys
+from types import SimpleNamespace
 
 import pytest
 
-from rae_bench.base import storage
+from rae_bench.base import devices, storage
 from rae_bench.base.plain import fingerprint
 from rae_bench.base.storage import StorageError
 from rae_bench.run import jobs, records
@@ -88,6 +90,52 @@ def test_a_file_older_than_what_it_was_made_from_is_named_however_far_back(chain
 def test_a_stage_run_twice_leaves_what_others_read_valid(chain):
     _make(chain["codes"], "train", [chain["images"]], run={"seed": 0})
     _check(chain["density"])
+
+
+A100 = {"gpu": "NVIDIA A100-SXM4-40GB", "driver": "535.104.05", "cuda": "12.4", "cudnn": "90100"}
+TOLD = "NVIDIA A100-SXM4-40GB, driver 535.104.05, CUDA 12.4, cuDNN 90100"
+
+
+@pytest.fixture
+def on_gpu(monkeypatch, tmp_path):
+    """A function that makes this process one that computed on such a GPU: a stand-in for a torch that started CUDA."""
+
+    def compute(gpu="", driver="", cuda="", cudnn=0):
+        about = {"is_initialized": lambda: bool(gpu), "get_device_name": lambda: gpu, "max_memory_reserved": lambda: 0}
+        backends = SimpleNamespace(cudnn=SimpleNamespace(version=lambda: int(cudnn)))
+        torch = SimpleNamespace(cuda=SimpleNamespace(**about), version=SimpleNamespace(cuda=cuda), backends=backends)
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        (tmp_path / "driver").write_text(f"{driver}\n")
+
+    monkeypatch.setattr(devices, "KERNEL", tmp_path / "driver")
+    return compute
+
+
+def test_a_record_names_the_gpu_and_its_versions_and_nothing_without_one(chain, on_gpu):
+    on_gpu()
+    _make(chain["codes"], "train", [chain["images"]], run={"seed": 0})
+    path = records.beside(chain["codes"])
+    before = path.read_bytes()
+    assert b"computed_on" not in before  # as records were before they could name one
+    on_gpu(**A100)
+    _make(chain["codes"], "train", [chain["images"]], run={"seed": 0})
+    record = records.load(path)
+    assert record.computed_on == A100
+    assert record.device == TOLD
+    assert record.settings == json.loads(before)["settings"]
+    assert _check(chain["density"]) == {"dataset": "digits", "seed": 0}  # no setting: nothing is stale
+    path.write_text(path.read_text().replace("535.104.05", "550.54.14"))
+    assert _refused(chain["codes"]) == f"{path}: altered since it was written; delete it and run again"
+
+
+def test_what_a_file_was_made_from_was_computed_on_too(chain, on_gpu):
+    on_gpu(**A100)
+    _make(chain["codes"], "train", [chain["images"]], run={"seed": 0})
+    on_gpu(**{**A100, "driver": "550.54.14"})
+    _make(chain["density"], "fit", [chain["codes"]], run={"seed": 0})
+    found = records.computed_on(chain.values())
+    newer = TOLD.replace("535.104.05", "550.54.14")
+    assert found == {chain["images"]: [], chain["codes"]: [TOLD], chain["density"]: [TOLD, newer]}
 
 
 def test_ancestors_may_be_gone(chain):
