@@ -391,7 +391,7 @@ def collect(*, spec: SummarySpec, results: Path) -> None:
     """Every run's metrics -> one tidy frame; and every run's panel of protocols, where the study has one."""
     loads.load(loads.STAGES["collect"])
     from rae_bench.base import storage
-    from rae_bench.run import jobs
+    from rae_bench.run import jobs, records
     from rae_bench.study import results as frames
 
     files = StudyFiles(results, spec.study)
@@ -409,6 +409,9 @@ def collect(*, spec: SummarySpec, results: Path) -> None:
         frames.check_runs(spec, metrics, panels)
         if panels:
             storage.write_frame(files.panel, frames.collect_panels(list(panels.values())))
+        if any("cuda" in set(frame["device"]) for frame in metrics.values()):
+            gpus = records.computed_on(scored)
+            metrics = {str(path): frames.with_gpus(metrics[str(path)], gpus[path]) for path in scored}
         frame = frames.collect(list(metrics.values()))
         for warning in frames.warnings(frame):
             log.warning("%s", warning)

@@ -36,6 +36,7 @@ class Verdict:
     """What is wrong, a line each; how many files each stage wrote; which of them are left out on purpose.
 
     `sources`: what is to be said of the files that the data sets were prepared from; results are what they are.
+    `gpus`: how many jobs each GPU, with its versions, computed.
     """
 
     problems: list[str]
@@ -43,6 +44,7 @@ class Verdict:
     size: int
     left_out: list[Path]
     sources: list[Finding]
+    gpus: Counter[str]
 
     @property
     def is_well(self) -> bool:
@@ -94,7 +96,9 @@ def verify(study: Study, results: Path) -> Verdict:
         if path not in owned and path.parent not in unknown_folders
     ]
     sources = origins.findings(study, results, is_thorough=True)
-    return Verdict(problems, Counter(job.stage for job, _ in written.values()), size, absent, sources)
+    files, gpus = Counter(job.stage for job, _ in written.values()), Counter(record.device for _, record in found)
+    del gpus[""]
+    return Verdict(problems, files, size, absent, sources, gpus)
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -116,13 +120,20 @@ def _differences(old: Plain, new: Plain, where: str = "") -> Iterator[str]:
 def describe(study: Study, verdict: Verdict) -> str:
     """What is wrong, or one screen that says that all is well."""
     sources = [finding.text for finding in verdict.sources]
+    mixed = ", MIXED with others: last digits may differ" if len(verdict.gpus) > 1 else ""
+    computed = [f"computed on {gpu}: {count} jobs{mixed}" for gpu, count in sorted(verdict.gpus.items())]
     if verdict.problems:
-        return "\n".join([*verdict.problems, *sources])
+        return "\n".join([*verdict.problems, *computed, *sources])
     whole = f"{verdict.files.total()} files, {verdict.size / 1e6:.1f} MB"
     lines = [f"{study.name}: {whole}, are what its jobs wrote, from the images on"]
     lines += [f"  {stage:10} {count:5} files" for stage, count in verdict.files.items()]
     if verdict.left_out:
         lines.append(f"left out of the archive it came from: {len(verdict.left_out)} files, their records are here")
     return "\n".join(
-        [*lines, *sources, f"every job ran with the settings of the study as it is now; rae_bench {__version__}"]
+        [
+            *lines,
+            *computed,
+            *sources,
+            f"every job ran with the settings of the study as it is now; rae_bench {__version__}",
+        ]
     )

@@ -49,6 +49,8 @@ FLOOR_SD = {
     "nearest_training_ratio": "nearest_training_ratio_sd",
 }
 """What the floor calls a metric's sampling SD: by half-sampling; of the ratio by bootstrap of the fresh images."""
+BETWEEN_GPUS = "; "
+"""Between the GPUs, where those of a run were several."""
 FLOOR_SDS = 3.0
 """A distance so many SDs below the floor is better than real images: a leak, or images paired with the reference."""
 
@@ -114,6 +116,17 @@ def run_frame(
         for row in [*rows, *of_codes]
     )
     return frame[COLUMNS]
+
+
+def with_gpus(frame: pd.DataFrame, gpus: Sequence[str]) -> pd.DataFrame:
+    """The rows of one run with a column `gpu`: those it was computed on, as records say; CPU studies have no such."""
+    return frame.assign(gpu=BETWEEN_GPUS.join(gpus))
+
+
+def gpus(frame: pd.DataFrame) -> list[str]:
+    """The GPUs, with their versions, on which the rows of `frame` were computed."""
+    texts = set(frame["gpu"]) if "gpu" in frame else set()
+    return sorted({gpu for text in texts for gpu in text.split(BETWEEN_GPUS)} - {""})
 
 
 def collect(frames: list[pd.DataFrame]) -> pd.DataFrame:

@@ -138,6 +138,25 @@ def test_the_notes_say_of_how_many_fits_and_draws_a_cell_is_the_mean(spec, frame
     assert "Of equal laws about 0.069 is expected" in text
 
 
+MIXED = "Mixed GPUs or versions, which may change last digits: A, driver 1; A, driver 2."
+
+
+@pytest.mark.parametrize(
+    ("gpu", "notes"),
+    [(["A, driver 1", "A, driver 2", "A, driver 1; A, driver 2"], [MIXED]), (["A, driver 1"] * 3, []), ([""] * 3, [])],
+)
+def test_every_table_says_that_it_mixes_gpus_or_versions(spec, frame, tmp_path, gpu, notes):
+    mixed = frame.assign(gpu=frame["train_seed"].map(dict(enumerate(gpu))))
+    plain, found = (_listed(_written(spec, one, tmp_path)) for one in (frame, mixed))
+    assert {"table1_digits_mini", "claims", "table1_precision_digits_mini"} < set(found)
+    assert {name: {**table, "notes": [*table["notes"], *notes]} for name, table in plain.items()} == found
+
+
+def test_a_table_says_so_of_its_own_data_sets_alone(spec, frame, tmp_path):
+    other = frame.assign(dataset="elsewhere", gpu="B, driver 1")
+    assert MIXED not in str(_listed(_written(spec, pd.concat([frame.assign(gpu="A, driver 1"), other]), tmp_path)))
+
+
 def test_a_cell_averages_sample_seeds_within_a_training_seed(frame):
     other = _records({("vae", "sample", "gmm10"): [50, 70, 90]}, "frechet_distance", 0.125, sample_seed=1)
     values = cell_values(pd.concat([frame, pd.DataFrame(other)]), "digits_mini", ROWS["vae"], "gmm")

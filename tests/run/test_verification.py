@@ -10,10 +10,10 @@ import pytest
 from rae_bench import cli
 from rae_bench.base import storage
 from rae_bench.base.plain import ConfigError, fingerprint
-from rae_bench.run import commands, process, records
+from rae_bench.run import commands, process, records, stages
 from rae_bench.run.cells import Cell, parse_cell, recompute, values
-from rae_bench.run.jobs import study_jobs
-from rae_bench.run.verification import verify
+from rae_bench.run.jobs import recorded, study_jobs
+from rae_bench.run.verification import describe, verify
 from rae_bench.study.config import load_study
 
 STUDY = load_study("smoke")
@@ -136,6 +136,42 @@ def test_a_finished_study_is_what_its_jobs_wrote(results):
     assert verdict.files.total() == len(mine) - records_and_states
     assert verdict.files["train"] == 6 * 3
     assert verdict.files["prepare"] == 2 + 1 + 3 + 1  # manifest and croissant, images, splits, labels
+
+
+ON = {"gpu": "A100", "driver": "535.104.05", "cuda": "12.4", "cudnn": "90100"}
+
+
+def test_a_study_on_two_drivers_says_so_in_its_tables_and_when_it_is_verified(smoke, tmp_path):
+    """As if its evaluations had been made on a GPU, whose driver was renewed between the seeds."""
+    results = tmp_path / "results"
+    shutil.copytree(smoke.results, results)
+    for job in study_jobs(STUDY, results):
+        if job.stage == "evaluate":
+            old = recorded(job)
+            storage.write_frame(job.output, storage.read_frame(job.output).assign(device="cuda"))
+            renewed = {"driver": "550.54.14"} if job.output.parent.name == "seed1" else {}
+            read, wrote = ({job.file(name): digest for name, digest in of.items()} for of in (old.read, old.wrote))
+            records.write("evaluate", old.settings, old.run, read, wrote, {**ON, **renewed})
+    text = describe(STUDY, verify(STUDY, results))
+    assert "computed on A100, driver 550.54.14, CUDA 12.4, cuDNN 90100: 4 jobs, MIXED with others" in text
+    for stage in (stages.collect, stages.tables):
+        stage(spec=STUDY.summary(), results=results)
+    frame = storage.read_frame(results / "smoke" / "metrics.parquet")
+    assert frame.groupby("train_seed")["gpu"].nunique().tolist() == [1, 1]
+    for name in ("md", "tex"):
+        table = (results / "smoke" / "tables" / f"table1_{D}.{name}").read_text()
+        told = "A100, driver 535.104.05, CUDA 12.4, cuDNN 90100; A100, driver 550.54.14, CUDA 12.4, cuDNN 90100."
+        assert f"Mixed GPUs or versions, which may change last digits: {told}" in table
+    text = describe(STUDY, verify(STUDY, results))
+    assert "ran with other settings" not in text  # a driver is none
+
+
+def test_a_study_on_a_cpu_says_nothing_of_gpus(results):
+    verdict = verify(STUDY, results)
+    assert not verdict.gpus
+    assert "computed on" not in describe(STUDY, verdict)
+    assert "gpu" not in storage.read_frame(results / "smoke" / "metrics.parquet")
+    assert not any("computed_on" in path.read_text() for path in results.rglob(f"*{records.SUFFIX}"))
 
 
 def test_every_kind_of_file_of_the_study_is_damaged_below(results):

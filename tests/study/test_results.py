@@ -16,8 +16,10 @@ from rae_bench.study.results import (
     check_runs,
     collect,
     collect_panels,
+    gpus,
     run_frame,
     warnings,
+    with_gpus,
 )
 
 STUDY = load_study("smoke")
@@ -105,6 +107,16 @@ def test_given_images_have_no_precision_of_a_training():
     """Beside models that were trained in bfloat16, too."""
     given = _frame(model="training_images", train_fingerprint="", precision="float32")
     assert len(collect([_frame(precision="bfloat16"), given])) == 2 * len(given)
+
+
+def test_the_gpus_of_a_frame_are_those_of_its_runs_each_once():
+    frames = [_frame(device="cuda", train_seed=seed) for seed in (3, 4, 5)]
+    known = ([], ["A, driver 1"], ["A, driver 1", "B, driver 1"])
+    frame = collect([with_gpus(one, names) for one, names in zip(frames, known, strict=True)])
+    assert gpus(frame) == ["A, driver 1", "B, driver 1"]
+    assert gpus(frame[frame["train_seed"] == 4]) == ["A, driver 1"]
+    assert gpus(frame[frame["train_seed"] == 3]) == []
+    assert gpus(collect([_frame()])) == []  # a CPU study: there is no such column
 
 
 # --- the runs of a study ----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ and the single Gaussian for every row, because column N means one or the other b
 metric.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from rae_bench.base import storage
 from rae_bench.report.rendering import Table, latex, markdown
 from rae_bench.report.tables.claims import verdict_table
 from rae_bench.report.tables.densities import GRID, density_table, likelihood_table
+from rae_bench.report.tables.notes import gpu_notes
 from rae_bench.report.tables.protocols import protocol_table
 from rae_bench.report.tables.published import published_tables
 from rae_bench.report.tables.rankings import comparisons_table, ranking_table
@@ -51,7 +53,8 @@ def write(spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles, index: Path
 
 def build(spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles) -> list[Table]:
     """Every table the study asks for, in order."""
-    return [table for name in spec.tables for table in _build(name, spec, frame, files)]
+    built = [table for name in spec.tables for table in _build(name, spec, frame, files)]
+    return [replace(one, notes=[*one.notes, *gpu_notes(frame, set(one.data.get("dataset", ())))]) for one in built]
 
 
 def _build(name: str, spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles) -> list[Table]:

@@ -1,6 +1,6 @@
 """What stands under a table: how its numbers were measured, and what to beware of."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from rae_bench.densities.specs import Density, DirichletMixture, GaussianMixture
 from rae_bench.report.tables.cells import COLUMNS, cell_values, place
 from rae_bench.report.tables.wording import SCALE, density_label
 from rae_bench.scoring.specs import INCEPTION_LABEL
-from rae_bench.study.results import floor_share, warnings
+from rae_bench.study.results import floor_share, gpus, warnings
 from rae_bench.study.specs import Row, SummarySpec
 
 MOST_WARNINGS = 5
@@ -96,6 +96,12 @@ def warning_notes(frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
     if len(found) > MOST_WARNINGS:
         notes.append(f"And {len(found) - MOST_WARNINGS} more warnings: the log of `collect`.")
     return notes
+
+
+def gpu_notes(frame: pd.DataFrame, datasets: Collection[str]) -> list[str]:
+    """That the runs on these data sets were computed on several GPUs or versions, if they were."""
+    found = gpus(frame[frame["dataset"].isin(datasets)])
+    return [f"Mixed GPUs or versions, which may change last digits: {'; '.join(found)}."] if len(found) > 1 else []
 
 
 def row_notes(spec: SummarySpec, dataset: str, shown: Mapping[str, Row]) -> list[str]:
