@@ -11,7 +11,6 @@ os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # before torch is, which star
 import pytest
 import torch
 from checkout import Checkout
-from xdist.scheduler import LoadScopeScheduling
 
 from rae_bench.base import storage
 from rae_bench.base.locks import locked
@@ -25,19 +24,20 @@ TOGETHER = ("tests/workflow/test_slurm", "tests/base/test_checkpoints")
 """Files, by how they begin, whose tests share what is dear, or is one on a machine: a cluster, an undisturbed run."""
 
 
-class Together(LoadScopeScheduling):
-    """Tests handed out one by one, but those of `TOGETHER` to one process.
-
-    xdist's own groups (`--dist loadgroup`) are marks that its 3.8 loses under pytest 9.2: three processes then brought
-    up a Slurm each, on one machine.
-    """
-
-    def _split_scope(self, nodeid):
-        return next((begin for begin in TOGETHER if nodeid.startswith(begin)), nodeid)
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling  # a machine with a GPU may lack it
+
+    class Together(LoadScopeScheduling):
+        """Tests handed out one by one, but those of `TOGETHER` to one process.
+
+        xdist's own groups (`--dist loadgroup`) are marks that its 3.8 loses under pytest 9.2: three processes then
+        brought up a Slurm each, on one machine.
+        """
+
+        def _split_scope(self, nodeid):
+            return next((begin for begin in TOGETHER if nodeid.startswith(begin)), nodeid)
+
     return Together(config, log)
 
 
