@@ -14,8 +14,9 @@ from checkout import Checkout
 
 from rae_bench.base import storage
 from rae_bench.base.locks import locked
+from rae_bench.base.specs import Compute
 from rae_bench.data import catalogue as sources
-from rae_bench.run import stages
+from rae_bench.run import process, stages
 from rae_bench.study.config import load_study
 
 torch.set_num_threads(1)
@@ -72,6 +73,19 @@ def logging_levels():
     yield
     for name in [name for name in logging.root.manager.loggerDict if "rae_bench" in name]:
         logging.getLogger(name).setLevel(kept.get(name, logging.NOTSET))
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    """The CPU, on which a test shows that it holds what it says, and a GPU; torch is set as a stage on it sets it.
+
+    Afterwards it is as before, but that nothing computes in TF32: torch may refuse to tell whether it did.
+    """
+    deterministic, filled = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    process.configure_torch(Compute(device=request.param, threads=1, tf32=False, precision="float32"))
+    yield request.param
+    torch.set_deterministic_debug_mode(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 @pytest.fixture(scope="session")

@@ -65,10 +65,10 @@ def images(n, seed=0):
     return training.to_device(made, "cpu")
 
 
-def run(objective, schedule=small.COSINE, checkpoint=None, seed=0, order="shuffled", precision="float32"):
+def run(objective, schedule=small.COSINE, checkpoint=None, seed=0, order="shuffled", precision="float32", device="cpu"):
     optimisation = small.optimisation(epochs=2, batch_size=8, schedule=schedule, order=order)
     spec = small.training_spec(NETWORK, objective, optimisation, precision)
-    return training.train(spec, images(35), images(10, 1), seed, checkpoint=checkpoint)
+    return training.train(spec, images(35).to(device), images(10, 1).to(device), seed, checkpoint=checkpoint)
 
 
 def stop(path, updates, objective, **settings):
@@ -78,7 +78,7 @@ def stop(path, updates, objective, **settings):
 
 
 def result(trained):
-    weights = {name: value.numpy().tobytes() for name, value in trained.model.state_dict().items()}
+    weights = {name: value.cpu().numpy().tobytes() for name, value in trained.model.state_dict().items()}
     return weights, [list(row.items()) for row in trained.history], trained.best_epoch
 
 
@@ -97,8 +97,8 @@ STOPPED_TWICE = OBJECTIVES | {
 
 @pytest.mark.parametrize(("precision", "order"), [("float32", "file"), ("bfloat16", "shuffled")])
 @pytest.mark.parametrize("name", STOPPED_TWICE)
-def test_every_objective_stopped_in_both_epochs_ends_with_the_same_bytes(name, precision, order, tmp_path):
-    settings = {"objective": STOPPED_TWICE[name], "precision": precision, "order": order}
+def test_every_objective_stopped_in_both_epochs_ends_with_the_same_bytes(name, precision, order, device, tmp_path):
+    settings = {"objective": STOPPED_TWICE[name], "precision": precision, "order": order, "device": device}
     for updates in (3, 4):  # within the first epoch, and then within the second
         stop(tmp_path, updates, **settings)
     assert result(run(checkpoint=checkpoint(tmp_path), **settings)) == result(run(**settings))
@@ -214,12 +214,14 @@ def test_an_interval_that_is_no_number_is_an_error(tmp_path, monkeypatch, text):
 class Run:
     """A run of twenty epochs below a folder, started again and again in processes of its own."""
 
-    def __init__(self, results, data):
+    def __init__(self, results, data, device="cpu"):
         self.folder = results / "smoke" / "digits_mini" / "vae" / "seed0"
         self.folder.mkdir(parents=True)
         self.log, self.state = self.folder / "log", self.folder / "state" / "model.safetensors"
         spec = STUDY.training("digits_mini", "vae")
-        spec = dataclasses.replace(spec, optimisation=dataclasses.replace(spec.optimisation, epochs=20))
+        compute = dataclasses.replace(spec.compute, device=device)
+        longer = dataclasses.replace(spec.optimisation, epochs=20)
+        spec = dataclasses.replace(spec, optimisation=longer, compute=compute)
         options = ["--spec", to_json(spec), "--data", str(data), "--run", str(self.folder)]
         self.command = [sys.executable, "-m", "rae_bench", "train", *options]
 
@@ -280,6 +282,17 @@ def test_a_run_near_its_limit_saves_and_ends_and_goes_on_to_the_same_bytes(undis
 
 
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(undisturbed, disturbed):
+    assert killed_thrice(disturbed) == undisturbed
+
+
+@pytest.mark.gpu
+def test_so_does_one_on_a_gpu(prepared, tmp_path):
+    undisturbed, disturbed = (Run(tmp_path / name, prepared, "cuda") for name in ("undisturbed", "disturbed"))
+    assert killed_thrice(disturbed) == undisturbed.finish()
+
+
+def killed_thrice(disturbed):
+    """The bytes of what a run leaves that is killed three times, each after it has saved its state."""
     state = disturbed.state
     for _ in range(3):
         process = disturbed.start(RAE_BENCH_CHECKPOINT_SECONDS="0.05")
@@ -287,8 +300,9 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(undisturbed, dist
         disturbed.wait_until(lambda before=before: state.exists() and state.stat().st_mtime_ns > before, process)
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    assert disturbed.finish() == undisturbed
+    found = disturbed.finish()
     assert disturbed.log.read_text().count("carrying on at epoch") == 3
+    return found
 
 
 # --- what states cost -------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def test_a_prior_that_few_codes_reach_is_seen_not_to_converge():
     assert many.value > few.value + few.half_width
 
 
-def test_a_nonlinear_decoders_likelihood_is_its_integral():
+def test_a_nonlinear_decoders_likelihood_is_its_integral(device):
     """One code dimension, integrated on a grid: the mode, where the curvature is taken, is found from afar."""
     network = images(latent_dim=1)
     model = autoencoder.build(network, objective(GAUSSIAN, GaussianKL(kind="kl", weight=1.0)), seed=0).eval()
@@ -110,7 +110,7 @@ def test_a_nonlinear_decoders_likelihood_is_its_integral():
     log_joint = -errors.numpy() / (2 * variance) - 512 * np.log(2 * np.pi * variance) + stats.norm.logpdf(grid.numpy())
     top = log_joint.max(axis=1, keepdims=True)
     expected = np.log(integrate.trapezoid(np.exp(log_joint - top), grid.numpy(), axis=1)) + top[:, 0]
-    _, found = image_likelihoods(model, variance, x, {"prior": standard}, samples=2000, seed=0)
+    _, found = image_likelihoods(model.to(device), variance, x, {"prior": standard}, samples=2000, seed=0)
     assert found["prior"].value == pytest.approx(expected.mean(), abs=0.05)
 
 
