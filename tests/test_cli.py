@@ -260,7 +260,7 @@ def test_a_command_that_is_misspelt_or_incomplete_ends_with_status_2(arguments, 
         (["cost", "smoke", "--from-peak", 10], "--from-peak and --utilisation need each other"),
         (["cost", "smoke", "--from-peak", -1, "--utilisation", 0.3], "--from-peak: -1.0 must be above 0"),
         (["cost", "smoke", "--at-once", 0], "--at-once: 0 must be at least 1"),
-        (["cost", "smoke", "--device", "Abacus"], "'Abacus': no device was timed yet"),
+        (["cost", "smoke", "--device", "Abacus"], "unknown device 'Abacus'. Known: A100, "),
     ],
 )
 def test_a_command_for_people_that_cannot_be_obeyed_is_one_line_and_writes_nothing(folder, arguments, message):

@@ -67,7 +67,9 @@ def cost(
     study: str,
     *,
     calibrate: Annotated[bool, "time a short run of each data set on this machine, minutes"] = False,
-    device: Annotated[str | None, "a device timed before, by its name in results/calibrations/"] = None,
+    device: Annotated[
+        str | None, "a device timed before, by its name in results/calibrations/, or a GPU, as A100"
+    ] = None,
     from_peak: Annotated[float | None, "a stated peak in TFLOPS: an estimate, not measured"] = None,
     utilisation: Annotated[float | None, "the share of --from-peak that is reached, 0 to 1"] = None,
     at_once: Annotated[int | None, "jobs at once; else as many as there are cores, or one GPU"] = None,

@@ -30,11 +30,12 @@ from rae_bench.densities.specs import ITERATIONS
 from rae_bench.models.specs import DenseNetwork, OwnModel, OwnNetworks, TrainingSpec
 from rae_bench.run.jobs import STAGES, SUMMARIES, Job, read_state, study_jobs
 from rae_bench.study import resources
+from rae_bench.study.gpus import GPUS, UTILISATION
 from rae_bench.study.resources import Need
 from rae_bench.study.study import Study
 
 FOLDER = "calibrations"
-SUMS = ("images", "network_flops", "other_flops", "disk_bytes", "seconds")
+SUMS = ("images", "network_flops", "other_flops", "disk_bytes", "seconds", "gpu_seconds")
 PEAKS = ("host_bytes", "device_bytes")
 RUNS = ("train", "fit", "evaluate", "protocols")
 NOTES = (
@@ -64,10 +65,14 @@ def about(job: Job) -> list[str]:
 
 
 def job_frame(study: Study, results: Path, seconds: Seconds | None) -> pd.DataFrame:
-    """One row per job: stage, dataset, run, job, is_done, and the columns SUMS and PEAKS; seconds NaN if not known."""
+    """One row per job: stage, dataset, run, job, is_done, and the columns SUMS and PEAKS; seconds NaN if not known.
+
+    `gpu_seconds` are those of a job that holds a GPU, whatever it does with it.
+    """
     rows = []
     for job in study_jobs(study, results):
         need = resources.of_job(study, job.stage, about(job))
+        takes = seconds(job, need) if seconds else math.nan
         rows.append(
             {
                 "stage": job.stage,
@@ -81,7 +86,8 @@ def job_frame(study: Study, results: Path, seconds: Seconds | None) -> pd.DataFr
                 "host_bytes": need.libraries + need.bytes,
                 "device_bytes": need.gpu,
                 "disk_bytes": need.disk,
-                "seconds": seconds(job, need) if seconds else math.nan,
+                "seconds": takes,
+                "gpu_seconds": takes if need.on_gpu else 0.0 * takes,
             }
         )
     return pd.DataFrame(rows)
@@ -123,9 +129,10 @@ def _totals(frame: pd.DataFrame) -> dict[str, Any]:
     return {
         "jobs": len(frame),
         "left": int((~frame["is_done"]).sum()),
-        **{name: int(sums[name]) for name in SUMS if name != "seconds"},
+        **{name: int(sums[name]) for name in SUMS if not name.endswith("seconds")},
         **{name: int(frame[name].max()) if len(frame) else 0 for name in PEAKS},
         "hours": _hours(sums["seconds"]),
+        "gpu_hours": _hours(sums["gpu_seconds"]),
     }
 
 
@@ -152,7 +159,8 @@ def describe(found: dict[str, Any]) -> str:
         lines.append(f"hours: {found['device']}")
     else:
         lines.append(f"hours on {found['device']}")
-        lines.append(f"left: {left['hours']:.3g}; with {found['at_once']} at once {found['wall_hours']:.3g}")
+        with_gpu = f", {left['gpu_hours']:.4g} of them with a GPU" if left["gpu_hours"] else ""
+        lines.append(f"left: {left['hours']:.4g}{with_gpu}; with {found['at_once']} at once {found['wall_hours']:.4g}")
     return "\n".join([*lines, *(part for note in found["notes"] for part in textwrap.wrap(note, 110))])
 
 
@@ -180,6 +188,23 @@ def from_peak(teraflops: float | None, utilisation: float | None) -> tuple[str, 
     rate = teraflops * 1e12 * utilisation
     name = f"a stated peak of {teraflops:g} TFLOP/s at {utilisation:.0%}: from a stated peak, not measured;"
     return f"{name} networks and PCA alone", lambda _, need: (need.networks + need.float32) / rate
+
+
+def from_name(name: str) -> tuple[str, Seconds]:
+    """Seconds of a GPU's own work by its stated peak, and of all other work by the rates of one slow core.
+
+    Those are what walltimes are asked by, so they are too long rather than too short.
+    """
+    gpu = GPUS[name]
+    rate = gpu.teraflops * 1e12 * UTILISATION
+
+    def seconds(_: Job, need: Need) -> float:
+        if not need.on_gpu:
+            return need.seconds
+        return (need.networks + need.float32) / rate + need.overhead + need.float64 / resources.MATRIX_RATE
+
+    told = f"{gpu.teraflops:g} TFLOP/s ({gpu.source}) at {UTILISATION:.0%}"
+    return f"{name}: {told}, all else by a slow core: stated, not measured", seconds
 
 
 def device_name(compute: Compute) -> str:
@@ -244,7 +269,8 @@ def seconds_on(calibration: Calibration) -> Seconds:
 def on_device(study: Study, results: Path, is_timed: bool, device: str | None) -> tuple[Study, str, Seconds | None]:
     """The study as the device runs it, what to call the device, and a job's seconds there, if they are known.
 
-    Without a name it is this machine: its GPU, else its CPU; timed now, if so asked.
+    A device timed before goes by its name, a GPU that was not by that of its kind (`GPUS`). Without a name it is this
+    machine: its GPU, else its CPU; timed now, if so asked.
 
     Raises:
         ConfigError: an unknown device, or a stage that failed.
@@ -258,10 +284,10 @@ def on_device(study: Study, results: Path, is_timed: bool, device: str | None) -
         found = known[named]
     elif device is None:
         return study, "unknown; time this machine with --calibrate, or name another with --device or --from-peak", None
-    elif not known:
-        raise ConfigError(f"--device: {device!r}: no device was timed yet; there, run cost STUDY --calibrate")
+    elif device in GPUS:
+        return study, *from_name(device)
     else:
-        raise ConfigError(unknown("--device", "device", device, list(known)))
+        raise ConfigError(unknown("--device", "device", device, [*known, *GPUS]))
     placed = _on_cpu(study) if found.kind == "cpu" else study
     return placed, f"{found.device}, measured", seconds_on(found)
 

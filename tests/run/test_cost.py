@@ -6,12 +6,14 @@ import re
 
 import pandas as pd
 import pytest
+from checkout import ROOT
 
 from rae_bench.base.plain import ConfigError, to_json
 from rae_bench.run import cost
 from rae_bench.run.jobs import study_jobs
 from rae_bench.study import resources
 from rae_bench.study.config import load_study
+from rae_bench.study.gpus import GPUS, UTILISATION
 
 SMOKE = load_study("smoke")
 WHOLE = ("reference", "floor", "train", "fit", "evaluate", "protocols")
@@ -136,7 +138,7 @@ def test_a_job_not_timed_is_told_by_its_stage(tmp_path):
 def test_a_device_timed_elsewhere_is_taken_by_its_name(tmp_path):
     gpu = dataclasses.replace(SMOKE.file.compute, device="cuda")
     study = dataclasses.replace(SMOKE, file=dataclasses.replace(SMOKE.file, compute=gpu))
-    with pytest.raises(ConfigError, match="'x': no device was timed yet"):
+    with pytest.raises(ConfigError, match=r"^--device: unknown device 'x'\. Known: A100, "):
         cost.on_device(study, tmp_path, False, "x")
     (tmp_path / "calibrations").mkdir()
     (tmp_path / "calibrations" / "x.json").write_text(to_json(CALIBRATION))
@@ -144,6 +146,48 @@ def test_a_device_timed_elsewhere_is_taken_by_its_name(tmp_path):
     assert (placed.gpus, name) == (0, "x, measured")
     with pytest.raises(ConfigError, match="unknown device 'y'"):
         cost.on_device(study, tmp_path, False, "y")
+
+
+def test_a_gpu_that_was_not_timed_goes_by_its_stated_peak_and_its_cores(tmp_path):
+    study, name, seconds = cost.on_device(load_study("paper_as_released"), tmp_path, False, "A100")
+    assert study.gpus
+    assert name.startswith("A100: 19.5 TFLOP/s (NVIDIA A100 data sheet) at 35%, all else by a slow core: ")
+    rate = 19.5e12 * UTILISATION
+    assert seconds(None, resources.Need(networks=rate, float32=2 * rate, samples=1e9, on_gpu=True)) == pytest.approx(3)
+    assert seconds(None, resources.Need(float64=2 * resources.MATRIX_RATE, overhead=1.0, on_gpu=True)) == 3
+    at_core = resources.Need(networks=2 * resources.NETWORK_RATE, float64=resources.MATRIX_RATE)
+    assert seconds(None, at_core) == at_core.seconds == 3
+    with pytest.raises(ConfigError, match=r"unknown device 'A10'; did you mean 'A100'\?"):
+        cost.on_device(study, tmp_path, False, "A10")
+
+
+def test_the_papers_hours_by_gpu_are_what_cost_says(tmp_path):
+    text, study = (ROOT / "docs" / "paper.md").read_text(), load_study("paper_as_released")
+    rows = re.findall(r"^\| ([\w ]+) \| ([\d.]+) \| (\d+) \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
+    assert [row[0] for row in rows] == ["V100", "A100", "H100"]
+    for name, peak, *told in rows:
+        _, _, seconds = cost.on_device(study, tmp_path, False, name)
+        found = cost.summary(study, cost.job_frame(study, tmp_path, seconds), name, at_once=1)
+        hours = (found["stages"]["train"]["hours"], found["total"]["gpu_hours"], found["total"]["hours"])
+        assert float(peak) == GPUS[name].teraflops
+        assert [round(one) for one in hours] == [int(one) for one in told], f"docs/paper.md, {name}"
+
+
+def test_hours_with_a_gpu_are_those_of_jobs_that_hold_one(tmp_path):
+    study = load_study("paper_as_released")
+    frame = cost.job_frame(study, tmp_path, lambda *_: 3600.0)
+    found = cost.summary(study, frame, "a clock", at_once=1)
+    holding = {stage for stage, totals in found["stages"].items() if totals["gpu_hours"]}
+    assert holding == {stage for stage in found["stages"] if any(
+        resources.of_job(study, job.stage, cost.about(job)).on_gpu
+        for job in study_jobs(study, tmp_path) if job.stage == stage
+    )}  # fmt: skip
+    assert found["left"]["gpu_hours"] == sum(found["stages"][stage]["jobs"] for stage in holding) < len(frame)
+    assert f"left: {len(frame)}, {found['left']['gpu_hours']:.4g} of them with a GPU; with 1 at once" in (
+        cost.describe(found)
+    )
+    smoke = cost.summary(SMOKE, cost.job_frame(SMOKE, tmp_path, lambda *_: 36.0), "a clock", at_once=1)
+    assert "of them with a GPU" not in cost.describe(smoke)
 
 
 def test_a_stated_peak_divides_flops_of_networks_and_says_so():
