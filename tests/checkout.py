@@ -217,9 +217,9 @@ class Checkout:
         raise AssertionError((self.path / "driver.log").read_text())
 
 
-def script(name):
-    """The module that a program of `scripts/` is."""
-    found = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
+def script(name, folder="scripts"):
+    """The module that a program of `scripts/`, or of another folder, is."""
+    found = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module
