@@ -30,7 +30,7 @@ TARGETS = [f"results/smoke/digits_mini/rae_l2/seed{seed}/model.safetensors" for 
     [
         *[("digits", 1, 10, 3, 3, 0, 1), ("embedded", 3, 10, 3, 9, 0, 1), ("smoke", 1, 3, 2, 5, 4, 1)],
         *[("paper_clean", 3, 10, 5, 9, 0, 1), ("paper_as_described", 3, 9, 3, 9, 0, 0)],
-        ("paper_as_released", 3, 9, 3, 11, 0, 0),
+        *[("paper_as_released", 3, 9, 3, 11, 0, 0), ("smoke_cuda", 1, 5, 1, 3, 0, 1)],
     ],
 )
 def test_a_study_plans_each_job_once(fresh, study, datasets, models, seeds, references, panels, given):
