@@ -77,15 +77,9 @@ def logging_levels():
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request):
-    """The CPU, on which a test shows that it holds what it says, and a GPU; torch is set as a stage on it sets it.
-
-    Afterwards it is as before, but that nothing computes in TF32: torch may refuse to tell whether it did.
-    """
-    deterministic, filled = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    """The CPU, on which a test shows that it holds what it says, and a GPU; torch is set as a stage on it sets it."""
     process.configure_torch(Compute(device=request.param, threads=1, tf32=False, precision="float32"))
-    yield request.param
-    torch.set_deterministic_debug_mode(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = filled
+    return request.param
 
 
 @pytest.fixture(scope="session")

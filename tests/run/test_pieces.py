@@ -80,6 +80,7 @@ def test_make_gives_it_the_python_it_is_given_and_builds_nothing():
     assert told.stdout.split() == ["/opt/theirs/python", "scripts/test_gpu.py"]
 
 
+@pytest.mark.slow
 def test_every_test_of_a_gpu_can_be_imported():
     holding = script("test_gpu").files(ROOT / "tests", "gpu")
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "gpu", "-p", "no:xdist"]
