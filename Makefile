@@ -38,7 +38,7 @@ check: $(ENVIRONMENT)
 	mypy --strict -p rae_bench
 
 # A process a core, each of one thread; what many tests read is made once for all processes.
-TESTS := python -m pytest --numprocesses $(CORES) --maxprocesses 8
+TESTS := python -m pytest --durations 20 --numprocesses $(CORES) --maxprocesses 8
 
 test: check
 	$(TESTS) -m "not workflow and not slow and not gpu"

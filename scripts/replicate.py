@@ -4,10 +4,10 @@
 
 Each set of training seeds is a study of its own, STUDY_seeds_3_4_5 (its file is written beside STUDY's and stays, so
 that an interrupted run goes on); its fits and draws are seeded by it, too. Data sets and real features are shared.
-Writes OUT_pairs.csv, every pair of rows in every column with its verdict in each set, and OUT.csv: for every two sets
-how many verdicts are the same, how many changed and how, and how many changes a simulation from the sets' own means
-and spreads expects. Ends with status 1 if two verdicts are opposite: better and worse, or equal and an interval that
-lies wholly beyond the margin.
+Writes OUT_pairs.csv, every pair of rows in every column with its verdict in each set and from all seeds together, and
+OUT.csv: for every two sets how many verdicts are the same, how many changed and how, and how many changes a simulation
+from the sets' own means and spreads expects. Ends with status 1 if two verdicts are opposite: better and worse, or
+equal and an interval that lies wholly beyond the margin.
 """
 
 import argparse
@@ -39,12 +39,6 @@ def study_of(study: str, seeds: tuple[int, ...]) -> str:
     lines = [f"train_seeds: {list(seeds)}" if line.startswith("train_seeds:") else line for line in text.splitlines()]
     (CONFIG / "studies" / f"{name}.yaml").write_text("\n".join(lines) + "\n")
     return name
-
-
-def cells_of(study: str, column: str, dataset: str) -> Compared[tuple[str, str]]:
-    """The cells of a column of a finished study."""
-    frame = storage.read_frame(Path("results") / study / "metrics.parquet")
-    return compared(load_study(study).summary(), frame, dataset, column)
 
 
 def change(one: pd.Series, other: pd.Series, within: float) -> str:
@@ -96,15 +90,18 @@ def main(arguments: list[str] | None = None) -> None:
         subprocess.run(command, check=True)
     study, rng = load_study(options.study), np.random.default_rng(0)
     within = study.file.equal_within
+    spec = study.summary()
+    frames = [storage.read_frame(Path("results") / name / "metrics.parquet") for name in names]
     counted, listed = [], []
     for dataset in study.datasets:
         for column in COLUMNS:
-            found = [cells_of(name, column, dataset) for name in names]
+            found = [compared(spec, frame, dataset, column) for frame in frames]
             tables = [pairs(cells, within) for cells in found]
+            every = pairs(compared(spec, pd.concat(frames), dataset, column), within)
             simulated = expected(found, within, rng)
             listed += [
                 table.assign(dataset=dataset, column=column, seeds=" ".join(map(str, seeds)))
-                for table, seeds in zip(tables, sets, strict=True)
+                for table, seeds in zip([*tables, every], [*sets, sum(sets, start=())], strict=True)
             ]
             for (one, table), (other, another) in combinations(zip(sets, tables, strict=True), 2):
                 about = {"dataset": dataset, "column": column, "one": f"{one}", "other": f"{other}"}

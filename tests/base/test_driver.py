@@ -35,7 +35,8 @@ def start(tmp_path):
 
     def run(*arguments):
         return subprocess.Popen(
-            ["bash", str(ROOT / "profiles/slurm/driver.sbatch"), *arguments],
+            # as Slurm starts it: a test run in the background may ignore SIGINT, and all that it starts would
+            ["env", "--default-signal=INT", "bash", str(ROOT / "profiles/slurm/driver.sbatch"), *arguments],
             cwd=tmp_path, env={**os.environ, "PATH": path, "SLURM_JOB_ID": "7"},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from checkout import script
+from checkout import ROOT, script
 
 from rae_bench.report.comparisons import Compared, pairs
+from rae_bench.report.tables.cells import COLUMNS
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +65,24 @@ def test_a_study_with_other_seeds_is_the_study_but_for_them(replicate, monkeypat
     assert name == "smoke_seeds_5_6_7"
     written = (tmp_path / "studies" / f"{name}.yaml").read_text()
     assert written.replace("train_seeds: [5, 6, 7]", "train_seeds: [0, 1]") == text
+
+
+def test_the_page_of_the_digits_shows_the_counts_that_were_made():
+    counts = pd.read_csv(ROOT / "docs" / "replication.csv")
+    text = (ROOT / "docs" / "digits.md").read_text()
+    for column, label in COLUMNS.items():
+        mine = counts[counts["column"] == column].set_index("change")
+        changed = mine.loc["decided or not"]
+        cells = [
+            *(label, changed["pairs"], mine.loc["same", "found"], changed["found"]),
+            f"{changed['expected']:.1f} ({changed['low']:.0f} to {changed['high']:.0f})",
+            *(mine.loc[kind, "found"] for kind in ("equal or not", "opposite")),
+        ]
+        assert f"| {' | '.join(map(str, cells))} |" in text
+        assert changed["low"] <= changed["found"] <= changed["high"]
+    pairs = pd.read_csv(ROOT / "docs" / "replication_pairs.csv")
+    decided = (pairs["verdict"] != "undecided").groupby(pairs["seeds"]).sum()
+    assert (
+        f"decide {decided['0 1 2 3 4 5']} of the {len(pairs) // 3} pairs, where three decide {decided['0 1 2']} and"
+        f" {decided['3 4 5']}" in " ".join(text.split())
+    )

@@ -74,9 +74,8 @@ def test_without_a_gpu_it_says_so_in_one_line_and_fails(tmp_path):
 
 
 def test_make_gives_it_the_python_it_is_given_and_builds_nothing():
-    told = subprocess.run(
-        ["make", "--dry-run", "test-gpu", "PYTHON=/opt/theirs/python"], cwd=ROOT, capture_output=True, text=True
-    )
+    command = ["make", "--no-print-directory", "--dry-run", "test-gpu", "PYTHON=/opt/theirs/python"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert told.stdout.split() == ["/opt/theirs/python", "scripts/test_gpu.py"]
 
 
