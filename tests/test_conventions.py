@@ -3,12 +3,17 @@
 None of them is in the lock: some ask for other versions than it holds. `make validators` installs all but TeX.
 """
 
+import json
+import re
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from checkout import ROOT, environment, node_module, program
+
+from rae_bench.base import storage
 
 pytestmark = pytest.mark.slow
 LINT = """
@@ -27,6 +32,11 @@ def _ended(name, *arguments, cwd=ROOT):
     command = [program(name), *map(str, arguments)]
     ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, errors="replace", check=False)
     assert ended.returncode == 0, (ended.stdout + ended.stderr)[-2000:]
+
+
+def _their_python():
+    """That of the validators' environment."""
+    return Path(program("rocrate-validator")).with_name("python")
 
 
 def test_the_citation_is_valid():
@@ -57,16 +67,34 @@ def test_an_exported_study_is_a_valid_ro_crate(smoke, tmp_path, is_whole):
         archive.extractall(tmp_path / "crate")
     if not is_whole:
         (tmp_path / "crate" / "smoke" / "metrics.parquet").unlink()
-    validate = [ROOT / ".validators" / "bin" / "python", ROOT / "tests" / "validate_crate.py", tmp_path / "crate"]
-    program("rocrate-validator")
+    validate = [_their_python(), ROOT / "tests" / "validate_crate.py", tmp_path / "crate"]
     found = subprocess.run(validate, capture_output=True, text=True, check=False)
     assert (found.returncode, found.stderr) == (0 if is_whole else 1, ""), found.stdout[-2000:]
 
 
-def test_every_table_is_set_by_tex_with_booktabs_alone(smoke, tmp_path):
-    tables = sorted((smoke.results / "smoke" / "tables").glob("*.tex"))
-    assert tables
-    inputs = [rf"\input{{{table}}}\clearpage" for table in tables]
-    opening = [r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}"]
+READ = """
+import json, sys, pypdf
+print(json.dumps([page.extract_text() for page in pypdf.PdfReader(sys.argv[1]).pages]))
+"""
+
+
+def numbers(text):
+    """The numbers of a text in order, joined, so that one list can be looked for in another."""
+    return " ".join(re.findall(r"-?\d[\d.,]*", text.replace("\N{MINUS SIGN}", "-")))
+
+
+def test_every_table_is_set_by_tex_with_booktabs_alone_and_shows_its_numbers(smoke, tmp_path):
+    """A page each, as large as the widest needs."""
+    folder = smoke.results / "smoke" / "tables"
+    tables = storage.read_json(folder / "index.json")
+    inputs = [rf"\input{{{folder / table['name']}.tex}}\clearpage" for table in tables]
+    opening = [r"\documentclass{article}", r"\usepackage{booktabs}", r"\pdfpagewidth=60in \pdfpageheight=60in"]
+    opening += [r"\textwidth=55in \textheight=50in", r"\begin{document}"]
     (tmp_path / "page.tex").write_text("\n".join([*opening, *inputs, r"\end{document}"]))
     _ended("pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex", cwd=tmp_path)
+    read = [_their_python(), "-c", READ, tmp_path / "page.pdf"]
+    pages = json.loads(subprocess.run(read, capture_output=True, text=True, check=True).stdout)
+    for table, page in zip(tables, pages, strict=True):
+        shown = numbers(" ".join(cell for row in table["rows"] for cell in row))
+        assert shown in numbers(page), table["name"]
+        assert numbers(f"1.2345 {shown}") not in numbers(page)
