@@ -216,6 +216,11 @@ def test_the_rules_ask_for_what_is_counted(planned):
         assert not any("gpu" in one and one["gpu"] != "0" for one in found[stage])
 
 
+def test_a_profile_may_state_other_defaults_alone(planned):
+    """As every Slurm job is told, max_runtime or not."""
+    assert planned.plan(arguments=["--default-resources", "slurm_account=x"]) == {}
+
+
 def test_a_profiles_max_runtime_caps_every_ask(planned):
     found = _resources(planned, "--default-resources", "max_runtime=7", "tmpdir='/tmp'")
     assert {one["runtime"] for stage in STAGES for one in found[stage]} == {"7"}

@@ -34,16 +34,17 @@ def beside(name):
 
 
 # The most minutes a job may ask for, where a profile says so: default-resources: {max_runtime: 1440}.
-MOST = (workflow.resource_settings.default_resources or {}).get("max_runtime")
-if MOST is not None and not str(MOST.raw).isdecimal():
+DEFAULTS = workflow.resource_settings.default_resources or {}
+MOST = DEFAULTS["max_runtime"].raw if "max_runtime" in DEFAULTS else None
+if MOST is not None and not str(MOST).isdecimal():
     sys.exit(
-        f"rae_bench: default-resources: max_runtime: {MOST.raw!r}: expected minutes, as 1440"
+        f"rae_bench: default-resources: max_runtime: {MOST!r}: expected minutes, as 1440"
     )
 
 
 def asked(needed):
     """What a job asks of a scheduler by its wildcards, more at each attempt; `needed`: of rae_bench/study/resources.py."""
-    most = MOST and int(MOST.raw)
+    most = None if MOST is None else int(MOST)
     return {
         "mem_mb": lambda wc, attempt: needed(wc).mem_mb(attempt),
         "runtime": lambda wc, attempt: needed(wc).minutes(attempt, most),
