@@ -6,12 +6,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
 from rae_bench.base import storage
 from rae_bench.report.comparisons import leaders
-from rae_bench.report.sheets import sheet_key, tile
+from rae_bench.report.sheets import Sheets, sheet_key, tile
 from rae_bench.report.tables.cells import COLUMNS, cell_frame, compared, place
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.specs import Row, SummarySpec
@@ -31,13 +33,14 @@ def table1_rows(
         every = {column: compared(spec, mine, dataset, column) for column in COLUMNS}
         bold = [cell for one in every.values() for cell in leaders(one, "lower", spec.equal_within)]
         for (name, row), (label, *cells) in zip(spec.ordered_rows.items(), texts[1:], strict=True):
+            sheets, _ = storage.read_arrays(files.run(dataset, row.model, spec.train_seeds[0]).sheets)
             found.append(
                 {
                     **{"name": name, "label": label, "family": row.family, "dataset": dataset},
                     "cells": [
                         {
                             **{"column": column, "text": text, "is_bold": (name, column) in bold},
-                            "behind": _behind(spec, mine, files, dataset, row, column),
+                            "behind": _behind(spec, mine, sheets, dataset, row, column),
                         }
                         for column, text in zip(COLUMNS, cells, strict=True)
                     ],
@@ -47,7 +50,7 @@ def table1_rows(
 
 
 def _behind(
-    spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles, dataset: str, row: Row, column: str
+    spec: SummarySpec, frame: pd.DataFrame, sheets: Sheets, dataset: str, row: Row, column: str
 ) -> dict[str, Any] | None:
     """What a cell is made of; None where there is no such cell."""
     mine, shown = cell_frame(frame, dataset, row, column, METRIC), place(row, column)
@@ -72,17 +75,13 @@ def _behind(
             f" real {first['floor']:.4g}"
         ),
         "fingerprints": ", ".join(f"{kind} {value}" for kind, value in made_with.items() if value),
-        "picture": _picture(files, dataset, row, column, spec.train_seeds[0]),
+        "picture": None if (key := sheet_key(row, column)) is None else _picture(sheets[key][:SHOWN]),
         "command": f"python -m rae_bench verify {shlex.quote(spec.source)} --cell {cell}",
     }
 
 
-def _picture(files: StudyFiles, dataset: str, row: Row, column: str, seed: int) -> str | None:
-    """The first images of a cell, as a PNG in base 64; None where the run keeps none."""
-    key = sheet_key(row, column)
-    if key is None:
-        return None
-    images = storage.read_arrays(files.run(dataset, row.model, seed).sheets, key)[0][key][:SHOWN]
+def _picture(images: npt.NDArray[np.uint8]) -> str:
+    """Images (n, C, H, W) in one line, as a PNG in base 64."""
     page = io.BytesIO()
     Image.fromarray(tile(images, SHOWN)).save(page, "PNG", optimize=True)
     return base64.b64encode(page.getvalue()).decode()

@@ -9,6 +9,7 @@ from rae_bench.report.tables.cells import place
 from rae_bench.study.specs import Row
 
 Sheets = dict[str, npt.NDArray[Any]]
+"""The arrays of a run's sheets by their names."""
 
 
 def tile(images: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.uint8]:

@@ -87,7 +87,7 @@ def job_frame(study: Study, results: Path, seconds: Seconds | None) -> pd.DataFr
                 "device_bytes": need.gpu,
                 "disk_bytes": need.disk,
                 "seconds": takes,
-                "gpu_seconds": takes if need.on_gpu else 0.0 * takes,
+                "gpu_seconds": takes if need.on_gpu else 0.0 * takes,  # what is not known stays so
             }
         )
     return pd.DataFrame(rows)

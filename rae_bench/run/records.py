@@ -160,6 +160,6 @@ def lineage(paths: Iterable[Path], look: Look = find) -> Iterator[tuple[Path, Pa
 
 
 def computed_on(paths: Iterable[Path]) -> dict[Path, list[str]]:
-    """Of each of `paths`, the GPUs with their versions on which it, and what it was made from, was computed."""
+    """The GPUs, with their versions, that computed each of `paths` and what it was made from."""
     look = functools.cache(find)
     return {path: sorted({record.device for *_, record in lineage([path], look)} - {""}) for path in paths}

@@ -207,12 +207,13 @@ def _refusal(one: Request, known: list[Partition] | None, under: Profile) -> str
 
 def _lack(one: Request, partition: Partition, under: Profile) -> str:
     """What a partition lacks for the jobs of a stage, and what would be right; empty where it lacks nothing."""
+    other = f"name another, slurm_partition, in {under.where}"
     if one.gpus and not partition.has_gpus:
-        return f"asks for a GPU, partition {partition.name} has none; name another, slurm_partition, in {under.where}"
+        return f"asks for a GPU, partition {partition.name} has none; {other}"
     if one.cpus > partition.cpus:
-        return f"asks for {one.cpus} cores, nodes of partition {partition.name} have {partition.cpus}"
+        return f"asks for {one.cpus} cores, nodes of partition {partition.name} have {partition.cpus}; {other}"
     if one.mem_mb > partition.mem_mb:
-        return f"asks for {one.mem_mb} MB, nodes of partition {partition.name} have {partition.mem_mb}; name another"
+        return f"asks for {one.mem_mb} MB, nodes of partition {partition.name} have {partition.mem_mb}; {other}"
     if one.minutes <= partition.minutes:
         return ""
     told = f"asks for {one.minutes} minutes, partition {partition.name} allows {partition.minutes:.0f}"
@@ -221,4 +222,4 @@ def _lack(one: Request, partition: Partition, under: Profile) -> str:
         return f"{told}; state {limit} in {under.where}: trainings go on in the next job"
     if one.counted <= partition.minutes:
         return f"{told}; state {limit} in {under.where}: {one.counted:.0f} are counted"
-    return f"{told}, {one.counted:.0f} are counted, and it does not go on after its limit; name another partition"
+    return f"{told}, {one.counted:.0f} are counted, and it does not go on after its limit; {other}"

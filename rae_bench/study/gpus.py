@@ -1,7 +1,7 @@
 """What GPUs are said to compute: peaks of their maker's data sheets, for `cost` where no GPU was timed.
 
-Nothing here is measured. A training reaches a share of a peak that depends on its layers and its batch: UTILISATION
-stands for it until a GPU is timed (`cost STUDY --calibrate`, there).
+Nothing here is measured, and the sheets were read at second hand. A training reaches a share of a peak that depends on
+its layers and its batch: UTILISATION stands for it until a GPU is timed (`cost STUDY --calibrate`, there).
 """
 
 from dataclasses import dataclass
@@ -12,22 +12,18 @@ UTILISATION = 0.35
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU by its data sheet: the year it came, and its peak in float32, TFLOP/s, without tensor cores."""
+    """A GPU by its data sheet: its peak in float32 without tensor cores, TFLOP/s, and which sheet says so."""
 
-    year: int
     teraflops: float
     source: str
 
 
 GPUS = {
-    "V100": Gpu(2017, 15.7, "NVIDIA V100 data sheet, SXM2"),
-    "T4": Gpu(2018, 8.1, "NVIDIA T4 data sheet"),
-    "A100": Gpu(2020, 19.5, "NVIDIA A100 data sheet"),
-    "RTX 3090": Gpu(2020, 35.6, "NVIDIA GA102 white paper"),
-    "H100": Gpu(2022, 66.9, "NVIDIA H100 white paper, SXM5"),
-    "RTX 4090": Gpu(2022, 82.6, "NVIDIA Ada white paper"),
+    "V100": Gpu(15.7, "NVIDIA V100 data sheet, SXM2"),
+    "T4": Gpu(8.1, "NVIDIA T4 data sheet"),
+    "A100": Gpu(19.5, "NVIDIA A100 data sheet"),
+    "RTX 3090": Gpu(35.6, "NVIDIA GA102 white paper"),
+    "H100": Gpu(66.9, "NVIDIA H100 white paper, SXM5"),
+    "RTX 4090": Gpu(82.6, "NVIDIA Ada white paper"),
 }
-"""By the name that `cost --device` takes; an H200 computes as an H100.
-
-TF32 and bfloat16 have higher peaks, of which less is reached.
-"""
+"""The GPUs that `cost --device` knows, by name. TF32 and bfloat16 have higher peaks, of which less is reached."""

@@ -58,7 +58,7 @@ AVX-512), training on digits: 9e10 with 8 filters, 1.6e11 with 32."""
 MATRIX_RATE = 5e9
 """The same of double-precision linear algebra, mostly eigenvalues."""
 GPU_RATE = 1e13
-"""The same of a GPU: 30 TFLOP/s at a third, as docs/paper.md tells its hours. Not measured: there is no GPU here. On a
+"""The same of a GPU: a third of 30 TFLOP/s. Not measured: there is no GPU here. On a
 slower one trainings go on in the next attempt, and all else gets more time there."""
 GPU_SPEEDUP = 10.0
 """How many times one core's rate of samples a GPU has at least. Not measured either."""

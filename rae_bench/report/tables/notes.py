@@ -99,7 +99,7 @@ def warning_notes(frame: pd.DataFrame, dataset: str, metric: str) -> list[str]:
 
 
 def gpu_notes(frame: pd.DataFrame, datasets: Collection[str]) -> list[str]:
-    """That the runs on these data sets were computed on several GPUs or versions, if they were."""
+    """A note that the runs on these data sets were computed on several GPUs or versions; none where they were not."""
     found = gpus(frame[frame["dataset"].isin(datasets)])
     return [f"Mixed GPUs or versions, which may change last digits: {'; '.join(found)}."] if len(found) > 1 else []
 
