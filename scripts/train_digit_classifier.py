@@ -20,18 +20,18 @@ from rae_bench.base import rng
 from rae_bench.base.storage import read_npy, write_bytes
 from rae_bench.data import catalogue as sources
 from rae_bench.data import store
-from rae_bench.scoring.classifiers import DigitClassifier, accuracy
+from rae_bench.scoring.classifiers import DIGIT_OUTPUTS, Ruler, accuracy
 from rae_bench.study.config import load_study
 
 SEED = 0
 EPOCHS, BATCH, RATE, DECAY, SMOOTHING = 12, 50, 2e-3, 1e-2, 0.1
 
 
-def train(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], seed: int) -> DigitClassifier:
+def train(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], seed: int) -> Ruler:
     """Train on uint8 images (n, 1, 32, 32), shifted at random by up to two pixels, and labels (n,)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.derive(seed, "initialise"))
-        model = DigitClassifier()
+        model = Ruler(1, DIGIT_OUTPUTS)
     order = rng.torch_generator(seed, "order")
     x, y = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)

@@ -20,10 +20,10 @@ from rae_bench.base import rng
 from rae_bench.base.rng import numpy_generator
 from rae_bench.base.storage import write_bytes
 from rae_bench.data import faces
-from rae_bench.data.specs import FACE_SIZE
+from rae_bench.data.specs import FACE_SIZES
 from rae_bench.scoring.classifiers import FaceClassifier, Images, read_classes
 
-SEED = 0
+SEED, FACE_SIZE = 0, FACE_SIZES[-1]
 COUNTS = {1: 10_000, 3: 5_000, 8: 5_000}
 """Training images by how many faces each is the mean of."""
 N_HELD_OUT = 2_000

@@ -171,8 +171,10 @@ Source = Annotated[
 ]
 
 
-DIGIT_SIZE, FACE_SIZE = 32, 64
-"""Sides of the images that the suite's classifiers of digits and of drawn faces read."""
+RULER_SIZE = 32
+"""Side of the images that the suite's own feature networks see: digits and drawn faces."""
+FACE_SIZES = (32, 64)
+"""Sides of drawn faces whose factors can be read; the smaller are enlarged to the larger."""
 
 HELD = 2**27
 """Bytes of a split up to which stages read it into memory; a larger one stays in its file while they index it. Above:
@@ -210,12 +212,12 @@ class DatasetSpec:
     @property
     def has_digits(self) -> bool:
         """Whether the suite's classifier can tell which digit an image shows, and labels say so."""
-        return self.source.is_digits and self.size == DIGIT_SIZE
+        return self.source.is_digits and self.size == RULER_SIZE
 
     @property
     def has_factors(self) -> bool:
         """Whether the factors that an image was drawn from are known, and can be read from another like it."""
-        return self.source.is_synthetic and self.size == FACE_SIZE
+        return self.source.is_synthetic and self.size in FACE_SIZES
 
     def count(self, split: str) -> int:
         """Number of images of `split`."""

@@ -9,6 +9,7 @@ from rae_bench.scoring.specs import Extractor
 
 EXTRACTORS: dict[Extractor, Callable[[str], FrozenExtractor]] = {
     "digit_classifier": features.digit_classifier,
+    "face_features": features.face_features,
     "efficientnet_lite0": partial(efficientnet_lite0, "EffLite0", 96, "bilinear-antialias"),
     "efficientnet_lite0_bicubic": partial(efficientnet_lite0, "EffLite0-bicubic", 96, "bicubic-antialias-clipped"),
     "efficientnet_lite0_nearest": partial(efficientnet_lite0, "EffLite0-nearest", 96, "nearest-exact"),

@@ -71,15 +71,23 @@ class FrozenExtractor:
 
 def digit_classifier(device: str) -> FrozenExtractor:
     """The unit-norm features of our classifier of digits."""
-    model = classifiers.digit_classifier().to(device)
+    return _ruler("digit_classifier", "DigitCNN", 1, classifiers.digit_classifier(), classifiers.DIGITS[1], device)
+
+
+def face_features(device: str) -> FrozenExtractor:
+    """The unit-norm features of our network that tells the factors of drawn faces."""
+    return _ruler("face_features", "FaceCNN", 3, classifiers.face_features(), classifiers.FACE_FEATURES[1], device)
+
+
+def _ruler(name: str, label: str, channels: int, model: classifiers.Ruler, sha256: str, device: str) -> FrozenExtractor:
+    model = model.to(device)
 
     def forward(images: Tensor) -> Tensor:
         if images.shape[2:] != (32, 32):
-            raise FeatureError(f"digit_classifier: images are {tuple(images.shape[2:])} pixels, expected 32x32")
+            raise FeatureError(f"{name}: images are {tuple(images.shape[2:])} pixels, expected 32x32")
         return model.features(images.float() / 255)
 
-    identity = f"digit_classifier@32/none/unit128/{classifiers.DIGITS[1][:8]}"
-    return FrozenExtractor(identity, "DigitCNN", (1,), device, forward)
+    return FrozenExtractor(f"{name}@32/none/unit128/{sha256[:8]}", label, (channels,), device, forward)
 
 
 def efficientnet_lite0(label: str, pixels: int, resizer: Resizer, device: str) -> FrozenExtractor:

@@ -22,6 +22,7 @@ PROTOCOL_VERSION = 2
 
 Extractor = Literal[
     "digit_classifier",
+    "face_features",
     "efficientnet_lite0",
     "efficientnet_lite0_bicubic",
     "efficientnet_lite0_nearest",

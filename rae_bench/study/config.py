@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rae_bench.base import devices
 from rae_bench.base.plain import ConfigError, Plain, parse, to_plain
-from rae_bench.data.specs import DIGIT_SIZE, DatasetSpec
+from rae_bench.data.specs import RULER_SIZE, DatasetSpec
 from rae_bench.densities.specs import FIT_VERSION, Density, FitSpec
 from rae_bench.models.specs import TRAIN_VERSION, TrainingSpec, wrong_size
 from rae_bench.scoring.specs import Extractor, ImageSets, Protocol
@@ -345,9 +345,10 @@ def _for_own(of: ModelEntry | OwnModelEntry, budget: Budget, laid: Changes) -> C
 
 
 def _check_extractor(where: str, extractor: Extractor, name: str, data: DatasetSpec) -> None:
-    """Refuse the digit classifier for images it cannot read; the others read all that the networks take."""
-    if extractor == "digit_classifier" and (data.channels, data.size) != (1, DIGIT_SIZE):
+    """Refuse the suite's own networks for images they cannot read; the others read all that the networks take."""
+    read = {"digit_classifier": (1, "grey"), "face_features": (3, "colour")}.get(extractor)
+    if read and (data.channels, data.size) != (read[0], RULER_SIZE):
         raise ConfigError(
-            f"{where}.extractor: {extractor!r} reads grey images of 32x32 pixels; those of {name!r} have"
+            f"{where}.extractor: {extractor!r} reads {read[1]} images of 32x32 pixels; those of {name!r} have"
             f" {data.channels} channels of {data.size}x{data.size}"
         )

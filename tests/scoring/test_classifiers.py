@@ -1,4 +1,4 @@
-"""Our two classifiers: the committed weights read digits and fresh faces, sharp and blurred; scripts make them."""
+"""Our own networks: the committed weights read digits and fresh faces, sharp and blurred; scripts make them."""
 
 import hashlib
 import sys
@@ -16,6 +16,7 @@ from rae_bench.scoring.pretrained import FeatureError
 sys.path.insert(0, str(ROOT / "scripts"))
 import train_digit_classifier
 import train_face_classifier
+import train_face_features
 from train_face_classifier import accuracies, blurred, draw_means
 
 # --- digits -----------------------------------------------------------------------------------------------
@@ -72,6 +73,25 @@ def test_training_again_gives_as_good_a_classifier(digits):
 # --- faces ------------------------------------------------------------------------------------------------
 
 
+def test_the_committed_features_tell_the_factors_of_fresh_faces():
+    found = train_face_features.told(
+        classifiers.face_features(), *train_face_features.drawn(500, np.random.default_rng(20_260_102))
+    )
+    assert min(found[name] for name in train_face_features.COUNTS) >= 0.99, found
+    assert found["numbers"] >= 0.78, found  # two of 24, hardly visible at this size, are not told at all
+
+
+def test_every_factor_is_told_once():
+    factors = faces.draw_factors(300, np.random.default_rng(0))
+    wanted = train_face_features.targets(factors)
+    numbers, logits = train_face_features.parts(torch.zeros(300, classifiers.FACE_OUTPUTS))
+    assert wanted.numbers.shape == numbers.shape
+    assert numbers.shape[1] - 1 + len(wanted.classes) == len(factors)  # the hue is two numbers
+    for name, classes in wanted.classes.items():
+        assert set(classes.tolist()) == set(range(logits[name].shape[1])), name
+    torch.testing.assert_close(wanted.numbers.mean(dim=0), torch.zeros(numbers.shape[1]), atol=1e-5, rtol=0)
+
+
 @pytest.fixture(scope="module")
 def drawn():
     """500 faces, drawn with a seed that training never saw, and their classes."""
@@ -103,6 +123,12 @@ def test_they_see_in_a_mean_of_faces_what_most_of_these_have():
         assert (read[factor] == shares[factor].argmax(axis=1)).mean() >= 0.95, factor
 
 
+def test_smaller_faces_are_read_enlarged():
+    factors = faces.draw_factors(500, np.random.default_rng(20_260_101))
+    found = accuracies(classifiers.face_classifier(), faces.render(factors, 32), faces.classes(factors))
+    assert min(found.values()) >= 0.98, found
+
+
 def test_classes_do_not_depend_on_the_batch_size(drawn, monkeypatch):
     model = classifiers.face_classifier()
     whole = read_classes(model, drawn[0][:60])
@@ -118,13 +144,16 @@ def test_classes_do_not_depend_on_the_batch_size(drawn, monkeypatch):
         np.zeros((2, 3, 64, 64), dtype=np.float32),
         np.zeros((3, 64, 64), dtype=np.uint8),
         np.zeros((2, 1, 64, 64), dtype=np.uint8),
-        np.zeros((2, 3, 32, 32), dtype=np.uint8),
+        np.zeros((2, 3, 48, 48), dtype=np.uint8),
+        np.zeros((2, 3, 32, 64), dtype=np.uint8),
         np.zeros((2, 64, 64, 3), dtype=np.uint8),
         np.zeros((0, 3, 64, 64), dtype=np.uint8),
     ],
 )
 def test_only_faces_of_its_size_are_read(images):
-    with pytest.raises(FeatureError, match=r"images are \w+ \(.*\), expected uint8 \(n, 3, 64, 64\) with n at least"):
+    with pytest.raises(
+        FeatureError, match=r"images are \w+ \(.*\), expected uint8 \(n, 3, s, s\) with s in \[32, 64\] and n"
+    ):
         read_classes(classifiers.face_classifier(), images)
 
 
@@ -137,7 +166,7 @@ def test_blurring_keeps_flat_images_and_spreads_a_point_as_a_gaussian():
     torch.testing.assert_close(ratios, torch.exp(torch.tensor([0.5, 2.0, 1.0])))
 
 
-# --- both -------------------------------------------------------------------------------------------------
+# --- all --------------------------------------------------------------------------------------------------
 
 
 def test_training_repeats_itself_and_leaves_the_global_generator(digit_images, digit_labels):
@@ -146,6 +175,7 @@ def test_training_repeats_itself_and_leaves_the_global_generator(digit_images, d
     for train, data in (
         (train_digit_classifier.train, (digit_images[:50], digit_labels[:50])),
         (train_face_classifier.train, means),
+        (train_face_features.train, train_face_features.drawn(50, np.random.default_rng(0))),
     ):
         one, two, other = (train(*data, seed).state_dict() for seed in (1, 1, 2))
         assert all(torch.equal(one[name], two[name]) for name in one)
@@ -154,7 +184,12 @@ def test_training_repeats_itself_and_leaves_the_global_generator(digit_images, d
 
 
 @pytest.mark.parametrize(
-    ("name", "load"), [("DIGITS", classifiers.digit_classifier), ("FACES", classifiers.face_classifier)]
+    ("name", "load"),
+    [
+        ("DIGITS", classifiers.digit_classifier),
+        ("FACE_FEATURES", classifiers.face_features),
+        ("FACES", classifiers.face_classifier),
+    ],
 )
 def test_other_weights_are_an_error_with_the_remedy(name, load, tmp_path, monkeypatch):
     path, sha256 = getattr(classifiers, name)

@@ -22,6 +22,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.utils import create_feature_extractor
 
 from rae_bench.base.specs import Compute
+from rae_bench.data import faces
 from rae_bench.run import process
 from rae_bench.scoring import classifiers, pretrained
 from rae_bench.scoring.catalogue import EXTRACTORS, load_extractor
@@ -73,6 +74,17 @@ def test_digit_features_are_the_classifiers_of_images_in_zero_to_one(digit_class
     with torch.no_grad():
         expected = classifiers.digit_classifier().features(torch.from_numpy((digit_images[:20] / 255).astype("f4")))
     np.testing.assert_allclose(digit_classifier(digit_images[:20]), expected, atol=1e-5)
+
+
+def test_face_features_are_those_of_the_committed_network():
+    images = faces.render(faces.draw_factors(20, np.random.default_rng(0)), 32)
+    with torch.no_grad():
+        expected = classifiers.face_features().features(torch.from_numpy((images / 255).astype("f4")))
+    found = load_extractor("face_features")(images)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+    with pytest.raises(FeatureError, match=r"face_features: images are \(64, 64\) pixels, expected 32x32"):
+        load_extractor("face_features")(noise(3, 64))
 
 
 def test_the_digit_extractor_takes_only_its_own_size(digit_classifier):
@@ -352,16 +364,18 @@ ONLINE = {"inception_v3_compat", "dinov2_vit_l_14"}
 def test_a_network_lies_on_its_device_with_all_it_computes(name):
     """The device `meta` holds shapes alone, and like a GPU takes no part of a computation from the CPU."""
     extractor = load_extractor(name, "meta")
-    made = extractor.forward(torch.zeros((2, 1, 32, 32), dtype=torch.uint8, device="meta"))
+    shape = (2, extractor.channels[-1], 32, 32)
+    made = extractor.forward(torch.zeros(shape, dtype=torch.uint8, device="meta"))
     assert made.device.type == "meta"
-    assert made.shape == load_extractor(name)(np.zeros((2, 1, 32, 32), dtype=np.uint8)).shape
+    assert made.shape == load_extractor(name)(np.zeros(shape, dtype=np.uint8)).shape
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", sorted(set(get_args(Extractor)) - ONLINE))
 def test_features_of_a_gpu_are_the_cpus_but_for_rounding(name, digit_images):
     process.configure_torch(Compute("cuda", 1, tf32=False, precision="float32"))  # torch's own choice is TF32
-    on_cpu, on_gpu = (load_extractor(name, device)(digit_images[:50]) for device in ("cpu", "cuda"))
+    images = np.repeat(digit_images[:50], 3, axis=1) if name == "face_features" else digit_images[:50]
+    on_cpu, on_gpu = (load_extractor(name, device)(images) for device in ("cpu", "cuda"))
     np.testing.assert_allclose(on_gpu, on_cpu, rtol=0, atol=1e-4 * np.abs(on_cpu).max())
 
 
@@ -410,6 +424,6 @@ def test_no_two_extractors_share_an_id_or_a_label():
     assert set(EXTRACTORS) == set(get_args(Extractor))
     offline = set(EXTRACTORS) - ONLINE
     loaded = [load_extractor(name) for name in sorted(offline)]
-    assert len({extractor.id for extractor in loaded}) == len(loaded) == 6
-    assert len({extractor.label for extractor in loaded}) == 6
+    assert len({extractor.id for extractor in loaded}) == len(loaded) == 7
+    assert len({extractor.label for extractor in loaded}) == 7
     assert INCEPTION_LABEL not in {extractor.label for extractor in loaded}

@@ -536,6 +536,8 @@ SEVERAL = [
          f"datasets.yaml.{name}.extractor: 'digit_classifier' reads grey images")
         for name, uses in READERS
     ],
+    ([("datasets.yaml", ["digits_mini", "extractor"], "face_features")],
+     "datasets.yaml.digits_mini.extractor: 'face_features' reads colour images of 32x32 pixels; those of"),
     ([("datasets.yaml", [*DATA, "n_validation"], 200), (SMOKE, ["floor_split"], "train"),
       (SMOKE, ["protocols"], {"other": {"reference_split": "validation"}})],
      "studies/smoke.yaml.protocols.other.reference_split: 'validation' with n_images 300, which must lie between"),
