@@ -1,13 +1,15 @@
 """Does the primary distance of each data set grow with damage? Run with OUT.csv OUT.png.
 
 Real images, disjoint from the reference ones but of the same kind, are damaged in five ways of growing strength:
-noise (SD in grey levels), blur (SD in pixels), dropped classes (share of digits, or of photographs, that never
-occur), blending (weight of a second image), contamination (share of images of the other data set). Ends with status 1
-if any distance fails to grow from one strength to the next.
+noise (SD in grey levels), blur (SD in pixels), dropped classes (share of digits, of photographs or of hair colours that
+never occur), blending (weight of a second image), contamination (share of images of another data set). Faces are seen
+by EfficientNet, too, to show why it is not theirs. Ends with status 1 if any distance fails to grow from one strength
+to the next.
 """
 
 import itertools
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +19,22 @@ import pandas as pd
 from rae_bench.base import storage
 from rae_bench.base.rng import numpy_generator
 from rae_bench.data import catalogue as sources
+from rae_bench.data import faces
 from rae_bench.scoring.catalogue import load_extractor
 from rae_bench.scoring.metrics.frechet import frechet_distance
 from rae_bench.scoring.metrics.reference import Reference
+from rae_bench.scoring.specs import Extractor
 from rae_bench.study.config import load_study
 
 Images = npt.NDArray[np.uint8]
 Groups = npt.NDArray[np.int64]
-DATASETS = ("digits", "photos")
+RULERS: tuple[tuple[str, Extractor], ...] = (
+    ("digits", "digit_classifier"),
+    ("photos", "efficientnet_lite0"),
+    ("faces", "face_features"),
+    ("faces", "efficientnet_lite0"),
+)
+FOREIGN = {"digits": "faces", "photos": "faces", "faces": "digits"}
 N_REFERENCE, N_DAMAGED = 1000, 800
 STRENGTHS = {
     "noise": (8, 16, 32, 64),
@@ -59,21 +69,32 @@ def damaged(
     return np.rint(np.clip(chosen, 0, 255)).astype(np.uint8)
 
 
-def measure(name: str) -> pd.DataFrame:
+def pool(name: str, size: int) -> tuple[Images, Groups]:
+    """Images of a data set (n, C, size, size), which may lie in one split, and the class of each."""
+    data = load_study("embedded").datasets[name].data
+    prepared = sources.prepare(data if data.size == size else replace(data, size=size))
+    if name == "digits":
+        return prepared.images, prepared.extras["labels"]
+    if name == "faces":
+        names = prepared.note.split("columns of factors: ")[1].split(", ")
+        return prepared.images, faces.classes(dict(zip(names, prepared.extras["factors"].T, strict=True)))["hair"]
+    # of the photographs one split: other blocks show other things
+    chosen = prepared.splits["train"]
+    return prepared.images[chosen], prepared.extras["origins"][chosen, 0]
+
+
+def measure(name: str, ruler: Extractor) -> pd.DataFrame:
     """One row per damage and strength, and the floor: damage none, strength 0."""
-    study = load_study("embedded")
-    prepared = sources.prepare(study.datasets[name].data)
-    groups = prepared.extras["labels"] if "labels" in prepared.extras else prepared.extras["origins"][:, 0]
-    extractor = load_extractor(study.datasets[name].extractor)
-    # all digits, but of the photographs one band: the other bands show other things
-    pool = np.arange(len(prepared.images)) if name == "digits" else prepared.splits["train"]
-    order = numpy_generator(0, "sensitivity", name).permutation(pool)
-    reference = Reference.of(extractor(prepared.images[order[:N_REFERENCE]]), 0)
-    rest, kinds = prepared.images[order[N_REFERENCE:]], groups[order[N_REFERENCE:]]
-    (other,) = set(DATASETS) - {name}
-    foreign = sources.prepare(study.datasets[other].data).images[:N_DAMAGED]
-    if prepared.images.shape[1] == 1:
-        foreign = np.rint(foreign.mean(axis=1, keepdims=True)).astype(np.uint8)
+    size = load_study("embedded").datasets[name].data.size
+    images, groups = pool(name, size)
+    extractor = load_extractor(ruler)
+    order = numpy_generator(0, "sensitivity", name).permutation(len(images))
+    reference = Reference.of(extractor(images[order[:N_REFERENCE]]), 0)
+    rest, kinds = images[order[N_REFERENCE:]], groups[order[N_REFERENCE:]]
+    foreign = pool(FOREIGN[name], size)[0][:N_DAMAGED]
+    if foreign.shape[1] != images.shape[1]:
+        grey = np.rint(foreign.mean(axis=1, keepdims=True)).astype(np.uint8)
+        foreign = np.repeat(grey, images.shape[1], axis=1)
     rows = []
     for kind, strengths in {"none": (0,), **STRENGTHS}.items():
         for strength in strengths:
@@ -93,14 +114,14 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    figure, axes = plt.subplots(1, frame["dataset"].nunique(), figsize=(7.2, 2.8), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(RULERS), figsize=(10, 2.8), layout="constrained", squeeze=False)
     colours = dict(zip(STRENGTHS, sns.color_palette("colorblind", len(STRENGTHS)), strict=True))
-    for axis, (name, mine) in zip(axes[0], frame.groupby("dataset", sort=False), strict=True):
+    for axis, ((name, label), mine) in zip(axes[0], frame.groupby(["dataset", "extractor"], sort=False), strict=True):
         floor = float(mine.loc[mine["damage"] == "none", "fd"].iloc[0])
         for kind, colour in colours.items():
             values = mine.loc[mine["damage"] == kind, "fd"] / floor
             axis.plot(range(5), [1, *values], marker="o", markersize=3, color=colour, label=kind)
-        axis.set(yscale="log", title=f"{name}, FD-{mine['extractor'].iloc[0]}", xlabel="strength", xticks=range(5))
+        axis.set(yscale="log", title=f"{name}, FD-{label}", xlabel="strength", xticks=range(5))
     axes[0, 0].set_ylabel("distance / undamaged")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=5, loc="outside lower center", frameon=False)
     sns.despine(figure)
@@ -110,18 +131,18 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
 def failures(frame: pd.DataFrame) -> list[str]:
     """The damages whose distance does not grow from each strength to the next, the undamaged set first."""
     found = []
-    for name, mine in frame.groupby("dataset", sort=False):
+    for (name, label), mine in frame.groupby(["dataset", "extractor"], sort=False):
         floor = mine.loc[mine["damage"] == "none", "fd"].tolist()
         for kind in STRENGTHS:
             values = floor + mine.loc[mine["damage"] == kind, "fd"].tolist()
             if not all(low < high for low, high in itertools.pairwise(values)):
-                found.append(f"{name}: {kind}: {[round(value, 4) for value in values]}")
+                found.append(f"{name}, {label}: {kind}: {[round(value, 4) for value in values]}")
     return found
 
 
 def main(table: str, figure: str) -> None:
     """Measure, write, and say what does not grow."""
-    frame = pd.concat([measure(name) for name in DATASETS], ignore_index=True)
+    frame = pd.concat([measure(*pair) for pair in RULERS], ignore_index=True)
     storage.write_frame(Path(table), frame)
     draw(frame, Path(figure))
     print(frame.to_string(index=False))

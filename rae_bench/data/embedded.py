@@ -136,18 +136,16 @@ def _stratified(labels: Indices, spec: DatasetSpec) -> dict[str, Indices]:
 
 
 def photos(spec: DatasetSpec, source: PhotoPatches) -> Prepared:
-    """Patches of three vertical bands of each photograph, one patch width of unused pixels between bands."""
-    bands = {
-        "train": (0.0, source.train_end),
-        "validation": (source.train_end, source.validation_end),
-        "test": (source.validation_end, 1.0),
-    }
-    photographs = [_decode(file) for file in PHOTO_FILES]
+    """Patches of blocks from all parts of every photograph, each block in one split, no pixel in two."""
+    found: dict[str, list[tuple[Images, npt.NDArray[np.int64]]]] = {split: [] for split in SPLITS}
+    for number, file in enumerate(PHOTO_FILES):
+        photo = _decode(file)
+        for split, corners in _blocks(photo, number, spec.seed, source).items():
+            found[split] += [_patches(photo, number, corner, spec.size, source) for corner in corners]
     images: list[Images] = []
     origins: list[npt.NDArray[np.int64]] = []
-    for split, band in bands.items():
-        found = [_patches(photo, number, band, spec.size, source) for number, photo in enumerate(photographs)]
-        patches, places = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    for split in SPLITS:
+        patches, places = (np.concatenate(arrays) for arrays in zip(*found[split], strict=True))
         count = spec.count(split)
         if len(patches) < count:
             raise DataError(f"{spec.label}: {len(patches)} {split} patches, {count} asked for; use a smaller stride")
@@ -170,21 +168,31 @@ def _decode(file: SourceFile) -> Images:
         return np.asarray(image.convert("RGB"))
 
 
+def _blocks(photo: Images, number: int, seed: int, source: PhotoPatches) -> dict[str, npt.NDArray[np.int64]]:
+    """The top row and left column (n, 2) of every block of a photograph, dealt to the splits at random."""
+    step = source.block + source.gap
+    tops, lefts = (range(0, side - source.block + 1, step) for side in photo.shape[:2])
+    corners = np.array([(top, left) for top in tops for left in lefts], dtype=np.int64)
+    dealt = numpy_generator(seed, "blocks", number).permutation(corners)
+    ends = np.rint(np.cumsum([source.train_share, source.validation_share]) * len(dealt)).astype(int)
+    return dict(zip(SPLITS, np.split(dealt, ends), strict=True))
+
+
 def _patches(
-    photo: Images, number: int, band: tuple[float, float], size: int, source: PhotoPatches
+    photo: Images, number: int, corner: npt.NDArray[np.int64], size: int, source: PhotoPatches
 ) -> tuple[Images, npt.NDArray[np.int64]]:
-    """The textured patches of one photograph's band, and where each comes from."""
-    width = photo.shape[1]
-    left = round(band[0] * width) + (size if band[0] > 0 else 0)  # the gap
-    right = round(band[1] * width)
-    windows = np.lib.stride_tricks.sliding_window_view(photo[:, left:right], (size, size), axis=(0, 1))
+    """The textured patches of the block of a photograph at `corner`, and where each comes from."""
+    top, left = corner
+    block = photo[top : top + source.block, left : left + source.block]
+    windows = np.lib.stride_tricks.sliding_window_view(block, (size, size), axis=(0, 1))
     windows = windows[:: source.stride, :: source.stride]
     rows, columns = windows.shape[:2]
     patches = windows.reshape(rows * columns, 3, size, size)
     textured = patches.std(axis=(1, 2, 3)) > source.min_sd
-    top, side = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+    down, right = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     places = np.stack(
-        [np.full(rows * columns, number), top.ravel() * source.stride, left + side.ravel() * source.stride], axis=1
+        [np.full(rows * columns, number), top + down.ravel() * source.stride, left + right.ravel() * source.stride],
+        axis=1,
     )
     return patches[textured], places[textured]
 

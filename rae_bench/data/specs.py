@@ -65,19 +65,23 @@ class MnistSubset(PaddedDigits):
 class PhotoPatches(SourceSpec):
     """Square patches of the photographs inside the scikit-learn and scikit-image wheels.
 
-    Each photograph is cut into vertical bands by `train_end`, `validation_end` (fractions of its width), a gap
-    of one patch apart. Patches start every `stride` pixels; flat ones (grey-level SD below `min_sd`) are left out.
+    Each photograph is cut into square blocks of `block` pixels, `gap` unused pixels between neighbours. Of its blocks
+    the part `train_share` trains and `validation_share` validates, drawn at random; the rest tests. A patch lies within
+    its block; patches start every `stride` pixels, flat ones (grey-level SD below `min_sd`) are left out.
     """
 
     kind: Literal["photo_patches"]
-    train_end: PositiveFloat
-    validation_end: Annotated[float, Field(lt=1)]
+    block: Count
+    gap: CountOrZero
+    train_share: PositiveFloat
+    validation_share: PositiveFloat
     stride: Count
     min_sd: NonNegativeFloat
 
     def __post_init__(self) -> None:
-        if self.train_end >= self.validation_end:
-            raise ConfigError(f"train_end: {self.train_end} must be below validation_end, {self.validation_end}")
+        if self.train_share + self.validation_share >= 1:
+            both = f"{self.train_share} and validation_share {self.validation_share}"
+            raise ConfigError(f"train_share: {both} leave no block for the test split")
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,8 @@ class DatasetSpec:
         if self.size != (size := source.size or self.size):
             padded = f" (28 and twice the padding of {(size - 28) // 2})" if hasattr(source, "padding") else ""
             raise ConfigError(f"size: {self.size} is not the {size} pixels of {source.kind!r}{padded}")
+        if isinstance(source, PhotoPatches) and source.block < self.size:
+            raise ConfigError(f"source.block: {source.block} is less than the size of its patches, {self.size}")
         if isinstance(source, CelebA) and source.crop < self.size:
             raise ConfigError(f"source.crop: {source.crop} is less than the size it is resized to, {self.size}")
         if 2 * (padding := getattr(source, "padding", 0)) >= self.size:

@@ -89,7 +89,15 @@ DATASET = {
     "n_test": 10,
     "seed": 0,
 }
-PATCHES = {"kind": "photo_patches", "train_end": 0.6, "validation_end": 0.8, "stride": 4, "min_sd": 12.0}
+PATCHES = {
+    "kind": "photo_patches",
+    "block": 64,
+    "gap": 0,
+    "train_share": 0.6,
+    "validation_share": 0.2,
+    "stride": 4,
+    "min_sd": 12.0,
+}
 METRICS = {
     "kernel_subsets": 5,
     "kernel_subset_size": 10,
@@ -197,8 +205,11 @@ IMPOSSIBLE = [
     (DatasetSpec, "source", {**FOLDER, "padding": 32}),  # as wide as the image
     (DatasetSpec, "channels", 0),
     (PhotoPatches, "stride", 0),
-    (PhotoPatches, "train_end", 0.9),  # beyond validation_end
-    (PhotoPatches, "validation_end", 1.0),  # nothing left to test on
+    (PhotoPatches, "train_share", 0.8),  # nothing left to test on
+    (PhotoPatches, "validation_share", 0.0),
+    (PhotoPatches, "gap", -1),
+    (PhotoPatches, "block", 0),
+    (DatasetSpec, "source", {**PATCHES, "block": 63}),  # less than a patch
     (MnistSubset, "padding", -1),
     (MetricSettings, "neighbours", 0),
     (MetricSettings, "kernel_subset_size", 1),  # the unbiased estimate divides by n (n - 1)
@@ -240,7 +251,7 @@ def test_possible_settings_are_accepted(kind):
 
 @pytest.mark.parametrize(("kind", "key", "value"), IMPOSSIBLE)
 def test_impossible_settings_are_refused_by_name(kind, key, value):
-    with pytest.raises(ConfigError, match=rf"^x\.{key}(\[\d\]|\.padding)?: ") as error:
+    with pytest.raises(ConfigError, match=rf"^x\.{key}(\[\d\]|\.padding|\.block)?: ") as error:
         parse(kind, {**VALID[kind], key: value}, "x")
     assert "\n" not in str(error.value)
 
