@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from rae_bench.densities.density import FittedDensity
     from rae_bench.models.autoencoder import Model
-    from rae_bench.scoring.evaluation import Given, Subject
+    from rae_bench.scoring.evaluation import Given, Ruler, Subject
+    from rae_bench.scoring.features import FrozenExtractor
     from rae_bench.scoring.metrics.reference import Reference
 
 log = logging.getLogger(__name__)
@@ -234,6 +235,7 @@ def score(
     from rae_bench.data import store
     from rae_bench.run import jobs
     from rae_bench.scoring import evaluation, generation
+    from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.study import results
 
     densities = {name: run.density(name) for name in evaluation.densities_for(spec, only)}
@@ -254,58 +256,65 @@ def score(
         fitted, fits = _load_densities(densities)
         path = reads["floor"]
         floor_values: results.Floor = parse(results.Floor, storage.read_json(path), str(path))
-        subject = _subject(spec, reads, fitted, floor_values.training_distance, int(run.seed))
-        evaluated = evaluation.evaluate(subject, only)
+        extractor = load_extractor(spec.extractor, spec.compute.device)
+        ruler = _ruler(spec, reads, floor_values.training_distance, extractor.id)
+        subject = _subject(spec, reads, extractor, ruler.reference, fitted, int(run.seed))
+        evaluated = evaluation.evaluate(subject, ruler, only)
         about = {
             **{"study": run.of.study, "dataset": run.dataset, "model": run.model_name, "train_seed": int(run.seed)},
-            "n_features": subject.reference.features.shape[1],
+            "n_features": ruler.reference.features.shape[1],
             "is_synthetic": store.load_manifest(data).synthetic,
-            **{"extractor": subject.extractor.id, "extractor_label": subject.extractor.label},
+            **{"extractor": extractor.id, "extractor_label": extractor.label},
         }
         frame = results.run_frame(spec, about, evaluated.rows, fits, floor_values)
         storage.write_arrays(run.sheets, evaluated.sheets, {"fingerprint": fingerprint(spec)})
         storage.write_frame(run.metrics, frame)
 
 
+def _ruler(spec: EvaluationSpec, reads: Mapping[str, Path], training_distance: float, extractor: str) -> "Ruler":
+    """What images are held against, all of it made with `extractor`."""
+    from rae_bench.scoring.evaluation import Ruler
+    from rae_bench.scoring.metrics.memorisation import Training
+
+    real, _ = _reference(reads["reference"], extractor)
+    is_own = reads["prd_reference"] == reads["reference"]
+    return Ruler(
+        spec=spec,
+        reference=real,
+        prd_reference=real if is_own else _reference(reads["prd_reference"])[0],
+        training=Training(_reference(reads["training"])[0].raw, training_distance),
+    )
+
+
 def _subject(
     spec: EvaluationSpec,
     reads: Mapping[str, Path],
+    extractor: "FrozenExtractor",
+    real: "Reference",
     densities: "Mapping[str, Mapping[int, FittedDensity]]",
-    training_distance: float,
     seed: int,
 ) -> "Subject | Given":
-    """What is evaluated, and against what."""
+    """What is evaluated."""
     from rae_bench.data import store
     from rae_bench.scoring import sides
-    from rae_bench.scoring.catalogue import load_extractor
-    from rae_bench.scoring.evaluation import Given, Subject
-    from rae_bench.scoring.metrics.memorisation import Training
+    from rae_bench.scoring.evaluation import Given, Real, Subject
 
-    extractor = load_extractor(spec.extractor, spec.compute.device)
-    real, _ = _reference(reads["reference"], extractor.id)
-    is_own = reads["prd_reference"] == reads["reference"]
     folder, sets = reads["manifest"].parent, spec.image_sets
-    ruler: dict[str, Any] = {
-        "spec": spec,
-        "reference": real,
-        "prd_reference": real if is_own else _reference(reads["prd_reference"])[0],
-        "training": Training(_reference(reads["training"])[0].raw, training_distance),
-        "extractor": extractor,
-        "seed": seed,
-        "originals": store.load_split(folder, spec.reference_split, spec.n_images) if spec.measures else None,
-    }
+    source: dict[str, Any] = {"spec": spec, "extractor": extractor, "seed": seed}
+    if spec.measures:
+        source["real"] = Real(store.load_split(folder, spec.reference_split, spec.n_images), real.raw)
     if spec.training is None:
         given: dict[str, Any] = {name: store.open_split(folder, split) for name, split in spec.given.items()}
         shape = store.open_split(folder, spec.reference_split).shape[1:]
         made = {name: sides.generated(one, shape, spec.n_images) for name, one in spec.generated.items()}
-        return Given(**ruler, sets={**given, **made})
+        return Given(**source, sets={**given, **made})
     images = {
         split: store.load_split(folder, split, spec.n_images)
         for split in dict.fromkeys((spec.reference_split, sets.reconstructed, sets.interpolated))
     }
     labels = store.load_digits(folder, sets.reconstructed)
     return Subject(
-        **ruler,
+        **source,
         model=load_model(reads["model"], spec.training),
         densities=densities,
         images=images,

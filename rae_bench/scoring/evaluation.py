@@ -1,11 +1,14 @@
 """A trained model, or given images, to numbers: every image set is made once, its features taken once.
 
+Two halves, one set at a time: `made` decodes images and takes their features, with networks; `measured` finds the
+metrics of features, in float64 and without any. `evaluate` joins them; apart, each has a process of its own.
+
 Image sets: `reconstruction` of the reference images, `interpolation` between them, `sample` of every density; and
 `reference`, the images themselves, whose likelihood is estimated. What a table calls a row is put together later.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -79,33 +82,65 @@ class Origin:
         return f"{self.image_set}.{self.density}" if self.density else self.image_set
 
 
+@dataclass(frozen=True)
+class Made:
+    """An image set as it is measured: `features` (n, d), and a few of its images to look at.
+
+    `values`: metrics that its images tell without features of others, and a user's own. Of samples, the distances are
+    of all n images, all else of as many as the reference has; the first draw of the first fit is the one shown.
+    """
+
+    origin: Origin
+    features: Features
+    values: dict[str, float]
+    sheets: dict[str, npt.NDArray[Any]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ruler:
     """What a run's images are held against, and by which settings.
 
     `reference` holds the features of the reference images, `prd_reference` of those for precision-recall curves (most
-    often the same), `training` of the training images. `originals` are the reference images (n, C, H, W), where a
-    metric of a user's own takes them. `seed` is the training seed, from which samples derive.
+    often the same), `training` of the training images.
     """
 
     spec: EvaluationSpec
     reference: Reference
     prd_reference: Reference
     training: Training
-    extractor: FrozenExtractor
-    seed: int
-    originals: Images | None = None
+
+
+@dataclass(frozen=True)
+class Real:
+    """The reference images (n, C, H, W) and their features (n, d), for metrics of a user's own."""
+
+    images: Images
+    features: Features
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given(Ruler):
+class Source:
+    """What a run's images come from, and the network their features are taken with.
+
+    `seed` is the training seed, from which samples derive. `real`: what a metric of a user's own holds images against,
+    where the study has one.
+    """
+
+    spec: EvaluationSpec
+    extractor: FrozenExtractor
+    seed: int
+    real: Real | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given(Source):
     """Images that stand as samples as they are: sets of them (n, C, H, W), by name."""
 
     sets: Mapping[str, Images | MappedRows]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject(Ruler):
+class Subject(Source):
     """A model and its densities, by name and fit seed.
 
     `images` has n images (n, C, H, W) of every split that an image set or the likelihood is made of; `labels` (n,) are
@@ -127,26 +162,42 @@ class Subject(Ruler):
         return {split: Posteriors(codes["mean"], codes.get("log_sigma")) for split, codes in encoded.items()}
 
 
-def evaluate(subject: Subject | Given, only: str = "") -> Evaluated:
+def evaluate(subject: Subject | Given, ruler: Ruler, only: str = "") -> Evaluated:
     """Score every image set of `subject`, or only those of one column: a density, or an image set of no density."""
+    return measured(ruler, made(subject, only))
+
+
+def made(subject: Subject | Given, only: str = "") -> Iterator[Made | Evaluated]:
+    """Each image set in turn, and what is measured already: pictures of other things, likelihoods."""
     spec = subject.spec
     if isinstance(subject, Given):
-        return _joined([given(subject, name) for name in subject.sets if only in ("", name)])
+        for name in subject.sets:
+            if only in ("", name):
+                yield from given(subject, name)
+        return
     every = not only or _changes_in_use(spec)
     original = subject.images[spec.image_sets.reconstructed][:SHOWN]
-    parts = [Evaluated([], {"original": original, "codes": subject.posteriors[spec.reference_split].mean[:PLOTTED]})]
+    yield Evaluated([], {"original": original, "codes": subject.posteriors[spec.reference_split].mean[:PLOTTED]})
     for name in ("", *spec.through):
-        parts += [reconstruction(subject, name)] if every or only == RECONSTRUCTION else []
-        parts += [interpolation(subject, name)] if every or only == INTERPOLATION else []
-    parts += [sample(subject, name) for name in spec.densities if every or only == name]
+        if every or only == RECONSTRUCTION:
+            yield from reconstruction(subject, name)
+        if every or only == INTERPOLATION:
+            yield from interpolation(subject, name)
+    for name in spec.densities:
+        if every or only == name:
+            yield from sample(subject, name)
     if every or only == RECONSTRUCTION or only in spec.priors:
-        parts.append(Evaluated(likelihood(subject, [name for name in spec.priors if every or only == name]), {}))
-    return _joined(parts)
+        yield Evaluated(likelihood(subject, [name for name in spec.priors if every or only == name]), {})
 
 
-def _joined(parts: Sequence[Evaluated]) -> Evaluated:
-    sheets = {key: sheet for part in parts for key, sheet in part.sheets.items()}
-    return Evaluated([row for part in parts for row in part.rows], sheets)
+def measured(ruler: Ruler, parts: Iterable[Made | Evaluated]) -> Evaluated:
+    """Score each image set as it comes, and join what all of them gave."""
+    rows: list[Row] = []
+    sheets: dict[str, npt.NDArray[Any]] = {}
+    for part in parts:
+        rows += part.rows if isinstance(part, Evaluated) else scores(ruler, part)
+        sheets |= part.sheets
+    return Evaluated(rows, sheets)
 
 
 def densities_for(spec: EvaluationSpec, only: str) -> tuple[str, ...]:
@@ -162,55 +213,47 @@ def _changes_in_use(spec: EvaluationSpec) -> bool:
     return isinstance(regulariser, SpectralNorm) and regulariser.evaluation == "iterates"
 
 
-def reconstruction(subject: Subject, through: str) -> Evaluated:
+def reconstruction(subject: Subject, through: str) -> Iterator[Made]:
     """Images through the model; `through` names a second stage whose every fit their codes pass, or is empty."""
     sets = subject.spec.image_sets
     originals, codes = subject.images[sets.reconstructed], subject.posteriors[sets.reconstructed].mean
     if sets.reconstruction_codes == "sample":
         images = to_device(originals, subject.spec.compute.device)
         codes = draw_codes(subject.model, images, torch_generator(subject.seed, "reconstruction"))
-    rows: list[Row] = []
-    sheets: dict[str, npt.NDArray[Any]] = {}
-    for fit_seed, stage in _second_stages(subject, through).items():
+    for i, (fit_seed, stage) in enumerate(_second_stages(subject, through).items()):
         origin = Origin(RECONSTRUCTION, through, fit_seed)
-        rebuilt, features = _made(subject, codes if stage is None else stage.through(codes))
-        values = measured(subject, origin, rebuilt, features)
-        values |= reconstruction_metrics(originals, rebuilt, subject.labels)
-        rows += rows_of(origin, len(rebuilt), values)
-        sheets = sheets or {origin.key: rebuilt[:SHOWN]}
-    return Evaluated(rows, sheets)
+        rebuilt, features = _decoded(subject, codes if stage is None else stage.through(codes))
+        values = of_images(subject, rebuilt, features) | reconstruction_metrics(originals, rebuilt, subject.labels)
+        yield Made(origin, features, values, {} if i else {origin.key: rebuilt[:SHOWN]})
 
 
-def interpolation(subject: Subject, through: str) -> Evaluated:
+def interpolation(subject: Subject, through: str) -> Iterator[Made]:
     """Mid-points between the codes of random pairs of images, or between those inside every fit of a second stage."""
     sets = subject.spec.image_sets
     codes = subject.posteriors[sets.interpolated].mean
     pairs = generation.interpolation_pairs(len(codes), seed=0)
-    rows: list[Row] = []
-    sheets: dict[str, npt.NDArray[Any]] = {}
-    for fit_seed, stage in _second_stages(subject, through).items():
+    for i, (fit_seed, stage) in enumerate(_second_stages(subject, through).items()):
         origin = Origin(INTERPOLATION, through, fit_seed)
         inner = codes if stage is None else stage.to_inner(codes)
         middle = generation.midpoints(inner, pairs, sets.midpoints)
         path = generation.strip(inner, pairs[:STRIPS], STEPS)
         if stage is not None:
             middle, path = stage.from_inner(middle), stage.from_inner(path)
-        made, features = _made(subject, middle)
-        rows += rows_of(origin, len(made), measured(subject, origin, made, features))
-        sheets = sheets or {origin.key: generation.decode(subject.model, path)}
-    return Evaluated(rows, sheets)
+        images, features = _decoded(subject, middle)
+        sheets = {} if i else {origin.key: generation.decode(subject.model, path)}
+        yield Made(origin, features, of_images(subject, images, features), sheets)
 
 
-def sample(subject: Subject, density: str) -> Evaluated:
+def sample(subject: Subject, density: str) -> Iterator[Made]:
     """Images of codes drawn from every fit of `density`, once for every sample seed; the first draw is shown."""
-    spec = subject.spec
-    parts: list[Evaluated] = []
-    for (fit_seed, fitted), sample_seed in itertools.product(subject.densities[density].items(), spec.sample_seeds):
+    seeds = itertools.product(subject.densities[density].items(), subject.spec.sample_seeds)
+    for i, ((fit_seed, fitted), sample_seed) in enumerate(seeds):
         origin = Origin("sample", density, fit_seed, sample_seed)
         drawn = draw(subject, origin, fitted)
-        shown = {} if parts else {Origin("codes", density).key: drawn[:PLOTTED]}
-        parts += [_sampled(subject, origin, *_made(subject, drawn), is_shown=not parts), Evaluated([], shown)]
-    return _joined(parts)
+        images, features = _decoded(subject, drawn)
+        shown: dict[str, npt.NDArray[Any]] = {origin.key: images[:SHOWN]}
+        shown[Origin("codes", density).key] = drawn[:PLOTTED]
+        yield Made(origin, features, _of_samples(subject, origin, images, features), {} if i else shown)
 
 
 def draw(subject: Subject, origin: Origin, fitted: FittedDensity) -> npt.NDArray[np.float32]:
@@ -219,38 +262,24 @@ def draw(subject: Subject, origin: Origin, fitted: FittedDensity) -> npt.NDArray
     return fitted.sample(subject.spec.n_generated, rng)
 
 
-def given(subject: Given, name: str) -> Evaluated:
+def given(subject: Given, name: str) -> Iterator[Made]:
     """The images of a set in a random order for every sample seed, all of them once before any of them again."""
     spec, images = subject.spec, subject.sets[name]
-    parts: list[Evaluated] = []
-    for sample_seed in spec.sample_seeds:
+    for i, sample_seed in enumerate(spec.sample_seeds):
         rng = numpy_generator(subject.seed, "sample", name, 0, sample_seed)
         rounds = -(-spec.n_generated // len(images))
         which = np.concatenate([rng.permutation(len(images)) for _ in range(rounds)])[: spec.n_generated]
-        drawn = images[which]
-        origin = Origin("sample", name, 0, sample_seed)
-        parts.append(_sampled(subject, origin, drawn, subject.extractor(drawn), is_shown=not parts))
-    return _joined(parts)
+        drawn, origin = images[which], Origin("sample", name, 0, sample_seed)
+        features = subject.extractor(drawn)
+        shown = {origin.key: drawn[:SHOWN]}
+        yield Made(origin, features, _of_samples(subject, origin, drawn, features), {} if i else shown)
 
 
-def _sampled(subject: Ruler, origin: Origin, made: Images, features: Features, *, is_shown: bool) -> Evaluated:
-    """A draw of samples, scored; the one that `is_shown` is the first of the first fit.
-
-    The distances are of all n_generated images. All other metrics are of the first draw of each fit, and of as many of
-    its images as the reference has: several of them mean another thing at unequal counts.
-    """
-    spec = subject.spec
-    rows: list[Row] = []
-    if origin.sample_seed == spec.sample_seeds[0]:
-        values = measured(subject, origin, made[: spec.n_images], features[: spec.n_images])
-        rows += rows_of(origin, spec.n_images, {name: values[name] for name in values if name not in DISTANCES})
-    found = distances(subject.reference, features, spec.metrics, is_fid=is_fid(spec.extractor), name=origin.name)
-    if is_shown:
-        found["frechet_distance_reference_sd"] = reference_half_sample_sd(
-            subject.reference, features, spec.metrics.half_samples, spec.metrics.seed
-        )
-    rows += rows_of(origin, len(made), found)
-    return Evaluated(rows, {origin.key: made[:SHOWN]} if is_shown else {})
+def _of_samples(subject: Source, origin: Origin, images: Images, features: Features) -> dict[str, float]:
+    """What the images of each fit's first draw tell, as many as the reference has."""
+    n = subject.spec.n_images
+    is_first = origin.sample_seed == subject.spec.sample_seeds[0]
+    return of_images(subject, images[:n], features[:n]) if is_first else {}
 
 
 def likelihood(subject: Subject, priors: Sequence[str]) -> list[Row]:
@@ -284,26 +313,51 @@ def _second_stages(subject: Subject, name: str) -> Mapping[int, FittedSecondStag
     return stages
 
 
-def _made(subject: Subject, codes: npt.NDArray[np.float32]) -> tuple[Images, Features]:
+def _decoded(subject: Subject, codes: npt.NDArray[np.float32]) -> tuple[Images, Features]:
     """The images of codes (n, d), and their features."""
-    made = generation.decode(subject.model, codes, subject.spec.image_sets.rounding)
-    return made, subject.extractor(made)
+    images = generation.decode(subject.model, codes, subject.spec.image_sets.rounding)
+    return images, subject.extractor(images)
 
 
-def measured(subject: Ruler, origin: Origin, made: Images, features: Features) -> dict[str, float]:
-    """Every feature-level metric of images."""
-    spec = subject.spec
+def of_images(subject: Source, images: Images, features: Features) -> dict[str, float]:
+    """What images tell by themselves: a user's own metrics, and the attributes of faces."""
+    values = {}
+    if (real := subject.real) is not None:
+        values = own.measured(subject.spec.measures, real.features, features, real.images, images)
+    return values | attribute_metrics(images) if subject.spec.has_factors else values
+
+
+def of_features(ruler: Ruler, name: str, features: Features) -> dict[str, float]:
+    """Every metric of features (n, d); `name`: how messages call them."""
+    spec = ruler.spec
     values = measure(
-        *(subject.reference, features, spec.metrics),
+        *(ruler.reference, features, spec.metrics),
         is_fid=is_fid(spec.extractor),
-        prd_real=subject.prd_reference,
-        name=origin.name,
+        prd_real=ruler.prd_reference,
+        name=name,
     )
-    values["nearest_training_ratio"] = subject.training.ratio(features)
-    if subject.originals is not None:
-        real = subject.reference.raw
-        values |= own.measured(spec.measures, real, features, subject.originals, made)
-    return values | attribute_metrics(made) if spec.has_factors else values
+    return {**values, "nearest_training_ratio": ruler.training.ratio(features)}
+
+
+def scores(ruler: Ruler, one: Made) -> list[Row]:
+    """The rows of an image set.
+
+    Of samples the distances are of all n_generated images. All other metrics are of the first draw of each fit, and of
+    as many of its images as the reference has: several of them mean another thing at unequal counts.
+    """
+    spec, origin, features = ruler.spec, one.origin, one.features
+    if origin.image_set != "sample":
+        return rows_of(origin, len(features), of_features(ruler, origin.name, features) | one.values)
+    rows: list[Row] = []
+    if origin.sample_seed == spec.sample_seeds[0]:
+        values = of_features(ruler, origin.name, features[: spec.n_images]) | one.values
+        rows += rows_of(origin, spec.n_images, {name: values[name] for name in values if name not in DISTANCES})
+    found = distances(ruler.reference, features, spec.metrics, is_fid=is_fid(spec.extractor), name=origin.name)
+    if origin.key in one.sheets:
+        found["frechet_distance_reference_sd"] = reference_half_sample_sd(
+            ruler.reference, features, spec.metrics.half_samples, spec.metrics.seed
+        )
+    return rows + rows_of(origin, len(features), found)
 
 
 def score_protocols(

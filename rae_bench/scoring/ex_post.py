@@ -20,7 +20,7 @@ from rae_bench.densities.specs import Density
 from rae_bench.models.autoencoder import Model
 from rae_bench.models.training import encode, to_device
 from rae_bench.scoring import evaluation, generation
-from rae_bench.scoring.evaluation import RECONSTRUCTION, Origin, Row, Subject
+from rae_bench.scoring.evaluation import RECONSTRUCTION, Origin, Row, Ruler, Subject
 from rae_bench.scoring.features import FrozenExtractor
 from rae_bench.scoring.generation import Images
 from rae_bench.scoring.metrics.memorisation import Training
@@ -79,11 +79,11 @@ def score(
     Of too few validation images the floor has no rows. A density's begin with the mean log-likelihoods of training and
     validation codes, where it has them.
     """
-    subject, floor = _subject(trained, spec, extractor)
+    subject, ruler, floor = _subject(trained, spec, extractor)
     yield floor
     if trained.encodes:
         log.info("reconstruction: of %d images", len(subject.images["test"]))
-        rebuilt = evaluation.reconstruction(subject, "")
+        rebuilt = evaluation.measured(ruler, evaluation.reconstruction(subject, ""))
         yield Scored(RECONSTRUCTION, rebuilt.rows, rebuilt.sheets[RECONSTRUCTION])
     for i, (name, density) in enumerate(densities.items(), start=1):
         log.info("%s, %d of %d: fitting", name, i, len(densities))
@@ -93,25 +93,25 @@ def score(
         values = {f"log_likelihood_{split}": value for split, value in likelihoods.items() if value is not None}
         rows = evaluation.rows_of(Origin("codes", name), 0, values)
         log.info("%s, %d of %d: sampling and scoring %d images", name, i, len(densities), spec.n_generated)
-        yield _sampled(replace(subject, densities={name: {SEED: fitted}}), name, fitted, rows)
+        yield _sampled(replace(subject, densities={name: {SEED: fitted}}), ruler, name, fitted, rows)
 
 
-def _sampled(subject: Subject, name: str, fitted: FittedDensity, rows: list[Row]) -> Scored:
+def _sampled(subject: Subject, ruler: Ruler, name: str, fitted: FittedDensity, rows: list[Row]) -> Scored:
     drawn = evaluation.draw(subject, Origin("sample", name), fitted)
     images = generation.decode(subject.model, drawn, subject.spec.image_sets.rounding)
-    return Scored(name, [*rows, *evaluation.sample(subject, name).rows], images)
+    scored = evaluation.measured(ruler, evaluation.sample(subject, name))
+    return Scored(name, [*rows, *scored.rows], images)
 
 
-def _subject(trained: Trained, spec: EvaluationSpec, extractor: FrozenExtractor) -> tuple[Subject, Scored]:
+def _subject(trained: Trained, spec: EvaluationSpec, extractor: FrozenExtractor) -> tuple[Subject, Ruler, Scored]:
     """The model and what its images are held against: test images; and how validation images fare there."""
     features = {split: features_of(Side(split, trained.images[split]), extractor) for split in trained.images}
     neighbours = max(spec.metrics.neighbours, spec.metrics.coverage_neighbours)
     reference = Reference.of(features["test"], neighbours, "test images")
+    copies = Training.of(features["train"], reference.raw)
+    ruler = Ruler(spec=spec, reference=reference, prd_reference=reference, training=copies)
     subject = Subject(
         spec=spec,
-        reference=reference,
-        prd_reference=reference,
-        training=Training.of(features["train"], reference.raw),
         extractor=extractor,
         seed=SEED,
         model=trained.model,
@@ -123,6 +123,8 @@ def _subject(trained: Trained, spec: EvaluationSpec, extractor: FrozenExtractor)
     held_out, origin = trained.images["validation"][:n], Origin(FLOOR)
     if reason := too_few("validation", n, spec.metrics):
         log.info("the floor is left out: %s", reason.partition(": give")[0])
-        return subject, Scored(FLOOR, [], held_out)
-    values = evaluation.measured(subject, origin, held_out, features["validation"][:n])
-    return subject, Scored(FLOOR, evaluation.rows_of(origin, n, values), held_out)
+        return subject, ruler, Scored(FLOOR, [], held_out)
+    validation = features["validation"][:n]
+    values = evaluation.of_features(ruler, origin.name, validation)
+    values |= evaluation.of_images(subject, held_out, validation)
+    return subject, ruler, Scored(FLOOR, evaluation.rows_of(origin, n, values), held_out)

@@ -48,22 +48,22 @@ OF_RECONSTRUCTIONS = METRICS | {"squared_error", "psnr", "ssim", "label_agreemen
 
 
 def subject(spec, model, densities, reference, copies, images, labels, extractor, seed):
-    """As the default study has it: all image sets are made of the reference images."""
-    return evaluation.Subject(
-        **ruler(spec, reference, copies, extractor, seed),
+    """As the default study has it: all image sets are made of the reference images; and what they are held against."""
+    made = evaluation.Subject(
+        spec=spec,
+        extractor=extractor,
+        seed=seed,
         model=model,
         densities=densities,
         images={"test": images},
         labels=labels,
     )
+    return made, ruler(spec, reference, copies)
 
 
-def ruler(spec, reference, copies, extractor, seed):
+def ruler(spec, reference, copies):
     """What any run is held against; precision-recall curves, too, are of the reference."""
-    return {
-        **{"spec": spec, "reference": reference, "prd_reference": reference, "training": copies},
-        **{"extractor": extractor, "seed": seed},
-    }
+    return evaluation.Ruler(spec=spec, reference=reference, prd_reference=reference, training=copies)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def run(model, densities, images, digit_labels, extractor, copies):
         spec = dataclasses.replace(spec, compute=dataclasses.replace(spec.compute, device=device))
         there = copy.deepcopy(model).to(device), load_extractor("digit_classifier", device)
         return evaluation.evaluate(
-            subject(spec, there[0], densities, reference, copies, images, labels, there[1], seed)
+            *subject(spec, there[0], densities, reference, copies, images, labels, there[1], seed)
         )
 
     return run
@@ -254,7 +254,7 @@ def test_a_perfect_model_is_perfect(images, digit_labels, extractor, copies):
     spec = dataclasses.replace(SPEC, densities=(), through=())
     reference = Reference.of(extractor(images), 5)
     found = evaluation.evaluate(
-        subject(spec, Identity(), {}, reference, copies, images, digit_labels[:N], extractor, seed=0)
+        *subject(spec, Identity(), {}, reference, copies, images, digit_labels[:N], extractor, seed=0)
     )
     assert value(found, "reconstruction", "nearest_training_ratio") == pytest.approx(1)
     assert value(found, "reconstruction", "ssim") == pytest.approx(1)
@@ -308,7 +308,7 @@ def test_equal_densities_of_other_names_draw_other_samples(model, densities, ima
     spec = dataclasses.replace(SPEC, densities=("one", "two"), through=())
     both = dict.fromkeys(("one", "two"), densities["spread"])
     reference = Reference.of(extractor(images), 5)
-    found = evaluation.evaluate(subject(spec, model, both, reference, copies, images, None, extractor, seed=0))
+    found = evaluation.evaluate(*subject(spec, model, both, reference, copies, images, None, extractor, seed=0))
     assert not np.array_equal(found.sheets["codes.one"], found.sheets["codes.two"])
 
 
@@ -328,7 +328,7 @@ def test_a_vaes_images_have_a_likelihood_under_each_prior(densities, images):
         return np.zeros((len(made), 2), np.float32) + np.arange(len(made))[:, None] + 0.5
 
     copies = Training.of(reference.features + 0.3, reference.features)
-    found = evaluation.evaluate(subject(spec, vae, densities, reference, copies, images, None, constant, seed=0))
+    found = evaluation.evaluate(*subject(spec, vae, densities, reference, copies, images, None, constant, seed=0))
     bound = value(found, "reference", "evidence_bound")
     spread = value(found, "reference", "log_likelihood_images", "spread")
     collapsed = value(found, "reference", "log_likelihood_images", "collapsed")
@@ -400,8 +400,8 @@ def test_given_images_are_scored_as_samples_in_a_random_order(digit_images, imag
         seen.append(batch)
         return extractor(batch)
 
-    held = ruler(spec, reference, copies, watched, seed=2)
-    found = evaluation.evaluate(evaluation.Given(**held, sets={"train_images": train}))
+    source = evaluation.Given(spec=spec, extractor=watched, seed=2, sets={"train_images": train})
+    found = evaluation.evaluate(source, ruler(spec, reference, copies))
     assert {(row["image_set"], row["density"], row["fit_seed"]) for row in found.rows} == {
         ("sample", "train_images", 0)
     }

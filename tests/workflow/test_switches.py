@@ -118,16 +118,19 @@ def numbers(dataset, model, switch):
             spec=evaluate,
             model=trained,
             densities=fitted,
-            reference=reference,
-            prd_reference=prd_reference,
-            training=Training.of(extractor(made["train"]), reference.features),
             images={
                 split: made[split][:100] for split in (evaluate.reference_split, sets.reconstructed, sets.interpolated)
             },
             labels=None,
             extractor=extractor,
             seed=0,
-        )
+        ),
+        evaluation.Ruler(
+            spec=evaluate,
+            reference=reference,
+            prd_reference=prd_reference,
+            training=Training.of(extractor(made["train"]), reference.features),
+        ),
     )
     values = {(row["image_set"], row["density"], row["metric"]): row["value"] for row in found.rows}
     history = {("history", row["epoch"], name): value for row in run.history for name, value in row.items()}
