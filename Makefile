@@ -59,7 +59,7 @@ test-gpu:
 	$(PYTHON) scripts/test_gpu.py
 
 # A quiet machine, please: an hour and a half of it. What the suite is measured against stays out of the environment.
-BENCHMARKS := training kernels regularisers scoring scaling memory orchestration
+BENCHMARKS := training kernels regularisers scoring scaling memory metrics orchestration
 
 bench: $(ENVIRONMENT) .bench/.complete
 	for name in $(BENCHMARKS); do echo "== $$name" && python benchmarks/$$name.py || exit; done
