@@ -12,25 +12,36 @@ from pathlib import Path
 
 from rae_bench.base.locks import HeldError
 from rae_bench.base.plain import ConfigError
-from rae_bench.base.storage import StorageError
-from rae_bench.run.jobs import claim, read_state, study_jobs
+from rae_bench.base.storage import StorageError, remove
+from rae_bench.run.jobs import Job, claim, read_state, study_jobs
 from rae_bench.study.config import load_study
 
 
 def main(name: str) -> None:
     results = Path("results")
     try:
-        jobs = study_jobs(load_study(name), results)
+        jobs = in_turn(study_jobs(load_study(name), results))
         stack = claim(results)
     except (ConfigError, HeldError, StorageError) as error:
         sys.exit(f"run_stages: {error}")
     with stack:
         for number, job in enumerate(jobs, start=1):
-            if read_state(job)["status"] == "done":
-                continue
-            print(f"{number}/{len(jobs)} {job.stage} {job.name}", flush=True)
-            if status := subprocess.run([sys.executable, "-m", "rae_bench", *job.command()]).returncode:
-                sys.exit(f"run_stages: {job.stage} {job.name} ended with status {status}; the same command goes on")
+            if read_state(job)["status"] != "done":
+                print(f"{number}/{len(jobs)} {job.stage} {job.name}", flush=True)
+                if status := subprocess.run([sys.executable, "-m", "rae_bench", *job.command()]).returncode:
+                    sys.exit(f"run_stages: {job.stage} {job.name} ended with status {status}; the same command goes on")
+            remove(*(one.output for one in jobs if one.read_by == job.output))
+
+
+def in_turn(jobs: list[Job]) -> list[Job]:
+    """The jobs, each that alone reads what another has made right behind that one: such files are large."""
+    by_output = {job.output: job for job in jobs}
+    ordered: dict[Path, Job] = {}
+    for job in jobs:
+        ordered[job.output] = job
+        if job.read_by is not None:
+            ordered[job.read_by] = by_output[job.read_by]
+    return [*ordered.values()]
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ STAGES = {
     "floor": ["--data", "d", "--reference", "r", "--other", "o", "--training", "t", "--out", "f.json"],
     "train": ["--data", "d", "--run", RUN],
     "fit": ["--run", RUN, "--density", "gaussian"],
+    "decode": ["--data", "d", "--reference", "r", "--run", RUN],
     "evaluate": ["--data", "d", "--reference", "r", "--prd-reference", "r", "--training", "t", "--run", RUN],
     "protocols": ["--run", RUN],
     **{stage: ["--results", "results"] for stage in ("collect", "tables", "figures", "report")},

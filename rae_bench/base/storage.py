@@ -112,18 +112,35 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], about: obje
     write_bytes(path, to_safetensors(ordered, metadata={"about": json.dumps(about, sort_keys=True)}))
 
 
-def read_arrays(path: Path, *needed: str) -> tuple[Arrays, Any]:
-    """The arrays of a safetensors file and what was said about them.
+def read_arrays(path: Path, *needed: str, under: str = "") -> tuple[Arrays, Any]:
+    """The arrays of a safetensors file whose names begin with `under`, and what was said about all.
 
     Raises:
         StorageError: no such file, or not a whole safetensors file written by `write_arrays`.
     """
+    with _arrays(path) as (file, about):
+        _check_holds(path, needed, file.keys())
+        return {name: file.get_tensor(name) for name in file.keys() if name.startswith(under)}, about  # noqa: SIM118
+
+
+def read_about(path: Path) -> Any:
+    """What was said about the arrays of a safetensors file; none of them is read.
+
+    Raises:
+        StorageError: as `read_arrays`.
+    """
+    with _arrays(path) as (_, about):
+        return about
+
+
+@contextlib.contextmanager
+def _arrays(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The open file, and what was said about its arrays."""
     with reading(path, "safetensors"), safe_open(path, framework="numpy") as file:
         about = (file.metadata() or {}).get("about")
         if about is None:
             raise StorageError(f"{path}: a safetensors file, but not one of this suite; delete it and run again")
-        _check_holds(path, needed, file.keys())
-        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(about)  # noqa: SIM118
+        yield file, json.loads(about)
 
 
 def write_npy(path: Path, array: npt.NDArray[Any]) -> None:

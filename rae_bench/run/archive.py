@@ -128,7 +128,7 @@ def _json(data: object) -> bytes:
 
 def _is_wanted(stage: str, file: Path, weights: bool, codes: bool) -> bool:
     """Whether a file goes along: never images and features; weights and codes where they are asked for."""
-    if stage in ("prepare", "reference"):
+    if stage in ("prepare", "reference", "decode"):
         return file.name in (MANIFEST, CROISSANT)
     if stage == "fit" or file.name == "model.safetensors":
         return weights

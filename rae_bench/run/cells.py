@@ -120,7 +120,8 @@ def recompute(study: Study, results: Path, cell: Cell) -> list[Comparison]:
             old, new = (storage.read_arrays(one.density(density))[0] for one in (kept, run))
             made.append(_compare_arrays(f"density {density}", old, new))
         job = jobs["evaluate", name]
-        _do(replace(job, stage="score", arguments={**job.arguments, "only": cell.column}))
+        whole = {name: value for name, value in job.arguments.items() if name != "decoded"}
+        _do(replace(job, stage="score", arguments={**whole, "only": cell.column}))
         return [*made, *_compare_values(*(values(storage.read_frame(one.metrics), cell) for one in (kept, run)))]
 
 

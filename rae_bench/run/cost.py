@@ -37,7 +37,7 @@ from rae_bench.study.study import Study
 FOLDER = "calibrations"
 SUMS = ("images", "network_flops", "other_flops", "disk_bytes", "seconds", "gpu_seconds")
 PEAKS = ("host_bytes", "device_bytes")
-RUNS = ("train", "fit", "evaluate", "protocols")
+RUNS = ("train", "fit", "decode", "evaluate", "protocols")
 NOTES = (
     "FLOPs: products of matrices and convolutions, two a multiply-add. Networks: the autoencoders'."
     " Other: feature networks, densities and metrics, by their leading terms;"
@@ -96,7 +96,7 @@ def job_frame(study: Study, results: Path, seconds: Seconds | None) -> pd.DataFr
 def wall_seconds(frame: pd.DataFrame, at_once: int) -> float:
     """How long the jobs take with so many at once: an equal share of all, but no less than the longest run needs.
 
-    A run: training, the longest of its fits, evaluation, one after the other.
+    A run: training, the longest of its fits, decoding, evaluation, one after the other.
     """
     runs = frame[frame["stage"].isin(RUNS)]
     chains = runs.groupby(["run", "stage"])["seconds"].max().groupby("run").sum(min_count=1)

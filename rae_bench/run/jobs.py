@@ -44,7 +44,7 @@ may run: a driver that was killed and started again submits a second job beside 
 
 SUMMARIES = ("collect", "tables", "figures", "report")
 """Stages of a whole study."""
-STAGES = ("prepare", "tryout", "reference", "floor", "train", "fit", "evaluate", "protocols", *SUMMARIES)
+STAGES = ("prepare", "tryout", "reference", "floor", "train", "fit", "decode", "evaluate", "protocols", *SUMMARIES)
 NOTHING: Mapping[str, str] = {}
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Job:
     """One process of a study: its stage, what tells it from its siblings, its first output, what it is told, its run.
 
     `spec`, the stage's settings, and `arguments` are what its function takes. `run` is what its record calls its run.
+    `read_by`: the first output of the one job that reads this one's output, which is removed when that is done.
     """
 
     stage: str
@@ -64,6 +65,12 @@ class Job:
     spec: Any
     arguments: Mapping[str, Path | RunFiles | str] = field(default_factory=dict)
     run: Run = field(default_factory=dict)
+    read_by: Path | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its output is there, or was and is read."""
+        return self.output.exists() or (self.read_by is not None and self.read_by.exists())
 
     @property
     def settings(self) -> Any:
@@ -110,7 +117,11 @@ def study_jobs(study: Study, results: Path) -> list[Job]:
                 jobs.append(fit)
             known = {**known, "model": m}
             whole = {**known, "study": study.name}
-            jobs.append(Job("evaluate", name, run.metrics, study.evaluation(d, m), {**scored, "run": run}, whole))
+            evaluation, handed = study.evaluation(d, m), {"decoded": run.decoded} if study.decodes_apart else {}
+            if handed:
+                made = {**data, "reference": real}
+                jobs.append(Job("decode", name, run.decoded, evaluation, {**made, "run": run}, whole, run.metrics))
+            jobs.append(Job("evaluate", name, run.metrics, evaluation, {**scored, "run": run, **handed}, whole))
             if study.file.protocols and m in study.competing:
                 jobs.append(Job("protocols", name, run.panel, study.protocol_panel(d, m), {"run": run}, known))
     outputs = {"collect": files.metrics, "tables": files.tables, "figures": files.figures, "report": files.report}
@@ -240,7 +251,7 @@ def read_state(job: Job) -> dict[str, Any]:
     is_stale = record is not None and fingerprint(record.settings) != fingerprint(job.settings)
     if state["status"] in ("failed", "interrupted") and record is not None and not is_stale and _is_whole(job, record):
         state = known
-    if state["status"] == "done" and (is_stale or not job.output.exists()):
+    if state["status"] == "done" and (is_stale or not job.is_there):
         state["status"] = "waiting"
     return state
 

@@ -20,7 +20,7 @@ from rae_bench.study.study import Study
 from rae_bench.study.yaml_files import read_yaml
 
 LIMIT = "max_runtime"
-GPU_STAGES = ("tryout", "reference", "train", "evaluate", "protocols")
+GPU_STAGES = ("tryout", "reference", "train", "decode", "protocols")
 """The stages that ask for a GPU where the study computes on one; the others never do."""
 
 

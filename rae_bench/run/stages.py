@@ -7,6 +7,7 @@ after the number of threads has been set: the libraries read it when they load.
 
 import logging
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from rae_bench.densities.density import FittedDensity
     from rae_bench.models.autoencoder import Model
     from rae_bench.scoring.evaluation import Given, Ruler, Subject
-    from rae_bench.scoring.features import FrozenExtractor
     from rae_bench.scoring.metrics.reference import Reference
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def reference(*, spec: ReferenceSpec, data: Path, out: Path) -> None:
         extractor = load_extractor(spec.extractor, spec.compute.device)
         with memory.explained(f"{spec.extractor}, batches of {extractor.batch} images"):
             images = store.open_split(data, spec.split, spec.n_images)
-            about = {"fingerprint": fingerprint(spec), "extractor": extractor.id, "label": extractor.label}
+            about = {"fingerprint": fingerprint(spec), **extractor.about}
             found = Reference.of(extractor(images), spec.neighbours, f"{data}, {spec.split}")
             storage.write_arrays(out, found.arrays(), about)
 
@@ -206,14 +206,61 @@ def fit(*, spec: FitSpec, run: RunFiles, density: str) -> None:
         storage.write_arrays(run.density(density), states, about)
 
 
+def decode(*, spec: EvaluationSpec, data: Path, reference: Path, run: RunFiles) -> None:
+    """Model, densities and images -> all that `evaluate` needs networks for: on a GPU, which it then leaves free."""
+    begin(spec.compute, loads.STAGES["decode"])
+    from rae_bench.base import memory
+    from rae_bench.run import jobs
+    from rae_bench.scoring import decoded, evaluation, generation
+
+    reads = {**_read_of_run(spec, data, run, spec.densities), "reference": reference}
+    with (
+        jobs.running("decode", spec, reads, {"decoded": run.decoded}, _identity(run), spec.made_by),
+        memory.explained(f"batches of {generation.BATCH} images"),
+    ):
+        fitted, _ = _load_densities({name: run.density(name) for name in spec.densities})
+        subject = _subject(spec, reads, fitted, int(run.seed))
+        about = {"fingerprint": fingerprint(spec), **subject.extractor.about}
+        decoded.write(run.decoded, evaluation.made(subject), about)
+
+
+def _read_of_run(spec: EvaluationSpec, data: Path, run: RunFiles, densities: Collection[str]) -> dict[str, Path]:
+    """The images, and the model and densities that image sets are made by."""
+    return {
+        "manifest": data / MANIFEST,
+        **({"model": run.model} if spec.training else {}),
+        **{f"densities/{name}": run.density(name) for name in densities},
+    }
+
+
+def _identity(run: RunFiles) -> dict[str, Any]:
+    return {"study": run.of.study, "dataset": run.dataset, "model": run.model_name, "seed": run.seed}
+
+
 def evaluate(
-    *, spec: EvaluationSpec, data: Path, reference: Path, prd_reference: Path, training: Path, run: RunFiles
+    *,
+    spec: EvaluationSpec,
+    data: Path,
+    reference: Path,
+    prd_reference: Path,
+    training: Path,
+    run: RunFiles,
+    decoded: Path | None = None,
 ) -> None:
     """Model, densities, reference and images -> every metric of every image set, and sheets to look at.
 
-    A run of given images has no model and no densities: its images are scored as they are.
+    A run of given images has no model and no densities: its images are scored as they are. `decoded`: what `decode` has
+    made of all image sets; then nothing is decoded here, and no GPU is used.
     """
-    score(spec=spec, data=data, reference=reference, prd_reference=prd_reference, training=training, run=run)
+    score(
+        spec=spec,
+        data=data,
+        reference=reference,
+        prd_reference=prd_reference,
+        training=training,
+        run=run,
+        decoded=decoded,
+    )
 
 
 def score(
@@ -224,47 +271,51 @@ def score(
     prd_reference: Path,
     training: Path,
     run: RunFiles,
+    decoded: Path | None = None,
     only: str = "",
 ) -> None:
     """Do the work of `evaluate`, or only that of one column: a density, "reconstruction" or "interpolation".
 
     A part of the scores is no run's: `only` is for a folder that is thrown away (`rae_bench.run.cells`).
     """
-    begin(spec.compute, loads.of_scoring("evaluate", spec))
+    here = spec.compute if decoded is None else replace(spec.compute, device="cpu", tf32=False)
+    begin(here, loads.of_scoring("evaluate", spec))
     from rae_bench.base import memory, storage
     from rae_bench.data import store
     from rae_bench.run import jobs
+    from rae_bench.scoring import decoded as handed
     from rae_bench.scoring import evaluation, generation
-    from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.study import results
 
     densities = {name: run.density(name) for name in evaluation.densities_for(spec, only)}
     reads = {
-        "manifest": data / MANIFEST,
-        **({"model": run.model} if spec.training else {}),
+        **_read_of_run(spec, data, run, densities),
         "reference": reference,
         "prd_reference": prd_reference,
         "training": training,
         "floor": run.of.floor(run.dataset),
-        **{f"densities/{name}": path for name, path in densities.items()},
+        **({} if decoded is None else {"decoded": decoded}),
     }
-    identity = {"study": run.of.study, "dataset": run.dataset, "model": run.model_name, "seed": run.seed}
+    made_by = {**spec.made_by, "decoded": fingerprint(spec)}
     with (
-        jobs.running("evaluate", spec, reads, {"metrics": run.metrics, "sheets": run.sheets}, identity, spec.made_by),
+        jobs.running("evaluate", spec, reads, {"metrics": run.metrics, "sheets": run.sheets}, _identity(run), made_by),
         memory.explained(f"batches of {generation.BATCH} images"),
     ):
         fitted, fits = _load_densities(densities)
         path = reads["floor"]
         floor_values: results.Floor = parse(results.Floor, storage.read_json(path), str(path))
-        extractor = load_extractor(spec.extractor, spec.compute.device)
-        ruler = _ruler(spec, reads, floor_values.training_distance, extractor.id)
-        subject = _subject(spec, reads, extractor, ruler.reference, fitted, int(run.seed))
-        evaluated = evaluation.evaluate(subject, ruler, only)
+        if decoded is None:
+            subject = _subject(spec, reads, fitted, int(run.seed))
+            parts, network = evaluation.made(subject, only), subject.extractor.about
+        else:
+            parts, network = handed.read(decoded)
+        ruler = _ruler(spec, reads, floor_values.training_distance, network["extractor"])
+        evaluated = evaluation.measured(ruler, parts)
         about = {
             **{"study": run.of.study, "dataset": run.dataset, "model": run.model_name, "train_seed": int(run.seed)},
             "n_features": ruler.reference.features.shape[1],
             "is_synthetic": store.load_manifest(data).synthetic,
-            **{"extractor": extractor.id, "extractor_label": extractor.label},
+            **{"extractor": network["extractor"], "extractor_label": network["label"]},
         }
         frame = results.run_frame(spec, about, evaluated.rows, fits, floor_values)
         storage.write_arrays(run.sheets, evaluated.sheets, {"fingerprint": fingerprint(spec)})
@@ -289,20 +340,21 @@ def _ruler(spec: EvaluationSpec, reads: Mapping[str, Path], training_distance: f
 def _subject(
     spec: EvaluationSpec,
     reads: Mapping[str, Path],
-    extractor: "FrozenExtractor",
-    real: "Reference",
     densities: "Mapping[str, Mapping[int, FittedDensity]]",
     seed: int,
 ) -> "Subject | Given":
     """What is evaluated."""
     from rae_bench.data import store
     from rae_bench.scoring import sides
+    from rae_bench.scoring.catalogue import load_extractor
     from rae_bench.scoring.evaluation import Given, Real, Subject
 
     folder, sets = reads["manifest"].parent, spec.image_sets
+    extractor = load_extractor(spec.extractor, spec.compute.device)
     source: dict[str, Any] = {"spec": spec, "extractor": extractor, "seed": seed}
     if spec.measures:
-        source["real"] = Real(store.load_split(folder, spec.reference_split, spec.n_images), real.raw)
+        originals = store.load_split(folder, spec.reference_split, spec.n_images)
+        source["real"] = Real(originals, _reference(reads["reference"], extractor.id)[0].raw)
     if spec.training is None:
         given: dict[str, Any] = {name: store.open_split(folder, split) for name, split in spec.given.items()}
         shape = store.open_split(folder, spec.reference_split).shape[1:]
@@ -486,4 +538,4 @@ def _summarise(
         writes |= {str(path): path for path in made}
 
 
-ALL = (prepare, tryout, reference, floor, train, fit, evaluate, protocols, collect, tables, figures, report)
+ALL = (prepare, tryout, reference, floor, train, fit, decode, evaluate, protocols, collect, tables, figures, report)

@@ -80,6 +80,9 @@ def verify(study: Study, results: Path) -> Verdict:
     if (index := root / LEFT_OUT).exists():
         with storage.reading(index, "index of an archive"):
             allowed = set(storage.read_json(index)["left_out"])
+    done = {job.output for job, _ in found}
+    removed = {job.output for job, _ in found if job.read_by in done and not job.output.exists()}
+    written = {path: made for path, made in written.items() if path not in removed}
     absent = [path for path in written if not path.exists() and os.path.relpath(path, results) in allowed]
     size = 0
     for path, (job, digest) in {path: made for path, made in written.items() if path not in absent}.items():

@@ -45,6 +45,11 @@ class FrozenExtractor:
     forward: Callable[[Tensor], Tensor]
     batch: int = BATCH
 
+    @property
+    def about(self) -> dict[str, str]:
+        """What files of its features say of it."""
+        return {"extractor": self.id, "label": self.label}
+
     def __call__(self, images: npt.NDArray[np.uint8] | MappedRows) -> npt.NDArray[np.float32]:
         """uint8 images (n, C, H, W) to features (n, d), the same for every batch size.
 

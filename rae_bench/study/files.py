@@ -136,6 +136,11 @@ class RunFiles:
         return self.root / "densities" / f"{name}.safetensors"
 
     @property
+    def decoded(self) -> Path:
+        """Features of every image set, from a GPU; removed once they are measured."""
+        return self.root / "decoded.safetensors"
+
+    @property
     def metrics(self) -> Path:
         """Every value of the run, one to a row."""
         return self.root / METRICS

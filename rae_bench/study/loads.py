@@ -27,6 +27,12 @@ STAGES: dict[str, Modules] = {
     "floor": ("rae_bench.data.catalogue", *SCORING),
     "tryout": ("rae_bench.data.catalogue", "rae_bench.run.tryouts", *LEARNING),
     "train": ("rae_bench.data.catalogue", *LEARNING, *FRAMES),
+    "decode": (
+        "rae_bench.data.catalogue",
+        "rae_bench.scoring.catalogue",
+        "rae_bench.scoring.decoded",
+        "skimage.metrics",
+    ),
     "evaluate": ("rae_bench.data.catalogue", "rae_bench.study.results", *SCORING, "skimage.metrics", *FRAMES),
     "protocols": ("rae_bench.scoring.catalogue", "rae_bench.scoring.evaluation", *FRAMES),
     "collect": ("rae_bench.study.results", *FRAMES),

@@ -12,7 +12,7 @@ Metrics and densities count by their leading terms: distances n m d, covariances
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from rae_bench.base.plain import parse
@@ -94,6 +94,7 @@ LIBRARIES: dict[str, float] = {
         "floor": 701e6,
         "train": 767e6,
         "tryout": 767e6,
+        "decode": 546e6,
         "evaluate": 707e6,
         "protocols": 613e6,
     },
@@ -335,21 +336,58 @@ def fit(study: Study, dataset: str, model: str, density: str) -> Need:
     )
 
 
+def decode(study: Study, dataset: str, model: str) -> Need:
+    """Every image set decoded, its features taken, and held until they are written; likelihoods of every image."""
+    spec, making = study.evaluation(dataset, model), _making(study, dataset, model)
+    dim = feature_length(spec.extractor, study.preparation(dataset))
+    handed = 2 * 4.0 * making.images * dim  # and the bytes that are written of them
+    return replace(
+        making,
+        bytes=making.bytes + handed + 4 * spec.n_images * dim + 2 * 8 * dim**2,
+        libraries=LIBRARIES["decode"],
+        disk=0.0,  # what is handed on is not kept
+        on_gpu=study.gpus > 0,
+    )
+
+
 def evaluate(study: Study, dataset: str, model: str) -> Need:
-    """Every image set decoded, its features taken and scored; importance samples of every image's likelihood."""
+    """Every image set scored; and, unless `decode` did it, made."""
     spec, data = study.evaluation(dataset, model), study.preparation(dataset)
-    size = _size(study, dataset, spec.training) if spec.training else NO_NETWORK
-    n, pixels, dim = spec.n_images, data.channels * data.size**2, feature_length(spec.extractor, data)
+    making = _making(study, dataset, model)
+    n, dim = spec.n_images, feature_length(spec.extractor, data)
+    _, passed, first = _sets(spec)
+    draws = first * len(spec.sample_seeds)
+    scored = replace(
+        making,
+        bytes=_scoring_bytes(dim, spec.n_generated, data.n_train),
+        libraries=_scoring_libraries("evaluate", spec),
+        float64=(2 * passed + first) * scoring(dim, spec.metrics, n, data.n_train)
+        + draws * distances(dim, spec.metrics, n, spec.n_generated),
+    )
+    if study.decodes_apart:
+        return replace(scored, gpu=0.0, networks=0.0, float32=0.0, samples=0.0, overhead=0.0, images=0.0)
+    return replace(scored, bytes=scored.bytes + making.bytes)
+
+
+def _sets(spec: EvaluationSpec) -> tuple[int, int, int]:
+    """How many kinds of reconstructions there are, how often images are passed through, and how many fits are drawn."""
     rebuilt = 1 + len(spec.through) if spec.training else 0
     passed = rebuilt and 1 + sum(len(spec.fit_seeds[name]) for name in spec.through)
-    first = sum(map(len, spec.fit_seeds.values())) + len(spec.given) + len(spec.generated)
-    draws = first * len(spec.sample_seeds)
+    return rebuilt, passed, sum(map(len, spec.fit_seeds.values())) + len(spec.given) + len(spec.generated)
+
+
+def _making(study: Study, dataset: str, model: str) -> Need:
+    """What networks do of an evaluation: decode, take features, estimate likelihoods."""
+    spec, data = study.evaluation(dataset, model), study.preparation(dataset)
+    size = _size(study, dataset, spec.training) if spec.training else NO_NETWORK
+    n, pixels = spec.n_images, data.channels * data.size**2
+    rebuilt, passed, first = _sets(spec)
     is_bounded = spec.training is not None and isinstance(spec.training.latent, GaussianKL)
     samples = spec.importance_samples if is_bounded else 0
     # the codes that each image's proposal and bound take besides
     differences = 1 + spec.training.network.latent_dim if spec.training and samples else 0
     likelihoods = n * (samples + BOUND_CODES + EXPANSIONS * differences) if samples else 0
-    made = 2 * passed * n + draws * spec.n_generated
+    made = 2 * passed * n + first * len(spec.sample_seeds) * spec.n_generated
     decoded = made + likelihoods
     splits = {spec.reference_split, spec.image_sets.reconstructed, spec.image_sets.interpolated}
     encoded = n * len(splits) if spec.training else 0
@@ -358,23 +396,18 @@ def evaluate(study: Study, dataset: str, model: str) -> Need:
     held = 8.0 * (n + 6 * min(n, compared)) * pixels + 2 * spec.n_generated * pixels
     codes = max(samples, BOUND_CODES if samples else 0, differences)
     passes = 4 * size.floats * max(decoded_together, expected * codes)
-    features = _scoring_bytes(dim, spec.n_generated, data.n_train) + EXTRACTOR_BYTES.get(spec.extractor, 0.0)
     shown = pixels * ((2 * rebuilt + len(spec.densities) + 1) * SHOWN + rebuilt * STRIP_IMAGES)
     plotted = spec.training.network.latent_dim * PLOTTED * (1 + len(spec.densities)) if spec.training else 0
     return Need(
-        bytes=features + held + (0 if study.gpus else passes),
-        libraries=_scoring_libraries("evaluate", spec),
+        bytes=EXTRACTOR_BYTES.get(spec.extractor, 0.0) + held + (0 if study.gpus else passes),
         gpu=4 * size.parameters + passes / 2 if study.gpus else 0,
         networks=decoded * size.decoder + encoded * size.encoder,
         float32=made * EXTRACTION[spec.extractor],
-        float64=(2 * passed + first) * scoring(dim, spec.metrics, n, data.n_train)
-        + draws * distances(dim, spec.metrics, n, spec.n_generated),
         samples=decoded + encoded + made,
         # a prior may have a component for each training code, at every importance sample
         overhead=samples * n * data.n_train * len(spec.priors) * 50 / MATRIX_RATE,
         images=made,
         disk=shown + 4 * plotted,
-        on_gpu=study.gpus > 0,
     )
 
 
@@ -407,7 +440,7 @@ def of_job(study: Study, stage: str, about: Sequence[str]) -> Need:
     """What a job needs; `about`: its data set, then model and density, or the reference, as far as it has them."""
     stages: dict[str, Callable[..., Need]] = {
         **{"prepare": prepare, "tryout": tryout, "reference": reference, "floor": floor, "train": train, "fit": fit},
-        **{"evaluate": evaluate, "protocols": protocols},
+        **{"decode": decode, "evaluate": evaluate, "protocols": protocols},
     }
     return stages[stage](study, *about) if stage in stages else Need(libraries=LIBRARIES[stage])
 

@@ -246,6 +246,14 @@ class Study:
         """GPUs a stage with a network asks for: none on a CPU study, or its jobs would take turns."""
         return 1 if self.file.compute.device == "cuda" else 0
 
+    @property
+    def decodes_apart(self) -> bool:
+        """Whether `decode` makes the image sets, on a GPU, and `evaluate` measures them without one.
+
+        On the CPU `evaluate` does both: a process less, and nothing is stored in between.
+        """
+        return self.gpus > 0
+
     def own_protocol(self, dataset: str) -> Protocol:
         """How the study itself scores samples of `dataset`."""
         return self.file.scoring(self.datasets[dataset], self.image_sets[dataset])
@@ -362,7 +370,7 @@ class Study:
         return self.fits[dataset, model, density]
 
     def evaluation(self, dataset: str, model: str) -> EvaluationSpec:
-        """What `evaluate` reads, of a model or of given images."""
+        """What `evaluate` reads, and `decode`, of a model or of given images."""
         row = self.given.get(model)
         return EvaluationSpec(
             version=EVALUATE_VERSION,

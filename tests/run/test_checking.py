@@ -179,7 +179,7 @@ def test_on_a_login_node_the_partitions_gpus_count(home, sinfo):
     found = _found(PAPER, home)
     assert found["device"].told == "cuda; GPUs here: 0, partitions with GPUs: gpu"
     limits = [one.told for one in checking.check(PAPER, home / "results", home / "profiles" / "slurm", False)][5:]
-    assert [told.split(": ")[0] for told in limits] == ["reference", "train", "evaluate"]
+    assert [told.split(": ")[0] for told in limits] == ["reference", "train", "decode"]
     assert "train: asks for a GPU, partition cpu has none; name another, slurm_partition, in " in limits[1]
 
 

@@ -27,6 +27,7 @@ LOADED = {
     "fit gaussian": [],
     "fit gmm10": ["sklearn", "scipy", "scipy.stats", "pandas"],
     "fit second_stage": ["torch", *COMPILER],
+    "decode": ["torch", "skimage"],
     "evaluate": ["torch", *FIDELITY, *COMPILER, "sklearn", "scipy", "scipy.stats", "pandas", "skimage"],
     "protocols": ["torch", "pandas"],
     "collect": ["pandas"],
@@ -76,6 +77,8 @@ def commands(smoke, tmp_path_factory):
         density = re.search(r"--density (\w+)", command) if words[0] == "fit" else None
         linear = " linear" if words[0] == "train" and "/linear/" in command else ""
         found[f"fit {density[1]}" if density else words[0] + linear] = words
+    whole = found["evaluate"]  # this study, which is the CPU's, decodes there
+    found["decode"] = ["decode", *whole[1 : whole.index("--prd-reference")], *whole[whole.index("--run") :]]
     return checkout, found
 
 

@@ -32,10 +32,11 @@ STAGES = {
     "floor": (resources.floor, ()),
     "train": (resources.train, (MODEL,)),
     "fit": (resources.fit, (MODEL, "gmm10")),
+    "decode": (resources.decode, (MODEL,)),
     "evaluate": (resources.evaluate, (MODEL,)),
     "protocols": (resources.protocols, (MODEL,)),
 }
-GPU_STAGES = {"train", "reference", "evaluate", "protocols"}
+GPU_STAGES = {"train", "reference", "decode", "protocols"}
 
 
 def _need(stage, study=STUDY, names=None):
@@ -140,6 +141,19 @@ def test_each_attempt_asks_for_more_up_to_the_third(stage):
     memory, minutes = ([ask(attempt) for attempt in range(1, 6)] for ask in (need.mem_mb, need.minutes))
     for asks in (memory, minutes):
         assert asks == [asks[0], 2 * asks[0], *3 * [3 * asks[0]]]
+
+
+@pytest.mark.parametrize("model", ["vae", "rae_l2", "training_images"])
+def test_on_a_gpu_two_stages_share_what_one_does_on_the_cpu(model):
+    """Networks with the GPU, metrics without; neither needs the memory of both."""
+    on_gpu = dataclasses.replace(STUDY.file, compute=dataclasses.replace(STUDY.file.compute, device="cuda"))
+    on_gpu, whole = dataclasses.replace(STUDY, file=on_gpu), resources.evaluate(STUDY, DATASET, model)
+    decoding, measuring = (stage(on_gpu, DATASET, model) for stage in (resources.decode, resources.evaluate))
+    for name in ("networks", "float32", "float64", "samples", "overhead", "images", "disk"):
+        assert getattr(decoding, name) + getattr(measuring, name) == getattr(whole, name), name
+    assert (decoding.float64, decoding.on_gpu, measuring.on_gpu, measuring.gpu) == (0, True, False, 0)
+    assert measuring.networks == measuring.float32 == 0
+    assert measuring.bytes < whole.bytes
 
 
 def test_asks_are_whole_steps_with_room():

@@ -52,7 +52,7 @@ def test_the_papers_network_on_a_gpu_end_to_end(tmp_path, record_property):
     record_property("through", "Snakemake" if has_snakemake else "scripts/run_stages.py")
     frame = pd.DataFrame(states)
     on_gpu = frame[frame["gpu"].fillna("") != ""]
-    assert set(on_gpu["stage"]) >= {"reference", "train", "evaluate"}
+    assert set(on_gpu["stage"]) >= {"reference", "train", "decode"}
     for kind in ("seconds", "gpu_peak_mib"):
         record_property(kind, frame.groupby("stage")[kind].max().to_dict())
     verified = checkout.run("rae_bench", "verify", "smoke_cuda")

@@ -211,11 +211,11 @@ def test_a_driver_that_is_killed_and_started_again(cluster, checkout, undisturbe
 
 PRINTS = "scontrol --oneliner show job $SLURM_JOB_ID > {output}; echo DEVICES=${{CUDA_VISIBLE_DEVICES:-}} >> {output}"
 TOY = (
-    "rule all:\n    input: expand('{stage}.txt', stage=['train', 'reference', 'evaluate', 'protocols', 'fit'])\n"
+    "rule all:\n    input: expand('{stage}.txt', stage=['train', 'reference', 'decode', 'protocols', 'fit'])\n"
     + "".join(
         f"rule {stage}:\n    output: '{stage}.txt'\n    resources: gpu={gpus}, mem_mb=600, runtime=3\n"
         f"    shell: '{PRINTS}'\n"
-        for stage, gpus in (("train", 1), ("reference", 1), ("evaluate", 1), ("protocols", 1), ("fit", 0))
+        for stage, gpus in (("train", 1), ("reference", 1), ("decode", 1), ("protocols", 1), ("fit", 0))
     )
 )
 
@@ -228,7 +228,7 @@ def asked(cluster, tmp_path_factory):  # noqa: ARG001  the cluster must be up
     text = re.sub(r"(?m)^#(set-resources:|  \w+: \{)", r"\1", profile.read_text())
     by_model, by_name, by_share = re.findall(r"\{slurm_partition: \"gpu\", (gpu_model: [^}]*|gpu: 0[^}]*)\}", text)
     text = text.replace('reference: {slurm_partition: "gpu"', f'reference: {{slurm_partition: "gpu", {by_model}')
-    text = text.replace('evaluate: {slurm_partition: "gpu"', f'evaluate: {{slurm_partition: "gpu", {by_name}')
+    text = text.replace('decode: {slurm_partition: "gpu"', f'decode: {{slurm_partition: "gpu", {by_name}')
     text = text.replace('protocols: {slurm_partition: "gpu"', f'protocols: {{slurm_partition: "gpu", {by_share}')
     profile.write_text(text.replace("a100", "fake"))
     (folder.path / "Snakefile").write_text(TOY)
@@ -241,7 +241,7 @@ def asked(cluster, tmp_path_factory):  # noqa: ARG001  the cluster must be up
     [
         ("train", "TresPerJob=gres:gpu:1", r"\d"),
         ("reference", "TresPerJob=gres:gpu:fake:1", r"\d"),
-        ("evaluate", "TresPerNode=gres:gpu:1", r"\d"),
+        ("decode", "TresPerNode=gres:gpu:1", r"\d"),
         ("protocols", "TresPerNode=gres:shard:1", r"\d"),
         ("fit", "Partition=cpu", ""),
     ],
