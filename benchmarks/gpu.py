@@ -2,7 +2,8 @@
 
 ours      the suite's own updates, in a process set up as a stage's: deterministic, noise drawn on the CPU
 bare      the loop a careful user writes around the same modules and loss, in a process set up the same way
-free      the same, not deterministic, with the algorithms that cuDNN finds fastest
+plain     the suite's own, images and layers in torch's usual order of memory instead of channels-last
+free      bare, not deterministic, with the algorithms that cuDNN finds fastest
 graph     the same as `bare`, an update captured once as a CUDA graph and replayed; noise drawn on the GPU
 compiled  the same as `bare` through torch.compile; noise drawn on the GPU
 
@@ -25,7 +26,7 @@ from typing import Any
 
 BATCH, ROUNDS = 100, 3
 MODELS = ("vae", "rae_l2", "rae_gp")
-WAYS = ("ours", "bare", "free", "graph", "compiled")
+WAYS = ("ours", "plain", "bare", "free", "graph", "compiled")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 Found = dict[str, float | str]
 
@@ -42,7 +43,7 @@ def measure(way: str, model: str, precision: str, device: str, width: int, updat
 
     from rae_bench.base import rng
     from rae_bench.data import catalogue as sources
-    from rae_bench.models import training
+    from rae_bench.models import networks, training
     from rae_bench.models.autoencoder import build
     from rae_bench.study.config import load_study
 
@@ -52,13 +53,16 @@ def measure(way: str, model: str, precision: str, device: str, width: int, updat
         torch.backends.cudnn.benchmark = True
     if way in ("graph", "compiled"):
         rng.normal = lambda shape, _, device: torch.randn(shape, device=device)
+    if way == "plain":
+        networks.MEMORY_ORDER[device] = torch.contiguous_format
     study = load_study("digits")
     data, spec = sources.prepare(study.datasets["digits"].data), study.training("digits", model)
     images = training.to_device(data.images[data.splits["train"]][: updates * BATCH], device)[:]
-    network = build(replace(spec.network, width=width, start_width=8 * width), spec.objective, 0).to(device)
+    layout = replace(spec.network, width=width, start_width=8 * width)
+    network = networks.placed(build(layout, spec.objective, 0), device)
     task = training.task_of(network, spec.objective, precision=compute.precision)
     settings = replace(spec.optimisation, batch_size=BATCH)
-    epoch = ours(task, settings, images) if way == "ours" else bare(task, settings, images, way)
+    epoch = ours(task, settings, images) if way in ("ours", "plain") else bare(task, settings, images, way)
     seconds = []
     for _ in range(1 + ROUNDS):  # the first warms up
         started = time.perf_counter()
@@ -170,12 +174,16 @@ def keep(found: dict[tuple[str, str, str], Found], width: int) -> None:
     for (model, precision, way), one in found.items():
         told = one.get("failed") or f"{one['images_per_second']:.0f}"
         rows.append((model, precision, way, told, *(f"{one[key]:.2f}" if key in one else "" for key in ("idle",))))
-        other, mine = found.get((model, precision, "bare"), {}), one.get("images_per_second")
-        if way == "ours" and mine and (theirs := other.get("images_per_second")):
-            what = f"{model}, width {width}, {precision}: against a bare loop"
-            ratios.append(
-                records.Ratio(what, float(mine), float(theirs), "images/s", float(mine) / float(theirs), 0.97)
+        for against, named, bar in (("bare", "a bare loop", 0.97), ("plain", "the usual order of memory", 1.0)):
+            theirs, mine = (
+                found.get((model, precision, against), {}).get("images_per_second"),
+                one.get("images_per_second"),
             )
+            if way == "ours" and mine and theirs:
+                what = f"{model}, width {width}, {precision}: against {named}"
+                ratios.append(
+                    records.Ratio(what, float(mine), float(theirs), "images/s", float(mine) / float(theirs), bar)
+                )
     columns = ("model", "precision", "way", "images/s, or why not", "share of the time without a kernel")
     title = f"Training on a GPU ({torch.cuda.get_device_name()}, batch {BATCH}, digits, width {width})"
     records.write("gpu", title, ratios, tables=[records.Table("Ways to make an update.", columns, rows)])

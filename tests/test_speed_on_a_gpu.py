@@ -12,6 +12,7 @@ WIDTH = 128
 def test_a_tiny_one_runs_on_the_cpu():
     """As the suite does it, and as a CUDA graph, which a CPU has not: that is told in a line."""
     assert gpu.one("ours", "rae_gp", "float32", "cpu", width=2, updates=2)["images_per_second"] > 0
+    assert gpu.one("plain", "vae", "float32", "cpu", width=2, updates=2)["images_per_second"] > 0
     assert gpu.one("bare", "vae", "bfloat16", "cpu", width=2, updates=2)["images_per_second"] > 0
     assert set(gpu.one("graph", "vae", "float32", "cpu", width=2, updates=2)) == {"failed"}
 

@@ -139,4 +139,4 @@ def build(network: Network, objective: Objective, seed: int) -> Autoencoder:
         if isinstance(objective.regulariser, SpectralNorm):
             part = model.decoder if objective.regulariser.scope == "decoder" else model
             networks.normalise_spectrally(part, objective.regulariser)
-    return model.to(memory_format=torch.channels_last)
+    return networks.placed(model, "cpu")

@@ -1,7 +1,5 @@
 """A network and an objective to a model with its first weights: where the settings of models meet their code."""
 
-import torch
-
 from rae_bench.models import autoencoder, networks
 from rae_bench.models.autoencoder import Model
 from rae_bench.models.own import ForeignModel
@@ -16,6 +14,6 @@ def build(network: Network, objective: Objective | None, seed: int) -> Model:
     """
     if isinstance(network, OwnModel | TrainedElsewhere):
         with networks.initialising(seed):
-            return ForeignModel(network).to(memory_format=torch.channels_last)
+            return networks.placed(ForeignModel(network), "cpu")
     assert objective is not None
     return autoencoder.build(network, objective, seed)

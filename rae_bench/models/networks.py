@@ -10,7 +10,7 @@ to the image's size; a stride-1 transposed convolution and a sigmoid. How many, 
 import contextlib
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple, assert_never
+from typing import NamedTuple, TypeVar, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,19 @@ from rae_bench.models.specs import (
     TrainedElsewhere,
     WeightL2,
 )
+
+MEMORY_ORDER = {"cpu": torch.channels_last, "cuda": torch.channels_last}
+"""The memory order of images and of layers on each kind of device; another changes last digits: raise TRAIN_VERSION.
+
+The CPU's is the faster one there. A GPU's has not been measured: in float32 without TF32 the other may be faster.
+`benchmarks/gpu.py --ways ours plain` says so on the first one, and this is where it then stands.
+"""
+Placed = TypeVar("Placed", bound=nn.Module)
+
+
+def placed(model: Placed, device: str) -> Placed:
+    """The model on a device, in the order of memory for it."""
+    return model.to(device=device, memory_format=MEMORY_ORDER[device])  # type: ignore[call-overload, no-any-return]
 
 
 class _CropLast(nn.Module):

@@ -53,23 +53,24 @@ class OnDisk:
     def __getitem__(self, which: Tensor | slice) -> Tensor:
         """A batch as the tensor would give it, to the byte and in the same memory order."""
         rows = which.numpy() if isinstance(which, Tensor) else which
-        return torch.from_numpy(self.images[rows]).contiguous(memory_format=torch.channels_last)
+        return torch.from_numpy(self.images[rows]).contiguous(memory_format=networks.MEMORY_ORDER["cpu"])
 
 
 def to_device(data: npt.NDArray[np.uint8] | npt.NDArray[np.float32] | MappedRows, device: str) -> Samples:
-    """An array's samples on `device`, images in channels-last memory order: for a CPU, what is mapped stays so.
+    """An array's samples on `device`, images in the order of memory for it: for a CPU, what is mapped stays so.
 
     A GPU holds them all. They come there in blocks: neither side ever has a second copy.
     """
+    order = networks.MEMORY_ORDER[device]
     if isinstance(data, MappedRows):
         if device == "cpu":
             return OnDisk(data)
-        held = torch.empty(data.shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last)
+        held = torch.empty(data.shape, dtype=torch.uint8, device=device, memory_format=order)
         for start in range(0, len(data), TRANSFER):
             held[start : start + TRANSFER] = torch.from_numpy(data[start : start + TRANSFER]).to(device)
         return held
     tensor = torch.from_numpy(data).to(device)
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+    return tensor.contiguous(memory_format=order) if tensor.dim() == 4 else tensor
 
 
 @contextlib.contextmanager
@@ -100,7 +101,7 @@ def train(
     Both are on the device that computes; all else is as `optimise` does it, and raises. A linear network is solved for,
     a model trained elsewhere is as it was loaded: the history of these is one row, of the loss with these weights.
     """
-    model = build(spec.network, spec.objective, seed).to(data.device)
+    model = networks.placed(build(spec.network, spec.objective, seed), data.device.type)
     task = learning(spec, model, validation[:1][0, 0].numel())
     if spec.network.is_optimised:
         return optimise(task, spec.optimisation, data, validation, seed, progress, checkpoint)

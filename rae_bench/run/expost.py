@@ -292,7 +292,7 @@ def adopt(named: Named, data: Data, densities: Mapping[str, Density]) -> "Traine
     """
     import torch
 
-    from rae_bench.models import own, training
+    from rae_bench.models import networks, own, training
     from rae_bench.models.specs import TrainedElsewhere
     from rae_bench.run import tryouts
     from rae_bench.scoring import ex_post
@@ -306,7 +306,7 @@ def adopt(named: Named, data: Data, densities: Mapping[str, Density]) -> "Traine
         if density.needs_posterior and not has_posterior:
             raise ConfigError(f"--densities: {name!r} is made of posteriors, and this model has none; leave it out")
     spec = TrainedElsewhere("trained", code, named.label, "", has_posterior, channels, size, dim)
-    model: Model = own.ForeignModel(spec, made).to(memory_format=torch.channels_last).eval()
+    model: Model = networks.placed(own.ForeignModel(spec, made), "cpu").eval()
     if given is None:
         tryouts.try_coding(code, model, few)
     else:

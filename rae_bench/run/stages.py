@@ -437,9 +437,10 @@ def load_model(path: Path, spec: TrainingSpec) -> "Model":
 
     from rae_bench.base import storage
     from rae_bench.models.catalogue import build
+    from rae_bench.models.networks import placed
 
     weights, _ = storage.read_arrays(path)
-    model = build(spec.network, spec.objective, seed=0).to(spec.compute.device)
+    model = placed(build(spec.network, spec.objective, seed=0), spec.compute.device)
     with storage.reading(path, "model"):
         model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     return model.eval()

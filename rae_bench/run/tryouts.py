@@ -19,6 +19,7 @@ from rae_bench.densities.codes import Posteriors
 from rae_bench.densities.specs import OwnDensity
 from rae_bench.models.autoencoder import Model
 from rae_bench.models.catalogue import build
+from rae_bench.models.networks import placed
 from rae_bench.models.specs import GradientPenalty, OwnModel, OwnNetworks, TrainedElsewhere, TrainingSpec
 from rae_bench.models.training import as_input, learning
 from rae_bench.scoring.generation import Images
@@ -50,7 +51,7 @@ def try_training(spec: TrainingSpec, images: Tensor) -> None:
 
 def _try_training(spec: TrainingSpec, code: OwnCode, x: Tensor) -> None:
     network, place = spec.network, code.place
-    model, again, other = (build(network, spec.objective, seed).to(x.device) for seed in (0, 0, 1))
+    model, again, other = (placed(build(network, spec.objective, seed), x.device.type) for seed in (0, 0, 1))
     _same_state(code, model, again)
     if network.is_optimised:
         _try_loss(code, spec, model, x)
@@ -130,7 +131,7 @@ def _try_loss(code: OwnCode, spec: TrainingSpec, model: Model, x: Tensor) -> Non
 
 def _check_slopes(code: OwnCode, spec: TrainingSpec, x: Tensor) -> None:
     """Hold the gradient of the whole loss against central differences, in double precision."""
-    model = build(spec.network, spec.objective, 0).to(x.device).double().train()
+    model = placed(build(spec.network, spec.objective, 0), x.device.type).double().train()
     task, x = learning(spec, model), x.double()
     state = {name: value.clone() for name, value in model.state_dict().items()}
 

@@ -12,7 +12,7 @@ import torch
 from keras import Keras
 from torch import nn
 
-from rae_bench.models import autoencoder, networks, objectives
+from rae_bench.models import autoencoder, networks, objectives, training
 from rae_bench.models.specs import NETWORK_SIZES, GradientPenalty
 
 PLAIN = small.objective()
@@ -334,3 +334,18 @@ def test_torchs_own_norms_are_still_wrong_under_the_penalty(layer):
             weight -= sign * 1e-6 * along
     slope = (values[0] - values[1]) / 2e-6
     assert abs(slope - (gradient * along).sum().item()) > 1e-3 * abs(slope)
+
+
+# --- order of memory --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [torch.channels_last, torch.contiguous_format])
+def test_images_and_layers_lie_in_the_order_of_their_device(order, monkeypatch):
+    """The CPU's is channels-last; another, set in the one place for it, reaches both."""
+    assert networks.MEMORY_ORDER["cpu"] == torch.channels_last
+    monkeypatch.setitem(networks.MEMORY_ORDER, "cpu", order)
+    images = training.to_device(np.zeros((4, 3, 32, 32), np.uint8), "cpu")
+    model = autoencoder.build(network(channels=3, width=4, latent_dim=5), PLAIN, 0)
+    for tensor in (images, *(weight for weight in model.parameters() if weight.dim() == 4)):
+        assert tensor.is_contiguous(memory_format=order)
+        assert tensor.is_contiguous() == (order == torch.contiguous_format)
