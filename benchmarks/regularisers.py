@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from rae_bench.base.specs import Compute
-from rae_bench.models.specs import GradientPenalty, Objective
+from rae_bench.models.terms.specs import GradientPenalty, Objective
 from rae_bench.run import process
 
 COMPUTE = Compute(device="cpu", threads=2, tf32=False, precision="float32")
@@ -23,8 +23,8 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.autograd import forward_ad  # noqa: E402
 
-from rae_bench.models import objectives  # noqa: E402
 from rae_bench.models.autoencoder import Autoencoder  # noqa: E402
+from rae_bench.models.terms import reconstruction, regularisers  # noqa: E402
 
 WIDTH, STEPS, DRAWS, CODES = 16, 10, 200, 20
 Estimate = Callable[[nn.Module, Tensor, torch.Generator], tuple[Tensor, Tensor]]
@@ -33,7 +33,7 @@ Estimate = Callable[[nn.Module, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 def forward_derivative(decoder: nn.Module, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """x_hat and the suite's penalty."""
     noise = {"direction": torch.randn(z.shape, generator=generator)}
-    return objectives.decode(decoder, z, GradientPenalty(kind="gradient_penalty", weight=1.0), noise)
+    return regularisers.decode(decoder, z, GradientPenalty(kind="gradient_penalty", weight=1.0), noise)
 
 
 def double_backward(decoder: nn.Module, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ def penalised(estimate: Estimate) -> steps.Loss:
     def loss(network: Autoencoder, x: Tensor, _: Objective, generator: torch.Generator) -> Tensor:
         z = network.encode(x).mean
         x_hat, penalty = estimate(network.decoder, z, generator)
-        return objectives.half_squared_error(x, x_hat) + 0.5e-2 * z.square().sum(dim=1).mean() + 1e-6 * penalty
+        return reconstruction.half_squared_error(x, x_hat) + 0.5e-2 * z.square().sum(dim=1).mean() + 1e-6 * penalty
 
     return loss
 

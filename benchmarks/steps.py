@@ -9,7 +9,7 @@ from torch import Tensor
 from rae_bench.data import catalogue as sources
 from rae_bench.models import objectives, training
 from rae_bench.models.autoencoder import Autoencoder, build
-from rae_bench.models.specs import Objective
+from rae_bench.models.terms.specs import Objective
 from rae_bench.study.config import load_study
 
 BATCH = 100

@@ -2,11 +2,8 @@
 
 from rae_bench.base.plain import kinds
 from rae_bench.base.specs import Compute
-from rae_bench.models.specs import (
-    TRAIN_VERSION,
-    ConvolutionalNetwork,
-    Cosine,
-    DenseNetwork,
+from rae_bench.models.specs import TRAIN_VERSION, ConvolutionalNetwork, Cosine, DenseNetwork, Optimisation, TrainingSpec
+from rae_bench.models.terms.specs import (
     Deterministic,
     FixedGaussian,
     Gaussian,
@@ -14,11 +11,9 @@ from rae_bench.models.specs import (
     NoLatentTerm,
     NoRegulariser,
     Objective,
-    Optimisation,
     Posterior,
     Regulariser,
     SpectralNorm,
-    TrainingSpec,
 )
 
 POINT = Deterministic(kind="deterministic")

@@ -22,7 +22,7 @@ from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.specs import DaiWipfSecondStage
 from rae_bench.models.autoencoder import Codes
 from rae_bench.models.networks import dense, initialise, initialising
-from rae_bench.models.objectives import kl_to_standard_normal
+from rae_bench.models.terms.latent import kl_to_standard_normal
 
 
 class _Dense(nn.Module):

@@ -9,7 +9,8 @@ from pydantic import PositiveFloat
 from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ConfigError
 from rae_bench.base.specs import ByKind, Compute, Count, CountOrZero, PositiveFloats
-from rae_bench.models.specs import Objective, Optimisation
+from rae_bench.models.specs import Optimisation
+from rae_bench.models.terms.specs import Objective
 
 FIT_VERSION = 3
 

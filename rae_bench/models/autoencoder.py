@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from rae_bench.base import rng
 from rae_bench.models import networks
-from rae_bench.models.specs import (
+from rae_bench.models.specs import Network, OwnNetworks
+from rae_bench.models.terms.specs import (
     Deterministic,
     FixedGaussian,
     Gaussian,
-    Network,
     NoisyInput,
     Objective,
-    OwnNetworks,
     Posterior,
     SpectralNorm,
 )

@@ -23,16 +23,13 @@ from rae_bench.base.own import OwnCodeError, explained
 from rae_bench.models.specs import (
     ConvolutionalNetwork,
     DenseNetwork,
-    GradientPenalty,
     LinearNetwork,
     Network,
     OwnModel,
     OwnNetworks,
-    Regulariser,
-    SpectralNorm,
     TrainedElsewhere,
-    WeightL2,
 )
+from rae_bench.models.terms.specs import GradientPenalty, Regulariser, SpectralNorm, WeightL2
 
 MEMORY_ORDER = {"cpu": torch.channels_last, "cuda": torch.channels_last}
 """The memory order of images and of layers on each kind of device; another changes last digits: raise TRAIN_VERSION.

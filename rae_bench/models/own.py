@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from rae_bench.base import contracts, rng
 from rae_bench.base.own import OwnCode, OwnCodeError, explained
 from rae_bench.models.autoencoder import Codes, Model
-from rae_bench.models.objectives import half_squared_error
 from rae_bench.models.specs import OwnModel, TrainedElsewhere
+from rae_bench.models.terms.reconstruction import half_squared_error
 
 
 def load(code: OwnCode, file: str) -> nn.Module:

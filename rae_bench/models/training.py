@@ -23,7 +23,8 @@ from rae_bench.models.autoencoder import Autoencoder, Model
 from rae_bench.models.catalogue import build
 from rae_bench.models.optimisation import VALIDATION_BATCH, Progress, Samples, Task, Trained, optimise, validate
 from rae_bench.models.own import ForeignModel
-from rae_bench.models.specs import LinearNetwork, Objective, TrainingSpec, at_once
+from rae_bench.models.specs import LinearNetwork, TrainingSpec, at_once
+from rae_bench.models.terms.specs import Objective
 
 WIDEST = 2**27
 """Bytes of a layer's results for a batch of validation images."""

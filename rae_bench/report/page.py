@@ -17,7 +17,7 @@ from rae_bench import __version__
 from rae_bench.base import storage
 from rae_bench.base.plain import fingerprint, to_plain
 from rae_bench.data.store import load_manifest
-from rae_bench.models.specs import Objective
+from rae_bench.models.terms.specs import Objective
 from rae_bench.report import answer
 from rae_bench.report.behind import table1_rows
 from rae_bench.report.tables.cells import COLUMNS

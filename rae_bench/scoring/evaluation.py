@@ -24,7 +24,8 @@ from rae_bench.densities.codes import Posteriors
 from rae_bench.densities.density import FittedDensity
 from rae_bench.densities.second_stage import FittedSecondStage
 from rae_bench.models.autoencoder import Model
-from rae_bench.models.specs import GaussianKL, SpectralNorm, at_once
+from rae_bench.models.specs import at_once
+from rae_bench.models.terms.specs import GaussianKL, SpectralNorm
 from rae_bench.models.training import draw_codes, encode, to_device
 from rae_bench.scoring import classifiers, generation, own
 from rae_bench.scoring.features import FrozenExtractor

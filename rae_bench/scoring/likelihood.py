@@ -22,8 +22,8 @@ from torch import Tensor
 
 from rae_bench.base.rng import torch_generator
 from rae_bench.models.autoencoder import Codes, Model
-from rae_bench.models.objectives import kl_to_standard_normal
 from rae_bench.models.specs import at_once
+from rae_bench.models.terms.latent import kl_to_standard_normal
 from rae_bench.models.training import as_input
 
 Float64 = npt.NDArray[np.float64]

@@ -20,7 +20,6 @@ from rae_bench.data.specs import DatasetSpec
 from rae_bench.densities.specs import NetworkSpec
 from rae_bench.models.specs import (
     ConvolutionalNetwork,
-    GaussianKL,
     LinearNetwork,
     Maps,
     Network,
@@ -30,6 +29,7 @@ from rae_bench.models.specs import (
     TrainingSpec,
     at_once,
 )
+from rae_bench.models.terms.specs import GaussianKL
 from rae_bench.scoring.specs import EvaluationSpec, Extractor, FloorSpec, MetricSettings
 from rae_bench.study import loads
 from rae_bench.study.specs import DensityPart, MeasurePart

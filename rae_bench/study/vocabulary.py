@@ -15,7 +15,7 @@ from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ConfigError, Plain, kinds, parse, to_plain, unknown
 from rae_bench.base.specs import Count
 from rae_bench.densities.specs import Density
-from rae_bench.models.specs import Latent, Objective, Posterior, Regulariser
+from rae_bench.models.terms.specs import Latent, Objective, Posterior, Regulariser
 from rae_bench.scoring.specs import ImageSets, MetricSettings
 from rae_bench.study.protocols import ProtocolEntry, Setting, parse_settings
 from rae_bench.study.specs import Family, Row

@@ -18,7 +18,8 @@ from rae_bench.base.cluster import STOP_AT, STOPPED, StoppedError
 from rae_bench.base.plain import to_json
 from rae_bench.models import training
 from rae_bench.models.autoencoder import build
-from rae_bench.models.specs import NoisyInput, OutputGradient, Plateau
+from rae_bench.models.specs import Plateau
+from rae_bench.models.terms.specs import NoisyInput, OutputGradient
 from rae_bench.study.config import load_study
 
 STUDY = load_study("smoke")

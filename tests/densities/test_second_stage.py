@@ -6,7 +6,7 @@ import small
 from planted import assert_moments_are_close, fit, scaled
 
 from rae_bench.densities.specs import SecondStage
-from rae_bench.models.specs import GaussianKL
+from rae_bench.models.terms.specs import GaussianKL
 
 
 @pytest.fixture(scope="module")

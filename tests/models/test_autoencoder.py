@@ -8,7 +8,7 @@ from torch import distributions
 
 from rae_bench.models import autoencoder
 from rae_bench.models.autoencoder import Codes
-from rae_bench.models.specs import Gaussian, NoisyInput
+from rae_bench.models.terms.specs import Gaussian, NoisyInput
 
 GAUSSIAN = Gaussian(kind="gaussian", log_sigma_bound=2.0)
 

@@ -26,15 +26,9 @@ from rae_bench.densities import learning, second_stage
 from rae_bench.densities.codes import Posteriors
 from rae_bench.densities.specs import Density
 from rae_bench.models import autoencoder, networks, objectives, training
-from rae_bench.models.specs import (
-    ConvolutionalNetwork,
-    DenseNetwork,
-    GradientPenalty,
-    Latent,
-    Posterior,
-    Regulariser,
-    SpectralNorm,
-)
+from rae_bench.models.specs import ConvolutionalNetwork, DenseNetwork
+from rae_bench.models.terms import regularisers
+from rae_bench.models.terms.specs import GradientPenalty, Latent, Posterior, Regulariser, SpectralNorm
 from rae_bench.run import process
 from rae_bench.study import config, vocabulary
 
@@ -250,7 +244,7 @@ def test_the_penalty_follows_its_own_gradient_at_the_widths_of_digits(kernel):
         tensors = [z, *decoder.parameters()]
 
         def penalty():
-            return objectives.decode(decoder, z, objective.regulariser, {"direction": u})[1]
+            return regularisers.decode(decoder, z, objective.regulariser, {"direction": u})[1]
 
         gradients = torch.autograd.grad(penalty(), tensors, allow_unused=True, materialize_grads=True)
         floor = 1e-5 * max(1, penalty().item())
@@ -330,7 +324,7 @@ def test_batch_norm_gives_and_learns_the_same_with_a_forward_derivative(is_train
             decoder.train()(torch.randn(8, CODES, generator=torch.Generator().manual_seed(0)))
             decoder.train(is_training)
         plain = decoders[0](z)
-        x_hat, _ = objectives.decode(
+        x_hat, _ = regularisers.decode(
             decoders[1], z, GradientPenalty(kind="gradient_penalty", weight=1.0), {"direction": z}
         )
         torch.testing.assert_close(x_hat, plain, rtol=1e-12, atol=0)

@@ -13,7 +13,9 @@ from keras import Keras
 from torch import nn
 
 from rae_bench.models import autoencoder, networks, objectives, training
-from rae_bench.models.specs import NETWORK_SIZES, GradientPenalty
+from rae_bench.models.specs import NETWORK_SIZES
+from rae_bench.models.terms import regularisers
+from rae_bench.models.terms.specs import GradientPenalty
 
 PLAIN = small.objective()
 network = functools.partial(small.images, norm_momentum=0.01)
@@ -299,7 +301,7 @@ def test_the_penalty_through_a_users_layer_norm_and_its_gradient_are_those_of_th
     networks.fit_for(term, ours, "mine.py:Mine")
     assert type(ours[1]) is not type(theirs[1])
     z, u = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
-    x_hat, penalty = objectives.decode(ours, z, term, {"direction": u})
+    x_hat, penalty = regularisers.decode(ours, z, term, {"direction": u})
     jacobian = torch.autograd.functional.jacobian(lambda codes: theirs(codes).sum(dim=0), z, create_graph=True)
     expected = torch.einsum("obd,bd->bo", jacobian, u).square().sum(dim=1).mean()
     torch.testing.assert_close(x_hat, theirs(z))
@@ -322,7 +324,7 @@ def test_torchs_own_norms_are_still_wrong_under_the_penalty(layer):
     weight = decoder[0].weight
 
     def penalty():
-        return objectives.decode(decoder, z, GradientPenalty("gradient_penalty", 1.0), {"direction": u})[1]
+        return regularisers.decode(decoder, z, GradientPenalty("gradient_penalty", 1.0), {"direction": u})[1]
 
     (gradient,) = torch.autograd.grad(penalty(), [weight])
     along, values = gradient / gradient.norm(), []

@@ -9,7 +9,8 @@ from torch import distributions, nn
 
 from rae_bench.models import autoencoder, objectives
 from rae_bench.models.autoencoder import Codes
-from rae_bench.models.specs import GaussianKL, GradientPenalty, OutputGradient, SquaredNorm, WeightL2
+from rae_bench.models.terms import latent, reconstruction, regularisers
+from rae_bench.models.terms.specs import GaussianKL, GradientPenalty, OutputGradient, SquaredNorm, WeightL2
 from rae_bench.study.config import load_study
 
 TRAININGS = {model: spec for (_, model), spec in load_study("digits").trainings.items()}
@@ -38,7 +39,7 @@ def kl(weight):
 
 def penalty(decoder, z, seed=0):
     """The value of the gradient penalty along one draw of directions."""
-    return objectives.decode(decoder, z, PENALTY, {"direction": torch.randn(z.shape, generator=generator(seed))})[1]
+    return regularisers.decode(decoder, z, PENALTY, {"direction": torch.randn(z.shape, generator=generator(seed))})[1]
 
 
 def decoder_mlp():
@@ -89,7 +90,7 @@ def test_a_loss_stays_on_the_models_device(name):
 
 def test_half_the_squared_error_is_summed_over_pixels_and_averaged_over_images():
     x, x_hat = torch.zeros(2, 1, 2, 2), torch.tensor([[[[1.0, 2], [3, 4]]], [[[0, 0], [0, 2]]]])
-    assert objectives.half_squared_error(x, x_hat).item() == 0.5 * (30 + 4) / 2
+    assert reconstruction.half_squared_error(x, x_hat).item() == 0.5 * (30 + 4) / 2
 
 
 @pytest.mark.parametrize("posterior", [small.GAUSSIAN, small.FIXED])
@@ -114,9 +115,9 @@ def test_kl_is_that_of_torch_distributions_and_a_point_has_none():
     mean, log_sigma = torch.randn(5, 3, generator=generator()), torch.randn(5, 3, generator=generator(1))
     normal = distributions.Normal(mean, log_sigma.exp())
     expected = distributions.kl_divergence(normal, distributions.Normal(0.0, 1.0)).sum(dim=1)
-    torch.testing.assert_close(objectives.kl_to_standard_normal(Codes(mean, log_sigma)), expected)
+    torch.testing.assert_close(latent.kl_to_standard_normal(Codes(mean, log_sigma)), expected)
     with pytest.raises(ValueError, match="deterministic"):
-        objectives.kl_to_standard_normal(Codes(mean, None))
+        latent.kl_to_standard_normal(Codes(mean, None))
 
 
 def test_the_squared_norm_is_half_the_sum_over_dimensions_averaged_over_images():
@@ -130,12 +131,12 @@ def test_the_squared_norm_is_half_the_sum_over_dimensions_averaged_over_images()
 def test_mmd_of_two_pairs_of_points():
     z, prior = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [2.0]])
     # C = 2·1·½ = 1: k = 1/(1 + distance²). Within: 1/2 and 1/5. Across: 1, 1/5, 1/2, 1/2, all four kept.
-    assert objectives.mmd(z, prior, (0.5,)).item() == pytest.approx(1 / 2 + 1 / 5 - 2 * (1 + 1 / 5 + 1 / 2 + 1 / 2) / 4)
+    assert latent.mmd(z, prior, (0.5,)).item() == pytest.approx(1 / 2 + 1 / 5 - 2 * (1 + 1 / 5 + 1 / 2 + 1 / 2) / 4)
 
 
 def test_mmd_is_that_of_keras_over_pairs_and_scales():
     z, prior = (torch.randn(6, 4, generator=generator(seed)).double() for seed in (0, 1))
-    assert objectives.mmd(z, prior, SCALES).item() == pytest.approx(mmd(z.numpy(), prior.numpy()), rel=1e-9)
+    assert latent.mmd(z, prior, SCALES).item() == pytest.approx(mmd(z.numpy(), prior.numpy()), rel=1e-9)
 
 
 # --- weight L2 --------------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ def test_l2_is_the_sum_of_squares_of_the_weights_in_its_scope(scope, least):
             nn.init.normal_(value, generator=generator(len(name)))
         else:
             nn.init.constant_(value, 100.0)
-    assert list(objectives.regularised_weights(model.decoder, scope)) == list(counted)
+    assert list(regularisers.regularised_weights(model.decoder, scope)) == list(counted)
     assert len(counted) == {"all": 4, "convolutions": 3}[scope]
     found = objectives.loss(model, torch.rand(2, 1, 32, 32), spec, generator()).regulariser
     expected = sum((value.detach().double() ** 2).sum().item() for value in counted.values())
@@ -194,12 +195,12 @@ def test_a_derivative_through_the_whole_image_decoder_is_that_of_its_exact_jacob
     z, u = torch.randn(3, 5, generator=generator()), torch.randn(3, 5, generator=generator(1))
     jacobian = torch.autograd.functional.jacobian(trained_decoder, z)  # of the batch's map: (3, 1, 32, 32, 3, 5)
     expected = torch.einsum("bcyxke,ke->bcyx", jacobian, u).square().sum() / 3
-    x_hat, found = objectives.decode(trained_decoder, z, PENALTY, {"direction": u})
+    x_hat, found = regularisers.decode(trained_decoder, z, PENALTY, {"direction": u})
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
     assert expected > 1
     torch.testing.assert_close(x_hat, trained_decoder(z))
 
-    x_hat, found = objectives.decode(trained_decoder, z, OUTPUT_GRADIENT, {})
+    x_hat, found = regularisers.decode(trained_decoder, z, OUTPUT_GRADIENT, {})
     torch.testing.assert_close(x_hat, trained_decoder(z))
     g = 2 * torch.einsum("bcyx,bcyxke->ke", x_hat, jacobian)
     torch.testing.assert_close(found, g.square().sum() / 3, rtol=1e-4, atol=0)
@@ -242,7 +243,7 @@ def test_one_backward_pass_gives_the_gradient_of_the_formula_once():
 def test_the_output_gradient_of_a_linear_decoder_is_known():
     """X̂ = A z: g = 2 AᵀA z."""
     z = torch.randn(5, 3, generator=generator())
-    _, found = objectives.decode(linear(MATRIX), z, OUTPUT_GRADIENT, {})
+    _, found = regularisers.decode(linear(MATRIX), z, OUTPUT_GRADIENT, {})
     torch.testing.assert_close(found, (2 * z @ MATRIX.T @ MATRIX).square().sum(dim=1).mean())
 
 
@@ -254,16 +255,16 @@ def test_a_decoder_that_only_turns_has_no_output_gradient_but_a_jacobian():
             return torch.cat([z.cos(), z.sin()], dim=1)
 
     z = torch.randn(20_000, 1, generator=generator())
-    assert objectives.decode(Circle(), z, OUTPUT_GRADIENT, {})[1].item() == pytest.approx(0, abs=1e-10)
+    assert regularisers.decode(Circle(), z, OUTPUT_GRADIENT, {})[1].item() == pytest.approx(0, abs=1e-10)
     # ‖J‖² = 1, its estimate u²: variance 2
     assert penalty(Circle(), z, seed=1).item() == pytest.approx(1, abs=4.5 * np.sqrt(2 / 20_000))
 
 
 def test_the_output_gradient_is_the_same_where_no_gradient_is_kept():
     decoder, z = autoencoder.build(IMAGES, small.objective(), seed=0).train().decoder, torch.randn(3, 5)
-    kept = objectives.decode(decoder, z, OUTPUT_GRADIENT, {})
+    kept = regularisers.decode(decoder, z, OUTPUT_GRADIENT, {})
     with torch.no_grad():
-        free = objectives.decode(decoder, z, OUTPUT_GRADIENT, {})
+        free = regularisers.decode(decoder, z, OUTPUT_GRADIENT, {})
     assert (kept[0].requires_grad, kept[1].requires_grad, free[1].requires_grad) == (True, True, False)
     torch.testing.assert_close(free, kept)
 

@@ -8,7 +8,7 @@ import torch
 
 from rae_bench.base import rng
 from rae_bench.models import autoencoder, optimisation, training
-from rae_bench.models.specs import GradientPenalty, OutputGradient
+from rae_bench.models.terms.specs import GradientPenalty, OutputGradient
 from rae_bench.study.config import load_study
 
 BATCH = 32

@@ -16,7 +16,7 @@ from rae_bench.base.specs import Compute
 from rae_bench.models import networks, objectives, training
 from rae_bench.models.autoencoder import build
 from rae_bench.models.optimisation import validate
-from rae_bench.models.specs import MMD
+from rae_bench.models.terms.specs import MMD
 from rae_bench.run import process
 from rae_bench.study.config import load_study, resolve_study
 

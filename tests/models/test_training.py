@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rae_bench.base import storage
 from rae_bench.models import autoencoder, optimisation, training
-from rae_bench.models.specs import MMD, GaussianKL, GradientPenalty, OutputGradient, Plateau, SquaredNorm, WeightL2
+from rae_bench.models.specs import Plateau
+from rae_bench.models.terms.specs import MMD, GaussianKL, GradientPenalty, OutputGradient, SquaredNorm, WeightL2
 from rae_bench.study.config import load_study
 
 VECTORS = small.vectors(input_dim=6, width=16, depth=1)

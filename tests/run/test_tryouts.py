@@ -10,19 +10,14 @@ from rae_bench.base import own
 from rae_bench.base.own import OwnCodeError
 from rae_bench.base.specs import Compute
 from rae_bench.densities.specs import OwnDensity
-from rae_bench.models.specs import (
-    Cosine,
+from rae_bench.models.specs import Cosine, Optimisation, OwnModel, OwnNetworks, TrainedElsewhere, TrainingSpec
+from rae_bench.models.terms.specs import (
     Deterministic,
     GradientPenalty,
     NoLatentTerm,
     NoRegulariser,
     Objective,
-    Optimisation,
-    OwnModel,
-    OwnNetworks,
     SpectralNorm,
-    TrainedElsewhere,
-    TrainingSpec,
     WeightL2,
 )
 from rae_bench.run import tryouts

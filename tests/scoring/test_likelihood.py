@@ -8,7 +8,7 @@ from small import GAUSSIAN, images, objective
 
 from rae_bench.models import autoencoder
 from rae_bench.models.autoencoder import Codes
-from rae_bench.models.specs import GaussianKL
+from rae_bench.models.terms.specs import GaussianKL
 from rae_bench.scoring import likelihood
 from rae_bench.scoring.likelihood import Likelihood, image_likelihoods
 

@@ -20,19 +20,16 @@ from rae_bench.densities.specs import (
     SplineFlow,
     StandardNormal,
 )
-from rae_bench.models.specs import (
+from rae_bench.models.specs import ConvolutionalNetwork, DenseNetwork, Optimisation, Plateau
+from rae_bench.models.terms.specs import (
     MMD,
-    ConvolutionalNetwork,
-    DenseNetwork,
     FixedGaussian,
     Gaussian,
     GaussianKL,
     GradientPenalty,
     NoisyInput,
     Objective,
-    Optimisation,
     OutputGradient,
-    Plateau,
     SpectralNorm,
     SquaredNorm,
     WeightL2,
