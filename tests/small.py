@@ -12,6 +12,7 @@ from rae_bench.models.terms.specs import (
     NoRegulariser,
     Objective,
     Posterior,
+    Reconstruction,
     Regulariser,
     SpectralNorm,
 )
@@ -21,7 +22,7 @@ GAUSSIAN = Gaussian(kind="gaussian", log_sigma_bound=5.0)
 FIXED = FixedGaussian(kind="fixed_gaussian", sigma=0.7)
 NO_LATENT, NO_REGULARISER = NoLatentTerm(kind="none"), NoRegulariser(kind="none")
 COSINE = Cosine(kind="cosine")
-UNIONS = {"posterior": Posterior, "latent": Latent, "regulariser": Regulariser}
+UNIONS = {"posterior": Posterior, "latent": Latent, "regulariser": Regulariser, "reconstruction": Reconstruction}
 PYTORCHS_NORM = SpectralNorm(
     kind="spectral_norm",
     power_iterations=1,

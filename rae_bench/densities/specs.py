@@ -10,7 +10,7 @@ from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ConfigError
 from rae_bench.base.specs import ByKind, Compute, Count, CountOrZero, PositiveFloats
 from rae_bench.models.specs import Optimisation
-from rae_bench.models.terms.specs import Objective
+from rae_bench.models.terms.specs import Bernoulli, Objective
 
 FIT_VERSION = 3
 
@@ -309,6 +309,10 @@ class SecondStage(SecondVAE):
 
     reconstructs: ClassVar[bool] = True
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.second_stage",)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.objective.reconstruction, Bernoulli):
+            raise ConfigError("objective.reconstruction: 'bernoulli' is of images in [0, 1]; codes are any numbers")
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from rae_bench.models.terms.specs import (
     Deterministic,
     FixedGaussian,
     Gaussian,
+    LearntVariance,
     NoisyInput,
     Objective,
-    Posterior,
     SpectralNorm,
 )
 
@@ -65,16 +65,23 @@ class Model(nn.Module, ABC):
 
 
 class Autoencoder(Model):
-    """The model of an objective of the suite; use `build` to get one with its layers initialised and normalised."""
+    """The model of an objective of the suite; use `build` to get one with its layers initialised and normalised.
 
-    def __init__(self, network: Network, posterior: Posterior) -> None:
+    `decoder_log_sigma`, of a decoder's Gaussian, is learnt where the objective says so, else None.
+    """
+
+    def __init__(self, network: Network, objective: Objective) -> None:
         super().__init__()
-        self.posterior, self.pixels = posterior, network.pixels
+        posterior, self.pixels = objective.posterior, network.pixels
+        self.posterior = posterior
         own = networks.own(network) if isinstance(network, OwnNetworks) else None
         self.features, length = networks.features(network) if own is None else own.features
         self.mean = nn.Linear(length, network.latent_dim)
         self.log_sigma = nn.Linear(length, network.latent_dim) if isinstance(posterior, Gaussian) else None
         self.decoder = networks.decoder(network) if own is None else own.decoder
+        self.decoder_log_sigma: nn.Parameter | None = None
+        if isinstance(objective.reconstruction, LearntVariance):
+            self.decoder_log_sigma = nn.Parameter(torch.tensor(objective.reconstruction.initial_log_sigma))
 
     def encode(self, x: Tensor) -> Codes:
         """The posterior's parameters of images x (B, C, H, W) in [0, 1], or of vectors (B, D)."""
@@ -126,7 +133,7 @@ class Autoencoder(Model):
 def build(network: Network, objective: Objective, seed: int) -> Autoencoder:
     """A new autoencoder; layer initialisation depends on `seed` alone and leaves torch's global generator as it was."""
     with networks.initialising(seed):
-        model = Autoencoder(network, objective.posterior)
+        model = Autoencoder(network, objective)
         if isinstance(network, OwnNetworks) and network.initialisation == "own":
             networks.initialise(model.mean)
             if model.log_sigma is not None:

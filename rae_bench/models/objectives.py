@@ -1,10 +1,10 @@
 """The objectives, on one scale: every term summed over pixels or code dimensions, averaged over the batch, in nats.
 
-    loss = ½‖x − x̂‖²  +  weight · latent  +  weight · regulariser                     (Ghosh et al. 2020, eq. 11)
+    loss = reconstruction  +  weight · latent  +  weight · regulariser                 (Ghosh et al. 2020, eq. 11)
 
-½‖x − x̂‖² is the negative log-likelihood of a unit-variance Gaussian up to a constant, so that a VAE with KL weight 1
-maximises the evidence lower bound; a weight b means a decoder variance of b. The weights of the official code belong
-to other scales (docs/methods.md).
+The paper's reconstruction term, ½‖x − x̂‖², is the negative log-likelihood of a unit-variance Gaussian up to a constant,
+so that a VAE with KL weight 1 maximises the evidence lower bound; a weight b means a decoder variance of b. The weights
+of the official code belong to other scales (docs/methods.md).
 """
 
 from typing import NamedTuple
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from rae_bench.base import rng
 from rae_bench.models.autoencoder import Autoencoder
+from rae_bench.models.terms import reconstruction as reconstructions
 from rae_bench.models.terms.latent import latent_term
-from rae_bench.models.terms.reconstruction import half_squared_error
 from rae_bench.models.terms.regularisers import decode
 from rae_bench.models.terms.specs import (
     MMD,
@@ -46,7 +46,7 @@ def loss(model: Autoencoder, x: Tensor, objective: Objective, generator: torch.G
     drawn = noise(model, x.shape, objective, generator, x.device)
     codes, z = model.draw_with(x, drawn)
     x_hat, regulariser = decode(model.decoder, z, objective.regulariser, drawn)
-    reconstruction = half_squared_error(x, x_hat)
+    reconstruction = reconstructions.errors(objective.reconstruction, x, x_hat, model.decoder_log_sigma).mean()
     latent = latent_term(objective.latent, codes, z, drawn)
     total = reconstruction + weight(objective.latent) * latent + weight(objective.regulariser) * regulariser
     return Loss(reconstruction, latent, regulariser, total)

@@ -8,7 +8,17 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat
 from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ConfigError
 from rae_bench.base.specs import ByKind, Compute, Count, TwoOrMore
-from rae_bench.models.terms.specs import Deterministic, Latent, NoLatentTerm, NoRegulariser, Objective, Regulariser
+from rae_bench.models.terms.specs import (
+    SQUARED_ERROR,
+    Bernoulli,
+    Deterministic,
+    GaussianKL,
+    Latent,
+    NoLatentTerm,
+    NoRegulariser,
+    Objective,
+    Regulariser,
+)
 
 TRAIN_VERSION = 1
 
@@ -186,7 +196,7 @@ class TrainedElsewhere(OfImages):
     is_optimised: ClassVar[bool] = False
 
 
-CLOSED_FORM = ("deterministic", "none", "none")
+CLOSED_FORM = ("deterministic", "none", "none", "squared_error")
 """The terms of an objective whose optimum is known for a linear network: the squared error alone."""
 
 Network = Annotated[
@@ -256,12 +266,15 @@ class TrainingSpec:
             raise ConfigError(f"objective: a network {self.network.kind!r} and {self.objective} do not fit")
         if self.objective is None:
             return
-        terms = (self.objective.posterior, self.objective.latent, self.objective.regulariser)
+        made = self.objective
+        terms = (made.posterior, made.latent, made.regulariser, made.reconstruction)
         if isinstance(self.network, LinearNetwork) and [term.kind for term in terms] != list(CLOSED_FORM):
             raise ConfigError(
-                f"network: 'linear' is fitted in closed form: posterior, latent and regulariser must be {CLOSED_FORM},"
-                f" not {tuple(term.kind for term in terms)}"
+                "network: 'linear' is fitted in closed form: posterior, latent, regulariser and reconstruction must be"
+                f" {CLOSED_FORM}, not {tuple(term.kind for term in terms)}"
             )
+        if isinstance(self.network, DenseNetwork) and isinstance(made.reconstruction, Bernoulli):
+            raise ConfigError("objective: 'bernoulli' is of images in [0, 1]; a network 'dense' gives any numbers")
 
     @property
     def latent(self) -> Latent:
@@ -272,6 +285,14 @@ class TrainingSpec:
     def regulariser(self) -> Regulariser:
         """The decoder's regulariser, likewise."""
         return NoRegulariser("none") if self.objective is None else self.objective.regulariser
+
+    @property
+    def decoder_variance(self) -> float | None:
+        """The variance β of the decoder N(x̂, β I) whose evidence bound the loss is, divided by β; None if it is not."""
+        made = self.objective
+        if made is None or made.reconstruction != SQUARED_ERROR or not isinstance(made.latent, GaussianKL):
+            return None
+        return made.latent.weight
 
     @property
     def is_deterministic(self) -> bool:

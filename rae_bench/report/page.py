@@ -119,7 +119,7 @@ def _terms(objective: Objective | None) -> str:
         return "its own loss"
     plain = to_plain(objective)
     texts = []
-    for part in ("posterior", "latent", "regulariser"):
+    for part in plain:
         numbers = ", ".join(f"{key} {value}" for key, value in plain[part].items() if key != "kind")
         texts.append(f"{part} {plain[part]['kind']}" + (f" ({numbers})" if numbers else ""))
     return "; ".join(texts)

@@ -25,7 +25,7 @@ from rae_bench.densities.density import FittedDensity
 from rae_bench.densities.second_stage import FittedSecondStage
 from rae_bench.models.autoencoder import Model
 from rae_bench.models.specs import at_once
-from rae_bench.models.terms.specs import GaussianKL, SpectralNorm
+from rae_bench.models.terms.specs import SpectralNorm
 from rae_bench.models.training import draw_codes, encode, to_device
 from rae_bench.scoring import classifiers, generation, own
 from rae_bench.scoring.features import FrozenExtractor
@@ -286,16 +286,16 @@ def _of_samples(subject: Source, origin: Origin, images: Images, features: Featu
 def likelihood(subject: Subject, priors: Sequence[str]) -> list[Row]:
     """The evidence bound of the reference images and their likelihood under the first fit of each of `priors`.
 
-    No rows for models without a KL term, or where no importance samples are asked for.
+    No rows for models whose loss is no evidence bound, or where no importance samples are asked for.
     """
     samples, training = subject.spec.importance_samples, subject.spec.training
-    latent = training and training.latent
-    if not samples or not isinstance(latent, GaussianKL):
+    variance = None if training is None else training.decoder_variance
+    if not samples or variance is None:
         return []
     first = {name: next(iter(subject.densities[name].items())) for name in priors}
     log_densities = {name: fitted.log_density for name, (_, fitted) in first.items()}
     images = subject.images[subject.spec.reference_split]
-    bound, found = image_likelihoods(subject.model, latent.weight, images, log_densities, samples, subject.seed)
+    bound, found = image_likelihoods(subject.model, variance, images, log_densities, samples, subject.seed)
     rows = rows_of(Origin("reference"), len(images), {"evidence_bound": bound})
     for name, estimate in found.items():
         values = {f"{LIKELIHOOD}{'_' if part else ''}{part}": value for part, value in estimate.parts.items()}

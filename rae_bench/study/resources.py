@@ -29,7 +29,6 @@ from rae_bench.models.specs import (
     TrainingSpec,
     at_once,
 )
-from rae_bench.models.terms.specs import GaussianKL
 from rae_bench.scoring.specs import EvaluationSpec, Extractor, FloorSpec, MetricSettings
 from rae_bench.study import loads
 from rae_bench.study.specs import DensityPart, MeasurePart
@@ -382,7 +381,7 @@ def _making(study: Study, dataset: str, model: str) -> Need:
     size = _size(study, dataset, spec.training) if spec.training else NO_NETWORK
     n, pixels = spec.n_images, data.channels * data.size**2
     rebuilt, passed, first = _sets(spec)
-    is_bounded = spec.training is not None and isinstance(spec.training.latent, GaussianKL)
+    is_bounded = spec.training is not None and spec.training.decoder_variance is not None
     samples = spec.importance_samples if is_bounded else 0
     # the codes that each image's proposal and bound take besides
     differences = 1 + spec.training.network.latent_dim if spec.training and samples else 0

@@ -24,6 +24,7 @@ from rae_bench.models.specs import (
     TrainedElsewhere,
     TrainingSpec,
 )
+from rae_bench.models.terms.specs import SQUARED_ERROR, Reconstruction
 from rae_bench.scoring.specs import (
     EVALUATE_VERSION,
     FLOOR_VERSION,
@@ -61,6 +62,7 @@ class DatasetEntry:
 
     `follows`: the paper's data set whose settings this one takes under a protocol. `is_the_papers`: it is exactly that
     one, and its distances may be held against published ones. `weights`: the data set whose loss weights it takes.
+    `reconstruction`: the term of all models that state none of their own.
     """
 
     data: DatasetSpec
@@ -68,6 +70,7 @@ class DatasetEntry:
     follows: Literal["mnist", "cifar10", "celeba"]
     is_the_papers: bool
     weights: str
+    reconstruction: Reconstruction = field(default=SQUARED_ERROR, metadata=ADDED)
 
     @property
     def published(self) -> str:

@@ -15,7 +15,7 @@ from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ConfigError, Plain, kinds, parse, to_plain, unknown
 from rae_bench.base.specs import Count
 from rae_bench.densities.specs import Density
-from rae_bench.models.terms.specs import Latent, Objective, Posterior, Regulariser
+from rae_bench.models.terms.specs import SQUARED_ERROR, Latent, Objective, Posterior, Reconstruction, Regulariser
 from rae_bench.scoring.specs import ImageSets, MetricSettings
 from rae_bench.study.protocols import ProtocolEntry, Setting, parse_settings
 from rae_bench.study.specs import Family, Row
@@ -34,11 +34,15 @@ _TAKEN = re.compile("datasets|references|calibrations|logs|tables|figures|con|pr
 
 @dataclass(frozen=True)
 class Terms:
-    """What an objective is made of; the weights of its terms stand elsewhere, per data set."""
+    """What an objective is made of; the weights of its terms stand elsewhere, per data set.
+
+    `reconstruction`: the data set's where it is None.
+    """
 
     posterior: Posterior
     latent: dict[str, Plain]
     regulariser: dict[str, Plain]
+    reconstruction: Reconstruction | None = field(default=None, kw_only=True)
 
 
 Weights = dict[str, PositiveFloat]
@@ -116,12 +120,16 @@ class Vocabulary:
         """Where a row is stated."""
         return self.place("models" if name in self.models else "rows", name)
 
-    def objective(self, name: str, like: str) -> Objective:
-        """The objective of a model, or of a point of its search, with the weights of the data set `like`."""
+    def objective(self, name: str, like: str, reconstruction: Reconstruction = SQUARED_ERROR) -> Objective:
+        """The objective of a model, or of a point of its search, with the weights of the data set `like`.
+
+        `reconstruction`: the term where the model states none.
+        """
         base = name.split(POINT)[0]
         entry, place = self.models[base], self.place("models", base)
         assert isinstance(entry, ModelEntry)
-        return _joined(entry, place, *self._weights(name, entry.weights, place, like))
+        stated = replace(entry, reconstruction=entry.reconstruction or reconstruction)
+        return _joined(stated, place, *self._weights(name, entry.weights, place, like))
 
     def density(self, name: str, like: str) -> Density:
         """A density as stated; one that has an objective takes its weights as a model does."""
@@ -229,6 +237,7 @@ def _joined(terms: Terms, where: str, weights: Weights, weights_where: str) -> O
         "posterior": to_plain(terms.posterior),
         "latent": dict(terms.latent),
         "regulariser": dict(terms.regulariser),
+        "reconstruction": to_plain(terms.reconstruction or SQUARED_ERROR),
     }
     weighted = []
     for term, union in (("latent", Latent), ("regulariser", Regulariser)):

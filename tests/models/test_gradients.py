@@ -28,7 +28,7 @@ from rae_bench.densities.specs import Density
 from rae_bench.models import autoencoder, networks, objectives, training
 from rae_bench.models.specs import ConvolutionalNetwork, DenseNetwork
 from rae_bench.models.terms import regularisers
-from rae_bench.models.terms.specs import GradientPenalty, Latent, Posterior, Regulariser, SpectralNorm
+from rae_bench.models.terms.specs import Bernoulli, GradientPenalty, SpectralNorm
 from rae_bench.run import process
 from rae_bench.study import config, vocabulary
 
@@ -59,8 +59,8 @@ def unweighted(objective):
 def walked():
     """Every objective there is, by a name: of the models, of the studies, of each setting alone, of densities."""
     words = vocabulary.read(config.CONFIG)
-    models = [words.objective(name, like) for name, one in words.models.items() for like in one.weights or [""]]
-    found = [*models]
+    found = [words.objective(name, like) for name, one in words.models.items() for like in one.weights or [""]]
+    found += [words.objective("vae", one.weights, one.reconstruction) for one in words.datasets.values()]
     found += [spec.objective for name in config.study_names() for spec in config.load_study(name).trainings.values()]
     embedded = config.load_study("embedded")
     settings = yaml.safe_load((config.CONFIG / "settings.yaml").read_text())
@@ -71,15 +71,16 @@ def walked():
     found += [fit.density.objective for fit in embedded.fits.values() if hasattr(fit.density, "objective")]
     different = {to_json(objective): objective for objective in map(unweighted, found)}
     return {
-        f"{number}-{objective.posterior.kind}-{objective.latent.kind}-{objective.regulariser.kind}": objective
+        "-".join([str(number), *(getattr(objective, part).kind for part in small.UNIONS)]): objective
         for number, objective in enumerate(different.values())
     }
 
 
 def is_walkable(objective, network):
-    """Only what a model can be: the official L2 of convolutions alone means nothing to a dense network."""
+    """Only what a model can be: L2 of convolutions alone and cross-entropy mean nothing to a dense network."""
     scope = getattr(objective.regulariser, "scope", "")
-    return isinstance(network, ConvolutionalNetwork) or scope != "convolutions"
+    is_of_images = scope == "convolutions" or isinstance(objective.reconstruction, Bernoulli)
+    return isinstance(network, ConvolutionalNetwork) or not is_of_images
 
 
 @contextlib.contextmanager
@@ -191,7 +192,7 @@ def check(worst):
 
 
 def test_every_term_that_a_spec_knows_is_walked():
-    for part, union in (("posterior", Posterior), ("latent", Latent), ("regulariser", Regulariser)):
+    for part, union in small.UNIONS.items():
         known = set(kinds(union).values())
         assert {type(getattr(objective, part)) for objective in walked().values()} == known
     norms = [one.regulariser for one in walked().values() if isinstance(one.regulariser, SpectralNorm)]

@@ -47,7 +47,7 @@ CELEBA_CV_VAE = network(channels=3, size=64, kernel=5, width=64, latent_dim=64, 
 )
 def test_numbers_of_parameters_are_those_of_kerass_layers_and_of_the_official_models(spec, in_encoder, in_decoder):
     with torch.device("meta"):
-        model = autoencoder.Autoencoder(spec, small.POINT)
+        model = autoencoder.Autoencoder(spec, small.objective())
     assert n_keras_parameters(model.features) + n_keras_parameters(model.mean) == in_encoder
     assert n_keras_parameters(model.decoder) == in_decoder
 
@@ -97,7 +97,7 @@ def test_encoder_and_decoder_are_kerass(channels, size, kernel):
 def test_images_of_every_size_go_to_small_maps_and_back(size, kernel):
     spec = network(channels=3, size=size, kernel=kernel)
     with torch.device("meta"):
-        model = autoencoder.Autoencoder(spec, small.POINT)
+        model = autoencoder.Autoencoder(spec, small.objective())
         x = torch.empty(2, 3, size, size)
     *convolutions, _ = model.features
     sides = [x.shape[2]]

@@ -1,11 +1,11 @@
-"""The settings of objectives: an encoder's posterior, a latent term, a decoder regulariser."""
+"""The settings of objectives: an encoder's posterior, a reconstruction term, a latent term, a decoder regulariser."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import PositiveFloat
+from pydantic import NonNegativeFloat, PositiveFloat
 
-from rae_bench.base.plain import ConfigError
+from rae_bench.base.plain import ADDED, ConfigError
 from rae_bench.base.specs import ByKind, Count, CountOrZero, PositiveFloats
 
 
@@ -54,6 +54,54 @@ class NoisyInput:
 
 Posterior = Annotated[Deterministic | Gaussian | FixedGaussian | NoisyInput, ByKind]
 """Each says whether its log q(z|x) is known (`has_density`)."""
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """½‖x − x̂‖²: a Gaussian of unit variance around x̂, without its constant."""
+
+    kind: Literal["squared_error"]
+
+
+@dataclass(frozen=True)
+class OptimalVariance:
+    """−log N(x; x̂, σ² I), σ² the batch's mean squared error, where that is least (σ-VAE, Rybkin et al. 2021).
+
+    `least_sigma` is added to σ: 0 in the authors' text, e⁻⁶ in their code (its soft bound of log σ, written out).
+    """
+
+    kind: Literal["optimal_variance"]
+    least_sigma: NonNegativeFloat
+
+
+@dataclass(frozen=True)
+class LearntVariance:
+    """−log N(x; x̂, σ² I), σ a parameter of the model, log σ at first `initial_log_sigma` (authors' code: 0).
+
+    `least_sigma` as for `OptimalVariance`.
+    """
+
+    kind: Literal["learnt_variance"]
+    initial_log_sigma: float
+    least_sigma: NonNegativeFloat
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    """−Σ x log x̂ + (1 − x) log(1 − x̂), the cross-entropy of pixels in [0, 1] (Kingma and Welling 2014, app. C.1)."""
+
+    kind: Literal["bernoulli"]
+
+
+@dataclass(frozen=True)
+class Laplace:
+    """Σ |x − x̂|: a Laplace distribution of unit scale around x̂, without its constant."""
+
+    kind: Literal["laplace"]
+
+
+Reconstruction = Annotated[SquaredError | OptimalVariance | LearntVariance | Bernoulli | Laplace, ByKind]
+SQUARED_ERROR = SquaredError("squared_error")
 
 
 @dataclass(frozen=True)
@@ -166,11 +214,12 @@ Regulariser = Annotated[NoRegulariser | WeightL2 | GradientPenalty | OutputGradi
 
 @dataclass(frozen=True)
 class Objective:
-    """An objective is data: a posterior, a latent term and a decoder regulariser, on one loss scale."""
+    """An objective is data: a posterior, a latent term, a decoder regulariser, a reconstruction, on one loss scale."""
 
     posterior: Posterior
     latent: Latent
     regulariser: Regulariser
+    reconstruction: Reconstruction = field(default=SQUARED_ERROR, metadata=ADDED)
 
     def __post_init__(self) -> None:
         if isinstance(self.latent, GaussianKL) and not self.posterior.has_density:
