@@ -17,6 +17,7 @@ from rae_bench.base import rng
 from rae_bench.models import networks
 from rae_bench.models.specs import Network, OwnNetworks
 from rae_bench.models.terms.specs import (
+    Capacity,
     Deterministic,
     FixedGaussian,
     Gaussian,
@@ -67,8 +68,12 @@ class Model(nn.Module, ABC):
 class Autoencoder(Model):
     """The model of an objective of the suite; use `build` to get one with its layers initialised and normalised.
 
-    `decoder_log_sigma`, of a decoder's Gaussian, is learnt where the objective says so, else None.
+    `decoder_log_sigma`, of a decoder's Gaussian, is learnt where the objective says so, else None. `updates` counts
+    those of a loss that is annealed: part of the state, as batch norm's count is, so that a training that goes on
+    knows it.
     """
+
+    updates: Tensor | None
 
     def __init__(self, network: Network, objective: Objective) -> None:
         super().__init__()
@@ -82,6 +87,8 @@ class Autoencoder(Model):
         self.decoder_log_sigma: nn.Parameter | None = None
         if isinstance(objective.reconstruction, LearntVariance):
             self.decoder_log_sigma = nn.Parameter(torch.tensor(objective.reconstruction.initial_log_sigma))
+        is_annealed = isinstance(objective.latent, Capacity)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64) if is_annealed else None)
 
     def encode(self, x: Tensor) -> Codes:
         """The posterior's parameters of images x (B, C, H, W) in [0, 1], or of vectors (B, D)."""

@@ -20,12 +20,14 @@ from rae_bench.models.terms.regularisers import decode
 from rae_bench.models.terms.specs import (
     MMD,
     GradientPenalty,
+    InfoVAE,
     Latent,
     NoLatentTerm,
     NoRegulariser,
     Objective,
     Regulariser,
     SpectralNorm,
+    codes_per_image,
 )
 
 
@@ -41,13 +43,22 @@ class Loss(NamedTuple):
 def loss(model: Autoencoder, x: Tensor, objective: Objective, generator: torch.Generator) -> Loss:
     """The loss of the batch x (B, C, H, W) in [0, 1], or vectors (B, D).
 
-    `generator` (CPU) draws the images' noise, codes, MMD's prior sample and the penalty's direction.
+    `generator` (CPU) draws the images' noise, codes, MMD's prior sample and the penalty's direction. In training mode a
+    term that is annealed counts this as an update.
     """
     drawn = noise(model, x.shape, objective, generator, x.device)
     codes, z = model.draw_with(x, drawn)
+    if "more codes" in drawn:
+        z = torch.cat(
+            [z, codes.at(drawn["more codes"]).flatten(0, 1)]
+        )  # (K·B, d): all images' first codes, then others
+        x = x.expand(len(z) // len(x), *x.shape).flatten(0, 1)
     x_hat, regulariser = decode(model.decoder, z, objective.regulariser, drawn)
-    reconstruction = reconstructions.errors(objective.reconstruction, x, x_hat, model.decoder_log_sigma).mean()
-    latent = latent_term(objective.latent, codes, z, drawn)
+    errors = reconstructions.errors(objective.reconstruction, x, x_hat, model.decoder_log_sigma)
+    reconstruction = errors.mean()
+    latent = latent_term(objective.latent, codes, z, drawn, errors, model.updates if model.training else None)
+    if model.updates is not None and model.training:
+        model.updates.add_(1)
     total = reconstruction + weight(objective.latent) * latent + weight(objective.regulariser) * regulariser
     return Loss(reconstruction, latent, regulariser, total)
 
@@ -57,13 +68,17 @@ def noise(
 ) -> dict[str, Tensor]:
     """The standard normal numbers in a loss of images of `shape` (B, ...), in the order in which they are drawn.
 
-    Those of `Autoencoder.noise`, then the penalty's "direction" and MMD's "prior", (B, d) each; on `device`.
+    Those of `Autoencoder.noise`, "more codes" (K − 1, B, d) of importance weights, then the penalty's "direction"
+    (K·B, d) and MMD's "prior" (B, d); on `device`.
     """
     drawn = model.noise(shape, generator, device)
     codes = torch.Size((shape[0], model.mean.out_features))
+    k = codes_per_image(objective.latent)
+    if k > 1:
+        drawn["more codes"] = rng.normal(torch.Size((k - 1, *codes)), generator, device)
     if isinstance(objective.regulariser, GradientPenalty):
-        drawn["direction"] = rng.normal(codes, generator, device)
-    if isinstance(objective.latent, MMD):
+        drawn["direction"] = rng.normal(torch.Size((k * codes[0], codes[1])), generator, device)
+    if isinstance(objective.latent, MMD | InfoVAE):
         drawn["prior"] = rng.normal(codes, generator, device)
     return drawn
 

@@ -13,6 +13,7 @@ from rae_bench.models.terms.specs import (
     Bernoulli,
     Deterministic,
     GaussianKL,
+    ImportanceWeighted,
     Latent,
     NoLatentTerm,
     NoRegulariser,
@@ -290,7 +291,8 @@ class TrainingSpec:
     def decoder_variance(self) -> float | None:
         """The variance β of the decoder N(x̂, β I) whose evidence bound the loss is, divided by β; None if it is not."""
         made = self.objective
-        if made is None or made.reconstruction != SQUARED_ERROR or not isinstance(made.latent, GaussianKL):
+        bounds = GaussianKL | ImportanceWeighted
+        if made is None or made.reconstruction != SQUARED_ERROR or not isinstance(made.latent, bounds):
             return None
         return made.latent.weight
 

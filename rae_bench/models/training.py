@@ -24,7 +24,7 @@ from rae_bench.models.catalogue import build
 from rae_bench.models.optimisation import VALIDATION_BATCH, Progress, Samples, Task, Trained, optimise, validate
 from rae_bench.models.own import ForeignModel
 from rae_bench.models.specs import LinearNetwork, TrainingSpec, at_once
-from rae_bench.models.terms.specs import Objective
+from rae_bench.models.terms.specs import Objective, codes_per_image
 
 WIDEST = 2**27
 """Bytes of a layer's results for a batch of validation images."""
@@ -159,7 +159,8 @@ def task_of(
         with computing_in(precision, model, device):
             return objectives.loss(model, as_input(batch), objective, noise)
 
-    return Task(model, loss, objectives.Loss._fields, validation_batch(model, pixels))
+    together = max(1, validation_batch(model, pixels) // codes_per_image(objective.latent))
+    return Task(model, loss, objectives.Loss._fields, together)
 
 
 def validation_batch(model: Autoencoder, pixels: int) -> int:

@@ -241,7 +241,7 @@ class _Making:
             "network": {"channels": entry.data.channels, "size": entry.data.size, **self._network(of, budget)},
             "objective": None
             if isinstance(of, OwnModelEntry)
-            else to_plain(self.words.objective(model, entry.weights, entry.reconstruction)),
+            else to_plain(self.words.objective(model, entry.weights, entry)),
             "optimisation": to_plain(budget.optimisation),
             "validation_split": budget.validation_split,
             "compute": to_plain(self.file.compute),

@@ -29,6 +29,7 @@ from rae_bench.models.specs import (
     TrainingSpec,
     at_once,
 )
+from rae_bench.models.terms.specs import codes_per_image
 from rae_bench.scoring.specs import EvaluationSpec, Extractor, FloorSpec, MetricSettings
 from rae_bench.study import loads
 from rae_bench.study.specs import DensityPart, MeasurePart
@@ -273,7 +274,7 @@ def tryout(study: Study, dataset: str, part: str) -> Need:
 def train(study: Study, dataset: str, model: str) -> Need:
     """All epochs over the images, the smaller splits held; weights, best weights, moments and what is being saved."""
     spec, data = study.training(dataset, model), study.preparation(dataset)
-    size, batch = _size(study, dataset, spec), spec.optimisation.batch_size
+    size, batch = _of_a_loss(spec, _size(study, dataset, spec)), spec.optimisation.batch_size
     epochs = spec.optimisation.epochs if spec.network.is_optimised else 0
     trained, checked = epochs * (data.n_train - data.n_train % batch), epochs * data.count(spec.validation_split)
     encoded = data.n_train + data.n_validation
@@ -486,7 +487,13 @@ def _scoring_libraries(stage: str, spec: EvaluationSpec | FloorSpec) -> float:
 
 def update_operations(spec: TrainingSpec) -> float:
     """Operations of a training step, per image, of a network of the suite."""
-    return _update_operations(spec, network_size(spec.network))
+    return _update_operations(spec, _of_a_loss(spec, network_size(spec.network)))
+
+
+def _of_a_loss(spec: TrainingSpec, size: Size) -> Size:
+    """The size of a pass of the loss, which may decode several codes of an image."""
+    codes = codes_per_image(spec.latent)
+    return replace(size, decoder=codes * size.decoder, floats=codes * size.floats)
 
 
 def _update_operations(spec: TrainingSpec, size: Size) -> float:

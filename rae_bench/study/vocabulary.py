@@ -120,16 +120,16 @@ class Vocabulary:
         """Where a row is stated."""
         return self.place("models" if name in self.models else "rows", name)
 
-    def objective(self, name: str, like: str, reconstruction: Reconstruction = SQUARED_ERROR) -> Objective:
+    def objective(self, name: str, like: str, of: DatasetEntry) -> Objective:
         """The objective of a model, or of a point of its search, with the weights of the data set `like`.
 
-        `reconstruction`: the term where the model states none.
+        `of`: the data set that is trained on; its reconstruction term and count of images, where the model states none.
         """
         base = name.split(POINT)[0]
         entry, place = self.models[base], self.place("models", base)
         assert isinstance(entry, ModelEntry)
-        stated = replace(entry, reconstruction=entry.reconstruction or reconstruction)
-        return _joined(stated, place, *self._weights(name, entry.weights, place, like))
+        stated = replace(entry, reconstruction=entry.reconstruction or of.reconstruction)
+        return _joined(stated, place, *self._weights(name, entry.weights, place, like), of.data.n_train)
 
     def density(self, name: str, like: str) -> Density:
         """A density as stated; one that has an objective takes its weights as a model does."""
@@ -217,7 +217,7 @@ def _check(vocabulary: Vocabulary) -> None:
             continue
         known(f"{vocabulary.place('models', name)}.weights", "data set", vocabulary.datasets, *model.weights)
         for like in model.weights:
-            vocabulary.objective(name, like)
+            vocabulary.objective(name, like, vocabulary.datasets[like])
     for name, stated in vocabulary.densities.items():
         place = vocabulary.place("densities", name)
         known(f"{place}.weights", "data set", vocabulary.datasets, *stated.get("weights", {}))
@@ -231,8 +231,11 @@ def _check(vocabulary: Vocabulary) -> None:
             known(f"settings.yaml.{name}.patches[{i}].set", "density", vocabulary.densities, *named)
 
 
-def _joined(terms: Terms, where: str, weights: Weights, weights_where: str) -> Objective:
-    """Return `terms` with their weights; exactly those that have one must be named."""
+def _joined(terms: Terms, where: str, weights: Weights, weights_where: str, images: int | None = None) -> Objective:
+    """Return `terms` with their weights; exactly those that have one must be named.
+
+    `images`: how many are trained on, for a term that asks and does not say.
+    """
     parts = {
         "posterior": to_plain(terms.posterior),
         "latent": dict(terms.latent),
@@ -251,6 +254,8 @@ def _joined(terms: Terms, where: str, weights: Weights, weights_where: str) -> O
             if term not in weights:
                 raise ConfigError(f"{weights_where}: missing the weight of its term {term!r}")
             parts[term]["weight"] = weights[term]
+        if kind is not None and "images" in get_type_hints(kind) and images is not None:
+            parts[term].setdefault("images", images)
     for term in weights:
         known(f"{weights_where}.{term}", "term with a weight", weighted, term)
     objective: Objective = parse(Objective, parts, where)

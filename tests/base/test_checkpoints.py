@@ -19,7 +19,7 @@ from rae_bench.base.plain import to_json
 from rae_bench.models import training
 from rae_bench.models.autoencoder import build
 from rae_bench.models.specs import Plateau
-from rae_bench.models.terms.specs import NoisyInput, OutputGradient
+from rae_bench.models.terms.specs import Capacity, ImportanceWeighted, LearntVariance, NoisyInput, OutputGradient
 from rae_bench.study.config import load_study
 
 STUDY = load_study("smoke")
@@ -91,9 +91,16 @@ OFFICIAL = {
     "output_gradient": {"regulariser": OutputGradient(kind="output_gradient", weight=0.1)},
     "spectral_norm": {"regulariser": small.OFFICIAL_NORM},
 }
-STOPPED_TWICE = OBJECTIVES | {
-    f"official {name}": dataclasses.replace(OBJECTIVES["rae"], **parts) for name, parts in OFFICIAL.items()
+VARIANTS = {
+    "capacity": {"latent": Capacity(kind="capacity", weight=1.0, capacity=5.0, updates=6)},
+    "importance_weighted": {"latent": ImportanceWeighted(kind="importance_weighted", weight=0.1, samples=3)},
+    "learnt_variance": {"reconstruction": LearntVariance("learnt_variance", initial_log_sigma=0.0, least_sigma=0.0)},
 }
+STOPPED_TWICE = (
+    OBJECTIVES
+    | {f"official {name}": dataclasses.replace(OBJECTIVES["rae"], **parts) for name, parts in OFFICIAL.items()}
+    | {name: dataclasses.replace(OBJECTIVES["vae"], **parts) for name, parts in VARIANTS.items()}
+)
 
 
 @pytest.mark.parametrize(("precision", "order"), [("float32", "file"), ("bfloat16", "shuffled")])

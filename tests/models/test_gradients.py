@@ -56,12 +56,29 @@ def unweighted(objective):
     return dataclasses.replace(objective, **terms)
 
 
+def switched(found):
+    """For each word of a latent or reconstruction term's field that no objective found has, one that has it."""
+    terms = [(one, part, getattr(one, part)) for one in found for part in ("latent", "reconstruction")]
+    there = {(type(term), field, getattr(term, field)) for _, _, term in terms for field in vars(term)}
+    for objective, part, term in terms:
+        for field, hint in typing.get_type_hints(type(term)).items():
+            for word in typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ():
+                if (type(term), field, word) not in there:
+                    there.add((type(term), field, word))
+                    yield dataclasses.replace(objective, **{part: dataclasses.replace(term, **{field: word})})
+
+
 @functools.cache
 def walked():
     """Every objective there is, by a name: of the models, of the studies, of each setting alone, of densities."""
     words = vocabulary.read(config.CONFIG)
-    found = [words.objective(name, like) for name, one in words.models.items() for like in one.weights or [""]]
-    found += [words.objective("vae", one.weights, one.reconstruction) for one in words.datasets.values()]
+    found = [
+        words.objective(name, like, words.datasets["digits"])
+        for name, one in words.models.items()
+        for like in one.weights or [""]
+    ]
+    found += [words.objective("vae", one.weights, one) for one in words.datasets.values()]
+    found += list(switched(found))
     found += [spec.objective for name in config.study_names() for spec in config.load_study(name).trainings.values()]
     embedded = config.load_study("embedded")
     settings = yaml.safe_load((config.CONFIG / "settings.yaml").read_text())

@@ -12,7 +12,7 @@ import torch
 from keras import Keras
 from torch import nn
 
-from rae_bench.models import autoencoder, networks, objectives, training
+from rae_bench.models import autoencoder, networks, training
 from rae_bench.models.specs import NETWORK_SIZES
 from rae_bench.models.terms import regularisers
 from rae_bench.models.terms.specs import GradientPenalty

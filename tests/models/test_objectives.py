@@ -1,5 +1,7 @@
 """Every term of the objectives against a closed form, torch.distributions, a double loop or an exact Jacobian."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import small
@@ -11,9 +13,11 @@ from rae_bench.models import autoencoder, objectives
 from rae_bench.models.autoencoder import Codes
 from rae_bench.models.terms import latent, reconstruction, regularisers
 from rae_bench.models.terms.specs import GaussianKL, GradientPenalty, OutputGradient, SquaredNorm, WeightL2
-from rae_bench.study.config import load_study
+from rae_bench.study import vocabulary
+from rae_bench.study.config import CONFIG, load_study, resolve_study
 
-TRAININGS = {model: spec for (_, model), spec in load_study("digits").trainings.items()}
+EVERY = dataclasses.replace(load_study("digits").file, rows=tuple(vocabulary.read(CONFIG).models))
+TRAININGS = {model: spec for (_, model), spec in resolve_study("digits", EVERY).trainings.items()}
 IMAGES, VECTORS = small.images(), small.vectors()
 PENALTY = GradientPenalty(kind="gradient_penalty", weight=0.2)
 OUTPUT_GRADIENT = OutputGradient(kind="output_gradient", weight=1.0)

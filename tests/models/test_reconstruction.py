@@ -161,11 +161,10 @@ def words():
 
 
 def test_a_data_sets_term_is_that_of_every_model_without_its_own(words):
-    said = words.datasets["digits_bernoulli"].reconstruction
-    assert said == BERNOULLI
-    assert words.objective("vae", "digits_bernoulli", said).reconstruction == BERNOULLI
-    assert words.objective("sigma_vae", "digits", said).reconstruction == OPTIMAL
-    assert words.objective("linear", "", said).reconstruction == SQUARED_ERROR
+    of = words.datasets["digits_bernoulli"]
+    assert words.objective("vae", "digits_bernoulli", of).reconstruction == BERNOULLI
+    assert words.objective("sigma_vae", "digits", of).reconstruction == OPTIMAL
+    assert words.objective("linear", "", of).reconstruction == SQUARED_ERROR
 
 
 def test_a_study_of_such_a_data_set_trains_on_it():

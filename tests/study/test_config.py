@@ -413,7 +413,7 @@ MISTAKES = [
     ("datasets.yaml", ["digits_mini", "weights"], "digts", "datasets.yaml.digits_mini.weights: unknown data set 'digt"),
     ("datasets.yaml", ["digits_mini", "weights"], ..., "datasets.yaml.digits_mini: missing weights"),
     ("models.yaml", ["vae", "posterior"], {"kind": "deterministic"}, "models.yaml.vae.latent: 'kl' needs a posterior"),
-    ("models.yaml", ["vae", "latent", "kind"], "l2", "models.yaml.vae.latent.kind: 'l2' is not one of ['kl', 'mmd', '"),
+    ("models.yaml", ["vae", "latent", "kind"], "l2", "models.yaml.vae.latent.kind: 'l2' is not one of ['capacity', '"),
     ("models.yaml", ["vae", "latent", "weight"], 3.0, "models.yaml.vae.latent.weight: weights stand by themselves"),
     ("models.yaml", ["vae", "decoder"], {}, "models.yaml.vae.decoder: unknown key 'decoder'"),
     ("models.yaml", ["vae", "posterior", "log_sigma_bound"], ..., "models.yaml.vae.posterior: missing log_sigma_bound"),

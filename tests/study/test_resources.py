@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rae_bench.models import optimisation, pca
 from rae_bench.models.autoencoder import build
 from rae_bench.models.networks import weighted_layers
+from rae_bench.models.terms.specs import ImportanceWeighted
 from rae_bench.run import requests
 from rae_bench.run.cost import about
 from rae_bench.run.jobs import read_state, study_jobs
@@ -70,6 +71,22 @@ def test_a_networks_arithmetic_and_parameters_are_those_that_torch_counts(size, 
 def test_a_penalty_on_a_derivative_is_counted_several_times():
     study = load_study("digits")
     assert resources.train(study, "digits", "rae_gp").seconds > 3.43 * resources.train(study, "digits", "rae").seconds
+
+
+def test_a_loss_of_several_codes_decodes_each():
+    study, spec = load_study("digits"), load_study("digits").training("digits", "vae")
+    iwae = dataclasses.replace(
+        spec,
+        objective=dataclasses.replace(
+            spec.objective, latent=ImportanceWeighted("importance_weighted", 0.03, samples=5)
+        ),
+    )
+    size = resources.network_size(spec.network)
+    assert resources.update_operations(iwae) == 3 * (size.encoder + 5 * size.decoder)
+    with_it = dataclasses.replace(study, trainings={**study.trainings, ("digits", "vae"): iwae})
+    needs = [resources.train(one, "digits", "vae") for one in (study, with_it)]
+    assert 1.5 < needs[1].networks / needs[0].networks < 5
+    assert needs[1].bytes > needs[0].bytes
 
 
 # --- growing ----------------------------------------------------------------------------------------------

@@ -23,15 +23,23 @@ from rae_bench.densities.specs import (
 from rae_bench.models.specs import ConvolutionalNetwork, DenseNetwork, Optimisation, Plateau
 from rae_bench.models.terms.specs import (
     MMD,
+    Capacity,
+    Disentangled,
     FixedGaussian,
+    FreeBits,
     Gaussian,
     GaussianKL,
     GradientPenalty,
+    ImportanceWeighted,
+    InfoVAE,
+    LearntVariance,
     NoisyInput,
     Objective,
+    OptimalVariance,
     OutputGradient,
     SpectralNorm,
     SquaredNorm,
+    TotalCorrelation,
     WeightL2,
 )
 from rae_bench.scoring.specs import MetricSettings, Protocol, ReferenceSpec
@@ -95,6 +103,14 @@ PATCHES = {
     "stride": 4,
     "min_sd": 12.0,
 }
+INFO = {
+    "kind": "info",
+    "weight": 1.0,
+    "alpha": 0.5,
+    "strength": 2.0,
+    "kernel": {"kind": "squared_exponential"},
+    "diagonal": "kept",
+}
 METRICS = {
     "kernel_subsets": 5,
     "kernel_subset_size": 10,
@@ -138,6 +154,20 @@ VALID = {
     GaussianKL: {"kind": "kl", "weight": 1.0},
     SquaredNorm: {"kind": "squared_norm", "weight": 1.0},
     MMD: {"kind": "mmd", "weight": 1.0, "scales": [1.0]},
+    FreeBits: {"kind": "free_bits", "weight": 1.0, "floor": 0.5},
+    Capacity: {"kind": "capacity", "weight": 1.0, "capacity": 5.0, "updates": 10},
+    TotalCorrelation: {
+        "kind": "total_correlation",
+        "weight": 1.0,
+        "factor": 6.0,
+        "estimator": "weighted",
+        "images": 10,
+    },
+    Disentangled: {"kind": "dip", "weight": 1.0, "covariance": "means", "off_diagonal": 1.0, "diagonal": 1.0},
+    InfoVAE: INFO,
+    ImportanceWeighted: {"kind": "importance_weighted", "weight": 1.0, "samples": 5},
+    OptimalVariance: {"kind": "optimal_variance", "least_sigma": 0.0},
+    LearntVariance: {"kind": "learnt_variance", "initial_log_sigma": 0.0, "least_sigma": 0.0},
     WeightL2: {"kind": "weight_l2", "weight": 1.0, "scope": "all"},
     GradientPenalty: {"kind": "gradient_penalty", "weight": 1.0},
     OutputGradient: {"kind": "output_gradient", "weight": 1.0},
@@ -227,6 +257,21 @@ IMPOSSIBLE = [
     (MMD, "weight", -1.0),
     (MMD, "scales", []),
     (MMD, "scales", [1.0, 0.0]),
+    (FreeBits, "floor", 0.0),  # a KL
+    (Capacity, "capacity", 0.0),  # a KL
+    (Capacity, "updates", 0),
+    (TotalCorrelation, "factor", 0.0),
+    (TotalCorrelation, "estimator", "exact"),
+    (TotalCorrelation, "images", 1),
+    (Disentangled, "covariance", "code"),
+    (Disentangled, "off_diagonal", 0.0),
+    (Disentangled, "diagonal", -1.0),
+    (InfoVAE, "alpha", 1.1),  # a KL that is rewarded
+    (InfoVAE, "alpha", -1.0),  # an MMD of no weight
+    (InfoVAE, "diagonal", "dropped"),
+    (ImportanceWeighted, "samples", 0),
+    (OptimalVariance, "least_sigma", -0.1),
+    (LearntVariance, "least_sigma", -0.1),
     (WeightL2, "weight", 0.0),
     (WeightL2, "scope", "dense"),
     (GradientPenalty, "weight", 0.0),

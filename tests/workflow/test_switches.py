@@ -20,7 +20,6 @@ from rae_bench.scoring import evaluation
 from rae_bench.scoring.catalogue import load_extractor
 from rae_bench.scoring.metrics.memorisation import Training
 from rae_bench.scoring.metrics.reference import Reference
-from rae_bench.study import vocabulary
 from rae_bench.study.config import CONFIG, load_study, resolve_study
 
 pytestmark = pytest.mark.slow
@@ -51,7 +50,7 @@ def study(dataset, switch):
     file = dataclasses.replace(
         load_study("smoke").file,
         datasets={dataset: BUDGETS[dataset]},
-        rows=tuple(vocabulary.read(CONFIG).rows),
+        rows=load_study("embedded").file.rows,
         n_images=100,
         n_generated=100,
         sample_seeds=(0,),

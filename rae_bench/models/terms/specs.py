@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from rae_bench.base.plain import ADDED, ConfigError
-from rae_bench.base.specs import ByKind, Count, CountOrZero, PositiveFloats
+from rae_bench.base.specs import ByKind, Count, CountOrZero, PositiveFloats, TwoOrMore
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,8 @@ class NoLatentTerm:
 
     kind: Literal["none"]
 
+    needs_density: ClassVar[bool] = False
+
 
 @dataclass(frozen=True)
 class GaussianKL:
@@ -118,6 +120,8 @@ class GaussianKL:
     kind: Literal["kl"]
     weight: PositiveFloat
 
+    needs_density: ClassVar[bool] = True
+
 
 @dataclass(frozen=True)
 class SquaredNorm:
@@ -125,6 +129,8 @@ class SquaredNorm:
 
     kind: Literal["squared_norm"]
     weight: PositiveFloat
+
+    needs_density: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -135,8 +141,147 @@ class MMD:
     weight: PositiveFloat
     scales: PositiveFloats
 
+    needs_density: ClassVar[bool] = False
 
-Latent = Annotated[NoLatentTerm | GaussianKL | SquaredNorm | MMD, ByKind]
+
+@dataclass(frozen=True)
+class FreeBits:
+    """Σ_j max(floor, KL_j), KL_j of dimension j in the mean over the batch (Kingma et al. 2016); `floor` in nats."""
+
+    kind: Literal["free_bits"]
+    weight: PositiveFloat
+    floor: PositiveFloat
+
+    needs_density: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """|KL − C|, KL in the mean over the batch (Burgess et al. 2018, whose γ is the weight).
+
+    C rises from 0 to `capacity` nats over the first `updates` of a training. Validation always takes the last: else a
+    loss that is asked for more would never be the best one again.
+    """
+
+    kind: Literal["capacity"]
+    weight: PositiveFloat
+    capacity: PositiveFloat
+    updates: Count
+
+    needs_density: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class TotalCorrelation:
+    """I(x; z) + factor · KL(q(z) ‖ Π_j q(z_j)) + Σ_j KL(q(z_j) ‖ N(0, 1)) (β-TC-VAE, Chen et al. 2018).
+
+    q(z) is the mean of q(z|x) over `images` training images, estimated from the batch: "weighted" or "stratified" as in
+    the paper. "stratified_as_released": the authors' code, whose weights of an image's own posterior and of another
+    stand in the first two columns of the matrix, not beside its diagonal. `images`: a data set's, unless stated.
+    """
+
+    kind: Literal["total_correlation"]
+    weight: PositiveFloat
+    factor: PositiveFloat
+    estimator: Literal["weighted", "stratified", "stratified_as_released"]
+    images: TwoOrMore
+
+    needs_density: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Disentangled:
+    """KL + off_diagonal · Σ_{i≠j} C_ij² + diagonal · Σ_i (C_ii − 1)² (DIP-VAE, Kumar et al. 2018).
+
+    C is the batch's covariance of posterior `means` (DIP-VAE-I), or that of `codes`, with the posteriors' mean variance
+    added (DIP-VAE-II); divided by the batch's size.
+    """
+
+    kind: Literal["dip"]
+    weight: PositiveFloat
+    covariance: Literal["means", "codes"]
+    off_diagonal: PositiveFloat
+    diagonal: NonNegativeFloat
+
+    needs_density: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class InverseMultiquadratic:
+    """Σ_s C/(C + ‖a − b‖²), C = 2·d·s: the kernel of `MMD`."""
+
+    kind: Literal["inverse_multiquadratic"]
+    scales: PositiveFloats
+
+
+@dataclass(frozen=True)
+class SquaredExponential:
+    """exp(−‖a − b‖²/d²): the kernel of InfoVAE's authors' code."""
+
+    kind: Literal["squared_exponential"]
+
+
+Kernel = Annotated[InverseMultiquadratic | SquaredExponential, ByKind]
+
+
+@dataclass(frozen=True)
+class InfoVAE:
+    """(1 − alpha) KL(q(z|x) ‖ N(0, I)) + (alpha + strength − 1) MMD²(q(z), N(0, I)) (Zhao et al. 2019; strength: λ).
+
+    `diagonal`: whether a code's kernel with itself is left out, which makes MMD² unbiased, or kept (authors' code).
+    """
+
+    kind: Literal["info"]
+    weight: PositiveFloat
+    alpha: float
+    strength: PositiveFloat
+    kernel: Kernel
+    diagonal: Literal["left_out", "kept"]
+
+    needs_density: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 1 - self.strength < self.alpha <= 1:
+            raise ConfigError(
+                f"alpha: {self.alpha} must be above 1 - strength, {1 - self.strength}, and at most 1: no term may be"
+                " rewarded"
+            )
+
+
+@dataclass(frozen=True)
+class ImportanceWeighted:
+    """What −weight · log 1/K Σ_k p(x|z_k) p(z_k) / q(z_k|x) has beside the reconstruction (IWAE, Burda et al. 2016).
+
+    K is `samples`; p(x|z) = exp(−reconstruction / weight), as for the KL. The reconstruction is in the mean over all K
+    codes, so that reconstruction + weight · latent is the bound; with K = 1 this is a KL estimated from one code.
+    """
+
+    kind: Literal["importance_weighted"]
+    weight: PositiveFloat
+    samples: Count
+
+    needs_density: ClassVar[bool] = True
+
+
+Latent = Annotated[
+    NoLatentTerm
+    | GaussianKL
+    | SquaredNorm
+    | MMD
+    | FreeBits
+    | Capacity
+    | TotalCorrelation
+    | Disentangled
+    | InfoVAE
+    | ImportanceWeighted,
+    ByKind,
+]
+"""Each says whether it needs the density q(z|x) (`needs_density`)."""
+
+
+def codes_per_image(latent: Latent) -> int:
+    """How many codes of an image a loss with this term decodes."""
+    return latent.samples if isinstance(latent, ImportanceWeighted) else 1
 
 
 @dataclass(frozen=True)
@@ -222,5 +367,12 @@ class Objective:
     reconstruction: Reconstruction = field(default=SQUARED_ERROR, metadata=ADDED)
 
     def __post_init__(self) -> None:
-        if isinstance(self.latent, GaussianKL) and not self.posterior.has_density:
-            raise ConfigError(f"latent: 'kl' needs a posterior with a density; posterior is {self.posterior.kind!r}")
+        if self.latent.needs_density and not self.posterior.has_density:
+            raise ConfigError(
+                f"latent: {self.latent.kind!r} needs a posterior with a density; posterior is {self.posterior.kind!r}"
+            )
+        if isinstance(self.latent, ImportanceWeighted) and isinstance(self.reconstruction, OptimalVariance):
+            raise ConfigError(
+                "reconstruction: 'optimal_variance' is best for a plain mean of errors, not for one of importance"
+                " weights; 'learnt_variance' is for both"
+            )
