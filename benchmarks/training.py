@@ -125,14 +125,14 @@ def pythae(model: str, width: int, _: str, *, own_layers: bool = True) -> dict[s
     from pythae.trainers import BaseTrainerConfig, CoupledOptimizerTrainerConfig
     from pythae.trainers.training_callbacks import TrainingCallback
 
-    from rae_bench.models import networks
+    from rae_bench.models.layouts import catalogue as layouts
 
     train, validation, spec = data_and_specs(model, width)
 
     class Encoder(BaseEncoder):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.features, length = networks.features(spec.network)
+            self.features, length = layouts.features(spec.network)
             self.mean = torch.nn.Linear(length, spec.network.latent_dim)
             self.log_variance = torch.nn.Linear(length, spec.network.latent_dim) if model == "vae" else None
 
@@ -146,7 +146,7 @@ def pythae(model: str, width: int, _: str, *, own_layers: bool = True) -> dict[s
     class Decoder(BaseDecoder):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.layers = networks.decoder(spec.network)
+            self.layers = layouts.decoder(spec.network)
             for layer in self.layers if not own_layers else ():
                 if isinstance(layer, torch.nn.ConvTranspose2d):
                     layer.forward = functools.partial(torch.nn.ConvTranspose2d.forward, layer)

@@ -17,10 +17,10 @@ from torch import nn
 from rae_bench.base.contracts import Density, Images, Metric, Model, Networks, Trained
 from rae_bench.base.own import OwnCodeError
 from rae_bench.base.plain import parse
-from rae_bench.models import networks
 from rae_bench.models.elsewhere import exported, pythae
+from rae_bench.models.layouts import catalogue as layouts
+from rae_bench.models.layouts.specs import ConvolutionalNetwork
 from rae_bench.models.networks import initialise
-from rae_bench.models.specs import ConvolutionalNetwork
 
 __all__ = [
     "Density",
@@ -65,11 +65,11 @@ class PaperNetworks:
     def __init__(self, channels: int, size: int, latent_dim: int, **layout: float) -> None:
         stated = {"kind": "convolutional", "channels": channels, "size": size, "latent_dim": latent_dim, **layout}
         self._spec: ConvolutionalNetwork = parse(ConvolutionalNetwork, stated, "PaperNetworks")
-        self.encoder, self.length = networks.features(self._spec)
+        self.encoder, self.length = layouts.features(self._spec)
 
     def decoder(self) -> nn.Module:
         """A new decoder."""
-        return networks.decoder(self._spec)
+        return layouts.decoder(self._spec)
 
 
 def images(dataset: str) -> dict[str, Images]:

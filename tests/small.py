@@ -2,7 +2,8 @@
 
 from rae_bench.base.plain import kinds
 from rae_bench.base.specs import Compute
-from rae_bench.models.specs import TRAIN_VERSION, ConvolutionalNetwork, Cosine, DenseNetwork, Optimisation, TrainingSpec
+from rae_bench.models.layouts.specs import ConvolutionalNetwork, DenseNetwork
+from rae_bench.models.specs import TRAIN_VERSION, Cosine, Optimisation, TrainingSpec
 from rae_bench.models.terms.specs import (
     Deterministic,
     FixedGaussian,

@@ -15,8 +15,8 @@ from rae_bench.densities.codes import CodeArray, DensityError, Observed
 from rae_bench.densities.density import FittedDensity, State
 from rae_bench.densities.specs import SecondStage
 from rae_bench.models.autoencoder import Autoencoder, build
+from rae_bench.models.layouts.specs import DenseNetwork
 from rae_bench.models.optimisation import optimise
-from rae_bench.models.specs import DenseNetwork
 from rae_bench.models.training import task_of
 
 

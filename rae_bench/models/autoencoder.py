@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from rae_bench.base import rng
 from rae_bench.models import networks
-from rae_bench.models.specs import Network, OwnNetworks
+from rae_bench.models.layouts import catalogue as layouts
+from rae_bench.models.layouts.specs import Network, OwnNetworks
 from rae_bench.models.terms.specs import (
     Capacity,
     Deterministic,
@@ -80,10 +81,10 @@ class Autoencoder(Model):
         posterior, self.pixels = objective.posterior, network.pixels
         self.posterior = posterior
         own = networks.own(network) if isinstance(network, OwnNetworks) else None
-        self.features, length = networks.features(network) if own is None else own.features
+        self.features, length = layouts.features(network) if own is None else own.features
         self.mean = nn.Linear(length, network.latent_dim)
         self.log_sigma = nn.Linear(length, network.latent_dim) if isinstance(posterior, Gaussian) else None
-        self.decoder = networks.decoder(network) if own is None else own.decoder
+        self.decoder = layouts.decoder(network) if own is None else own.decoder
         self.decoder_log_sigma: nn.Parameter | None = None
         if isinstance(objective.reconstruction, LearntVariance):
             self.decoder_log_sigma = nn.Parameter(torch.tensor(objective.reconstruction.initial_log_sigma))

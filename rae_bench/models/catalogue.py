@@ -2,8 +2,8 @@
 
 from rae_bench.models import autoencoder, networks
 from rae_bench.models.autoencoder import Model
+from rae_bench.models.layouts.specs import Network, OwnModel, TrainedElsewhere
 from rae_bench.models.own import ForeignModel
-from rae_bench.models.specs import Network, OwnModel, TrainedElsewhere
 from rae_bench.models.terms.specs import Objective
 
 

@@ -1,16 +1,13 @@
-"""Encoder and decoder networks: the paper's convolutional layout, a linear one, and dense ones for vectors.
+"""What networks are made of and what is done to them: layers, first weights, spectral norm, a user's own networks.
 
-Layout (official code, models/rae): stride-2 convolutions, each with batch norm and ReLU, flattened; a dense layer from
-the code to the map the decoder starts from, linear; stride-2 transposed convolutions, each with batch norm and ReLU, up
-to the image's size; a stride-1 transposed convolution and a sigmoid. How many, with how many filters, says
-`ConvolutionalNetwork`. Keras' conventions: "same" padding, Glorot-uniform weights, zero biases, batch norm with epsilon
-1e-3.
+Layers have the paper's conventions where Keras and torch differ (Glorot-uniform weights, zero biases), and derivatives
+that are right where torch's are not. The families of networks are in `rae_bench.models.layouts`.
 """
 
 import contextlib
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple, TypeVar, assert_never
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +17,8 @@ from torch.nn.utils import parametrizations, parametrize
 
 from rae_bench.base import rng
 from rae_bench.base.own import OwnCodeError, explained
-from rae_bench.models.specs import (
-    ConvolutionalNetwork,
-    DenseNetwork,
-    LinearNetwork,
-    Network,
-    OwnModel,
+from rae_bench.models.layouts.specs import (
     OwnNetworks,
-    TrainedElsewhere,
 )
 from rae_bench.models.terms.specs import GradientPenalty, Regulariser, SpectralNorm, WeightL2
 
@@ -45,27 +36,14 @@ def placed(model: Placed, device: str) -> Placed:
     return model.to(device=device, memory_format=MEMORY_ORDER[device])  # type: ignore[call-overload, no-any-return]
 
 
-class _CropLast(nn.Module):
+class CropLast(nn.Module):
     """Keras' "same" transposed convolution drops the last row and column; so does a map that was doubled too far."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, :, :-1, :-1]
 
 
-class _Up(nn.ConvTranspose2d):
-    """A transposed convolution that adds its bias afterwards: oneDNN takes long over its gradient, a sum does not.
-
-    See docs/speed.md.
-    """
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: ARG002  torch's signature
-        up = functional.conv_transpose2d(x, self.weight, stride=self.stride, padding=self.padding)  # type: ignore[arg-type]
-        bias = self.bias.to(up.dtype)[:, None, None]  # type: ignore[union-attr]
-        # in place it needs no second tensor, but a forward derivative would lose its layout
-        return up + bias if _derives_forward() else up.add_(bias)
-
-
-class _Norm(nn.BatchNorm2d):
+class BatchNorm(nn.BatchNorm2d):
     """Batch norm that takes and gives bfloat16 where images are bfloat16, with statistics and arithmetic in float32.
 
     While a forward derivative is taken it is computed in elementary operations: torch's own rule for the forward
@@ -74,7 +52,7 @@ class _Norm(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._elementary(widened(x)) if _derives_forward() else super().forward(x)
+        return self._elementary(widened(x)) if derives_forward() else super().forward(x)
 
     def _elementary(self, x: Tensor) -> Tensor:
         if self.training:
@@ -95,14 +73,14 @@ class _Norm(nn.BatchNorm2d):
             self.running_var.lerp_(variance * (n / (n - 1)), self.momentum)  # type: ignore[union-attr, arg-type]
 
 
-class _LayerNorm(nn.LayerNorm):
+class LayerNorm(nn.LayerNorm):
     """A user's layer norm, in elementary operations while a forward derivative is taken.
 
-    torch's own rule holds the moments constant there, as that of batch norm does (see `_Norm`).
+    torch's own rule holds the moments constant there, as that of batch norm does (see `BatchNorm`).
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _derives_forward():
+        if not derives_forward():
             return super().forward(x)
         dims = list(range(-len(self.normalized_shape), 0))
         variance, mean = torch.var_mean(x, dim=dims, correction=0, keepdim=True)
@@ -111,21 +89,14 @@ class _LayerNorm(nn.LayerNorm):
         return scaled if self.bias is None else scaled + self.bias
 
 
-class _Sigmoid(nn.Sigmoid):
+class Sigmoid(nn.Sigmoid):
     """A sigmoid in float32: a bfloat16 near 1 is up to half a grey level off."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(widened(x))
 
 
-class _Scale(nn.Module):
-    """The map of [0, 1] to [-1, 1] that the official 32x32 encoder begins with."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * x - 1
-
-
-def _derives_forward() -> bool:
+def derives_forward() -> bool:
     """Whether a forward derivative is being taken; `unpack_dual` would tell of one tensor, but not in a vmap."""
     return forward_ad._current_level >= 0
 
@@ -133,70 +104,6 @@ def _derives_forward() -> bool:
 def widened(x: Tensor) -> Tensor:
     """A bfloat16 tensor in float32; any other as it is."""
     return x.float() if x.dtype == torch.bfloat16 else x
-
-
-def _norm(filters: int, momentum: float) -> list[nn.Module]:
-    return [_Norm(filters, eps=1e-3, momentum=momentum), nn.ReLU()]
-
-
-def _down(kernel: int, inputs: int, outputs: int, side: int) -> list[nn.Module]:
-    """A Keras "same" convolution of stride 2: a map's side to half of it, rounded up."""
-    padding = kernel - 2 + side % 2
-    if padding % 2 == 0:
-        return [nn.Conv2d(inputs, outputs, kernel, 2, padding // 2)]
-    near, far = padding // 2, padding // 2 + 1  # Keras pads one row and column more at the far side
-    return [nn.ZeroPad2d((near, far, near, far)), nn.Conv2d(inputs, outputs, kernel, 2)]
-
-
-def _up(kernel: int, inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-    """A Keras "same" transposed convolution."""
-    layer = _Up(inputs, outputs, kernel, stride, padding=2 if (kernel, stride) == (5, 1) else 1)
-    return [layer] if (kernel, stride) in ((4, 2), (5, 1)) else [layer, _CropLast()]
-
-
-def features(spec: Network) -> tuple[nn.Sequential, int]:
-    """The encoder without its heads, and the length of the feature vectors it ends in."""
-    match spec:
-        case ConvolutionalNetwork():
-            layers: list[nn.Module] = [_Scale()] if spec.size == 32 else []
-            for (inputs, side), (outputs, _) in itertools.pairwise(spec.encoder_maps):
-                layers += [*_down(spec.kernel, inputs, outputs, side), *_norm(outputs, spec.norm_momentum)]
-            filters, side = spec.encoder_maps[-1]
-            return nn.Sequential(*layers, nn.Flatten()), filters * side * side
-        case LinearNetwork():
-            return nn.Sequential(nn.Flatten()), spec.values
-        case DenseNetwork():
-            return nn.Sequential(*dense(spec.input_dim, spec.width, spec.depth)), spec.width
-        case OwnNetworks() | OwnModel() | TrainedElsewhere():
-            raise AssertionError("a user's own is made by its own code")
-        case _:
-            assert_never(spec)
-
-
-def decoder(spec: Network) -> nn.Sequential:
-    """The network from codes (B, latent_dim) to x_hat: images in [0, 1] (a linear one's may leave it), or vectors."""
-    match spec:
-        case ConvolutionalNetwork():
-            maps = spec.decoder_maps
-            filters, start = maps[0]
-            layers: list[nn.Module] = [
-                nn.Linear(spec.latent_dim, start * start * filters),
-                nn.Unflatten(1, (filters, start, start)),
-            ]
-            for (inputs, side), (outputs, wanted) in itertools.pairwise(maps):
-                crop = [_CropLast()] if wanted < 2 * side else []
-                layers += [*_up(spec.kernel, inputs, outputs, stride=2), *crop, *_norm(outputs, spec.norm_momentum)]
-            return nn.Sequential(*layers, *_up(spec.kernel, maps[-1].filters, spec.channels, stride=1), _Sigmoid())
-        case LinearNetwork():
-            image = nn.Unflatten(1, (spec.channels, spec.size, spec.size))
-            return nn.Sequential(nn.Linear(spec.latent_dim, spec.values), image)
-        case DenseNetwork():
-            hidden = dense(spec.latent_dim, spec.width, spec.depth)
-            return nn.Sequential(*hidden, nn.Linear(spec.width, spec.input_dim))
-        case OwnNetworks() | OwnModel() | TrainedElsewhere():
-            raise AssertionError("a user's own is made by its own code")
-        case _:
-            assert_never(spec)
 
 
 class OwnPair(NamedTuple):
@@ -234,7 +141,7 @@ def fit_for(regulariser: Regulariser, module: nn.Module, place: str) -> None:
     """Make a user's `module` one that `regulariser` sees whole: its layers are found, and their derivatives are right.
 
     Where a derivative is penalised, the suite's batch norm and layer norm take the place of torch's, whose derivatives
-    are wrong there (see `_Norm`): the same layers otherwise.
+    are wrong there (see `BatchNorm`): the same layers otherwise.
 
     Raises:
         OwnCodeError: a layer that the regulariser cannot see.
@@ -252,10 +159,10 @@ def fit_for(regulariser: Regulariser, module: nn.Module, place: str) -> None:
     if isinstance(regulariser, GradientPenalty):
         for name, layer in module.named_modules():
             if type(layer) is nn.LayerNorm:
-                layer.__class__ = _LayerNorm
+                layer.__class__ = LayerNorm
             elif type(layer) is nn.BatchNorm2d and layer.affine and layer.track_running_stats:
-                layer.__class__ = _Norm
-            elif isinstance(layer, nn.modules.batchnorm._NormBase) and not isinstance(layer, _Norm):
+                layer.__class__ = BatchNorm
+            elif isinstance(layer, nn.modules.batchnorm._NormBase) and not isinstance(layer, BatchNorm):
                 raise OwnCodeError(
                     f"{place}: under 'gradient_penalty' torch's derivative of {name!r} of the decoder, a"
                     f" {type(layer).__name__}, is wrong; use nn.BatchNorm2d with its defaults, GroupNorm or LayerNorm"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rae_bench.base import contracts, rng
 from rae_bench.base.own import OwnCode, OwnCodeError, explained
 from rae_bench.models.autoencoder import Codes, Model
-from rae_bench.models.specs import OwnModel, TrainedElsewhere
+from rae_bench.models.layouts.specs import OwnModel, TrainedElsewhere
 from rae_bench.models.terms.reconstruction import half_squared_error
 
 

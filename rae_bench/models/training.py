@@ -21,9 +21,10 @@ from rae_bench.base.storage import MappedRows
 from rae_bench.models import networks, objectives, pca
 from rae_bench.models.autoencoder import Autoencoder, Model
 from rae_bench.models.catalogue import build
+from rae_bench.models.layouts.specs import LinearNetwork
 from rae_bench.models.optimisation import VALIDATION_BATCH, Progress, Samples, Task, Trained, optimise, validate
 from rae_bench.models.own import ForeignModel
-from rae_bench.models.specs import LinearNetwork, TrainingSpec, at_once
+from rae_bench.models.specs import TrainingSpec, at_once
 from rae_bench.models.terms.specs import Objective, codes_per_image
 
 WIDEST = 2**27

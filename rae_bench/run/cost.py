@@ -27,7 +27,8 @@ from rae_bench.base import devices, storage
 from rae_bench.base.plain import ConfigError, parse, to_plain, unknown
 from rae_bench.base.specs import Compute
 from rae_bench.densities.specs import ITERATIONS
-from rae_bench.models.specs import DenseNetwork, OwnModel, OwnNetworks, TrainingSpec
+from rae_bench.models.layouts.specs import DenseNetwork, OwnModel, OwnNetworks
+from rae_bench.models.specs import TrainingSpec
 from rae_bench.run.jobs import STAGES, SUMMARIES, Job, read_state, study_jobs
 from rae_bench.study import resources
 from rae_bench.study.gpus import GPUS, UTILISATION

@@ -293,7 +293,7 @@ def adopt(named: Named, data: Data, densities: Mapping[str, Density]) -> "Traine
     import torch
 
     from rae_bench.models import networks, own, training
-    from rae_bench.models.specs import TrainedElsewhere
+    from rae_bench.models.layouts.specs import TrainedElsewhere
     from rae_bench.run import tryouts
     from rae_bench.scoring import ex_post
 

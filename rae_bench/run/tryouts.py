@@ -19,8 +19,9 @@ from rae_bench.densities.codes import Posteriors
 from rae_bench.densities.specs import OwnDensity
 from rae_bench.models.autoencoder import Model
 from rae_bench.models.catalogue import build
+from rae_bench.models.layouts.specs import OwnModel, OwnNetworks, TrainedElsewhere
 from rae_bench.models.networks import placed
-from rae_bench.models.specs import OwnModel, OwnNetworks, TrainedElsewhere, TrainingSpec
+from rae_bench.models.specs import TrainingSpec
 from rae_bench.models.terms.specs import GradientPenalty
 from rae_bench.models.training import as_input, learning
 from rae_bench.scoring.generation import Images

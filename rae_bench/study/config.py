@@ -12,7 +12,8 @@ from rae_bench.base import devices
 from rae_bench.base.plain import ConfigError, Plain, parse, to_plain
 from rae_bench.data.specs import RULER_SIZE, DatasetSpec
 from rae_bench.densities.specs import FIT_VERSION, Density, FitSpec
-from rae_bench.models.specs import TRAIN_VERSION, TrainingSpec, wrong_size
+from rae_bench.models.layouts.specs import wrong_size
+from rae_bench.models.specs import TRAIN_VERSION, TrainingSpec
 from rae_bench.scoring.specs import Extractor, ImageSets, Protocol
 from rae_bench.study import vocabulary
 from rae_bench.study.protocols import ANY, Changes, Target, changes, laid_over, origin

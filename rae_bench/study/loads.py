@@ -8,7 +8,8 @@ import gc
 import importlib
 
 from rae_bench.densities.specs import Density
-from rae_bench.models.specs import LinearNetwork, TrainingSpec
+from rae_bench.models.layouts.specs import LinearNetwork
+from rae_bench.models.specs import TrainingSpec
 from rae_bench.scoring.specs import EvaluationSpec, FloorSpec, is_fid
 
 Modules = tuple[str, ...]

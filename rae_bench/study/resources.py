@@ -18,7 +18,7 @@ from itertools import pairwise
 from rae_bench.base.plain import parse
 from rae_bench.data.specs import DatasetSpec
 from rae_bench.densities.specs import NetworkSpec
-from rae_bench.models.specs import (
+from rae_bench.models.layouts.specs import (
     ConvolutionalNetwork,
     LinearNetwork,
     Maps,
@@ -26,9 +26,8 @@ from rae_bench.models.specs import (
     OwnModel,
     OwnNetworks,
     TrainedElsewhere,
-    TrainingSpec,
-    at_once,
 )
+from rae_bench.models.specs import TrainingSpec, at_once
 from rae_bench.models.terms.specs import codes_per_image
 from rae_bench.scoring.specs import EvaluationSpec, Extractor, FloorSpec, MetricSettings
 from rae_bench.study import loads
@@ -514,7 +513,7 @@ def _size(study: Study, dataset: str, spec: TrainingSpec) -> Size:
 def network_size(network: Network) -> Size:
     """The size of an autoencoder of images.
 
-    Layer by layer, as `rae_bench.models.networks` builds them.
+    Layer by layer, as `rae_bench.models.layouts` builds them.
     """
     if isinstance(network, LinearNetwork):
         products = float(network.values * network.latent_dim)

@@ -15,15 +15,8 @@ from rae_bench.base.plain import ADDED, ConfigError, Plain, fingerprint
 from rae_bench.base.specs import Compute, Count, CountOrZero, Listed, Seed
 from rae_bench.data.specs import DatasetSpec
 from rae_bench.densities.specs import Density, FitSpec, OwnDensity
-from rae_bench.models.specs import (
-    Kernel,
-    Momentum,
-    Optimisation,
-    OwnModel,
-    OwnNetworks,
-    TrainedElsewhere,
-    TrainingSpec,
-)
+from rae_bench.models.layouts.specs import Kernel, Momentum, OwnModel, OwnNetworks, TrainedElsewhere
+from rae_bench.models.specs import Optimisation, TrainingSpec
 from rae_bench.models.terms.specs import SQUARED_ERROR, Reconstruction
 from rae_bench.scoring.specs import (
     EVALUATE_VERSION,

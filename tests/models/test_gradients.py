@@ -26,7 +26,8 @@ from rae_bench.densities import learning, second_stage
 from rae_bench.densities.codes import Posteriors
 from rae_bench.densities.specs import Density
 from rae_bench.models import autoencoder, networks, objectives, training
-from rae_bench.models.specs import ConvolutionalNetwork, DenseNetwork
+from rae_bench.models.layouts import catalogue as layouts
+from rae_bench.models.layouts.specs import ConvolutionalNetwork, DenseNetwork
 from rae_bench.models.terms import regularisers
 from rae_bench.models.terms.specs import Bernoulli, GradientPenalty, SpectralNorm
 from rae_bench.run import process
@@ -256,7 +257,7 @@ def test_the_penalty_follows_its_own_gradient_at_the_widths_of_digits(kernel):
     """Every entry at once: the gradient along one random direction of all tensors, against a difference along it."""
     network, objective = digits(kernel)
     with float64():
-        decoder = networks.decoder(network).double().train()
+        decoder = layouts.decoder(network).double().train()
         torch.manual_seed(0)
         networks.initialise(decoder)
         z, u = torch.randn(20, 16, requires_grad=True), torch.randn(20, 16)
@@ -322,7 +323,7 @@ def test_rae_gp_lowers_its_penalty_below_that_of_rae_and_of_the_wrong_gradient(d
 
     penalty = GradientPenalty(kind="gradient_penalty", weight=1e-2)
     without, right = penalty_after_training(small.NO_REGULARISER), penalty_after_training(penalty)
-    monkeypatch.setattr(networks._Norm, "forward", lambda norm, x: torch.nn.BatchNorm2d.forward(norm, x))
+    monkeypatch.setattr(networks.BatchNorm, "forward", lambda norm, x: torch.nn.BatchNorm2d.forward(norm, x))
     wrong = penalty_after_training(penalty)
     assert right < 0.8 * wrong
     assert wrong < without
@@ -336,7 +337,7 @@ def test_batch_norm_gives_and_learns_the_same_with_a_forward_derivative(is_train
     """Images, running moments and the count of batches are torch's, and move once a pass."""
     network = IMAGES["32x32, kernel 4"]
     with float64():
-        decoders = [networks.decoder(network).double() for _ in range(2)]
+        decoders = [layouts.decoder(network).double() for _ in range(2)]
         decoders[1].load_state_dict(decoders[0].state_dict())
         z = torch.randn(5, CODES)
         for decoder in decoders:

@@ -13,7 +13,9 @@ from keras import Keras
 from torch import nn
 
 from rae_bench.models import autoencoder, networks, training
-from rae_bench.models.specs import NETWORK_SIZES
+from rae_bench.models.layouts import catalogue as layouts
+from rae_bench.models.layouts import convolutional
+from rae_bench.models.layouts.specs import NETWORK_SIZES
 from rae_bench.models.terms import regularisers
 from rae_bench.models.terms.specs import GradientPenalty
 
@@ -136,7 +138,7 @@ def test_networks_of_the_papers_sizes_are_the_same_to_the_byte_as_before_there_w
 
 @pytest.mark.parametrize(("kernel", "stride"), [(4, 2), (4, 1), (5, 2), (5, 1)])
 def test_a_bias_added_after_the_convolution_is_torchs_and_so_are_its_derivatives(kernel, stride):
-    ours = networks._up(kernel, 6, 3, stride)[0].double()
+    ours = convolutional.up(kernel, 6, 3, stride)[0].double()
     torchs = nn.ConvTranspose2d(6, 3, kernel, stride, ours.padding).double()
     torchs.load_state_dict(ours.state_dict())
     x, direction = torch.randn(2, 2, 6, 4, 4, dtype=torch.double)
@@ -173,7 +175,7 @@ def test_weights_are_glorot_uniform_and_biases_zero(spec):
 
 @pytest.mark.parametrize("momentum", [0.01, 0.1])
 def test_norm_momentum_is_the_weight_of_the_newest_batch(momentum):
-    features, _ = networks.features(
+    features, _ = layouts.features(
         network(channels=1, size=32, kernel=4, width=2, latent_dim=5, norm_momentum=momentum)
     )
     x = torch.rand(6, 1, 32, 32)

@@ -11,7 +11,7 @@ import torch
 from rae_bench import api
 from rae_bench.base import contracts, own
 from rae_bench.models import training
-from rae_bench.models.specs import OwnModel, OwnNetworks
+from rae_bench.models.layouts.specs import OwnModel, OwnNetworks
 from rae_bench.models.terms.specs import GaussianKL, WeightL2
 
 LAYOUT = {"width": 4, "start_width": 8, "kernel": 4, "norm_momentum": 0.1}

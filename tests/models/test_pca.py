@@ -9,7 +9,7 @@ from small import COSINE, objective, optimisation, training_spec
 from rae_bench.base import storage
 from rae_bench.base.plain import ConfigError
 from rae_bench.models import pca, training
-from rae_bench.models.specs import LinearNetwork
+from rae_bench.models.layouts.specs import LinearNetwork
 from rae_bench.models.terms.specs import SquaredNorm
 from rae_bench.models.training import OnDisk
 

@@ -10,7 +10,8 @@ from rae_bench.base import own
 from rae_bench.base.own import OwnCodeError
 from rae_bench.base.specs import Compute
 from rae_bench.densities.specs import OwnDensity
-from rae_bench.models.specs import Cosine, Optimisation, OwnModel, OwnNetworks, TrainedElsewhere, TrainingSpec
+from rae_bench.models.layouts.specs import OwnModel, OwnNetworks, TrainedElsewhere
+from rae_bench.models.specs import Cosine, Optimisation, TrainingSpec
 from rae_bench.models.terms.specs import (
     Deterministic,
     GradientPenalty,

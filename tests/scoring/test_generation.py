@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rae_bench.models import autoencoder
-from rae_bench.models.specs import ConvolutionalNetwork
+from rae_bench.models.layouts.specs import ConvolutionalNetwork
 from rae_bench.models.terms.specs import Deterministic, NoLatentTerm, NoRegulariser, Objective
 from rae_bench.scoring import generation
 from rae_bench.scoring.generation import GenerationError, to_uint8

@@ -18,7 +18,7 @@ from torch import nn
 from rae_bench import cli
 from rae_bench.models import objectives
 from rae_bench.models.autoencoder import build
-from rae_bench.models.specs import DenseNetwork
+from rae_bench.models.layouts.specs import DenseNetwork
 from rae_bench.study import official
 from rae_bench.study.config import load_study
 from rae_bench.study.official import ConversionError

@@ -20,7 +20,8 @@ from rae_bench.densities.specs import (
     SplineFlow,
     StandardNormal,
 )
-from rae_bench.models.specs import ConvolutionalNetwork, DenseNetwork, Optimisation, Plateau
+from rae_bench.models.layouts.specs import ConvolutionalNetwork, DenseNetwork
+from rae_bench.models.specs import Optimisation, Plateau
 from rae_bench.models.terms.specs import (
     MMD,
     Capacity,

@@ -1,0 +1,189 @@
+"""The settings of networks, a class for each family of them."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from pydantic import AfterValidator, Field
+
+from rae_bench.base.own import OwnCode
+from rae_bench.base.plain import ConfigError
+from rae_bench.base.specs import ByKind, Count
+
+NETWORK_SIZES = range(16, 257, 8)
+"""Sides of the images that networks take, in pixels; the paper's are 32 and 64."""
+
+
+def wrong_size(size: int) -> str:
+    """What is wrong with a side of images that no network takes; nothing of any other."""
+    least, most, step = NETWORK_SIZES[0], NETWORK_SIZES[-1], NETWORK_SIZES.step
+    return "" if size in NETWORK_SIZES else f"{size} is not a multiple of {step} from {least} to {most}"
+
+
+def _checked(size: int) -> int:
+    if fault := wrong_size(size):
+        raise ConfigError(fault)
+    return size
+
+
+ImageSize = Annotated[int, AfterValidator(_checked)]
+Kernel = Literal[4, 5]
+Momentum = Annotated[float, Field(gt=0, le=1)]
+"""The newest batch's share in a running mean."""
+
+
+class Maps(NamedTuple):
+    """Feature maps of one layer: how many, and their side."""
+
+    filters: int
+    side: int
+
+
+class OfImages:
+    """What every network of images says of them; `size` is a field of its own."""
+
+    size: ImageSize
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels an image has, each of all channels."""
+        return self.size**2
+
+
+@dataclass(frozen=True)
+class ConvolutionalNetwork(OfImages):
+    """The paper's layout at any of NETWORK_SIZES: stride-2 convolutions to the code, dense, stride-2 transposed back.
+
+    `width` is the number of filters of the first convolution (the paper: 128); no layer has fewer. `start_width`:
+    channels of the map the decoder starts from (official code: 1024, at half the width, too).
+    `norm_momentum` is the weight of the newest batch in batch norm's running moments (PyTorch's sense; Keras: 0.01).
+    """
+
+    kind: Literal["convolutional"]
+    channels: Count
+    size: ImageSize
+    kernel: Kernel
+    width: Count
+    start_width: Count
+    latent_dim: Count
+    norm_momentum: Momentum
+
+    is_optimised: ClassVar[bool] = True
+
+    @property
+    def encoder_maps(self) -> list[Maps]:
+        """The image, then what each convolution makes of it: half the side, rounded up.
+
+        Four of them, as in the paper (32 pixels end at 2x2, 64 at 4x4), and more until maps are no larger than 4x4.
+        Filters: 1, 2, 4 and 8 times `width`, and 8 times from there on.
+        """
+        maps = [Maps(self.channels, self.size)]
+        while len(maps) <= 4 or maps[-1].side > 4:
+            maps.append(Maps(self.width * min(2 ** (len(maps) - 1), 8), (maps[-1].side + 1) // 2))
+        return maps
+
+    @property
+    def decoder_maps(self) -> list[Maps]:
+        """The map that the decoder starts from, then what each transposed convolution makes of it: twice the side.
+
+        As many as leave a start of at least 8x8, the paper's for 32 and 64 pixels, elsewhere up to 16x16. A start that
+        is no whole number (136 / 16) is rounded up; the first doubling then gives a row and a column less.
+        Filters: 4, 2 and 1 times `width`, and `width` from there on. The layer that makes the image of the last map,
+        at the same side, is not among them.
+        """
+        n = (self.size // 8).bit_length() - 1
+        made = [Maps(self.width * max(4 // 2**i, 1), -(-self.size // 2 ** (n - 1 - i))) for i in range(n)]
+        return [Maps(self.start_width, -(-self.size // 2**n)), *made]
+
+
+@dataclass(frozen=True)
+class DenseNetwork:
+    """`depth` hidden ReLU layers of `width` units each way, linear output: vectors, not images."""
+
+    kind: Literal["dense"]
+    input_dim: Count
+    width: Count
+    depth: Count
+    latent_dim: Count
+
+    pixels: ClassVar[int] = 1
+    is_optimised: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class LinearNetwork(OfImages):
+    """One dense layer each way, fitted in closed form: principal components, the best a linear autoencoder can do.
+
+    Codes have zero mean and unit variance over the training images, without correlation. The scale of a linear code is
+    arbitrary; on this one N(0, I) is a density of codes as fair as a fitted Gaussian.
+    """
+
+    kind: Literal["linear"]
+    channels: Count
+    size: ImageSize
+    latent_dim: Count
+
+    is_optimised: ClassVar[bool] = False
+
+    @property
+    def values(self) -> int:
+        """How many values an image has."""
+        return self.channels * self.pixels
+
+
+@dataclass(frozen=True)
+class OwnNetworks(OfImages):
+    """Encoder and decoder of a user's own (`rae_bench.base.contracts.Networks`), under the suite's objectives.
+
+    `initialisation`: of its layers as the class leaves them, or as the suite's ("suite").
+    """
+
+    kind: Literal["own"]
+    code: OwnCode
+    initialisation: Literal["own", "suite"]
+    channels: Count
+    size: ImageSize
+    latent_dim: Count
+
+    is_optimised: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class OwnModel(OfImages):
+    """A model of a user's own (`rae_bench.base.contracts.Model`), with its own loss.
+
+    `has_posterior`: whether it encodes to a mean and a log sigma.
+    """
+
+    kind: Literal["own_model"]
+    code: OwnCode
+    has_posterior: bool
+    channels: Count
+    size: ImageSize
+    latent_dim: Count
+
+    is_optimised: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class TrainedElsewhere(OfImages):
+    """A model that was trained elsewhere (`rae_bench.base.contracts.Trained`), loaded from `file`, perhaps a folder.
+
+    `sha256` is of the file's bytes, or of all in the folder.
+    """
+
+    kind: Literal["trained"]
+    code: OwnCode
+    file: str
+    sha256: str
+    has_posterior: bool
+    channels: Count
+    size: ImageSize
+    latent_dim: Count
+
+    is_optimised: ClassVar[bool] = False
+
+
+Network = Annotated[
+    ConvolutionalNetwork | LinearNetwork | DenseNetwork | OwnNetworks | OwnModel | TrainedElsewhere, ByKind
+]
+"""Each says whether it is trained in epochs (`is_optimised`)."""
