@@ -107,10 +107,9 @@ def epoch(axis: str, x: int, folder: Path, model: str = "rae_l2", n: int = 500, 
 def epoch_counts(spec: TrainingSpec, n: int) -> tuple[float, float]:
     """FLOPs of an epoch of n images, and the bytes of images, weights, Adam's moments, the best weights and a batch."""
     from rae_bench.run.cost import step_flops
-    from rae_bench.study.resources import network_size
 
-    size = network_size(spec.network)
-    images = 2 * (n + VALIDATED) * spec.network.channels * spec.network.size**2  # as they are read, and channels-last
+    size = spec.network.counts
+    images = 2 * (n + VALIDATED) * spec.network.values  # as they are read, and channels-last
     held = images + 4 * 4 * size.parameters + 4 * size.floats * spec.optimisation.batch_size
     return n // 100 * 100 * step_flops(spec) + VALIDATED * size.arithmetic, held
 

@@ -27,7 +27,7 @@ from rae_bench.base import devices, storage
 from rae_bench.base.plain import ConfigError, parse, to_plain, unknown
 from rae_bench.base.specs import Compute
 from rae_bench.densities.specs import ITERATIONS
-from rae_bench.models.layouts.specs import DenseNetwork, OwnModel, OwnNetworks
+from rae_bench.models.layouts.specs import OwnModel, OwnNetworks
 from rae_bench.models.specs import TrainingSpec
 from rae_bench.run.jobs import STAGES, SUMMARIES, Job, read_state, study_jobs
 from rae_bench.study import resources
@@ -384,12 +384,8 @@ def step_flops(spec: TrainingSpec) -> float:
     network, batch, device = spec.network, spec.optimisation.batch_size, "meta"
     if isinstance(network, OwnModel | OwnNetworks):
         batch, device = 2, "cpu"  # a user's code need not run without numbers
-    if isinstance(network, DenseNetwork):
-        shape: tuple[int, ...] = (batch, network.input_dim)
-    else:
-        shape = (batch, network.channels, network.size, network.size)
     with torch.device(device):
-        model, x = build(network, spec.objective, seed=0), torch.rand(shape)
+        model, x = build(network, spec.objective, seed=0), torch.rand((batch, *network.sample_shape))
     spec = replace(spec, compute=replace(spec.compute, precision="float32"))
     task = learning(spec, model)
     with FlopCounterMode(display=False) as counter:

@@ -13,16 +13,14 @@ Metrics and densities count by their leading terms: distances n m d, covariances
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from rae_bench.base.plain import parse
 from rae_bench.data.specs import DatasetSpec
 from rae_bench.densities.specs import NetworkSpec
 from rae_bench.models.layouts.specs import (
     ConvolutionalNetwork,
+    Counts,
     LinearNetwork,
-    Maps,
-    Network,
     OwnModel,
     OwnNetworks,
     TrainedElsewhere,
@@ -182,22 +180,7 @@ class Need:
         return min(asked, most if limit is None else limit)
 
 
-@dataclass(frozen=True)
-class Size:
-    """What a network takes: operations to encode and to decode a sample, floats that both leave, parameters."""
-
-    encoder: float
-    decoder: float
-    floats: float
-    parameters: float
-
-    @property
-    def arithmetic(self) -> float:
-        """The arithmetic of a pass forward."""
-        return self.encoder + self.decoder
-
-
-NO_NETWORK = Size(0.0, 0.0, 0.0, 0.0)
+NO_NETWORK = Counts(0.0, 0.0, 0.0, 0.0)
 
 
 def feature_length(extractor: Extractor, data: DatasetSpec) -> int:
@@ -258,7 +241,7 @@ def tryout(study: Study, dataset: str, part: str) -> Need:
     if isinstance(found, DensityPart):
         work = found.density.work(TRIED_CODES, TRIED_CODES, found.latent_dim)
         return Need(bytes=work.held, libraries=LIBRARIES["tryout"], float64=4 * work.operations)
-    size = _size(study, dataset, found.training)
+    size = _counts(study, dataset, found.training)
     activations = 4 * size.floats * 6 * DIFFERENTIATIONS * TRIED_IMAGES
     return Need(
         bytes=4 * 20 * size.parameters + (0 if study.gpus else activations),
@@ -273,7 +256,7 @@ def tryout(study: Study, dataset: str, part: str) -> Need:
 def train(study: Study, dataset: str, model: str) -> Need:
     """All epochs over the images, the smaller splits held; weights, best weights, moments and what is being saved."""
     spec, data = study.training(dataset, model), study.preparation(dataset)
-    size, batch = _of_a_loss(spec, _size(study, dataset, spec)), spec.optimisation.batch_size
+    size, batch = of_a_loss(spec, _counts(study, dataset, spec)), spec.optimisation.batch_size
     epochs = spec.optimisation.epochs if spec.network.is_optimised else 0
     trained, checked = epochs * (data.n_train - data.n_train % batch), epochs * data.count(spec.validation_split)
     encoded = data.n_train + data.n_validation
@@ -300,7 +283,7 @@ def train(study: Study, dataset: str, model: str) -> Need:
         bytes=3 * images + 4 * 10 * size.parameters + (0 if study.gpus else activations),
         libraries=LIBRARIES["train"],
         gpu=images + 20 * size.parameters + activations / 2 if study.gpus else 0,
-        networks=trained * _update_operations(spec, size) + checked * size.arithmetic + encoded * size.encoder,
+        networks=trained * update_operations(spec, size) + checked * size.arithmetic + encoded * size.encoder,
         samples=3 * trained + checked + encoded,
         slack=DIFFERENTIATIONS / 2 if penalty else 1,  # the other half is counted as operations
         images=trained + checked + encoded,
@@ -378,7 +361,7 @@ def _sets(spec: EvaluationSpec) -> tuple[int, int, int]:
 def _making(study: Study, dataset: str, model: str) -> Need:
     """What networks do of an evaluation: decode, take features, estimate likelihoods."""
     spec, data = study.evaluation(dataset, model), study.preparation(dataset)
-    size = _size(study, dataset, spec.training) if spec.training else NO_NETWORK
+    size = _counts(study, dataset, spec.training) if spec.training else NO_NETWORK
     n, pixels = spec.n_images, data.channels * data.size**2
     rebuilt, passed, first = _sets(spec)
     is_bounded = spec.training is not None and spec.training.decoder_variance is not None
@@ -413,7 +396,7 @@ def _making(study: Study, dataset: str, model: str) -> Need:
 def protocols(study: Study, dataset: str, model: str) -> Need:
     """The samples of the shown densities, decoded and taken the features of in every way."""
     spec, data = study.protocol_panel(dataset, model), study.preparation(dataset)
-    size, scored = _size(study, dataset, spec.training), spec.protocols.values()
+    size, scored = _counts(study, dataset, spec.training), spec.protocols.values()
     n = len(spec.densities) * len(spec.sample_seeds) * max((one.n_generated for one in scored), default=0)
     dims = [(one, feature_length(one.extractor, data)) for one in scored]
     roots = sum(2 * one.n_images * dim**2 + _roots(one.n_images, dim, 1) for one, dim in dims)
@@ -484,54 +467,25 @@ def _scoring_libraries(stage: str, spec: EvaluationSpec | FloorSpec) -> float:
     return LIBRARIES[stage] + (LIBRARIES["torch-fidelity"] if loads_fidelity else 0)
 
 
-def update_operations(spec: TrainingSpec) -> float:
-    """Operations of a training step, per image, of a network of the suite."""
-    return _update_operations(spec, _of_a_loss(spec, network_size(spec.network)))
-
-
-def _of_a_loss(spec: TrainingSpec, size: Size) -> Size:
-    """The size of a pass of the loss, which may decode several codes of an image."""
+def of_a_loss(spec: TrainingSpec, counts: Counts) -> Counts:
+    """What a pass of the loss takes, which may decode several codes of an image."""
     codes = codes_per_image(spec.latent)
-    return replace(size, decoder=codes * size.decoder, floats=codes * size.floats)
+    return replace(counts, decoder=codes * counts.decoder, floats=codes * counts.floats)
 
 
-def _update_operations(spec: TrainingSpec, size: Size) -> float:
-    """Backwards twice forwards; and what a penalty adds."""
-    return 3 * size.arithmetic + DERIVATIVES.get(spec.regulariser.kind, 0.0) * size.decoder
+def update_operations(spec: TrainingSpec, counts: Counts) -> float:
+    """Operations of a training step, per image: backwards twice a pass of the loss; and what a penalty adds."""
+    return 3 * counts.arithmetic + DERIVATIVES.get(spec.regulariser.kind, 0.0) * counts.decoder
 
 
-def _size(study: Study, dataset: str, spec: TrainingSpec) -> Size:
-    """The size of a model's network; of a user's own nothing is known, and the budget's layout stands in for it."""
+def _counts(study: Study, dataset: str, spec: TrainingSpec) -> Counts:
+    """What a model's network takes; of a user's own nothing is known, and the budget's layout stands in for it."""
     network, budget = spec.network, study.budgets[dataset]
     if not isinstance(network, OwnNetworks | OwnModel | TrainedElsewhere):
-        return network_size(network)
+        return network.counts
     images = {"channels": network.channels, "size": network.size, "latent_dim": network.latent_dim}
     layout = {key: getattr(budget, key) for key in ("kernel", "width", "start_width", "norm_momentum")}
-    return network_size(parse(ConvolutionalNetwork, {"kind": "convolutional", **images, **layout}, "layout"))
-
-
-def network_size(network: Network) -> Size:
-    """The size of an autoencoder of images.
-
-    Layer by layer, as `rae_bench.models.layouts` builds them.
-    """
-    if isinstance(network, LinearNetwork):
-        products = float(network.values * network.latent_dim)
-        return Size(2 * products, 2 * products, float(network.values), 2 * products)
-    assert isinstance(network, ConvolutionalNetwork)  # as every other of a study is, a user's own apart
-    last, start, image = network.encoder_maps[-1], network.decoder_maps[0], Maps(network.channels, network.size)
-    down, up = (list(pairwise(maps)) for maps in (network.encoder_maps, network.decoder_maps))
-    up.append((network.decoder_maps[-1], image))
-    heads, first = (network.latent_dim * maps.filters * maps.side**2 for maps in (last, start))
-    heads *= 2
-
-    def weights(layers: list[tuple[Maps, Maps]]) -> list[int]:
-        return [network.kernel**2 * one.filters * other.filters for one, other in layers]
-
-    # a convolution takes its weights once for each place of its result, a transposed one of what it is given
-    encoder = sum(n * made.side**2 for n, (_, made) in zip(weights(down), down, strict=True))
-    decoder = sum(n * given.side**2 for n, (given, _) in zip(weights(up), up, strict=True))
-    # before and after batch norm, and after the ReLU
-    floats = start.filters * start.side**2 + sum(3 * made.filters * made.side**2 for _, made in (*down, *up))
-    parameters = sum(weights(down)) + sum(weights(up)) + heads + first
-    return Size(2.0 * (encoder + heads), 2.0 * (decoder + first), float(floats), float(parameters))
+    stand_in: ConvolutionalNetwork = parse(
+        ConvolutionalNetwork, {"kind": "convolutional", **images, **layout}, "layout"
+    )
+    return stand_in.counts

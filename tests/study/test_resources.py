@@ -61,7 +61,7 @@ def test_a_networks_arithmetic_and_parameters_are_those_that_torch_counts(size, 
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model.decode(model.encode(torch.zeros(1, channels, size, size)).mean)
-    counted = resources.network_size(network)
+    counted = network.counts
     one_head = model.mean.weight.numel()  # of two; a VAE has both
     layers = [layer.weight.numel() for layer in weighted_layers(model)]
     assert counted.parameters == sum(layers) + one_head
@@ -81,8 +81,8 @@ def test_a_loss_of_several_codes_decodes_each():
             spec.objective, latent=ImportanceWeighted("importance_weighted", 0.03, samples=5)
         ),
     )
-    size = resources.network_size(spec.network)
-    assert resources.update_operations(iwae) == 3 * (size.encoder + 5 * size.decoder)
+    size = spec.network.counts
+    assert resources.update_operations(iwae, resources.of_a_loss(iwae, size)) == 3 * (size.encoder + 5 * size.decoder)
     with_it = dataclasses.replace(study, trainings={**study.trainings, ("digits", "vae"): iwae})
     needs = [resources.train(one, "digits", "vae") for one in (study, with_it)]
     assert 1.5 < needs[1].networks / needs[0].networks < 5

@@ -1,6 +1,7 @@
 """The settings of networks, a class for each family of them."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
@@ -38,15 +39,45 @@ class Maps(NamedTuple):
     side: int
 
 
-class OfImages:
-    """What every network of images says of them; `size` is a field of its own."""
+@dataclass(frozen=True)
+class Counts:
+    """What a network takes: operations to encode and to decode a sample, floats that both leave, weights.
 
+    Operations are those of matrix products and convolutions, two a multiply-add. The floats are those that a step
+    keeps for its gradients. Weights are those of all layers, with both heads of a VAE, without biases and norms.
+    """
+
+    encoder: float
+    decoder: float
+    floats: float
+    parameters: float
+
+    @property
+    def arithmetic(self) -> float:
+        """The arithmetic of a pass forward."""
+        return self.encoder + self.decoder
+
+
+class OfImages:
+    """What every network of images says of them; `channels` and `size` are fields of its own."""
+
+    channels: Count
     size: ImageSize
 
     @property
     def pixels(self) -> int:
         """How many pixels an image has, each of all channels."""
         return self.size**2
+
+    @property
+    def values(self) -> int:
+        """How many values an image has."""
+        return self.channels * self.pixels
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of what is encoded."""
+        return (self.channels, self.size, self.size)
 
 
 @dataclass(frozen=True)
@@ -94,6 +125,34 @@ class ConvolutionalNetwork(OfImages):
         made = [Maps(self.width * max(4 // 2**i, 1), -(-self.size // 2 ** (n - 1 - i))) for i in range(n)]
         return [Maps(self.start_width, -(-self.size // 2**n)), *made]
 
+    @property
+    def counts(self) -> Counts:
+        """What it takes, layer by layer."""
+        last, start, image = self.encoder_maps[-1], self.decoder_maps[0], Maps(self.channels, self.size)
+        down, up = (list(pairwise(maps)) for maps in (self.encoder_maps, self.decoder_maps))
+        up.append((self.decoder_maps[-1], image))
+        heads, first = (self.latent_dim * maps.filters * maps.side**2 for maps in (last, start))
+        heads *= 2
+
+        def weights(layers: list[tuple[Maps, Maps]]) -> list[int]:
+            return [self.kernel**2 * one.filters * other.filters for one, other in layers]
+
+        # a convolution takes its weights once for each place of its result, a transposed one of what it is given
+        encoder = sum(n * made.side**2 for n, (_, made) in zip(weights(down), down, strict=True))
+        decoder = sum(n * given.side**2 for n, (given, _) in zip(weights(up), up, strict=True))
+        # before and after batch norm, and after the ReLU
+        floats = start.filters * start.side**2 + sum(3 * made.filters * made.side**2 for _, made in (*down, *up))
+        parameters = sum(weights(down)) + sum(weights(up)) + heads + first
+        return Counts(2.0 * (encoder + heads), 2.0 * (decoder + first), float(floats), float(parameters))
+
+
+def _dense_counts(values: int, width: int, depth: int, latent_dim: int) -> Counts:
+    """What `depth` hidden layers of `width` units each way take, between samples of so many `values` and codes."""
+    hidden = (depth - 1) * width**2
+    down, up = values * width + hidden + 2 * width * latent_dim, latent_dim * width + hidden + width * values
+    # before and after each activation
+    return Counts(2.0 * down, 2.0 * up, float(4 * depth * width + 2 * values), float(down + up))
+
 
 @dataclass(frozen=True)
 class DenseNetwork:
@@ -107,6 +166,16 @@ class DenseNetwork:
 
     pixels: ClassVar[int] = 1
     is_optimised: ClassVar[bool] = True
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of what is encoded."""
+        return (self.input_dim,)
+
+    @property
+    def counts(self) -> Counts:
+        """What it takes."""
+        return _dense_counts(self.input_dim, self.width, self.depth, self.latent_dim)
 
 
 @dataclass(frozen=True)
@@ -125,9 +194,10 @@ class LinearNetwork(OfImages):
     is_optimised: ClassVar[bool] = False
 
     @property
-    def values(self) -> int:
-        """How many values an image has."""
-        return self.channels * self.pixels
+    def counts(self) -> Counts:
+        """What it takes."""
+        products = float(self.values * self.latent_dim)
+        return Counts(2 * products, 2 * products, float(self.values), 2 * products)
 
 
 @dataclass(frozen=True)
