@@ -268,10 +268,11 @@ class _Making:
                 "has_posterior": of.has_posterior,
                 "latent_dim": of.latent_dim or budget.latent_dim,
             }
-        if of.network == "convolutional" and budget.network is not None:
-            return {"kind": "own", **to_plain(budget.network), "latent_dim": budget.latent_dim}
-        layout = ("kernel", "width", "start_width", "norm_momentum") if of.network == "convolutional" else ()
-        return {"kind": of.network, **{key: getattr(budget, key) for key in ("latent_dim", *layout)}}
+        if of.network == "linear":
+            return {"kind": "linear", "latent_dim": budget.latent_dim}
+        own = budget.network
+        layout = budget.layout if own is None else {"kind": "own", **to_plain(own)}
+        return {**layout, "latent_dim": budget.latent_dim}
 
     def fit(self, dataset: str, model: str, density: str, stated: Density) -> FitSpec:
         """What `fit` reads: the density as stated, changed by the settings in force."""

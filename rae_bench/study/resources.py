@@ -14,11 +14,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from rae_bench.base.plain import parse
 from rae_bench.data.specs import DatasetSpec
 from rae_bench.densities.specs import NetworkSpec
 from rae_bench.models.layouts.specs import (
-    ConvolutionalNetwork,
     Counts,
     LinearNetwork,
     OwnModel,
@@ -483,9 +481,4 @@ def _counts(study: Study, dataset: str, spec: TrainingSpec) -> Counts:
     network, budget = spec.network, study.budgets[dataset]
     if not isinstance(network, OwnNetworks | OwnModel | TrainedElsewhere):
         return network.counts
-    images = {"channels": network.channels, "size": network.size, "latent_dim": network.latent_dim}
-    layout = {key: getattr(budget, key) for key in ("kernel", "width", "start_width", "norm_momentum")}
-    stand_in: ConvolutionalNetwork = parse(
-        ConvolutionalNetwork, {"kind": "convolutional", **images, **layout}, "layout"
-    )
-    return stand_in.counts
+    return budget.laid_out(network.channels, network.size, network.latent_dim, f"budget of {dataset!r}").counts

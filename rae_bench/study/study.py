@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat
 
 from rae_bench.base.own import OwnCode
-from rae_bench.base.plain import ADDED, ConfigError, Plain, fingerprint
+from rae_bench.base.plain import ADDED, ConfigError, Plain, fingerprint, parse
 from rae_bench.base.specs import Compute, Count, CountOrZero, Listed, Seed
 from rae_bench.data.specs import DatasetSpec
 from rae_bench.densities.specs import Density, FitSpec, OwnDensity
-from rae_bench.models.layouts.specs import Kernel, Momentum, OwnModel, OwnNetworks, TrainedElsewhere
+from rae_bench.models.layouts.specs import Layout, OwnModel, OwnNetworks, TrainedElsewhere
 from rae_bench.models.specs import Optimisation, TrainingSpec
 from rae_bench.models.terms.specs import SQUARED_ERROR, Reconstruction
 from rae_bench.scoring.specs import (
@@ -73,7 +73,7 @@ class DatasetEntry:
 
 @dataclass(frozen=True)
 class OwnLayout:
-    """Encoder and decoder of a user's own in place of the paper's; the budget's layout only tells their cost."""
+    """Encoder and decoder of a user's own in place of the budget's layout, which then only tells their cost."""
 
     code: OwnCode
     initialisation: Literal["own", "suite"] = "own"
@@ -81,17 +81,29 @@ class OwnLayout:
 
 @dataclass(frozen=True)
 class Budget:
-    """An entry of `budgets.yaml`: how large a network, how long and on what trained, the same for all models."""
+    """An entry of `budgets.yaml`: what network, how long and on what trained, the same for all models.
 
-    kernel: Kernel
-    width: Count
-    start_width: Count
+    `layout`: the settings of a network, less those that are of its images and codes.
+    """
+
+    layout: dict[str, Plain]
     latent_dim: Count
-    norm_momentum: Momentum
     optimisation: Optimisation
     validation_split: Literal["validation", "overlapping"]
     leave_out_last: CountOrZero
     network: OwnLayout | None = None
+
+    def laid_out(self, channels: int, size: int, latent_dim: int, where: str) -> Layout:
+        """The layout's network of images, with codes of `latent_dim` dimensions.
+
+        Raises:
+            ConfigError: no such network, or settings that it cannot have; `where` is the budget's place.
+        """
+        given = {"channels": channels, "size": size, "latent_dim": latent_dim}
+        if stated := sorted(set(given) & set(self.layout)):
+            raise ConfigError(f"{where}.layout.{stated[0]}: stands elsewhere, and is the same for every layout")
+        network: Layout = parse(Layout, {**self.layout, **given}, f"{where}.layout")
+        return network
 
 
 @dataclass(frozen=True)

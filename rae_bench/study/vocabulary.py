@@ -15,6 +15,7 @@ from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ConfigError, Plain, kinds, parse, to_plain, unknown
 from rae_bench.base.specs import Count
 from rae_bench.densities.specs import Density
+from rae_bench.models.layouts.specs import NETWORK_SIZES
 from rae_bench.models.terms.specs import SQUARED_ERROR, Latent, Objective, Posterior, Reconstruction, Regulariser
 from rae_bench.scoring.specs import ImageSets, MetricSettings
 from rae_bench.study.protocols import ProtocolEntry, Setting, parse_settings
@@ -53,7 +54,7 @@ Weights = dict[str, PositiveFloat]
 class ModelEntry(Terms):
     """An entry of `models.yaml`: its terms, their weights by data set, and the table row it makes.
 
-    `n` and `gmm`: the densities in the row's columns. `network`: the budget's layout, or none but a linear layer.
+    `n` and `gmm`: the densities in the row's columns. `network`: the budget's, or none but a linear layer.
     """
 
     label: str
@@ -61,7 +62,7 @@ class ModelEntry(Terms):
     n: str
     gmm: str
     weights: dict[str, Weights]
-    network: Literal["convolutional", "linear"] = "convolutional"
+    network: Literal["budget", "linear"] = "budget"
 
     @property
     def has_posterior(self) -> bool:
@@ -212,6 +213,8 @@ def _check(vocabulary: Vocabulary) -> None:
     """Refuse names of things that do not exist, in entries whether a study uses them or not."""
     for name, dataset in vocabulary.datasets.items():
         known(f"{vocabulary.place('datasets', name)}.weights", "data set", vocabulary.datasets, dataset.weights)
+    for name, budget in vocabulary.budgets.items():
+        budget.laid_out(1, NETWORK_SIZES[0], budget.latent_dim, vocabulary.place("budgets", name))
     for name, model in vocabulary.models.items():
         if isinstance(model, OwnModelEntry):
             continue

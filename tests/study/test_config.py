@@ -435,7 +435,10 @@ MISTAKES = [
     ("densities.yaml", ["gmm10", "n_inits"], 3, "densities.yaml.gmm10.n_inits: unknown key 'n_inits'; did you mean 'n"),
     ("densities.yaml", ["second_stage", "objective"], ..., "densities.yaml.second_stage: missing objective"),
     ("densities.yaml", ["second_stage", "optimisation", "batch_size"], 601, "batch_size"),  # of 600 codes
-    ("budgets.yaml", ["digits_smoke", "kernel"], 3, "budgets.yaml.digits_smoke.kernel: 3 is not one of [4, 5]"),
+    ("budgets.yaml", ["digits_smoke", "layout", "kernel"], 3, "budgets.yaml.digits_smoke.layout.kernel: 3 is not one"),
+    ("budgets.yaml", ["faces_quick", "layout", "width"], 0, "budgets.yaml.faces_quick.layout.width: 0 must be above"),
+    ("budgets.yaml", ["digits_smoke", "layout", "kind"], "dens", "budgets.yaml.digits_smoke.layout.kind: 'dens' is "),
+    ("budgets.yaml", ["digits_smoke", "layout", "size"], 32, "budgets.yaml.digits_smoke.layout.size: stands elsewhere"),
     ("budgets.yaml", ["digits_smoke", "latent_dim"], 0, "budgets.yaml.digits_smoke.latent_dim: 0 must be above 0"),
     ("budgets.yaml", ["digits_smoke", "optimisation", "batch_size"], 601, "budgets.yaml.digits_smoke.optimisation.bat"),
     ("budgets.yaml", ["digits_smoke", "optimisation", "epochs"], 1.5, "digits_smoke.optimisation.epochs: expected a w"),
@@ -470,7 +473,7 @@ MISTAKES = [
     (SMOKE, ["rows"], ["linear", "training_images"], "studies/smoke.yaml.rows: ['linear', 'training_images'] are all"),
     (SMOKE, ["search"], {"training_images": POINTS}, "studies/smoke.yaml.search.training_images: a row of given image"),
     ("models.yaml", ["linear", "posterior"], NOISY, "studies/smoke.yaml: 'linear' on 'digits_mini'.network: 'linear' "),
-    ("models.yaml", ["linear", "network"], "lineal", "models.yaml.linear.network: 'lineal' is not one of ['convolutio"),
+    ("models.yaml", ["linear", "network"], "lineal", "models.yaml.linear.network: 'lineal' is not one of ['budget', "),
 ]  # fmt: skip
 SETTINGS_AT_FAULT = [
     # target and change of a setting's patch, what the message says behind ...patches[0].set
@@ -577,7 +580,7 @@ SPELLING = [
     # file, text and what stands there instead, what the message says
     ("budgets.yaml", "learning_rate: 4.0e-3", "learning_rate: 4e-3", r"line \d+: 4e-3 could be 0\.004"),
     ("budgets.yaml", "learning_rate: 4.0e-3", "learning_rate: .nan", ".*learning_rate: expected a finite number"),
-    ("budgets.yaml", "  width: 4\n", "  width: 4\n  width: 8\n", r"line \d+: the key 'width' stands tw"),
+    ("budgets.yaml", "    width: 4\n", "    width: 4\n    width: 8\n", r"line \d+: the key 'width' stands tw"),
     ("models.yaml", "\ncv_vae:", "\nvae:", r"line \d+: the key 'vae' stands twice"),
     (SMOKE, "n_images: 300", "n_images: 300\nn_images: 200", r"line \d+: the key 'n_images' stands twice"),
     (SMOKE, "train_seeds: [0, 1]", "train_seeds: [0", r"not YAML: "),

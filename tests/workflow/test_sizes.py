@@ -56,7 +56,8 @@ def own(tmp_path_factory, digits):
     for name, asked in SETS.items():
         folder = tmp_path_factory.mktemp(name)
         crops(folder) if name == "crops" else small_digits(folder, digits)
-        datasets[name], budgets[f"{name}_quick"] = entry(name, folder), {**smoke, "kernel": asked["kernel"]}
+        datasets[name] = entry(name, folder)
+        budgets[f"{name}_quick"] = {**smoke, "layout": {**smoke["layout"], "kernel": asked["kernel"]}}
     for file, entries in (("datasets.yaml", datasets), ("budgets.yaml", budgets)):
         with (checkout.config / file).open("a") as opened:
             opened.write("\n" + yaml.safe_dump(entries))

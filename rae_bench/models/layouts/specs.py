@@ -253,6 +253,9 @@ class TrainedElsewhere(OfImages):
     is_optimised: ClassVar[bool] = False
 
 
+Layout = ConvolutionalNetwork
+"""What a budget can name: networks of images that are trained, of the suite's own."""
+
 Network = Annotated[
     ConvolutionalNetwork | LinearNetwork | DenseNetwork | OwnNetworks | OwnModel | TrainedElsewhere, ByKind
 ]
