@@ -80,6 +80,28 @@ class OfImages:
         return (self.channels, self.size, self.size)
 
 
+def _narrowing(channels: int, size: int, width: int) -> list[Maps]:
+    """The image, then maps of half the side each, rounded up.
+
+    Four of them, as in the paper (32 pixels end at 2x2, 64 at 4x4), and more until maps are no larger than 4x4.
+    Filters: 1, 2, 4 and 8 times `width`, and 8 times from there on.
+    """
+    maps = [Maps(channels, size)]
+    while len(maps) <= 4 or maps[-1].side > 4:
+        maps.append(Maps(width * min(2 ** (len(maps) - 1), 8), (maps[-1].side + 1) // 2))
+    return maps
+
+
+def _doublings(size: int) -> list[int]:
+    """The side of the map that a decoder starts from, then twice the side each, up to the image's.
+
+    As many as leave a start of at least 8x8, the paper's for 32 and 64 pixels, elsewhere up to 16x16. A start that is
+    no whole number (136 / 16) is rounded up; the first doubling then gives a row and a column less.
+    """
+    n = (size // 8).bit_length() - 1
+    return [-(-size // 2 ** (n - i)) for i in range(n + 1)]
+
+
 @dataclass(frozen=True)
 class ConvolutionalNetwork(OfImages):
     """The paper's layout at any of NETWORK_SIZES: stride-2 convolutions to the code, dense, stride-2 transposed back.
@@ -102,28 +124,19 @@ class ConvolutionalNetwork(OfImages):
 
     @property
     def encoder_maps(self) -> list[Maps]:
-        """The image, then what each convolution makes of it: half the side, rounded up.
-
-        Four of them, as in the paper (32 pixels end at 2x2, 64 at 4x4), and more until maps are no larger than 4x4.
-        Filters: 1, 2, 4 and 8 times `width`, and 8 times from there on.
-        """
-        maps = [Maps(self.channels, self.size)]
-        while len(maps) <= 4 or maps[-1].side > 4:
-            maps.append(Maps(self.width * min(2 ** (len(maps) - 1), 8), (maps[-1].side + 1) // 2))
-        return maps
+        """The image, then what each convolution makes of it."""
+        return _narrowing(self.channels, self.size, self.width)
 
     @property
     def decoder_maps(self) -> list[Maps]:
-        """The map that the decoder starts from, then what each transposed convolution makes of it: twice the side.
+        """The map that the decoder starts from, then what each transposed convolution makes of it.
 
-        As many as leave a start of at least 8x8, the paper's for 32 and 64 pixels, elsewhere up to 16x16. A start that
-        is no whole number (136 / 16) is rounded up; the first doubling then gives a row and a column less.
         Filters: 4, 2 and 1 times `width`, and `width` from there on. The layer that makes the image of the last map,
         at the same side, is not among them.
         """
-        n = (self.size // 8).bit_length() - 1
-        made = [Maps(self.width * max(4 // 2**i, 1), -(-self.size // 2 ** (n - 1 - i))) for i in range(n)]
-        return [Maps(self.start_width, -(-self.size // 2**n)), *made]
+        start, *sides = _doublings(self.size)
+        made = [Maps(self.width * max(4 // 2**i, 1), side) for i, side in enumerate(sides)]
+        return [Maps(self.start_width, start), *made]
 
     @property
     def counts(self) -> Counts:
