@@ -74,12 +74,13 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class LayerNorm(nn.LayerNorm):
-    """A user's layer norm, in elementary operations while a forward derivative is taken.
+    """Layer norm with statistics and arithmetic in float32, elementary while a forward derivative is taken.
 
     torch's own rule holds the moments constant there, as that of batch norm does (see `BatchNorm`).
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        x = widened(x)
         if not derives_forward():
             return super().forward(x)
         dims = list(range(-len(self.normalized_shape), 0))
@@ -87,6 +88,26 @@ class LayerNorm(nn.LayerNorm):
         normed = (x - mean) * (variance + self.eps).rsqrt()
         scaled = normed if self.weight is None else normed * self.weight
         return scaled if self.bias is None else scaled + self.bias
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm with statistics and arithmetic in float32; torch's rule for its derivative is right (a test)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(widened(x))
+
+
+def softmax(x: Tensor) -> Tensor:
+    """The softmax over the last dimension, in float32.
+
+    While a forward derivative is taken it is computed in elementary operations: torch's own can then not be
+    differentiated once more. The largest value, which cancels, keeps exp from overflowing, and is no function of x.
+    """
+    x = widened(x)
+    if not derives_forward():
+        return x.softmax(dim=-1)
+    powers = (x - x.amax(dim=-1, keepdim=True).detach()).exp()
+    return powers / powers.sum(dim=-1, keepdim=True)
 
 
 class Sigmoid(nn.Sigmoid):

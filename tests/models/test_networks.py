@@ -11,6 +11,7 @@ import small
 import torch
 from keras import Keras
 from torch import nn
+from torch.autograd import forward_ad
 
 from rae_bench.models import autoencoder, networks, training
 from rae_bench.models.layouts import catalogue as layouts
@@ -315,6 +316,43 @@ def test_the_penalty_through_a_users_layer_norm_and_its_gradient_are_those_of_th
     ):
         zero = torch.zeros((), dtype=torch.float64)  # the last bias moves no derivative
         torch.testing.assert_close(zero if one is None else one, zero if other is None else other)
+
+
+def test_the_penalty_through_the_softmax_and_its_gradient_are_those_of_the_jacobian():
+    """The Jacobian by reverse derivatives of torch's own softmax, which are right."""
+    torch.manual_seed(0)
+    before, after = nn.Linear(3, 6).double(), nn.Linear(6, 5).double()
+    term = GradientPenalty(kind="gradient_penalty", weight=1.0)
+    z, u = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    x_hat, penalty = objectives.decode(lambda z: after(networks.softmax(before(z))), z, term, {"direction": u})
+
+    def theirs(z):
+        return after(before(z).softmax(dim=-1))
+
+    jacobian = torch.autograd.functional.jacobian(lambda codes: theirs(codes).sum(dim=0), z, create_graph=True)
+    expected = torch.einsum("obd,bd->bo", jacobian, u).square().sum(dim=1).mean()
+    torch.testing.assert_close(x_hat, theirs(z))
+    torch.testing.assert_close(penalty, expected)
+    parameters = [*before.parameters(), after.weight]
+    torch.testing.assert_close(torch.autograd.grad(penalty, parameters), torch.autograd.grad(expected, parameters))
+
+
+@pytest.mark.parametrize("far", [0.0, 1e4])
+def test_the_softmax_is_torchs_however_large_its_values(far):
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)) + far
+    with forward_ad.dual_level():
+        found, _ = forward_ad.unpack_dual(networks.softmax(forward_ad.make_dual(x, torch.ones_like(x))))
+    torch.testing.assert_close(found, x.softmax(dim=-1))
+    assert networks.softmax(x.bfloat16()).dtype == torch.float32
+
+
+def test_torchs_own_softmax_still_cannot_be_penalised():
+    """If this fails torch is mended, and the suite's can go."""
+    layer, z = nn.Linear(3, 6), torch.randn(4, 3)
+    term = GradientPenalty(kind="gradient_penalty", weight=1.0)
+    _, penalty = objectives.decode(lambda z: layer(z).softmax(dim=-1), z, term, {"direction": torch.ones_like(z)})
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        penalty.backward()
 
 
 @pytest.mark.parametrize("layer", [nn.LayerNorm(6), nn.BatchNorm1d(6)])
