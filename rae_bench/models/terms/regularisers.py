@@ -38,8 +38,8 @@ def decode(decoder: nn.Module, z: Tensor, term: Regulariser, noise: Mapping[str,
 
 
 def regularised_weights(decoder: nn.Module, scope: Literal["all", "convolutions"]) -> dict[str, Tensor]:
-    """The weights L2 regularises, by name: every dense (scope "all") and transposed convolutional layer's."""
-    kinds = nn.ConvTranspose2d if scope == "convolutions" else nn.Module
+    """The weights L2 regularises, by name: every dense (scope "all") and convolutional layer's, transposed or not."""
+    kinds = nn.Conv2d | nn.ConvTranspose2d if scope == "convolutions" else nn.Module
     layers = [layer for layer in networks.weighted_layers(decoder) if isinstance(layer, kinds)]
     names = {id(layer): name for name, layer in decoder.named_modules()}
     return {f"{names[id(layer)]}.weight": layer.weight for layer in layers}
