@@ -2,7 +2,13 @@
 
 from rae_bench.base.plain import kinds
 from rae_bench.base.specs import Compute
-from rae_bench.models.layouts.specs import ConvolutionalNetwork, DenseNetwork
+from rae_bench.models.layouts.specs import (
+    ConvolutionalNetwork,
+    DenseImageNetwork,
+    DenseNetwork,
+    PatchTransformer,
+    ResidualNetwork,
+)
 from rae_bench.models.specs import TRAIN_VERSION, Cosine, Optimisation, TrainingSpec
 from rae_bench.models.terms.specs import (
     Deterministic,
@@ -56,6 +62,25 @@ def images(channels=1, size=32, kernel=4, width=2, latent_dim=5, norm_momentum=0
         latent_dim=latent_dim,
         norm_momentum=norm_momentum,
     )
+
+
+def residual(channels=1, size=32, width=2, groups=1, latent_dim=5):
+    """Residual convolutions, narrow."""
+    return ResidualNetwork("residual", channels, size, width, groups, latent_dim)
+
+
+def dense_images(channels=1, size=32, width=9, depth=2, latent_dim=5):
+    """A dense network on images, narrow."""
+    return DenseImageNetwork("dense_images", channels, size, width, depth, latent_dim)
+
+
+def transformer(channels=1, size=32, patch=8, width=8, depth=2, heads=2, expansion=2, latent_dim=5):
+    """A transformer on patches, narrow."""
+    return PatchTransformer("transformer", channels, size, patch, width, depth, heads, expansion, latent_dim)
+
+
+FAMILIES = {"convolutional": images, "residual": residual, "dense_images": dense_images, "transformer": transformer}
+"""A narrow network of each family that a budget can name, by its kind; all take channels, size and latent_dim."""
 
 
 def vectors(input_dim=7, width=9, depth=2, latent_dim=3):

@@ -66,9 +66,18 @@ def images(n, seed=0):
     return training.to_device(made, "cpu")
 
 
-def run(objective, schedule=small.COSINE, checkpoint=None, seed=0, order="shuffled", precision="float32", device="cpu"):
+def run(
+    objective,
+    schedule=small.COSINE,
+    checkpoint=None,
+    seed=0,
+    order="shuffled",
+    precision="float32",
+    device="cpu",
+    network=NETWORK,
+):
     optimisation = small.optimisation(epochs=2, batch_size=8, schedule=schedule, order=order)
-    spec = small.training_spec(NETWORK, objective, optimisation, precision)
+    spec = small.training_spec(network, objective, optimisation, precision)
     return training.train(spec, images(35).to(device), images(10, 1).to(device), seed, checkpoint=checkpoint)
 
 
@@ -109,6 +118,14 @@ def test_every_objective_stopped_in_both_epochs_ends_with_the_same_bytes(name, p
     settings = {"objective": STOPPED_TWICE[name], "precision": precision, "order": order, "device": device}
     for updates in (3, 4):  # within the first epoch, and then within the second
         stop(tmp_path, updates, **settings)
+    assert result(run(checkpoint=checkpoint(tmp_path), **settings)) == result(run(**settings))
+
+
+@pytest.mark.parametrize("kind", sorted(set(small.FAMILIES) - {"convolutional"}))
+@pytest.mark.parametrize("name", ["vae", "rae_gp", "rae_sn"])
+def test_so_does_every_family_of_networks(kind, name, device, tmp_path):
+    settings = {"objective": OBJECTIVES[name], "network": small.FAMILIES[kind](latent_dim=3), "device": device}
+    stop(tmp_path, 5, **settings)
     assert result(run(checkpoint=checkpoint(tmp_path), **settings)) == result(run(**settings))
 
 

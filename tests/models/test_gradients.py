@@ -27,7 +27,7 @@ from rae_bench.densities.codes import Posteriors
 from rae_bench.densities.specs import Density
 from rae_bench.models import autoencoder, networks, objectives, training
 from rae_bench.models.layouts import catalogue as layouts
-from rae_bench.models.layouts.specs import ConvolutionalNetwork, DenseNetwork
+from rae_bench.models.layouts.specs import ConvolutionalNetwork, DenseNetwork, ResidualNetwork
 from rae_bench.models.terms import regularisers
 from rae_bench.models.terms.specs import Bernoulli, GradientPenalty, SpectralNorm
 from rae_bench.run import process
@@ -42,10 +42,16 @@ zero, and its difference nothing but the rounding of the loss, divided by the st
 BATCH, CODES = 4, 3
 
 IMAGES = {
-    f"{size}x{size}, kernel {kernel}": small.images(channels, size, kernel, latent_dim=CODES, start_width=4)
-    for size, kernel, channels in ((32, 4, 1), (64, 5, 3))
+    **{
+        f"{size}x{size}, kernel {kernel}": small.images(channels, size, kernel, latent_dim=CODES, start_width=4)
+        for size, kernel, channels in ((32, 4, 1), (64, 5, 3))
+    },
+    "residual": small.residual(channels=3, size=16, groups=2, latent_dim=CODES),
+    "dense images": small.dense_images(size=16, latent_dim=CODES),
+    "transformer": small.transformer(channels=3, size=16, patch=4, width=4, depth=1, latent_dim=CODES),
 }
 VECTORS = small.vectors(latent_dim=CODES)
+NORMS = (torch.nn.BatchNorm2d, torch.nn.GroupNorm, torch.nn.LayerNorm)
 
 
 def unweighted(objective):
@@ -96,10 +102,10 @@ def walked():
 
 
 def is_walkable(objective, network):
-    """Only what a model can be: L2 of convolutions alone and cross-entropy mean nothing to a dense network."""
-    scope = getattr(objective.regulariser, "scope", "")
-    is_of_images = scope == "convolutions" or isinstance(objective.reconstruction, Bernoulli)
-    return isinstance(network, ConvolutionalNetwork) or not is_of_images
+    """Only what a model can be: L2 of convolutions alone is of networks with some, cross-entropy of images."""
+    if getattr(objective.regulariser, "scope", "") == "convolutions":
+        return isinstance(network, ConvolutionalNetwork | ResidualNetwork)
+    return not (isinstance(objective.reconstruction, Bernoulli) and isinstance(network, DenseNetwork))
 
 
 @contextlib.contextmanager
@@ -123,9 +129,10 @@ class Point:
         shape = (BATCH, 7) if is_vector else (BATCH, network.channels, network.size, network.size)
         self.x = torch.rand(shape, generator=generator)
         for norm in self.model.modules():
-            if isinstance(norm, torch.nn.BatchNorm2d):  # anything but 1 and 0, which hide factors
+            if isinstance(norm, NORMS):  # anything but 1 and 0, which hide factors
                 torch.nn.init.uniform_(norm.weight, 0.5, 1.5, generator=generator)
                 torch.nn.init.normal_(norm.bias, 0, 0.2, generator=generator)
+            if isinstance(norm, torch.nn.BatchNorm2d):
                 torch.nn.init.normal_(norm.running_mean, 0, 0.1, generator=generator)
                 torch.nn.init.uniform_(norm.running_var, 0.5, 1.5, generator=generator)
         self.model.train(is_training)

@@ -324,7 +324,7 @@ def test_the_penalty_through_the_softmax_and_its_gradient_are_those_of_the_jacob
     before, after = nn.Linear(3, 6).double(), nn.Linear(6, 5).double()
     term = GradientPenalty(kind="gradient_penalty", weight=1.0)
     z, u = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
-    x_hat, penalty = objectives.decode(lambda z: after(networks.softmax(before(z))), z, term, {"direction": u})
+    x_hat, penalty = regularisers.decode(lambda z: after(networks.softmax(before(z))), z, term, {"direction": u})
 
     def theirs(z):
         return after(before(z).softmax(dim=-1))
@@ -350,7 +350,7 @@ def test_torchs_own_softmax_still_cannot_be_penalised():
     """If this fails torch is mended, and the suite's can go."""
     layer, z = nn.Linear(3, 6), torch.randn(4, 3)
     term = GradientPenalty(kind="gradient_penalty", weight=1.0)
-    _, penalty = objectives.decode(lambda z: layer(z).softmax(dim=-1), z, term, {"direction": torch.ones_like(z)})
+    _, penalty = regularisers.decode(lambda z: layer(z).softmax(dim=-1), z, term, {"direction": torch.ones_like(z)})
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         penalty.backward()
 

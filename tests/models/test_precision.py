@@ -1,6 +1,7 @@
 """bfloat16: layers compute in it, losses and weights stay float32, and they differ by no more than its roundings."""
 
 import dataclasses
+import itertools
 import math
 import subprocess
 import sys
@@ -44,21 +45,32 @@ def _fresh(name):
     return build(spec.network, spec.objective, 0), spec.objective
 
 
-def _trained(name, images, precision):
+def _trained(name, images, precision, network=None):
     spec = STUDY.training("digits", name)
     two_epochs = dataclasses.replace(spec.optimisation, epochs=2)
-    made = small.training_spec(spec.network, spec.objective, two_epochs, precision)
+    made = small.training_spec(network or spec.network, spec.objective, two_epochs, precision)
     return training.train(made, images, images[:100], 0)
 
 
-@pytest.mark.parametrize("name", STUDY.competing)
-def test_every_model_trains_in_bfloat16(name, images):
-    half, single = (_trained(name, images, precision) for precision in ("bfloat16", "float32"))
+FAMILIES = {
+    "residual": small.residual(width=4, groups=2),
+    "dense_images": small.dense_images(width=32),
+    "transformer": small.transformer(width=16),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [*((name, "") for name in STUDY.competing), *itertools.product(("vae", "rae_gp", "rae_sn"), FAMILIES)],
+)
+def test_every_model_trains_in_bfloat16(name, family, images):
+    network = FAMILIES.get(family)
+    half, single = (_trained(name, images, precision, network) for precision in ("bfloat16", "float32"))
     assert all(math.isfinite(value) for row in half.history for value in row.values())
     assert half.history[1]["validation_total"] < half.history[0]["validation_total"]
     assert {w.dtype for w in half.model.parameters()} == {torch.float32}
     assert not any(torch.equal(a, b) for a, b in zip(half.model.parameters(), single.model.parameters(), strict=True))
-    repeated = _trained(name, images, "bfloat16").model.state_dict()
+    repeated = _trained(name, images, "bfloat16", network).model.state_dict()
     assert all(torch.equal(value, repeated[key]) for key, value in half.model.state_dict().items())
 
 
@@ -85,9 +97,11 @@ def test_losses_differ_by_the_roundings_of_the_layers_alone(name, images):
     assert abs(half.regulariser - single.regulariser) <= 2 * error * single.regulariser
 
 
+@pytest.mark.parametrize("family", ["", *FAMILIES])
 @pytest.mark.parametrize("name", ["vae", "rae_gp", "rae_sn"])
-def test_layers_compute_in_bfloat16_and_losses_in_float32(name, images):
+def test_layers_compute_in_bfloat16_and_losses_in_float32(name, family, images):
     model, objective = _fresh(name)
+    model = build(FAMILIES[family], objective, 0) if family else model
     seen, kept = set(), []
     for layer in networks.weighted_layers(model):
         layer.register_forward_hook(lambda _layer, _inputs, output: seen.add(output.dtype))
@@ -101,6 +115,26 @@ def test_layers_compute_in_bfloat16_and_losses_in_float32(name, images):
     assert x_hat.dtype == torch.float32
     expected = 0.5 * ((x.double() - x_hat.double()) ** 2).flatten(1).sum(dim=1).mean().item()
     assert loss.reconstruction.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_so_do_those_of_other_families(family, images):
+    """As above, and what is not a layer rounds as well: sums, and an attention's products, all of them counted here.
+
+    Norms take what they are given to unit variance, so that roundings add up as those of layers do.
+    """
+    objective, network = _fresh("rae")[1], FAMILIES[family]
+    model = build(network, objective, 0)
+    sums = sum(type(module).__name__ in ("_Block", "_Attention") for module in model.modules())
+    error = math.sqrt(3 * (len(networks.weighted_layers(model)) + 2 * sums)) * UNIT
+    assert error < 0.025
+    x = training.as_input(images[:64])
+    single, half = (_loss(build(network, objective, 0), x, objective, kind) for kind in ("float32", "bfloat16"))
+    assert half.reconstruction != single.reconstruction
+    far = math.sqrt(2 * single.reconstruction.item())
+    delta = error * (x.flatten(1).square().sum(dim=1).mean().sqrt().item() + far)
+    assert abs(half.reconstruction - single.reconstruction) < far * delta + delta**2 / 2
+    assert abs(half.latent - single.latent) <= 2 * error * single.latent
 
 
 def test_validation_is_in_the_precision_of_training_and_codes_are_in_float32(images):

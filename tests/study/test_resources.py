@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+import small
 import torch
 from checkout import our_lines, put
 from torch.utils.flop_counter import FlopCounterMode
@@ -66,6 +67,29 @@ def test_a_networks_arithmetic_and_parameters_are_those_that_torch_counts(size, 
     layers = [layer.weight.numel() for layer in weighted_layers(model)]
     assert counted.parameters == sum(layers) + one_head
     assert counted.arithmetic == pytest.approx(counter.get_total_flops() + 2 * one_head, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", small.FAMILIES)
+@pytest.mark.parametrize(("size", "channels"), [(32, 1), (24, 3), (136, 1)])
+def test_a_family_says_of_itself_what_torch_counts(kind, size, channels):
+    """Operations and weights as they are; floats that a step keeps, within a factor of two."""
+    network = small.FAMILIES[kind](channels=channels, size=size)
+    with torch.device("meta"):
+        model = build(network, small.objective(small.GAUSSIAN), 0)
+        x, z = torch.zeros(1, channels, size, size), torch.zeros(1, 5, requires_grad=True)
+    kept, weights = {}, {weight.untyped_storage()._cdata for weight in model.parameters()}
+
+    def keep(tensor):
+        if (storage := tensor.untyped_storage())._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes() / 4
+        return tensor
+
+    for part, counted, given in ((model.encode, network.counts.encoder, x), (model.decode, network.counts.decoder, z)):
+        with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one):
+            held = part(given)
+        assert counted == pytest.approx(counter.get_total_flops(), rel=0.02), held
+    assert network.counts.parameters == sum(layer.weight.numel() for layer in weighted_layers(model))
+    assert sum(kept.values()) / 2 < network.counts.floats < 2 * sum(kept.values())
 
 
 def test_a_penalty_on_a_derivative_is_counted_several_times():

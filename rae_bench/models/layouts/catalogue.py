@@ -4,14 +4,17 @@ from typing import assert_never
 
 from torch import nn
 
-from rae_bench.models.layouts import convolutional, dense
+from rae_bench.models.layouts import convolutional, dense, residual, transformer
 from rae_bench.models.layouts.specs import (
     ConvolutionalNetwork,
+    DenseImageNetwork,
     DenseNetwork,
     LinearNetwork,
     Network,
     OwnModel,
     OwnNetworks,
+    PatchTransformer,
+    ResidualNetwork,
     TrainedElsewhere,
 )
 
@@ -21,6 +24,12 @@ def features(spec: Network) -> tuple[nn.Sequential, int]:
     match spec:
         case ConvolutionalNetwork():
             return convolutional.features(spec)
+        case ResidualNetwork():
+            return residual.features(spec)
+        case DenseImageNetwork():
+            return dense.image_features(spec)
+        case PatchTransformer():
+            return transformer.features(spec)
         case LinearNetwork():
             return dense.linear_features(spec)
         case DenseNetwork():
@@ -36,6 +45,12 @@ def decoder(spec: Network) -> nn.Sequential:
     match spec:
         case ConvolutionalNetwork():
             return convolutional.decoder(spec)
+        case ResidualNetwork():
+            return residual.decoder(spec)
+        case DenseImageNetwork():
+            return dense.image_decoder(spec)
+        case PatchTransformer():
+            return transformer.decoder(spec)
         case LinearNetwork():
             return dense.linear_decoder(spec)
         case DenseNetwork():

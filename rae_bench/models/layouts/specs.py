@@ -159,6 +159,63 @@ class ConvolutionalNetwork(OfImages):
         return Counts(2.0 * (encoder + heads), 2.0 * (decoder + first), float(floats), float(parameters))
 
 
+@dataclass(frozen=True)
+class ResidualNetwork(OfImages):
+    """Residual convolutions of 3x3 with group norm; the decoder doubles its maps by repeating pixels.
+
+    `width` is the number of filters of the largest maps; `groups` of channels are normed together, and divide it.
+    """
+
+    kind: Literal["residual"]
+    channels: Count
+    size: ImageSize
+    width: Count
+    groups: Count
+    latent_dim: Count
+
+    is_optimised: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.width % self.groups:
+            raise ConfigError(f"groups: {self.groups} does not divide width, {self.width}")
+
+    @property
+    def encoder_maps(self) -> list[Maps]:
+        """The image, then what each stride makes of it."""
+        return _narrowing(self.channels, self.size, self.width)
+
+    @property
+    def decoder_maps(self) -> list[Maps]:
+        """The map that the decoder starts from, then each doubled one, with half the filters: 8 times `width` at most.
+
+        The image is made of the last, at the same side.
+        """
+        sides = _doublings(self.size)
+        return [Maps(self.width * min(2 ** (len(sides) - 1 - i), 8), side) for i, side in enumerate(sides)]
+
+    @property
+    def counts(self) -> Counts:
+        """What it takes, layer by layer: of each the maps that it is given, and those that it makes."""
+        down, up, image = self.encoder_maps, self.decoder_maps, Maps(self.channels, self.size)
+        encoder = [*pairwise(down), *(2 * [(maps, maps) for maps in down[1:]])]
+        decoder = [*pairwise([*up, image]), *(2 * [(maps, maps) for maps in up[:-1]])]
+
+        def weights(layers: list[tuple[Maps, Maps]]) -> list[int]:
+            return [9 * given.filters * made.filters for given, made in layers]
+
+        def products(layers: list[tuple[Maps, Maps]]) -> int:
+            return sum(n * made.side**2 for n, (_, made) in zip(weights(layers), layers, strict=True))
+
+        first = self.latent_dim * up[0].filters * up[0].side ** 2
+        heads = 2 * self.latent_dim * down[-1].filters * down[-1].side ** 2
+        # what a layer is given, before its norm and after the ReLU
+        floats = sum(2 * given.filters * made.side**2 for given, made in (*encoder, *decoder))
+        parameters = sum(weights(encoder)) + sum(weights(decoder)) + heads + first
+        return Counts(
+            2.0 * (products(encoder) + heads), 2.0 * (products(decoder) + first), float(floats), float(parameters)
+        )
+
+
 def _dense_counts(values: int, width: int, depth: int, latent_dim: int) -> Counts:
     """What `depth` hidden layers of `width` units each way take, between samples of so many `values` and codes."""
     hidden = (depth - 1) * width**2
@@ -189,6 +246,83 @@ class DenseNetwork:
     def counts(self) -> Counts:
         """What it takes."""
         return _dense_counts(self.input_dim, self.width, self.depth, self.latent_dim)
+
+
+@dataclass(frozen=True)
+class DenseImageNetwork(OfImages):
+    """`depth` hidden ReLU layers of `width` units each way, without norms, on images as vectors; a sigmoid at the end.
+
+    The first variational autoencoders were such networks (Kingma and Welling 2014, one hidden layer).
+    """
+
+    kind: Literal["dense_images"]
+    channels: Count
+    size: ImageSize
+    width: Count
+    depth: Count
+    latent_dim: Count
+
+    is_optimised: ClassVar[bool] = True
+
+    @property
+    def counts(self) -> Counts:
+        """What it takes."""
+        return _dense_counts(self.values, self.width, self.depth, self.latent_dim)
+
+
+@dataclass(frozen=True)
+class PatchTransformer(OfImages):
+    """A transformer on square patches of `patch` pixels a side: `depth` blocks each way, on vectors of `width`.
+
+    A block has attention of `heads` heads, which share `width`, and one hidden layer of `expansion` times `width`.
+    """
+
+    kind: Literal["transformer"]
+    channels: Count
+    size: ImageSize
+    patch: Literal[4, 8]
+    width: Count
+    depth: Count
+    heads: Count
+    expansion: Count
+    latent_dim: Count
+
+    is_optimised: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ConfigError(f"heads: {self.heads} do not divide width, {self.width}")
+        if self.width % 4:
+            raise ConfigError(f"width: {self.width} is not a multiple of 4: sines and cosines of row and of column")
+
+    @property
+    def side(self) -> int:
+        """How many patches a row has, and a column; every size is a multiple of `patch`."""
+        return self.size // self.patch
+
+    @property
+    def tokens(self) -> int:
+        """How many patches an image has."""
+        return self.side**2
+
+    @property
+    def patch_values(self) -> int:
+        """How many values a patch has."""
+        return self.channels * self.patch**2
+
+    @property
+    def counts(self) -> Counts:
+        """What it takes: each way `depth` blocks, a layer to or from patches, and one to or from the code."""
+        tokens, width = self.tokens, self.width
+        block = (4 + 2 * self.expansion) * width**2  # query, key, value, and what they give; the hidden layer
+        mixing = 2 * tokens**2 * width  # scores of pairs, and sums over them
+        code = self.latent_dim * tokens * width
+        oneway = self.depth * (tokens * block + mixing) + self.values * width
+        # of a block: two norms and sums, three projections and their mixture; the hidden layer; scores
+        held = tokens * width * (9 + 2 * self.expansion) + self.heads * tokens**2
+        weights = 2 * (self.depth * block + self.patch_values * width) + 3 * code
+        floats = 2 * (self.depth * held + 3 * tokens * width + self.values)
+        return Counts(2.0 * (oneway + 2 * code), 2.0 * (oneway + code), float(floats), float(weights))
 
 
 @dataclass(frozen=True)
@@ -266,10 +400,19 @@ class TrainedElsewhere(OfImages):
     is_optimised: ClassVar[bool] = False
 
 
-Layout = ConvolutionalNetwork
+Layout = Annotated[ConvolutionalNetwork | ResidualNetwork | DenseImageNetwork | PatchTransformer, ByKind]
 """What a budget can name: networks of images that are trained, of the suite's own."""
 
 Network = Annotated[
-    ConvolutionalNetwork | LinearNetwork | DenseNetwork | OwnNetworks | OwnModel | TrainedElsewhere, ByKind
+    ConvolutionalNetwork
+    | ResidualNetwork
+    | DenseImageNetwork
+    | PatchTransformer
+    | LinearNetwork
+    | DenseNetwork
+    | OwnNetworks
+    | OwnModel
+    | TrainedElsewhere,
+    ByKind,
 ]
 """Each says whether it is trained in epochs (`is_optimised`)."""
