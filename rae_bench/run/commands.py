@@ -23,7 +23,7 @@ from rae_bench.study.config import load_study, study_names
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.protocols import described
 from rae_bench.study.stated import read
-from rae_bench.study.study import DatasetEntry
+from rae_bench.study.study import DatasetEntry, Study
 
 if TYPE_CHECKING:
     from rae_bench.scoring.sides import Side
@@ -73,6 +73,7 @@ def cost(
     from_peak: Annotated[float | None, "a stated peak in TFLOPS: an estimate, not measured"] = None,
     utilisation: Annotated[float | None, "the share of --from-peak that is reached, 0 to 1"] = None,
     at_once: Annotated[int | None, "jobs at once; else as many as there are cores, or one GPU"] = None,
+    precisions: Annotated[bool, "only whether bfloat16 pays on this machine: ten seconds of updates"] = False,
     slurm: Annotated[bool, "what the jobs left ask of Slurm, too"] = False,
     profile: Annotated[Path, "the profile that --slurm goes by"] = PROFILE,
     json: Json = False,
@@ -86,6 +87,9 @@ def cost(
     if calibrate + (device is not None) + (from_peak is not None) > 1:
         raise ConfigError("--calibrate, --device and --from-peak are three ways to know a device; give one of them")
     found, results = load_study(study), _results()
+    if precisions:
+        _try_precisions(costs.placed_here(found))
+        return
     if lacks := checking.lacking(found, results):
         print(f"rae_bench: {lacks}", file=sys.stderr)
     if from_peak is None and utilisation is None:
@@ -101,6 +105,18 @@ def cost(
     print(_json(told, indent=1) if json else costs.describe(told))
     if slurm and not json:
         print(requests.describe(asked))
+
+
+def _try_precisions(study: Study) -> None:
+    """Print a line for each data set; on stderr where the study asks for bfloat16 and it is slower."""
+    begin(study.file.compute, loads.LEARNING)
+    from rae_bench.run.trials import trials
+
+    for one in trials(study):
+        if study.file.compute.precision == "bfloat16" and one.is_slower:
+            print(f"rae_bench: {one}; precision: float32 would save time, and is another study", file=sys.stderr)
+        else:
+            print(one)
 
 
 def check(

@@ -276,7 +276,7 @@ def on_device(study: Study, results: Path, is_timed: bool, device: str | None) -
     Raises:
         ConfigError: an unknown device, or a stage that failed.
     """
-    here = study if not study.gpus or devices.n_gpus() else _on_cpu(study)
+    here = placed_here(study)
     known = stored(results)
     named = device or device_name(here.file.compute)
     if is_timed:
@@ -291,6 +291,11 @@ def on_device(study: Study, results: Path, is_timed: bool, device: str | None) -
         raise ConfigError(unknown("--device", "device", device, [*known, *GPUS]))
     placed = _on_cpu(study) if found.kind == "cpu" else study
     return placed, f"{found.device}, measured", seconds_on(found)
+
+
+def placed_here(study: Study) -> Study:
+    """The study as this machine runs it: on its GPU, if it asks for one and there is one, else on the CPU."""
+    return study if not study.gpus or devices.n_gpus() else _on_cpu(study)
 
 
 def _on_cpu(study: Study) -> Study:
