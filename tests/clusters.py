@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,57 @@ def submitted(checkout, *arguments, study="smoke", profiles=("--workflow-profile
             yield driver
         finally:
             driver.kill()
+
+
+class Driver:
+    """The workflow's driver as a job of Slurm's, by its number there; used like a process."""
+
+    def __init__(self, cluster, number):
+        self.cluster, self.number = cluster, number
+
+    def state(self):
+        """Slurm's word for where it is."""
+        return self.cluster.says("squeue", "--states=all", "--noheader", f"--jobs={self.number}", "--format=%T")
+
+    def poll(self):
+        """None as long as it is queued or at work, also when it was put back; then 0, or the state it ended in."""
+        ended = ("FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL")
+        return {"COMPLETED": 0, **{state: state for state in ended}}.get(self.state())
+
+    def wait(self, timeout):
+        """The same once it has ended."""
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return code
+
+    def restarts(self):
+        """How often it was put back into the queue."""
+        return int(re.search(r"Restarts=(\d+)", self._told())[1])
+
+    def allow(self, minutes):
+        """Set its time limit to so many more minutes than it has had, which Slurm counts in whole ones."""
+        hours, more, _ = map(int, re.search(r"RunTime=(\d+):(\d+):(\d+)", self._told()).groups())
+        limit = 60 * hours + more + minutes
+        self.cluster.says("scontrol", "update", f"JobId={self.number}", f"TimeLimit={limit}")
+
+    def _told(self):
+        return self.cluster.says("scontrol", "--oneliner", "show", "job", self.number)
+
+
+@contextlib.contextmanager
+def driven(cluster, checkout, *arguments, study="smoke", options=()):
+    """The workflow under profiles/slurm/driver.sbatch, cancelled in the end. What it says is added to driver.log."""
+    given = [*options, "--output=driver.log", "profiles/slurm/driver.sbatch", study, *QUICK, *arguments]
+    command, variables = ["sbatch", "--parsable", *given], environment(checkout.path)
+    number = subprocess.run(
+        command, cwd=checkout.path, env=variables, capture_output=True, text=True, check=True
+    ).stdout
+    driver = Driver(cluster, number.strip())
+    try:
+        yield driver
+    finally:
+        cluster.says("scancel", driver.number)
 
 
 def finish(checkout, driver, timeout=1200):

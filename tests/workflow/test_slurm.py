@@ -7,12 +7,13 @@ import itertools
 import math
 import os
 import re
+import shutil
 import signal
 
 import pytest
 import yaml
-from checkout import Checkout, put
-from clusters import copy_results, finish, run, running_cluster, submitted, until
+from checkout import ROOT, Checkout, put
+from clusters import copy_results, driven, finish, run, running_cluster, submitted, until
 
 from rae_bench.run.jobs import read_state, study_jobs
 from rae_bench.study.config import load_study
@@ -35,13 +36,27 @@ def cluster():
 
 
 def test_the_study_finishes_through_slurm_with_the_results_of_one_machine(cluster, smoke, tmp_path):
-    """All but one run is there already: training, three fits, and what scores it; summaries run beside the driver."""
+    """The driver is a job, too, which its limit ends before anything has run, and which goes on by itself.
+
+    All but one run is there already: training, three fits, and what scores it. Summaries run beside the driver.
+    """
     checkout = Checkout(tmp_path)
     there = ("vae", "linear", "training_images", "rae_l2/seed1", "floor*")
     copy_results(smoke, checkout, "datasets", "references", *(f"smoke/digits_mini/{name}" for name in there))
-    said = run(checkout)
-    assert said.count("has been submitted with SLURM jobid") == 6
-    assert len(cluster.jobs(checkout, "train")) == 1
+    with driven(cluster, checkout, options=("--time=30", "--signal=B:USR1@60")) as driver:
+        until(lambda: driver.state() == "RUNNING", driver)
+        cluster.says("scontrol", "update", "PartitionName=cpu", "State=DOWN")  # what is submitted now waits
+        try:
+            until(lambda: cluster.jobs(checkout, "train"), driver)
+            driver.allow(minutes=2)
+            until(driver.restarts, driver)
+            driver.allow(minutes=30)
+        finally:
+            cluster.says("scontrol", "update", "PartitionName=cpu", "State=UP")
+        said = finish(checkout, driver)
+    assert driver.restarts() == 1
+    assert said.count("has been submitted with SLURM jobid") == 1 + 6
+    assert [state for _, state, _ in cluster.jobs(checkout, "train")] == ["CANCELLED", "COMPLETED"]
     states = {read_state(job)["status"] for job in study_jobs(load_study("smoke"), checkout.results)}
     assert states == {"done"}
     names = [
@@ -205,6 +220,43 @@ def test_a_driver_that_is_killed_and_started_again(cluster, checkout, undisturbe
         assert yaml.safe_load(_state(checkout, seed).read_text())["pid"] == first[seed]
         log = checkout.results / LONG / "logs/train" / f"digits_mini.rae_l2.seed{seed}.log"
         assert "nothing to do" in log.read_text()
+
+
+# --- what is missing --------------------------------------------------------------------------------------
+
+
+def test_check_names_each_missing_piece_before_anything_is_submitted(cluster, tmp_path, monkeypatch):
+    """Data and weights; then a partition's limit, below what trainings and evaluations of a study on a GPU ask for."""
+    monkeypatch.setenv("RAE_BENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    checkout = Checkout(tmp_path / "checkout")
+    for name in ("requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, checkout.path)
+    text = "extends: search_mnist\nname: mine\ncompute: {threads: 1}\n"  # nodes here have two cores
+    (checkout.path / "mine.yaml").write_text(text)
+
+    def missing():
+        ended = checkout.run("rae_bench", "check", "mine.yaml")
+        assert ended.returncode == 1
+        return re.findall(r"^missing (.*?): (.*)$", ended.stdout, re.MULTILINE)
+
+    pieces = ["images of mnist", "weights of inception_v3_compat"]
+    assert [what for what, _ in missing()] == pieces
+    cluster.says("scontrol", "update", "PartitionName=cpu", "MaxTime=60")
+    try:
+        found = missing()
+    finally:
+        cluster.says("scontrol", "update", "PartitionName=cpu", "MaxTime=1-00:00:00")
+    assert [what for what, _ in found] == [*pieces, "limits", "limits"]
+    (_, training), (_, evaluation) = found[2:]
+    allowed = r" asks for \d+ minutes, partition cpu allows 60"
+    where = re.escape("profiles/slurm/config.yaml")
+    assert re.fullmatch(
+        rf"train:{allowed}; state max_runtime: 60 in {where}: trainings go on in the next job", training
+    )
+    assert re.match(rf"evaluate:{allowed}, \d+ are counted, and it does not go on after its limit; ", evaluation)
+    assert str(checkout.path) not in cluster.says("squeue", "--states=all", "--noheader", "--format=%Z")
+    assert not checkout.results.exists()
 
 
 # --- what a site writes into the profile ------------------------------------------------------------------
