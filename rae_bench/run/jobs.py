@@ -108,6 +108,8 @@ def study_jobs(study: Study, results: Path) -> list[Job]:
         floor = {**data, "reference": real, "other": other, "training": training, "out": files.floor(d)}
         jobs.append(Job("floor", d, files.floor(d), study.floor(d), floor, {"dataset": d}))
         scored = {**data, "reference": real, "prd_reference": prd_real, "training": training}
+        evaluations = {m: study.evaluation(d, m) for m in study.scored}
+        panels = {m: study.protocol_panel(d, m) for m in study.competing if study.file.protocols}
         for m, s in [(m, s) for m in study.scored for s in study.train_seeds]:
             name, run, known = f"{d}/{m}/seed{s}", files.run(d, m, s), {"dataset": d, "seed": s}
             if m in study.models:
@@ -117,13 +119,13 @@ def study_jobs(study: Study, results: Path) -> list[Job]:
                 jobs.append(fit)
             known = {**known, "model": m}
             whole = {**known, "study": study.name}
-            evaluation, handed = study.evaluation(d, m), {"decoded": run.decoded} if study.decodes_apart else {}
+            evaluation, handed = evaluations[m], {"decoded": run.decoded} if study.decodes_apart else {}
             if handed:
                 made = {**data, "reference": real}
                 jobs.append(Job("decode", name, run.decoded, evaluation, {**made, "run": run}, whole, run.metrics))
             jobs.append(Job("evaluate", name, run.metrics, evaluation, {**scored, "run": run, **handed}, whole))
-            if study.file.protocols and m in study.competing:
-                jobs.append(Job("protocols", name, run.panel, study.protocol_panel(d, m), {"run": run}, known))
+            if m in panels:
+                jobs.append(Job("protocols", name, run.panel, panels[m], {"run": run}, known))
     outputs = {"collect": files.metrics, "tables": files.tables, "figures": files.figures, "report": files.report}
     for stage, output in outputs.items():
         jobs.append(Job(stage, study.name, output, study.summary(), {"results": results}))

@@ -18,9 +18,22 @@ def every_run(file, of=study.scored):
     )
 
 
+def once(find):
+    """`find`, a function of wildcards, which all seeds of a model share: asked once for all, as often as it is needed."""
+    found = {}
+
+    def known(wc):
+        key = tuple(value for name, value in wc.items() if name != "seed")
+        if key not in found:
+            found[key] = find(wc)
+        return found[key]
+
+    return known
+
+
 def reference(spec):
     """The path of a set of real features: shared by all studies that ask for exactly the same."""
-    return lambda wc: FILES.reference(wc.dataset, spec(wc.dataset).name)
+    return once(lambda wc: FILES.reference(wc.dataset, spec(wc.dataset).name))
 
 
 def densities(names):
@@ -44,7 +57,7 @@ if MOST is not None and not str(MOST).isdecimal():
 
 def asked(needed):
     """What a job asks of a scheduler by its wildcards, more at each attempt; `needed`: of rae_bench/study/resources.py."""
-    most = None if MOST is None else int(MOST)
+    most, needed = None if MOST is None else int(MOST), once(needed)
     return {
         "mem_mb": lambda wc, attempt: needed(wc).mem_mb(attempt),
         "runtime": lambda wc, attempt: needed(wc).minutes(attempt, most),

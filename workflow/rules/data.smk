@@ -12,7 +12,7 @@ rule prepare:
     resources:
         **asked(lambda wc: need.prepare(study, wc.dataset)),
     params:
-        spec=lambda wc: to_json(study.preparation(wc.dataset)),
+        spec=once(lambda wc: to_json(study.preparation(wc.dataset))),
         data=lambda wc, output: os.path.dirname(output.manifest),
     shell:
         "python -m rae_bench prepare --spec {params.spec:q} --data {params.data:q} >> {log:q} 2>&1"
@@ -32,7 +32,7 @@ rule reference:
         **asked(lambda wc: need.reference(study, wc.dataset, wc.reference)),
         gpu=study.gpus,
     params:
-        spec=lambda wc: to_json(study.references(wc.dataset)[wc.reference]),
+        spec=once(lambda wc: to_json(study.references(wc.dataset)[wc.reference])),
         data=beside("manifest"),
     shell:
         "python -m rae_bench reference --spec {params.spec:q} --data {params.data:q} --out {output.reference:q}"
@@ -55,7 +55,7 @@ rule floor:
     resources:
         **asked(lambda wc: need.floor(study, wc.dataset)),
     params:
-        spec=lambda wc: to_json(study.floor(wc.dataset)),
+        spec=once(lambda wc: to_json(study.floor(wc.dataset))),
         data=beside("manifest"),
     shell:
         "python -m rae_bench floor --spec {params.spec:q} --data {params.data:q} --reference {input.reference:q}"

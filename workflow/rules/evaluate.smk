@@ -23,7 +23,7 @@ rule decode:
         **asked(lambda wc: need.decode(study, wc.dataset, wc.model)),
         gpu=study.gpus,
     params:
-        spec=lambda wc: to_json(study.evaluation(wc.dataset, wc.model)),
+        spec=once(lambda wc: to_json(study.evaluation(wc.dataset, wc.model))),
         data=beside("manifest"),
         run=lambda wc, output: os.path.dirname(output.decoded),
     shell:
@@ -55,7 +55,7 @@ rule evaluate:
     resources:
         **asked(lambda wc: need.evaluate(study, wc.dataset, wc.model)),
     params:
-        spec=lambda wc: to_json(study.evaluation(wc.dataset, wc.model)),
+        spec=once(lambda wc: to_json(study.evaluation(wc.dataset, wc.model))),
         data=beside("manifest"),
         run=lambda wc, output: os.path.dirname(output.metrics),
     shell:
@@ -87,7 +87,7 @@ rule protocols:
         **asked(lambda wc: need.protocols(study, wc.dataset, wc.model)),
         gpu=study.gpus,
     params:
-        spec=lambda wc: to_json(study.protocol_panel(wc.dataset, wc.model)),
+        spec=once(lambda wc: to_json(study.protocol_panel(wc.dataset, wc.model))),
         run=beside("model"),
     shell:
         "python -m rae_bench protocols --spec {params.spec:q} --run {params.run:q} >> {log:q} 2>&1"

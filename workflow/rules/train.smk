@@ -17,7 +17,7 @@ rule tryout:
         **asked(lambda wc: need.tryout(study, wc.dataset, wc.part)),
         gpu=study.gpus,
     params:
-        spec=lambda wc: to_json(study.tryouts(wc.dataset)[wc.part]),
+        spec=once(lambda wc: to_json(study.tryouts(wc.dataset)[wc.part])),
         data=beside("manifest"),
     shell:
         "python -m rae_bench tryout --spec {params.spec:q} --data {params.data:q} --out {output.tryout:q} >> {log:q} 2>&1"
@@ -41,7 +41,7 @@ rule train:
         **asked(lambda wc: need.train(study, wc.dataset, wc.model)),
         gpu=study.gpus,
     params:
-        spec=lambda wc: to_json(study.training(wc.dataset, wc.model)),
+        spec=once(lambda wc: to_json(study.training(wc.dataset, wc.model))),
         data=beside("manifest"),
         run=lambda wc, output: os.path.dirname(output.model),
     shell:
@@ -62,7 +62,7 @@ rule fit:
     resources:
         **asked(lambda wc: need.fit(study, wc.dataset, wc.model, wc.density)),
     params:
-        spec=lambda wc: to_json(study.fit(wc.dataset, wc.model, wc.density)),
+        spec=once(lambda wc: to_json(study.fit(wc.dataset, wc.model, wc.density))),
         run=beside("codes"),
     shell:
         "python -m rae_bench fit --spec {params.spec:q} --run {params.run:q} --density {wildcards.density:q}"
