@@ -1,11 +1,13 @@
 """What a study costs beside its work: processes outside its stages, imports, and how two cores compare with one.
 
-Run with [STUDY], `digits` by default (some 10 min on two cores, 20 on one). The study runs in two copies of the
+Run with [STUDY], `digits` by default (some 10 min on two cores, 20 on one); or with `--runs N`, which plans a study of
+so many runs and submits some of its trainings to nobody (`many_runs.py`). The study runs in two copies of the
 checkout with nothing in results/, with `snakemake --cores 2`, then with `--cores 1`; the copies must end with equal
 metrics. Core time is that of the whole process tree, from the kernel; what the stages used, their imports included,
 they leave in costs.csv.
 """
 
+import argparse
 import contextlib
 import ctypes
 import hashlib
@@ -19,6 +21,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import many_runs
 import pandas as pd
 import records
 
@@ -155,4 +158,12 @@ def _table(study: str, each: Run) -> records.Table:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "digits")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("study", nargs="?", default="digits")
+    parser.add_argument("--runs", type=int, help="plan a study of so many runs instead")
+    asked = parser.parse_args()
+    if asked.runs:
+        with tempfile.TemporaryDirectory() as folder:
+            many_runs.main(asked.runs, Path(folder))
+    else:
+        main(asked.study)

@@ -229,6 +229,20 @@ def test_a_raised_version_reruns_its_stage_and_those_after_it(planned, stage):
     assert {job.split()[0] for job in plan} == expected
 
 
+def test_a_study_is_run_in_batches_which_collect_joins(fresh, planned):
+    """Snakemake's own: a part of the runs at a time, and with the last of them all that is made of all."""
+    metrics = "results/smoke/metrics.parquet"
+    whole = {job for job in fresh.plan(arguments=("--", metrics)) if job.startswith("evaluate")}
+    first = fresh.plan(arguments=("--batch", "collect=1/3", "--", metrics))
+    assert "collect" not in first
+    assert 0 < len({job for job in first if job.startswith("evaluate")}) < len(whole)
+    kept = (planned.path / metrics).rename(planned.path / "kept.parquet")
+    try:
+        assert list(planned.plan(arguments=("--batch", "collect=3/3", "--", metrics))) == ["collect"]
+    finally:
+        kept.rename(planned.path / metrics)
+
+
 def test_another_number_of_cores_reruns_nothing(planned):
     assert planned.plan(cores=1) == {}
 
