@@ -136,7 +136,16 @@ class StudyFile:
     protocols: dict[str, dict[str, Plain]]
     tables: Listed[
         Literal[
-            "table1", "published", "claims", "comparisons", "variance", "densities", "protocols", "details", "search"
+            "table1",
+            "published",
+            "claims",
+            "comparisons",
+            "variance",
+            "densities",
+            "protocols",
+            "networks",
+            "details",
+            "search",
         ]
     ]
     compute: Compute

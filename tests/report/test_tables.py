@@ -121,6 +121,19 @@ def _build(spec, frame, root, *names):
     return {table.name: table for table in tables.build(replace(spec, tables=names), frame, StudyFiles(root, ""))}
 
 
+def test_networks_are_those_that_the_study_trains(frame, tmp_path):
+    """Their weights are counted in `tests/study/test_resources.py` as torch counts them; here those of dense layers."""
+    table = _build(load_study("architectures").summary(), frame, tmp_path, "networks")["networks"]
+    data = table.data.set_index("dataset")
+    kinds = ["convolutional", "residual", "dense_images", "transformer"]
+    assert list(data["network"]) == kinds
+    assert [row[0] for row in table.rows] == list(data.index)
+    assert data.loc["digits_dense", "weights"] == 2 * (1024 * 1024 + 1024**2) + 3 * 16 * 1024
+    assert table.rows[2][1:3] == ["dense_images (width 1024, depth 2, latent_dim 16)", "4,243,456"]
+    ratios = data["update_flops"] / data["update_flops"].iloc[0]
+    assert [row[-1] for row in table.rows] == [f"{ratio:.2f}" for ratio in ratios]
+
+
 def _listed(folder):
     return {table["name"]: table for table in json.loads((folder / "index.json").read_text())}
 

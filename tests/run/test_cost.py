@@ -111,6 +111,19 @@ def test_so_is_a_step_on_images_of_any_size(size):
         assert told(spec) == pytest.approx(cost.step_flops(spec), rel=tolerance), model
 
 
+def test_updates_of_every_architecture_take_at_most_one_and_a_half_times_those_of_the_papers():
+    """As torch counts them, model by model; by formula they are as many, or a little more.
+
+    A first layer has no gradient to pass on: of a dense one that is a sixth of its operations.
+    """
+    study = load_study("architectures")
+    papers = {model: cost.step_flops(study.training("digits", model)) for model in study.models}
+    for (dataset, model), spec in study.trainings.items():
+        counted = cost.step_flops(spec)
+        assert counted <= 1.5 * papers[model], (dataset, model)
+        assert 0.99 < told(spec) / counted < 1.11, (dataset, model)
+
+
 def test_a_study_is_timed_and_told_as_it_then_runs(smoke, tmp_path):
     """Hours within a factor of 1.6, by CPU time of one thread, whatever else runs here; memory within 1.2."""
     found = cost.calibrate(SMOKE, tmp_path)

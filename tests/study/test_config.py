@@ -113,6 +113,17 @@ def test_a_training_slice_joins_data_set_budget_model_and_weights(folder):
     }
 
 
+def test_the_digits_of_every_architecture_are_the_same():
+    study = load_study("architectures")
+    plain = [to_plain(study.preparation(dataset)) | {"label": ""} for dataset in study.datasets]
+    assert len(plain) == 4
+    assert all(one == plain[0] for one in plain)
+    networks = [study.training(dataset, "ae").network for dataset in study.datasets]
+    assert {network.kind for network in networks} == {"convolutional", "residual", "dense_images", "transformer"}
+    assert {network.latent_dim for network in networks} == {16}
+    assert to_json(study.training("digits", "rae_gp")) == to_json(load_study("digits").training("digits", "rae_gp"))
+
+
 def test_the_documents_model_is_one_entry_of_one_file(folder):
     page = (ROOT / "docs/adding.md").read_text()
     entry = re.search(r"```yaml\n# workflow/config/models\.yaml\n(.*?)```", page, re.DOTALL)[1]

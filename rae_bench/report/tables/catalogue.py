@@ -14,6 +14,7 @@ from rae_bench.base import storage
 from rae_bench.report.rendering import Table, latex, markdown
 from rae_bench.report.tables.claims import verdict_table
 from rae_bench.report.tables.densities import GRID, density_table, likelihood_table
+from rae_bench.report.tables.networks import network_table
 from rae_bench.report.tables.notes import gpu_notes
 from rae_bench.report.tables.protocols import protocol_table
 from rae_bench.report.tables.published import published_tables
@@ -77,6 +78,8 @@ def _build(name: str, spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles)
         case "protocols":
             panel = storage.read_frame(files.panel, *PANEL_COLUMNS)
             return [protocol_table(spec, panel, dataset) for dataset in spec.datasets]
+        case "networks":
+            return [network_table(spec)]
         case "search":
             return [search_table(spec, frame, dataset) for dataset in spec.datasets]
         case _:
