@@ -19,6 +19,7 @@ from rae_bench.models.terms.specs import (
     NoRegulariser,
     Objective,
     Regulariser,
+    WeightL2,
 )
 
 TRAIN_VERSION = 1
@@ -98,6 +99,12 @@ class TrainingSpec:
             )
         if isinstance(self.network, DenseNetwork) and isinstance(made.reconstruction, Bernoulli):
             raise ConfigError("objective: 'bernoulli' is of images in [0, 1]; a network 'dense' gives any numbers")
+        scope = made.regulariser.scope if isinstance(made.regulariser, WeightL2) else "all"
+        if scope == "convolutions" and not self.network.has_convolutions:
+            raise ConfigError(
+                f"objective.regulariser.scope: 'convolutions', of which a network {self.network.kind!r} has none;"
+                " write all"
+            )
 
     @property
     def latent(self) -> Latent:

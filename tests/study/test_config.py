@@ -12,7 +12,7 @@ from checkout import ROOT, put, unshared
 
 from rae_bench.base.plain import ConfigError, to_json, to_plain
 from rae_bench.study import config, vocabulary
-from rae_bench.study.config import load_study
+from rae_bench.study.config import load_study, resolve_study
 
 SMOKE = "studies/smoke.yaml"
 STUDIES = sorted(path.stem for path in (ROOT / "workflow/config/studies").glob("*.yaml"))
@@ -122,6 +122,18 @@ def test_the_digits_of_every_architecture_are_the_same():
     assert {network.kind for network in networks} == {"convolutional", "residual", "dense_images", "transformer"}
     assert {network.latent_dim for network in networks} == {16}
     assert to_json(study.training("digits", "rae_gp")) == to_json(load_study("digits").training("digits", "rae_gp"))
+
+
+@pytest.mark.parametrize("dataset", ["digits", "digits_residual", "digits_dense", "digits_transformer"])
+def test_the_l2_of_convolutions_alone_is_refused_where_there_are_none(dataset):
+    file = load_study("architectures").file
+    file = replace(file, switches={"l2_on_convolutions_only": True}, datasets={dataset: file.datasets[dataset]})
+    if dataset in ("digits", "digits_residual"):
+        spec = resolve_study("architectures", file).training(dataset, "rae_l2")
+        assert spec.objective.regulariser.scope == "convolutions"
+    else:
+        with pytest.raises(ConfigError, match=r"regulariser\.scope: 'convolutions', of which a network '\w+' has none"):
+            resolve_study("architectures", file)
 
 
 def test_the_documents_model_is_one_entry_of_one_file(folder):

@@ -59,10 +59,15 @@ class Counts:
 
 
 class OfImages:
-    """What every network of images says of them; `channels` and `size` are fields of its own."""
+    """What every network of images says of itself; `channels` and `size` are fields of its own.
+
+    `has_convolutions`: whether its decoder has any, or, of a user's own, may have.
+    """
 
     channels: Count
     size: ImageSize
+
+    has_convolutions: ClassVar[bool] = True
 
     @property
     def pixels(self) -> int:
@@ -236,6 +241,7 @@ class DenseNetwork:
 
     pixels: ClassVar[int] = 1
     is_optimised: ClassVar[bool] = True
+    has_convolutions: ClassVar[bool] = False
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -263,6 +269,7 @@ class DenseImageNetwork(OfImages):
     latent_dim: Count
 
     is_optimised: ClassVar[bool] = True
+    has_convolutions: ClassVar[bool] = False
 
     @property
     def counts(self) -> Counts:
@@ -288,6 +295,7 @@ class PatchTransformer(OfImages):
     latent_dim: Count
 
     is_optimised: ClassVar[bool] = True
+    has_convolutions: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
