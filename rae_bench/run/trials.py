@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import get_args
 
 from rae_bench.base.specs import Precision
-from rae_bench.models.specs import ConvolutionalNetwork, TrainingSpec
+from rae_bench.models.specs import TrainingSpec
 from rae_bench.study.study import Study
 
 SECONDS = 10.0
@@ -42,11 +42,11 @@ class Trial:
 
 
 def trials(study: Study, seconds: float = SECONDS) -> Iterator[Trial]:
-    """A trial of each data set that has a convolutional network, of the first model with one."""
+    """A trial of each data set, of its first model that is trained under an objective of the suite."""
     found = []
     for dataset in study.datasets:
         specs = {model: study.training(dataset, model) for model in study.models}
-        found += [(dataset, *one) for one in specs.items() if isinstance(one[1].network, ConvolutionalNetwork)][:1]
+        found += [(dataset, *one) for one in specs.items() if one[1].objective and one[1].network.is_optimised][:1]
     for dataset, model, spec in found:
         yield Trial(dataset, model, images_a_second(spec, seconds / len(found)))
 
@@ -63,10 +63,8 @@ def images_a_second(spec: TrainingSpec, seconds: float) -> dict[Precision, float
     from rae_bench.models.training import learning
 
     network, batch, device = spec.network, spec.optimisation.batch_size, spec.compute.device
-    assert isinstance(network, ConvolutionalNetwork)
     generator = torch.Generator().manual_seed(0)
-    shape = (batch, network.channels, network.size, network.size)
-    x = torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device)
+    x = torch.randint(256, (batch, *network.sample_shape), dtype=torch.uint8, generator=generator).to(device)
     tasks = {}
     for precision in get_args(Precision):
         model = placed(build(network, spec.objective, seed=0), device).train()
