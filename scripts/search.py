@@ -1,4 +1,4 @@
-"""Search for the loss weights of a data set, wider where the best point lies at an edge.
+"""Search for the loss weights of data sets, wider where the best point lies at an edge.
 
     python scripts/search.py search_digits [--cores 2] [--table]
 
@@ -8,6 +8,8 @@ between the best and its better neighbour. Finished points go to docs/search/STU
 settings; the same command, in a fresh clone, too, takes what stands there and goes on. At the end, or with --table
 at any time, STUDY.md beside it lists the points, what was chosen, whether that still lies at an edge, and how the
 models compare at equal reconstruction; STUDY.png shows reconstruction against generation (of several models).
+
+A study of several data sets is as many searches, one after the other, whose files are called STUDY_DATASET.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import seaborn as sns
 import yaml
 
 from rae_bench.base import storage
+from rae_bench.base.plain import to_plain
 from rae_bench.report.plots.catalogue import STYLE
 from rae_bench.report.rendering import Table, markdown
 from rae_bench.study.config import CONFIG, load_study, resolve_study
@@ -45,6 +48,16 @@ def settings(study: Study, row: str, point: tuple[tuple[str, float], ...]) -> st
     return KNOWN[study.name, row, point]
 
 
+def parts(study: Study) -> list[Study]:
+    """A search of one data set as it is; of several, one for each, with its name behind the study's."""
+    if len(study.datasets) == 1:
+        return [study]
+    return [
+        resolve_study(f"{study.name}_{dataset}", replace(study.file, datasets={dataset: budget}))
+        for dataset, budget in study.file.datasets.items()
+    ]
+
+
 def _settings(study: Study, row: str, point: Weights) -> str:
     (dataset,) = study.datasets
     one = resolve_study(study.name, replace(study.file, rows=(row,), search={row: (point,)} if point else {}))
@@ -55,7 +68,7 @@ def run(study: Study, points: dict[str, Weights], cores: str) -> pd.DataFrame:
     """Train and score a point of each of these rows; what the search table says of them."""
     (dataset,) = study.datasets
     name = f"{study.name}_points"
-    stated = yaml.safe_load((CONFIG / "studies" / f"{study.name}.yaml").read_text())
+    stated = to_plain(study.file)
     stated |= {"rows": list(points), "search": {row: [point] for row, point in points.items() if point}}
     (CONFIG / "studies" / f"{name}.yaml").write_text(yaml.safe_dump(stated, sort_keys=False))
     subprocess.run([sys.executable, "-m", "snakemake", "--cores", cores, "--config", f"study={name}"], check=True)
@@ -215,29 +228,37 @@ def draw(points: pd.DataFrame, label: str, path: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run what is missing, write what there is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", help="one whose tables are [search], of one data set")
+    parser.add_argument("study", help="one whose tables are [search]")
     parser.add_argument("--cores", default="2")
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--restart", action="store_true", help="leave out points of other settings than the study's")
     options = parser.parse_args(arguments)
     study = load_study(options.study)
-    if "search" not in study.file.tables or len(study.datasets) != 1:
-        parser.error(f"{options.study}: no search of one data set")
-    written = read(study)
-    found = valid(study, written)
-    path = FOUND / f"{study.name}.csv"
-    if path.exists() and len(found) < max(len(written), 1) and not options.restart:
-        parser.error(f"{path}: holds points of other settings than {study.name} has now; --restart leaves them out")
-    while not options.table and (todo := missing(study, found)):
-        made = run(study, todo, options.cores)
+    if "search" not in study.file.tables:
+        parser.error(f"{options.study}: no search")
+    for part in parts(study):
+        written = read(part)
+        path = FOUND / f"{part.name}.csv"
+        if path.exists() and len(valid(part, written)) < max(len(written), 1) and not options.restart:
+            parser.error(f"{path}: holds points of other settings than {part.name} has now; --restart leaves them out")
+    for part in parts(study):
+        points = searched(part, options.cores, is_run=not options.table)
+        if len(points):
+            write(part, points)
+            print(points.to_string(index=False))
+
+
+def searched(study: Study, cores: str, is_run: bool) -> pd.DataFrame:
+    """All points of a search of one data set in the order of its rows, those that are missing run first if asked."""
+    found = valid(study, read(study))
+    while is_run and (todo := missing(study, found)):
+        made = run(study, todo, cores)
         if len(valid(study, made)) < len(made):
             sys.exit(f"{study.name}: ran other settings than it was asked for: {made['settings'].tolist()}")
         storage.write_frame(FOUND / f"{study.name}.csv", pd.concat([found, made], ignore_index=True))
         found = read(study)
     order = [list(study.file.rows).index(row) for row in found["row"]]
-    points = found.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
-    write(study, points)
-    print(points.to_string(index=False))
+    return found.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,29 @@ def _law(point):
     return 1 + np.log(point.get("latent", 1) / 0.02) ** 2 + point.get("regulariser", 0)
 
 
+def test_a_study_of_several_data_sets_is_a_search_of_each(search, monkeypatch, tmp_path):
+    """Each with its own budget and its own file; a point's settings are those of the study's own runs."""
+    monkeypatch.setattr(search, "FOUND", tmp_path)
+    whole, seen = load_study("search_architectures"), []
+
+    def run(of, points, _):
+        seen.extend((of.name, row) for row in points)
+        return pd.DataFrame(
+            _result(row, point, _settings(search, of, row, point), 1, _law(point)) for row, point in points.items()
+        )
+
+    monkeypatch.setattr(search, "run", run)
+    made = search.parts(whole)
+    assert [dict(one.file.datasets) for one in made] == [{name: name} for name in whole.datasets]
+    for one in made:
+        (dataset,) = one.datasets
+        assert search.settings(one, "ae", ()) == whole.summary().evaluations[dataset]["ae"]
+        search.searched(replace(one, file=replace(one.file, rows=("ae",))), "2", is_run=True)
+    assert seen == [(one.name, "ae") for one in made]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{one.name}.csv" for one in made)
+    assert made[0].name == "search_architectures_digits_residual"
+
+
 def test_points_of_other_settings_are_run_again(search, study):
     point = {"latent": 0.01}
     own, stale = _settings(search, study, "vae", point), "0" * 16
