@@ -20,7 +20,13 @@ from rae_bench.densities.specs import (
     SplineFlow,
     StandardNormal,
 )
-from rae_bench.models.layouts.specs import ConvolutionalNetwork, DenseNetwork
+from rae_bench.models.layouts.specs import (
+    ConvolutionalNetwork,
+    DenseImageNetwork,
+    DenseNetwork,
+    PatchTransformer,
+    ResidualNetwork,
+)
 from rae_bench.models.specs import Optimisation, Plateau
 from rae_bench.models.terms.specs import (
     MMD,
@@ -54,6 +60,7 @@ OPTIMISATION = {
     "adam_epsilon": 1.0e-7,
     "schedule": {"kind": "cosine"},
 }
+OF_IMAGES = {"channels": 1, "size": 32, "latent_dim": 8}
 CONVOLUTIONAL = {
     "kind": "convolutional",
     "channels": 1,
@@ -135,6 +142,12 @@ VALID = {
     Plateau: PLATEAU,
     ConvolutionalNetwork: CONVOLUTIONAL,
     DenseNetwork: {"kind": "dense", "input_dim": 4, "width": 8, "depth": 2, "latent_dim": 3},
+    ResidualNetwork: {**OF_IMAGES, "kind": "residual", "width": 4, "groups": 2},
+    DenseImageNetwork: {**OF_IMAGES, "kind": "dense_images", "width": 4, "depth": 1},
+    PatchTransformer: {
+        **{**OF_IMAGES, "kind": "transformer", "patch": 8},
+        **{"width": 4, "depth": 1, "heads": 2, "expansion": 2},
+    },
     GaussianMixture: MIXTURE,
     StandardNormal: {"kind": "standard_normal", "codes": "mean"},
     SingleGaussian: {"kind": "gaussian", "codes": "mean", "covariance": "diagonal"},
@@ -207,6 +220,14 @@ IMPOSSIBLE = [
     (ConvolutionalNetwork, "norm_momentum", 0.0),
     (ConvolutionalNetwork, "norm_momentum", 1.5),  # the weight of the newest batch in a mean
     (DenseNetwork, "depth", 0),
+    (ResidualNetwork, "groups", 3),  # of a width of 4
+    (ResidualNetwork, "groups", 0),
+    (ResidualNetwork, "size", 28),
+    (DenseImageNetwork, "depth", 0),
+    (PatchTransformer, "patch", 16),  # does not divide 24
+    (PatchTransformer, "heads", 3),
+    (PatchTransformer, "width", 2),
+    (PatchTransformer, "expansion", 0),
     (GaussianMixture, "n_components", 0),
     (GaussianMixture, "tolerance", 0.0),
     (GaussianMixture, "max_iter", 0),
