@@ -69,7 +69,7 @@ def write(spec: SummarySpec, frame: pd.DataFrame, costs: pd.DataFrame, files: St
         models=_models(spec),
         densities=_densities(spec),
         stages=_stage_costs(costs),
-        costs=costs[costs["stage"].isin(["train", "fit", "evaluate"])].to_dict("records"),
+        costs=costs[costs["stage"].isin(["train", "fit", "decode", "evaluate"])].to_dict("records"),
         packages={"rae_bench": __version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
         machine=f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
     )

@@ -68,11 +68,6 @@ class Job:
     read_by: Path | None = None
 
     @property
-    def is_there(self) -> bool:
-        """Whether its output is there, or was and is read."""
-        return self.output.exists() or (self.read_by is not None and self.read_by.exists())
-
-    @property
     def settings(self) -> Any:
         """Its settings as its record has them."""
         return summary_settings(self.spec) if isinstance(self.spec, SummarySpec) else self.spec
@@ -253,9 +248,14 @@ def read_state(job: Job) -> dict[str, Any]:
     is_stale = record is not None and fingerprint(record.settings) != fingerprint(job.settings)
     if state["status"] in ("failed", "interrupted") and record is not None and not is_stale and _is_whole(job, record):
         state = known
-    if state["status"] == "done" and (is_stale or not job.is_there):
+    if state["status"] == "done" and (is_stale or not _is_there(job, record)):
         state["status"] = "waiting"
     return state
+
+
+def _is_there(job: Job, record: Record | None) -> bool:
+    """Whether its output is there, or was, as its record says, and has been read."""
+    return job.output.exists() or (record is not None and job.read_by is not None and job.read_by.exists())
 
 
 def _is_whole(job: Job, record: Record) -> bool:

@@ -53,6 +53,9 @@ def test_two_stages_give_the_bytes_of_one(results, model):
     assert record.read["decoded.safetensors"] == storage.sha256(run.decoded)
     run.decoded.unlink()
     assert read_state(decoding)["status"] == "done"
+    record = records.beside(run.decoded).rename(results / "kept.json")  # as of results from before there was this stage
+    assert read_state(decoding)["status"] == "waiting"
+    record.rename(records.beside(run.decoded))
     run.metrics.unlink()
     assert read_state(decoding)["status"] == "waiting"
 
