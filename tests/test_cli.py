@@ -17,8 +17,8 @@ from rae_bench.base.rng import derive
 from rae_bench.base.specs import Compute
 from rae_bench.base.storage import read_arrays, write_arrays
 from rae_bench.densities.codes import Posteriors
-from rae_bench.densities.specs import FIT_VERSION, FitSpec, SingleGaussian
-from rae_bench.run import jobs
+from rae_bench.densities.specs import FIT_VERSION, FitSpec, SelectedMixture, SingleGaussian
+from rae_bench.run import jobs, stages
 from rae_bench.study.config import load_study
 from rae_bench.study.files import RunFiles
 
@@ -333,6 +333,31 @@ def test_a_fit_records_what_it_was_fitted_to_and_how_likely_it_is(folder, leave_
         for split, codes in drawn.items():
             expected = stats.multivariate_normal(*moments).logpdf(codes).mean()
             assert about["log_likelihood"][str(fit_seed)][split] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_job_selects_every_fits_number_of_components_by_validation_codes_alone(folder):
+    """A split "test" of the codes' file, which no training writes, is not read: here nothing could be fitted to it."""
+    rng = np.random.default_rng(0)
+    two = {split: rng.standard_normal((n, 2)) + 9 * rng.integers(2, size=(n, 1)) for split, n in SPLITS}
+    arrays = {f"{split}.mean": codes.astype(np.float32) for split, codes in two.items()}
+    grid = SelectedMixture("selected_mixture", "mean", 1, 500, 1e-3, 1e-6, (1, 2, 5))
+    spec = FitSpec(FIT_VERSION, grid, (0, 3), 0, Compute("cpu", 1, False, "float32"))
+    written = {}
+    for test in (np.full((7, 2), np.nan, dtype=np.float32), np.zeros((0, 3), dtype=np.float32)):
+        run = RunFiles.at(folder / f"selected{len(test)}/digits_mini/vae/seed4")
+        with jobs.running("train", {}, {}, {"model": run.model, "codes": run.codes}, {"seed": 4}):
+            write_arrays(run.model, {}, {})
+            write_arrays(run.codes, {**arrays, "test.mean": test}, {"fingerprint": "0"})
+        stages.fit(spec=spec, run=run, density="gmm_selected")
+        written[len(test)] = run.density("gmm_selected").read_bytes()
+    assert written[7] == written[0]
+    state, about = read_arrays(run.density("gmm_selected"))
+    for fit_seed in (0, 3):
+        found = about["log_likelihood"][str(fit_seed)]
+        assert len(state[f"{fit_seed}.weights"]) == 2
+        np.testing.assert_allclose(state[f"{fit_seed}.held_out"], [found[f"validation_{k}"] for k in (1, 2, 5)])
+        best = max(value for name, value in found.items() if name != "train")
+        assert found["validation"] == best == found["validation_2"]
 
 
 def test_a_results_folder_that_cannot_be_made_is_one_line(folder):

@@ -14,7 +14,7 @@ from rae_bench.densities.codes import DensityError, Observed, Posteriors
 from rae_bench.densities.density import FittedDensity, State
 from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.kernels import FittedAggregatePosterior, FittedKernelDensity
-from rae_bench.densities.mixture import FittedMixture
+from rae_bench.densities.mixture import FittedMixture, FittedSelectedMixture
 from rae_bench.densities.specs import (
     AggregatePosterior,
     DaiWipfSecondStage,
@@ -25,6 +25,7 @@ from rae_bench.densities.specs import (
     KernelDensity,
     OwnDensity,
     SecondStage,
+    SelectedMixture,
     SingleGaussian,
     SplineFlow,
     StandardNormal,
@@ -38,6 +39,8 @@ def family(spec: Density) -> type[FittedDensity]:
             return FittedGaussian
         case GaussianMixture() | DirichletMixture():
             return FittedMixture
+        case SelectedMixture():
+            return FittedSelectedMixture
         case KernelDensity():
             return FittedKernelDensity
         case AggregatePosterior():
@@ -89,10 +92,16 @@ def log_likelihoods(
 ) -> dict[str, float | None]:
     """The mean log density of every split's codes, in nats per code, of a density fitted with `seed`; None: no formula.
 
+    Of a selected mixture also "validation_K" for each number K of components that it was selected from.
+
     Raises:
         DensityError: one is not finite.
     """
-    return {split: fitted.log_likelihood(part.codes(spec.codes, seed, split)) for split, part in posteriors.items()}
+    found = {split: fitted.log_likelihood(part.codes(spec.codes, seed, split)) for split, part in posteriors.items()}
+    if isinstance(fitted, FittedSelectedMixture):
+        grid = zip(fitted.grid_, fitted.held_out_, strict=True)
+        found |= {f"validation_{n_components:.0f}": float(value) for n_components, value in grid}
+    return found
 
 
 def restore(spec: Density, state: State) -> FittedDensity:

@@ -6,6 +6,9 @@ Whitening makes `reg_covar`, which is absolute, mean the same at every scale of 
 process a standard one. Of the latter's posterior the mean is kept: weights (renormalised over the components there
 are), means, covariances (the inverse of the expected precision). Sampling is our own: scikit-learn repeats its draws
 for an integer `random_state` and returns them sorted by component.
+
+How many components a selected mixture has is found by the mean log density of validation codes, which it is not fitted
+to (Smyth 2000, with one split).
 """
 
 import logging
@@ -16,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from rae_bench.densities.codes import CodeArray, DensityError, Float64, Observed
-from rae_bench.densities.density import FittedDensity, State
+from rae_bench.densities.density import FittedDensity, State, mean_log_density
 from rae_bench.densities.gaussian import FittedGaussian
-from rae_bench.densities.specs import LEAST_PER_COMPONENT, DirichletMixture, GaussianMixture
+from rae_bench.densities.specs import LEAST_PER_COMPONENT, DirichletMixture, GaussianMixture, SelectedMixture
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +100,50 @@ class FittedMixture(FittedDensity):
         """The inverse of `state`."""
         arrays = (state[name].astype(np.float64) for name in ("weights", "means", "factors"))
         return cls(FittedGaussian.restore_white(state), *arrays)
+
+
+@dataclass(frozen=True)
+class FittedSelectedMixture(FittedDensity):
+    """`mixture_`, the best of those with `grid_` (g,) components; `held_out_` (g,), the nats per validation code."""
+
+    mixture_: FittedMixture
+    grid_: Float64
+    held_out_: Float64
+
+    @classmethod
+    def fit(cls, spec: SelectedMixture, observed: Observed, seed: int) -> "FittedSelectedMixture":
+        """The mixture, of those with the numbers of components in the grid, under which validation codes are likeliest.
+
+        Validation codes only choose: their own likelihood is then that of the best of a few.
+
+        Raises:
+            DensityError: what any of the mixtures raises, or a validation code outside of all its components.
+        """
+        fits = [FittedMixture.fit(candidate, observed, seed) for candidate in spec.candidates]
+        held_out = np.array([mean_log_density(fitted.log_density(observed.validation)) for fitted in fits])
+        best = int(np.argmax(held_out))
+        log.info("%d components selected: %.3f nats", spec.grid[best], held_out[best])
+        if best == len(fits) - 1:
+            log.warning("%d components are the most of their grid; more may be better", spec.grid[best])
+        return cls(fits[best], np.array(spec.grid, dtype=np.float64), held_out)
+
+    def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
+        """Codes, float32 (n, d), in random order."""
+        return self.mixture_.sample(n, rng)
+
+    def log_density(self, codes: CodeArray) -> Float64:
+        """Log density of each code, (n,), in nats."""
+        return self.mixture_.log_density(codes)
+
+    def state(self) -> State:
+        """The learned arrays."""
+        return {**self.mixture_.state(), "grid": self.grid_, "held_out": self.held_out_}
+
+    @classmethod
+    def restore(cls, spec: SelectedMixture, state: State) -> "FittedSelectedMixture":
+        """The inverse of `state`."""
+        grid, held_out = (state[name].astype(np.float64) for name in ("grid", "held_out"))
+        return cls(FittedMixture.restore(spec.candidates[int(np.argmax(held_out))], state), grid, held_out)
 
 
 def _estimator(spec: GaussianMixture | DirichletMixture, d: int, seed: int) -> Any:

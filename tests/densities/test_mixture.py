@@ -1,16 +1,19 @@
 """Mixtures, against scikit-learn, planted components and the three traps of its sampling."""
 
+import logging
+
 import numpy as np
 import pytest
-from planted import fit
+from planted import fit, points
 from scipy import stats
 from sklearn import mixture as sklearn_mixture
 
 from rae_bench.base.rng import derive
+from rae_bench.densities import catalogue
 from rae_bench.densities.codes import DensityError
 from rae_bench.densities.gaussian import FittedGaussian
 from rae_bench.densities.mixture import FittedMixture
-from rae_bench.densities.specs import DirichletMixture, GaussianMixture
+from rae_bench.densities.specs import DirichletMixture, GaussianMixture, SelectedMixture
 
 WEIGHTS = np.array([0.5, 0.3, 0.2])
 MEANS = np.array([[0.0, 0.0], [12.0, 0.0], [0.0, 15.0]])
@@ -120,6 +123,56 @@ def test_too_few_codes_and_a_fit_that_does_not_converge_are_errors(spec, n, mess
     one_cloud = np.random.default_rng(0).standard_normal((n, 2)).astype(np.float32)
     with pytest.raises(DensityError, match=message):
         fit(spec, one_cloud)
+
+
+# --- with a selected number of components -----------------------------------------------------------------
+
+
+def selected(*grid):
+    return SelectedMixture(kind="selected_mixture", grid=grid, max_iter=500, **COMMON)
+
+
+def test_the_planted_number_of_components_is_selected_by_codes_that_were_not_fitted_to():
+    grid = (1, 2, 3, 8, 60)
+    train, held_out = planted(1200), planted(1200, seed=1)
+    fitted = fit(selected(*grid), train, held_out)
+    assert len(fitted.mixture_.weights_) == 3
+    np.testing.assert_array_equal(fitted.grid_, grid)
+    assert np.argmax(fitted.held_out_) == 2
+    # the true law's own mean over these codes is what the selected mixture comes to, but for its 17 parameters: of
+    # n codes each costs half a nat in n (Akaike), with room for as much again
+    assert fitted.held_out_[2] == pytest.approx(true_log_density(held_out).mean(), abs=17 / 1200)
+    # by the codes that were fitted to, the most components are the best
+    on_training = [fit(spec(k), train, held_out).log_likelihood(train) for k in grid]
+    assert np.argmax(on_training) == 4
+
+
+def test_each_number_of_components_is_judged_by_scikit_learns_score_of_validation_codes():
+    """One component has no start: its fit is the codes' own Gaussian, and its score a closed form."""
+    train, held_out = planted(600), planted(300, seed=1)
+    fitted = fit(selected(1, 3), train, held_out)
+    normal = stats.multivariate_normal(
+        train.mean(axis=0, dtype=np.float64), np.cov(train.T.astype(np.float64), bias=True)
+    )
+    assert fitted.held_out_[0] == pytest.approx(normal.logpdf(held_out).mean(), abs=1e-5)  # reg_covar is 1e-6
+    assert fitted.held_out_[1] == pytest.approx(fitted.log_density(held_out).mean(), rel=1e-12)
+
+
+def test_the_grid_and_its_likelihoods_stand_beside_the_likelihoods_of_a_fit():
+    train, held_out = points(planted(600)), points(planted(300, seed=1))
+    fitted = catalogue.fit(selected(1, 3), train, held_out, seed=0)
+    found = catalogue.log_likelihoods(fitted, selected(1, 3), {"train": train, "validation": held_out}, seed=0)
+    assert found.keys() == {"train", "validation", "validation_1", "validation_3"}
+    assert found["validation_3"] == pytest.approx(found["validation"], rel=1e-12)
+    assert found["validation_1"] < found["validation_3"] - 1
+
+
+def test_the_largest_of_a_grid_is_told_and_one_of_too_many_components_refused(caplog):
+    with caplog.at_level(logging.WARNING):
+        fit(selected(1, 2), planted(300), planted(300, seed=1))
+    assert "2 components are the most of their grid; more may be better" in caplog.text
+    with pytest.raises(DensityError, match="29 codes are too few for 3 components; at least 30"):
+        fit(selected(1, 3), planted(29))
 
 
 # --- under a Dirichlet process ----------------------------------------------------------------------------

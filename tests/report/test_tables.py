@@ -10,12 +10,15 @@ import pytest
 from scipy import stats
 
 from rae_bench.base import storage
+from rae_bench.base.plain import parse
 from rae_bench.data.specs import FaceRenderer
+from rae_bench.densities.specs import Density
 from rae_bench.report.tables import catalogue as tables
 from rae_bench.report.tables.cells import cell_values
 from rae_bench.report.tables.wording import density_label
 from rae_bench.scoring.specs import INCEPTION_LABEL, Protocol
-from rae_bench.study.config import load_study
+from rae_bench.study import vocabulary
+from rae_bench.study.config import CONFIG, load_study
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.specs import Row
 
@@ -600,10 +603,39 @@ def test_tables_of_drawn_images_say_so_first(grid, spec, tmp_path):
         *(("standard_normal", "N(0,I)"), ("gmm200", "GMM-200"), ("dp5", "DP-5"), ("kde", "KDE")),
         *(("gmm10_sampled", "GMM-10 of draws"), ("aggregate_posterior", "aggregate posterior"), ("flow", "flow")),
         ("second_stage_dai_wipf", "second stage (Dai and Wipf)"),
+        ("gmm_selected", "GMM, selected K"),
     ],
 )
 def test_densities_have_printed_names(name, label):
     assert density_label(name) == label
+
+
+def test_a_selected_mixture_shows_its_grid_and_how_many_fits_chose_each_number(spec, grid, tmp_path):
+    density = parse(Density, vocabulary.read(CONFIG).densities["gmm_selected"], "gmm_selected")
+    fits = {"digits_mini": {**spec.fits["digits_mini"], "gmm_selected": density}}
+    values = {1: {"vae": [-9, -8, -7], "rae_l2": [-5, -5, -5]}, 10: {"vae": [-8, -7, -9], "rae_l2": [-4, -4, -4]}}
+    more = [
+        record
+        for n_components, found in values.items()
+        for model, series in found.items()
+        for record in _records(
+            {(model, "codes", "gmm_selected"): series}, f"log_likelihood_validation_{n_components}", np.nan
+        )
+    ]
+    frame, _ = grid
+    both = pd.concat([frame, pd.DataFrame(more)], ignore_index=True)
+    built = _build(replace(spec, fits=fits), both, tmp_path, "details", "densities")
+    table = built["selection_gmm_selected_digits_mini"]
+    assert table.header == ["", "VAE", "RAE & co"]
+    # VAE's seeds chose 10, 10 and 1
+    assert table.rows == [
+        ["K = 1", "-8.00 ± 1.00 (1)", "-5.00 ± 0.00 (0)"],
+        ["K = 10", "-8.00 ± 1.00 (2)", "-4.00 ± 0.00 (3)"],
+    ]
+    assert any("best of a few" in note for note in table.notes)
+    notes = built["densities_log_likelihood_validation_digits_mini"].notes
+    assert any("Selected mixtures chose" in note for note in notes)
+    assert not [name for name in _build(spec, frame, tmp_path, "details") if "selection" in name]
 
 
 # --- likelihoods of images --------------------------------------------------------------------------------

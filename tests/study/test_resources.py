@@ -11,6 +11,7 @@ import torch
 from checkout import our_lines, put
 from torch.utils.flop_counter import FlopCounterMode
 
+from rae_bench.densities.specs import SelectedMixture
 from rae_bench.models import optimisation, pca
 from rae_bench.models.autoencoder import build
 from rae_bench.models.networks import weighted_layers
@@ -44,6 +45,14 @@ GPU_STAGES = {"train", "reference", "decode", "protocols"}
 def _need(stage, study=STUDY, names=None):
     function, rest = STAGES[stage]
     return function(study, DATASET, *(rest if names is None else names))
+
+
+def test_a_selected_mixture_works_for_each_number_of_components_and_keeps_one():
+    grid = SelectedMixture("selected_mixture", "mean", 1, 500, 1e-3, 1e-6, (1, 10, 100))
+    parts, whole = [one.work(3000, 1000, 16) for one in grid.candidates], grid.work(3000, 1000, 16)
+    judged = 1000 * (1 + 10 + 100) * 2 * 16**2  # a triangular solve of each code by each component's factor
+    assert whole.operations >= sum(part.operations for part in parts) + judged
+    assert (whole.held, whole.disk, whole.slack) == (parts[-1].held, parts[-1].disk, parts[-1].slack)
 
 
 # --- counted as they are ----------------------------------------------------------------------------------

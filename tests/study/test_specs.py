@@ -16,6 +16,7 @@ from rae_bench.densities.specs import (
     ImageSubset,
     KernelDensity,
     SecondStage,
+    SelectedMixture,
     SingleGaussian,
     SplineFlow,
     StandardNormal,
@@ -151,6 +152,8 @@ VALID = {
     GaussianMixture: MIXTURE,
     StandardNormal: {"kind": "standard_normal", "codes": "mean"},
     SingleGaussian: {"kind": "gaussian", "codes": "mean", "covariance": "diagonal"},
+    SelectedMixture: {key: value for key, value in MIXTURE.items() if key != "n_components"}
+    | {"kind": "selected_mixture", "grid": [1, 2]},
     DirichletMixture: DIRICHLET,
     KernelDensity: {"kind": "kernel_density", "codes": "mean", "bandwidths": [0.1, 0.2]},
     ImageSubset: {"kind": "subset", "n_components": 5},
@@ -236,6 +239,9 @@ IMPOSSIBLE = [
     (DirichletMixture, "concentration", 0.0),
     (DirichletMixture, "mean_precision", 0.0),
     (DirichletMixture, "max_iter", 0),
+    (SelectedMixture, "grid", [2]),  # nothing to select from
+    (SelectedMixture, "grid", [2, 1]),
+    (SelectedMixture, "grid", [0, 1]),
     (KernelDensity, "bandwidths", []),
     (KernelDensity, "bandwidths", [0.0, 0.1]),
     (KernelDensity, "bandwidths", [0.2, 0.1]),

@@ -13,7 +13,7 @@ import pandas as pd
 from rae_bench.base import storage
 from rae_bench.report.rendering import Table, latex, markdown
 from rae_bench.report.tables.claims import verdict_table
-from rae_bench.report.tables.densities import GRID, density_table, likelihood_table
+from rae_bench.report.tables.densities import GRID, density_table, likelihood_table, selection_tables
 from rae_bench.report.tables.networks import network_table
 from rae_bench.report.tables.notes import gpu_notes
 from rae_bench.report.tables.protocols import protocol_table
@@ -87,10 +87,11 @@ def _build(name: str, spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles)
 
 
 def _details(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[Table]:
-    """Reconstructions, every other metric as in Table 1, and likelihoods where there are any."""
+    """Reconstructions, every other metric as in Table 1, likelihoods where there are any, and what mixtures chose."""
     present = set(frame.loc[frame["dataset"] == dataset, "metric"])
     return [
         reconstruction_table(spec, frame, dataset),
         *(table1(spec, frame, dataset, metric) for metric in words(spec) if metric in present - {"frechet_distance"}),
         *([likelihood_table(spec, frame, dataset)] if "evidence_bound" in present else []),
+        *selection_tables(spec, frame, dataset),
     ]

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rae_bench.densities.specs import SelectedMixture
 from rae_bench.report.comparisons import Better, Compared, leaders
 from rae_bench.report.rendering import Table
 from rae_bench.report.tables.cells import RATIOS, as_records
@@ -50,6 +51,7 @@ def density_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: 
             *synthetic_notes(spec, dataset),
             f"Mean ± SD over {len(spec.train_seeds)} training seeds.",
             f"Comparable within a column only: another model has other codes. {JUDGED}",
+            *_selected_notes(spec, dataset),
         ]
     else:
         notes = measured_notes(spec, frame, dataset, metric)
@@ -65,6 +67,52 @@ def density_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: 
             f" {spec.datasets[dataset].n_train:,} training images.",
             *([BOLD] if has_leaders else []),
             *warning_notes(frame, dataset, metric),
+        ],
+        data,
+    )
+
+
+def _selected_notes(spec: SummarySpec, dataset: str) -> list[str]:
+    """A note that a density's number of components was chosen on validation codes; none where none was."""
+    is_selected = any(isinstance(density, SelectedMixture) for density in spec.fits[dataset].values())
+    return ["Selected mixtures chose their number of components on these codes, too."] if is_selected else []
+
+
+def selection_tables(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[Table]:
+    """Of each selected mixture, the held-out likelihood at each number of components, and the number of each fit."""
+    names = [name for name, density in spec.fits[dataset].items() if isinstance(density, SelectedMixture)]
+    return [_selection_table(spec, frame, dataset, name) for name in names]
+
+
+def _selection_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, density: str) -> Table:
+    mine = frame[(frame["dataset"] == dataset) & (frame["density"] == density)]
+    tried = mine[mine["metric"].str.fullmatch(r"log_likelihood_validation_\d+")]
+    tried = tried.assign(n_components=tried["metric"].str.rpartition("_")[2].astype(int))
+    data = _spread(tried, "n_components", "model")
+    data.insert(0, "density", density)
+    data.insert(0, "dataset", dataset)
+    best = tried.loc[tried.groupby(["model", "train_seed", "fit_seed"])["value"].idxmax()]
+    chosen = best.groupby(["n_components", "model"]).size().to_dict()
+    data["n_chosen"] = [chosen.get((one["n_components"], one["model"]), 0) for one in as_records(data)]
+    models = {model: label for model, label in model_labels(spec).items() if model in set(data["model"])}
+    texts = {
+        (one["n_components"], one["model"]): f"{mean_sd(one['mean'], one['sd'], 'log_likelihood')} ({one['n_chosen']})"
+        for one in as_records(data)
+    }
+    return Table(
+        f"selection_{density}_{dataset}",
+        f"{spec.datasets[dataset].label}: {density_label(density)}. {HELD_OUT[0]}, by number of components ↑",
+        ["", *models.values()],
+        [
+            [f"K = {n_components}", *(texts.get((n_components, model), "–") for model in models)]
+            for n_components in sorted(set(data["n_components"]))
+        ],
+        set(),
+        [
+            *synthetic_notes(spec, dataset),
+            f"Mean ± SD over {len(spec.train_seeds)} training seeds; in brackets, how many fits chose this K.",
+            "A fit chooses the K of the largest value: that value is the best of a few, and no estimate for new codes."
+            " Comparable within a column only: another model has other codes.",
         ],
         data,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rae_bench.densities.specs import Density, DirichletMixture, GaussianMixture, SingleGaussian
+from rae_bench.densities.specs import Density, DirichletMixture, GaussianMixture, SelectedMixture, SingleGaussian
 from rae_bench.report.tables.cells import COLUMNS, cell_values, place
 from rae_bench.report.tables.wording import SCALE, density_label
 from rae_bench.scoring.specs import INCEPTION_LABEL
@@ -140,6 +140,9 @@ def _described(name: str, density: Density) -> str:
             return "one fitted Gaussian"
         case GaussianMixture(codes="mean"):
             return f"a mixture of {density.n_components} Gaussians with full covariances"
+        case SelectedMixture(codes="mean"):
+            grid = ", ".join(map(str, density.grid))
+            return f"a mixture of Gaussians with full covariances, of {grid} as many as validation codes like best"
         case DirichletMixture(codes="mean"):
             return f"a Dirichlet-process mixture of at most {density.n_components} Gaussians"
         case _:

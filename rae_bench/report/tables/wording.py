@@ -38,6 +38,7 @@ DENSITIES = {
     "gaussian_diagonal": "Gaussian, diagonal",
     "second_stage_dai_wipf": "second stage (Dai and Wipf)",
     "kde": "KDE",
+    "gmm_selected": "GMM, selected K",
 }
 """Densities whose printed name is not their own with spaces."""
 
