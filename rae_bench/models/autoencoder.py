@@ -23,6 +23,7 @@ from rae_bench.models.terms.specs import (
     FixedGaussian,
     Gaussian,
     LearntVariance,
+    MaskedInput,
     NoisyInput,
     Objective,
     SpectralNorm,
@@ -96,7 +97,7 @@ class Autoencoder(Model):
         features = self.features(x)
         mean = networks.widened(self.mean(features))
         match self.posterior:
-            case Deterministic() | NoisyInput():
+            case Deterministic() | NoisyInput() | MaskedInput():
                 return Codes(mean, None)
             case Gaussian(log_sigma_bound=bound):
                 assert self.log_sigma is not None
@@ -109,9 +110,14 @@ class Autoencoder(Model):
     def noise(self, shape: torch.Size, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
         """What `draw_with` needs for images x of `shape` (B, ...) on `device`, standard normal, drawn in this order.
 
-        "image" (B, ...) of a noisy input, "code" (B, d) of a posterior with a variance.
+        "image" (B, ...) of a noisy input, "mask" (B, ...), a number a patch, of a masked one, "code" (B, d) of a
+        posterior with a variance.
         """
         drawn = {}
+        if isinstance(self.posterior, MaskedInput):
+            sides = shape[2:] if len(shape) > 2 else shape[1:]
+            patches = (-(-side // self.posterior.patch) for side in sides)
+            drawn["mask"] = rng.normal(torch.Size((shape[0], *patches)), generator, device)
         if isinstance(self.posterior, NoisyInput):
             drawn["image"] = rng.normal(shape, generator, device)
         if isinstance(self.posterior, Gaussian | FixedGaussian):
@@ -121,7 +127,7 @@ class Autoencoder(Model):
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Codes, Tensor]:
         """The posterior of each image and one code drawn from it (B, d): the way through the full model.
 
-        For a `NoisyInput` the posterior is that of the noisy images.
+        For a `NoisyInput` or a `MaskedInput` the posterior is that of the changed images.
         """
         return self.draw_with(x, self.noise(x.shape, generator, x.device))
 
@@ -130,12 +136,27 @@ class Autoencoder(Model):
         if isinstance(self.posterior, NoisyInput):
             bound = self.posterior.bound
             x = x + (self.posterior.sd * noise["image"]).clamp(-bound, bound)
+        if isinstance(self.posterior, MaskedInput):
+            x = x * _kept(noise["mask"], self.posterior, x.shape)
         codes = self.encode(x)
         return codes, codes.at(noise["code"]) if "code" in noise else codes.mean
 
     def decode(self, z: Tensor) -> Tensor:
         """x_hat of codes z (B, d): images in [0, 1] (a linear decoder's may leave it), or vectors."""
         return networks.widened(self.decoder(z))
+
+
+def _kept(noise: Tensor, posterior: MaskedInput, shape: torch.Size) -> Tensor:
+    """1 where images of `shape` (B, C, H, W) are seen, 0 where hidden, (B, 1, H, W); of vectors (B, D), (B, D).
+
+    Hidden are the patches with the smallest numbers in `noise`, one for each: as likely any as any other.
+    """
+    ranks = noise.flatten(1).argsort(dim=1, stable=True).argsort(dim=1, stable=True)
+    kept = (ranks >= round(posterior.share * ranks.shape[1])).to(noise.dtype).view(noise.shape)
+    for dim in range(1, kept.dim()):
+        side = shape[dim - kept.dim()]
+        kept = kept.repeat_interleave(posterior.patch, dim=dim).narrow(dim, 0, side)
+    return kept[:, None] if len(shape) > 2 else kept
 
 
 def build(network: Network, objective: Objective, seed: int) -> Autoencoder:

@@ -8,7 +8,7 @@ from torch import distributions
 
 from rae_bench.models import autoencoder
 from rae_bench.models.autoencoder import Codes
-from rae_bench.models.terms.specs import Gaussian, NoisyInput
+from rae_bench.models.terms.specs import Gaussian, MaskedInput, NoisyInput
 
 GAUSSIAN = Gaussian(kind="gaussian", log_sigma_bound=2.0)
 
@@ -69,3 +69,49 @@ def test_a_noisy_input_is_that_of_a_clipped_normal_and_its_mean_that_of_the_imag
     same, other = (model.draw(x, torch.Generator().manual_seed(seed))[1] for seed in (0, 1))
     assert torch.equal(same, z)
     assert not torch.equal(other, z)
+
+
+def seen_by(model, x, seed=0):
+    """What the features network is given when images x are drawn through the whole model."""
+    seen = []
+    handle = model.features.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    codes, z = model.draw(x, torch.Generator().manual_seed(seed))
+    handle.remove()
+    assert codes.log_sigma is None
+    assert torch.equal(z, codes.mean)
+    return seen[0]
+
+
+@pytest.mark.parametrize(("patch", "share", "hidden"), [(1, 0.25, 256), (8, 0.75, 12 * 64), (5, 0.5, None)])
+def test_a_masked_input_hides_the_same_number_of_patches_everywhere_alike_and_its_mean_is_that_of_the_image(
+    patch, share, hidden
+):
+    posterior = MaskedInput(kind="masked_input", share=share, patch=patch)
+    model = autoencoder.build(small.images(channels=3), small.objective(posterior), seed=0).eval()
+    n = 600
+    x = 0.5 + 0.5 * torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    shown = seen_by(model, x)
+    kept = shown != 0
+    assert torch.equal(shown[kept], x[kept])
+    assert torch.equal(kept[:, 0], kept[:, 1])
+    assert torch.equal(kept[:, 0], kept[:, 2])
+    assert torch.equal(model.encode(x).mean, model.encode(x.clone()).mean)
+    mask = ~kept[:, 0]
+    # 32 is no multiple of 5: the last patches are cut, and each stands for one of 7 x 7
+    corners = mask[:, ::patch, ::patch]
+    assert torch.equal(mask, corners.repeat_interleave(patch, 1).repeat_interleave(patch, 2)[:, :32, :32])
+    count = corners.flatten(1).sum(dim=1)
+    assert count.unique().tolist() == [round(share * corners[0].numel())]
+    assert hidden is None or (mask.flatten(1).sum(dim=1) == hidden).all()
+    frequency = corners.double().mean(dim=0)
+    assert (frequency - count[0] / corners[0].numel()).abs().max() < 4.5 * np.sqrt(share * (1 - share) / n)
+    assert not torch.equal(seen_by(model, x, seed=1) != 0, kept)
+
+
+def test_a_masked_vector_hides_neighbouring_values():
+    model = build(MaskedInput(kind="masked_input", share=0.5, patch=2))
+    hidden = seen_by(model, 1 + torch.rand(200, 5)) == 0
+    patches = hidden[:, ::2]  # of 2, 2 and 1 values, two of three hidden
+    assert torch.equal(hidden, patches.repeat_interleave(2, 1)[:, :5])
+    assert patches.sum(dim=1).unique().tolist() == [2]
+    assert patches.any(dim=0).all()

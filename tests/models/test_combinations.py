@@ -16,6 +16,7 @@ EXAMPLES = {
         "gaussian": {"log_sigma_bound": 5.0},
         "fixed_gaussian": {"sigma": 0.5},
         "noisy_input": {"sd": 0.1, "bound": 0.1},
+        "masked_input": {"share": 0.5, "patch": 4},
     },
     "latent": {
         "none": {},
@@ -60,7 +61,7 @@ NOT_PLAIN = "reconstruction: 'optimal_variance' is best for a plain mean of erro
 REFUSED = [
     # posteriors, latent terms, reconstructions, regularisers (None: any), and the words
     (
-        {"deterministic", "noisy_input"},
+        {"deterministic", "noisy_input", "masked_input"},
         {"kl", "free_bits", "capacity", "total_correlation", "dip", "info", "importance_weighted"},
         None,
         None,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from rae_bench.base.plain import ADDED, ConfigError
 from rae_bench.base.specs import ByKind, Count, CountOrZero, PositiveFloats, TwoOrMore
@@ -52,7 +52,24 @@ class NoisyInput:
     has_density: ClassVar[bool] = False
 
 
-Posterior = Annotated[Deterministic | Gaussian | FixedGaussian | NoisyInput, ByKind]
+@dataclass(frozen=True)
+class MaskedInput:
+    """z = E(x with the share `share` of it set to 0): a draw; its mean is taken as E(x).
+
+    What is hidden are squares of `patch` x `patch` pixels in all channels, of vectors as many neighbouring values, at
+    random places and the same number in every image, `share` of all to the nearest. `patch` 1 is masking noise (Vincent
+    et al. 2010), larger ones are those of masked autoencoders (He et al. 2022). All pixels are reconstructed, as by the
+    former; the latter's loss counts hidden ones alone, and their encoder does not see the places.
+    """
+
+    kind: Literal["masked_input"]
+    share: Annotated[float, Field(gt=0, lt=1)]
+    patch: Count
+
+    has_density: ClassVar[bool] = False
+
+
+Posterior = Annotated[Deterministic | Gaussian | FixedGaussian | NoisyInput | MaskedInput, ByKind]
 """Each says whether its log q(z|x) is known (`has_density`)."""
 
 
