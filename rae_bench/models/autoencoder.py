@@ -26,7 +26,9 @@ from rae_bench.models.terms.specs import (
     MaskedInput,
     NoisyInput,
     Objective,
+    Saturating,
     SpectralNorm,
+    Sphere,
 )
 
 
@@ -86,6 +88,8 @@ class Autoencoder(Model):
         self.mean = nn.Linear(length, network.latent_dim)
         self.log_sigma = nn.Linear(length, network.latent_dim) if isinstance(posterior, Gaussian) else None
         self.decoder = layouts.decoder(network) if own is None else own.decoder
+        if isinstance(posterior, Sphere):
+            self.decoder = networks.of_directions(self.decoder)
         self.decoder_log_sigma: nn.Parameter | None = None
         if isinstance(objective.reconstruction, LearntVariance):
             self.decoder_log_sigma = nn.Parameter(torch.tensor(objective.reconstruction.initial_log_sigma))
@@ -102,6 +106,10 @@ class Autoencoder(Model):
             case Gaussian(log_sigma_bound=bound):
                 assert self.log_sigma is not None
                 return Codes(mean, bound * torch.tanh(networks.widened(self.log_sigma(features))))
+            case Saturating():
+                return Codes(torch.tanh(mean), None)
+            case Sphere():
+                return Codes(networks.direction(mean), None)
             case FixedGaussian(sigma=sigma):
                 return Codes(mean, torch.full_like(mean, sigma).log())
             case _:

@@ -117,6 +117,23 @@ class Sigmoid(nn.Sigmoid):
         return super().forward(widened(x))
 
 
+class _Direction(nn.Module):
+    """Codes on the unit sphere: a code's direction."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return direction(z)
+
+
+def direction(z: Tensor) -> Tensor:
+    """Z / ‖z‖ of each code, (B, d)."""
+    return functional.normalize(z, dim=1)
+
+
+def of_directions(decoder: nn.Module) -> nn.Sequential:
+    """`decoder`, which sees the direction of each code and nothing else."""
+    return nn.Sequential(_Direction(), decoder)
+
+
 def derives_forward() -> bool:
     """Whether a forward derivative is being taken; `unpack_dual` would tell of one tensor, but not in a vmap."""
     return forward_ad._current_level >= 0

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import small
 import torch
+from scipy import stats
 from torch import distributions
 
-from rae_bench.models import autoencoder
+from rae_bench.models import autoencoder, networks
 from rae_bench.models.autoencoder import Codes
-from rae_bench.models.terms.specs import Gaussian, MaskedInput, NoisyInput
+from rae_bench.models.terms.specs import Gaussian, MaskedInput, NoisyInput, Saturating, Sphere
 
 GAUSSIAN = Gaussian(kind="gaussian", log_sigma_bound=2.0)
 
@@ -115,3 +116,53 @@ def test_a_masked_vector_hides_neighbouring_values():
     assert torch.equal(hidden, patches.repeat_interleave(2, 1)[:, :5])
     assert patches.sum(dim=1).unique().tolist() == [2]
     assert patches.any(dim=0).all()
+
+
+# --- codes that are bounded --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def spherical():
+    """A model of images on the sphere, the moments of its batch norm those of a few passes."""
+    posterior = Sphere(kind="sphere")
+    model = autoencoder.build(small.images(latent_dim=4), small.objective(posterior), seed=0)
+    for seed in range(30):
+        x = torch.rand(16, 1, 32, 32, generator=torch.Generator().manual_seed(seed))
+        model.decode(model.draw(x, torch.Generator())[1])
+    return model.eval()
+
+
+def test_saturating_codes_are_the_hyperbolic_tangent_of_the_encoders():
+    saturating, plain, x = build(Saturating(kind="saturating")), build(small.POINT), 9 * torch.randn(50, 5)
+    z = saturating.draw(x, torch.Generator())[1].detach().numpy()
+    np.testing.assert_allclose(z, np.tanh(plain.encode(x).mean.detach().numpy()), rtol=1e-5)
+    assert np.abs(z).max() <= 1
+    assert (np.abs(z) > 0.9).any()
+
+
+def test_codes_on_the_sphere_are_directions_and_only_directions_are_decoded(spherical):
+    x = torch.rand(50, 1, 32, 32, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        codes, z = spherical.draw(x, torch.Generator())
+        raw = spherical.mean(spherical.features(x)).double().numpy()
+        np.testing.assert_allclose(z, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=1e-6)
+        np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, atol=1e-6)
+        assert codes.log_sigma is None
+        images = spherical.decode(z)
+        torch.testing.assert_close(spherical.decode(7.5 * z), images)
+        assert not torch.allclose(spherical.decode(-z), images, atol=1e-2)
+
+
+def test_a_standard_normal_is_decoded_as_the_spheres_own_prior_is(spherical):
+    """Directions of N(0, I) are uniform: each coordinate's square is Beta(1/2, (d − 1)/2), without correlation."""
+    z = torch.randn(4000, 4, generator=torch.Generator().manual_seed(2))
+    seen = []
+    handle = networks.weighted_layers(spherical.decoder)[0].register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].double().numpy())
+    )
+    with torch.no_grad():
+        spherical.decode(z)
+    handle.remove()
+    for column in seen[0].T:
+        assert stats.kstest(column**2, stats.beta(0.5, 1.5).cdf).pvalue > 1e-3
+    assert np.abs(seen[0].T @ seen[0] / 4000 - np.eye(4) / 4).max() < 4.5 * np.sqrt(2 / 16 / 4000)

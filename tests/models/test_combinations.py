@@ -17,6 +17,8 @@ EXAMPLES = {
         "fixed_gaussian": {"sigma": 0.5},
         "noisy_input": {"sd": 0.1, "bound": 0.1},
         "masked_input": {"share": 0.5, "patch": 4},
+        "saturating": {},
+        "sphere": {},
     },
     "latent": {
         "none": {},
@@ -57,16 +59,20 @@ MADE = {
     for part, examples in EXAMPLES.items()
 }
 NO_DENSITY = "latent: {latent!r} needs a posterior with a density; posterior is {posterior!r}"
+NO_SPACE = "latent: {latent!r} draws codes towards N(0, I), which those of a posterior {posterior!r} cannot follow"
+SAME = "latent: {latent!r} is the same of every code of a posterior {posterior!r}"
 NOT_PLAIN = "reconstruction: 'optimal_variance' is best for a plain mean of errors, not for one of importance weights"
 REFUSED = [
     # posteriors, latent terms, reconstructions, regularisers (None: any), and the words
     (
-        {"deterministic", "noisy_input", "masked_input"},
+        {"deterministic", "noisy_input", "masked_input", "saturating", "sphere"},
         {"kl", "free_bits", "capacity", "total_correlation", "dip", "info", "importance_weighted"},
         None,
         None,
         NO_DENSITY,
     ),
+    ({"saturating", "sphere"}, {"mmd"}, None, None, NO_SPACE),
+    ({"sphere"}, {"squared_norm"}, None, None, SAME),
     (None, {"importance_weighted"}, {"optimal_variance"}, None, NOT_PLAIN),
 ]
 """Everything else goes together."""

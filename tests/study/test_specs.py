@@ -46,7 +46,9 @@ from rae_bench.models.terms.specs import (
     Objective,
     OptimalVariance,
     OutputGradient,
+    Saturating,
     SpectralNorm,
+    Sphere,
     SquaredNorm,
     TotalCorrelation,
     WeightL2,
@@ -141,6 +143,8 @@ VALID = {
     FixedGaussian: {"kind": "fixed_gaussian", "sigma": 0.7},
     NoisyInput: {"kind": "noisy_input", "sd": 0.01, "bound": 0.01},
     MaskedInput: {"kind": "masked_input", "share": 0.25, "patch": 1},
+    Saturating: {"kind": "saturating"},
+    Sphere: {"kind": "sphere"},
     Optimisation: OPTIMISATION,
     Plateau: PLATEAU,
     ConvolutionalNetwork: CONVOLUTIONAL,
@@ -336,6 +340,20 @@ def test_a_kl_needs_a_posterior_with_a_density(posterior):
     kind = posterior["kind"]
     with pytest.raises(ConfigError, match=rf"^x\.latent: 'kl' needs a posterior with a density; posterior is '{kind}'"):
         parse(Objective, {**OBJECTIVE, "posterior": posterior}, "x")
+
+
+@pytest.mark.parametrize("posterior", ["saturating", "sphere"])
+def test_bounded_codes_cannot_be_drawn_towards_a_normal_law(posterior):
+    with pytest.raises(ConfigError, match=rf"^x\.latent: 'mmd' draws codes towards N\(0, I\), .* '{posterior}'"):
+        parse(Objective, {**OBJECTIVE, "posterior": {"kind": posterior}, "latent": VALID[MMD]}, "x")
+
+
+def test_codes_on_the_sphere_have_no_norm_to_penalise():
+    objective = {**OBJECTIVE, "posterior": {"kind": "sphere"}, "latent": VALID[SquaredNorm]}
+    with pytest.raises(
+        ConfigError, match=r"^x\.latent: 'squared_norm' is the same of every code of a posterior 'sphere'"
+    ):
+        parse(Objective, objective, "x")
 
 
 def test_a_references_file_is_named_for_people_and_differs_with_every_setting():

@@ -16,6 +16,7 @@ class Deterministic:
     kind: Literal["deterministic"]
 
     has_density: ClassVar[bool] = False
+    fills_space: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Gaussian:
     log_sigma_bound: PositiveFloat
 
     has_density: ClassVar[bool] = True
+    fills_space: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class FixedGaussian:
     sigma: PositiveFloat
 
     has_density: ClassVar[bool] = True
+    fills_space: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class NoisyInput:
     bound: PositiveFloat
 
     has_density: ClassVar[bool] = False
+    fills_space: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,39 @@ class MaskedInput:
     patch: Count
 
     has_density: ClassVar[bool] = False
+    fills_space: ClassVar[bool] = True
 
 
-Posterior = Annotated[Deterministic | Gaussian | FixedGaussian | NoisyInput | MaskedInput, ByKind]
-"""Each says whether its log q(z|x) is known (`has_density`)."""
+@dataclass(frozen=True)
+class Saturating:
+    """z = tanh E(x), so that every code lies in (−1, 1)^d; the decoder takes any (Rifai et al. 2011 saturate likewise).
+
+    It has no prior of its own: column N is a density fitted ex post.
+    """
+
+    kind: Literal["saturating"]
+
+    has_density: ClassVar[bool] = False
+    fills_space: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """z = E(x) / ‖E(x)‖, and the decoder reads any code's direction alone (Zhao et al. 2019; Davidson et al. 2018).
+
+    Its own prior is uniform on the unit sphere: the direction of N(0, I), which is thus decoded to the same images.
+    What other densities, or a mid-point, place off the sphere is decoded from its direction likewise. Zhao et al.
+    centre codes before they divide by their norm; here nothing is centred.
+    """
+
+    kind: Literal["sphere"]
+
+    has_density: ClassVar[bool] = False
+    fills_space: ClassVar[bool] = False
+
+
+Posterior = Annotated[Deterministic | Gaussian | FixedGaussian | NoisyInput | MaskedInput | Saturating | Sphere, ByKind]
+"""Each says whether its log q(z|x) is known (`has_density`), and whether a code can be any vector (`fills_space`)."""
 
 
 @dataclass(frozen=True)
@@ -393,3 +426,10 @@ class Objective:
                 "reconstruction: 'optimal_variance' is best for a plain mean of errors, not for one of importance"
                 " weights; 'learnt_variance' is for both"
             )
+        if isinstance(self.latent, MMD) and not self.posterior.fills_space:
+            raise ConfigError(
+                f"latent: {self.latent.kind!r} draws codes towards N(0, I), which those of a posterior"
+                f" {self.posterior.kind!r} cannot follow"
+            )
+        if isinstance(self.latent, SquaredNorm) and isinstance(self.posterior, Sphere):
+            raise ConfigError("latent: 'squared_norm' is the same of every code of a posterior 'sphere'")
