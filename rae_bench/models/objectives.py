@@ -15,10 +15,12 @@ from torch import Tensor
 from rae_bench.base import rng
 from rae_bench.models.autoencoder import Autoencoder
 from rae_bench.models.terms import reconstruction as reconstructions
+from rae_bench.models.terms.encoding import encode
 from rae_bench.models.terms.latent import latent_term
 from rae_bench.models.terms.regularisers import decode
 from rae_bench.models.terms.specs import (
     MMD,
+    Contractive,
     GradientPenalty,
     InfoVAE,
     Latent,
@@ -43,11 +45,11 @@ class Loss(NamedTuple):
 def loss(model: Autoencoder, x: Tensor, objective: Objective, generator: torch.Generator) -> Loss:
     """The loss of the batch x (B, C, H, W) in [0, 1], or vectors (B, D).
 
-    `generator` (CPU) draws the images' noise, codes, MMD's prior sample and the penalty's direction. In training mode a
-    term that is annealed counts this as an update.
+    `generator` (CPU) draws the images' noise, codes, MMD's prior sample and the penalties' directions. In training mode
+    a term that is annealed counts this as an update.
     """
     drawn = noise(model, x.shape, objective, generator, x.device)
-    codes, z = model.draw_with(x, drawn)
+    codes, z, latent = encode(model, x, objective.latent, drawn)
     if "more codes" in drawn:
         z = torch.cat(
             [z, codes.at(drawn["more codes"]).flatten(0, 1)]
@@ -56,7 +58,9 @@ def loss(model: Autoencoder, x: Tensor, objective: Objective, generator: torch.G
     x_hat, regulariser = decode(model.decoder, z, objective.regulariser, drawn)
     errors = reconstructions.errors(objective.reconstruction, x, x_hat, model.decoder_log_sigma)
     reconstruction = errors.mean()
-    latent = latent_term(objective.latent, codes, z, drawn, errors, model.updates if model.training else None)
+    if latent is None:
+        assert not isinstance(objective.latent, Contractive)
+        latent = latent_term(objective.latent, codes, z, drawn, errors, model.updates if model.training else None)
     if model.updates is not None and model.training:
         model.updates.add_(1)
     total = reconstruction + weight(objective.latent) * latent + weight(objective.regulariser) * regulariser
@@ -69,7 +73,8 @@ def noise(
     """The standard normal numbers in a loss of images of `shape` (B, ...), in the order in which they are drawn.
 
     Those of `Autoencoder.noise`, "more codes" (K − 1, B, d) of importance weights, then the penalty's "direction"
-    (K·B, d) and MMD's "prior" (B, d); on `device`.
+    (K·B, d), MMD's "prior" and the "contraction" that the encoder's derivative is taken along, (B, d) each; on
+    `device`.
     """
     drawn = model.noise(shape, generator, device)
     codes = torch.Size((shape[0], model.mean.out_features))
@@ -80,6 +85,8 @@ def noise(
         drawn["direction"] = rng.normal(torch.Size((k * codes[0], codes[1])), generator, device)
     if isinstance(objective.latent, MMD | InfoVAE):
         drawn["prior"] = rng.normal(codes, generator, device)
+    if isinstance(objective.latent, Contractive):
+        drawn["contraction"] = rng.normal(codes, generator, device)
     return drawn
 
 

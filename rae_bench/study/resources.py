@@ -61,6 +61,8 @@ DIFFERENTIATIONS = 5
 """How many plain steps one with a penalty on a derivative takes, in memory and time. Measured: 3.4 to 4."""
 DERIVATIVES = {"gradient_penalty": 5.5, "output_gradient": 3.5}
 """How many passes of the decoder a penalty on its derivative adds: torch was seen to count 5.7, and 3.1 to 4."""
+ENCODER_DERIVATIVES = {"contractive": 3.5}
+"""How many passes of the encoder a latent term on its derivative adds: torch was seen to count 2.9."""
 SAMPLE_SECONDS = 1.2e-4
 """A core's overhead for each sample of a batch. Measured: spline flow of 5 x 64 x 2, 1.1e-4; other networks, less."""
 
@@ -258,7 +260,7 @@ def train(study: Study, dataset: str, model: str) -> Need:
     epochs = spec.optimisation.epochs if spec.network.is_optimised else 0
     trained, checked = epochs * (data.n_train - data.n_train % batch), epochs * data.count(spec.validation_split)
     encoded = data.n_train + data.n_validation
-    penalty = DERIVATIVES.get(spec.regulariser.kind, 0.0)
+    penalty = DERIVATIVES.get(spec.regulariser.kind, 0.0) + ENCODER_DERIVATIVES.get(spec.latent.kind, 0.0)
     # measured at 8 filters: 855 MiB in all for 4,000 images of 32x32, 1,062 for faces of 64x64
     trained_together, encoded_together = batch * (DIFFERENTIATIONS if penalty else 1), at_once(ENCODED, data.size**2)
     activations = 4 * size.floats * max(3 * trained_together, encoded_together)
@@ -472,8 +474,9 @@ def of_a_loss(spec: TrainingSpec, counts: Counts) -> Counts:
 
 
 def update_operations(spec: TrainingSpec, counts: Counts) -> float:
-    """Operations of a training step, per image: backwards twice a pass of the loss; and what a penalty adds."""
-    return 3 * counts.arithmetic + DERIVATIVES.get(spec.regulariser.kind, 0.0) * counts.decoder
+    """Operations of a training step, per image: backwards twice a pass of the loss; and what penalties add."""
+    decoder = DERIVATIVES.get(spec.regulariser.kind, 0.0) * counts.decoder
+    return 3 * counts.arithmetic + decoder + ENCODER_DERIVATIVES.get(spec.latent.kind, 0.0) * counts.encoder
 
 
 def _counts(study: Study, dataset: str, spec: TrainingSpec) -> Counts:

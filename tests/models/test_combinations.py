@@ -31,6 +31,7 @@ EXAMPLES = {
         "dip": {"weight": 0.5, "covariance": "means", "off_diagonal": 1.0, "diagonal": 1.0},
         "info": {"weight": 0.5, "alpha": 0.0, "strength": 2.0, "kernel": KERNEL, "diagonal": "left_out"},
         "importance_weighted": {"weight": 0.5, "samples": 2},
+        "contractive": {"weight": 0.5},
     },
     "reconstruction": {
         "squared_error": {},
@@ -61,6 +62,7 @@ MADE = {
 NO_DENSITY = "latent: {latent!r} needs a posterior with a density; posterior is {posterior!r}"
 NO_SPACE = "latent: {latent!r} draws codes towards N(0, I), which those of a posterior {posterior!r} cannot follow"
 SAME = "latent: {latent!r} is the same of every code of a posterior {posterior!r}"
+SPREAD = "latent: {latent!r} is of codes that the image alone moves; those of a posterior {posterior!r} have a spread"
 NOT_PLAIN = "reconstruction: 'optimal_variance' is best for a plain mean of errors, not for one of importance weights"
 REFUSED = [
     # posteriors, latent terms, reconstructions, regularisers (None: any), and the words
@@ -72,6 +74,7 @@ REFUSED = [
         NO_DENSITY,
     ),
     ({"saturating", "sphere"}, {"mmd"}, None, None, NO_SPACE),
+    ({"gaussian"}, {"contractive"}, None, None, SPREAD),
     ({"sphere"}, {"squared_norm"}, None, None, SAME),
     (None, {"importance_weighted"}, {"optimal_variance"}, None, NOT_PLAIN),
 ]

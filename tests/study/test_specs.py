@@ -32,6 +32,7 @@ from rae_bench.models.specs import Optimisation, Plateau
 from rae_bench.models.terms.specs import (
     MMD,
     Capacity,
+    Contractive,
     Disentangled,
     FixedGaussian,
     FreeBits,
@@ -191,6 +192,7 @@ VALID = {
     ImportanceWeighted: {"kind": "importance_weighted", "weight": 1.0, "samples": 5},
     OptimalVariance: {"kind": "optimal_variance", "least_sigma": 0.0},
     LearntVariance: {"kind": "learnt_variance", "initial_log_sigma": 0.0, "least_sigma": 0.0},
+    Contractive: {"kind": "contractive", "weight": 1.0},
     WeightL2: {"kind": "weight_l2", "weight": 1.0, "scope": "all"},
     GradientPenalty: {"kind": "gradient_penalty", "weight": 1.0},
     OutputGradient: {"kind": "output_gradient", "weight": 1.0},
@@ -346,6 +348,14 @@ def test_a_kl_needs_a_posterior_with_a_density(posterior):
 def test_bounded_codes_cannot_be_drawn_towards_a_normal_law(posterior):
     with pytest.raises(ConfigError, match=rf"^x\.latent: 'mmd' draws codes towards N\(0, I\), .* '{posterior}'"):
         parse(Objective, {**OBJECTIVE, "posterior": {"kind": posterior}, "latent": VALID[MMD]}, "x")
+
+
+def test_a_contraction_needs_codes_that_the_image_alone_moves():
+    contractive = {**OBJECTIVE, "latent": VALID[Contractive]}
+    with pytest.raises(ConfigError, match=r"^x\.latent: 'contractive' is of codes that .*'gaussian'"):
+        parse(Objective, {**contractive, "posterior": VALID[Gaussian]}, "x")
+    for posterior in (FixedGaussian, NoisyInput, MaskedInput, Saturating, Sphere):
+        parse(Objective, {**contractive, "posterior": VALID[posterior]}, "x")
 
 
 def test_codes_on_the_sphere_have_no_norm_to_penalise():

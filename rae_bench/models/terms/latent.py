@@ -18,8 +18,8 @@ from rae_bench.models.terms.specs import (
     InfoVAE,
     InverseMultiquadratic,
     Kernel,
-    Latent,
     NoLatentTerm,
+    OfCodes,
     SquaredExponential,
     SquaredNorm,
     TotalCorrelation,
@@ -27,7 +27,7 @@ from rae_bench.models.terms.specs import (
 
 
 def latent_term(
-    term: Latent, codes: Codes, z: Tensor, noise: Mapping[str, Tensor], errors: Tensor, updates: Tensor | None
+    term: OfCodes, codes: Codes, z: Tensor, noise: Mapping[str, Tensor], errors: Tensor, updates: Tensor | None
 ) -> Tensor:
     """The value of `term` of posteriors `codes` (B, d) and codes z (K·B, d) drawn from them: a scalar.
 

@@ -313,7 +313,22 @@ class ImportanceWeighted:
     needs_density: ClassVar[bool] = True
 
 
-Latent = Annotated[
+@dataclass(frozen=True)
+class Contractive:
+    """‖∂z/∂x‖²_F, the squared Frobenius norm of the Jacobian of the encoder's code at the image (Rifai et al. 2011).
+
+    Estimated without bias along a random direction; their code computes it exactly, for one layer of sigmoids. Codes of
+    a smaller scale make it smaller and lose nothing, unless the decoder is held, too: theirs has the encoder's weights,
+    here it needs a regulariser.
+    """
+
+    kind: Literal["contractive"]
+    weight: PositiveFloat
+
+    needs_density: ClassVar[bool] = False
+
+
+OfCodes = (
     NoLatentTerm
     | GaussianKL
     | SquaredNorm
@@ -323,9 +338,10 @@ Latent = Annotated[
     | TotalCorrelation
     | Disentangled
     | InfoVAE
-    | ImportanceWeighted,
-    ByKind,
-]
+    | ImportanceWeighted
+)
+"""The latent terms that are functions of posteriors, codes and errors of reconstructions."""
+Latent = Annotated[OfCodes | Contractive, ByKind]
 """Each says whether it needs the density q(z|x) (`needs_density`)."""
 
 
@@ -425,6 +441,11 @@ class Objective:
             raise ConfigError(
                 "reconstruction: 'optimal_variance' is best for a plain mean of errors, not for one of importance"
                 " weights; 'learnt_variance' is for both"
+            )
+        if isinstance(self.latent, Contractive) and isinstance(self.posterior, Gaussian):
+            raise ConfigError(
+                "latent: 'contractive' is of codes that the image alone moves; those of a posterior 'gaussian' have a"
+                " spread besides, which nothing would keep"
             )
         if isinstance(self.latent, MMD) and not self.posterior.fills_space:
             raise ConfigError(
