@@ -28,6 +28,7 @@ from rae_bench.models.terms.specs import (
     NoRegulariser,
     Objective,
     Regulariser,
+    SIGReg,
     SpectralNorm,
     codes_per_image,
 )
@@ -73,8 +74,8 @@ def noise(
     """The standard normal numbers in a loss of images of `shape` (B, ...), in the order in which they are drawn.
 
     Those of `Autoencoder.noise`, "more codes" (K − 1, B, d) of importance weights, then the penalty's "direction"
-    (K·B, d), MMD's "prior" and the "contraction" that the encoder's derivative is taken along, (B, d) each; on
-    `device`.
+    (K·B, d), MMD's "prior" and the "contraction" that the encoder's derivative is taken along, (B, d) each, and
+    SIGReg's "slices" (m, d); on `device`.
     """
     drawn = model.noise(shape, generator, device)
     codes = torch.Size((shape[0], model.mean.out_features))
@@ -85,6 +86,8 @@ def noise(
         drawn["direction"] = rng.normal(torch.Size((k * codes[0], codes[1])), generator, device)
     if isinstance(objective.latent, MMD | InfoVAE):
         drawn["prior"] = rng.normal(codes, generator, device)
+    if isinstance(objective.latent, SIGReg):
+        drawn["slices"] = rng.normal(torch.Size((objective.latent.slices, codes[1])), generator, device)
     if isinstance(objective.latent, Contractive):
         drawn["contraction"] = rng.normal(codes, generator, device)
     return drawn

@@ -31,6 +31,7 @@ EXAMPLES = {
         "dip": {"weight": 0.5, "covariance": "means", "off_diagonal": 1.0, "diagonal": 1.0},
         "info": {"weight": 0.5, "alpha": 0.0, "strength": 2.0, "kernel": KERNEL, "diagonal": "left_out"},
         "importance_weighted": {"weight": 0.5, "samples": 2},
+        "sigreg": {"weight": 0.5, "slices": 5, "points": 7, "reach": 3.0, "window": 1.0},
         "contractive": {"weight": 0.5},
     },
     "reconstruction": {
@@ -73,7 +74,7 @@ REFUSED = [
         None,
         NO_DENSITY,
     ),
-    ({"saturating", "sphere"}, {"mmd"}, None, None, NO_SPACE),
+    ({"saturating", "sphere"}, {"mmd", "sigreg"}, None, None, NO_SPACE),
     ({"gaussian"}, {"contractive"}, None, None, SPREAD),
     ({"sphere"}, {"squared_norm"}, None, None, SAME),
     (None, {"importance_weighted"}, {"optimal_variance"}, None, NOT_PLAIN),

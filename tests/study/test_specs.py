@@ -48,6 +48,7 @@ from rae_bench.models.terms.specs import (
     OptimalVariance,
     OutputGradient,
     Saturating,
+    SIGReg,
     SpectralNorm,
     Sphere,
     SquaredNorm,
@@ -137,6 +138,7 @@ METRICS = {
     "seed": 0,
 }
 PROTOCOL = {"reference_split": "test", "rounding": "truncate", "extractor": "pixels", "n_images": 5, "n_generated": 9}
+SIGREG = {"kind": "sigreg", "weight": 1.0, "slices": 8, "points": 17, "reach": 5.0, "window": 1.0}
 PLATEAU = {"kind": "plateau", "factor": 0.5, "patience": 5, "threshold": 0.0}
 
 VALID = {
@@ -193,6 +195,7 @@ VALID = {
     OptimalVariance: {"kind": "optimal_variance", "least_sigma": 0.0},
     LearntVariance: {"kind": "learnt_variance", "initial_log_sigma": 0.0, "least_sigma": 0.0},
     Contractive: {"kind": "contractive", "weight": 1.0},
+    SIGReg: SIGREG,
     WeightL2: {"kind": "weight_l2", "weight": 1.0, "scope": "all"},
     GradientPenalty: {"kind": "gradient_penalty", "weight": 1.0},
     OutputGradient: {"kind": "output_gradient", "weight": 1.0},
@@ -239,6 +242,10 @@ IMPOSSIBLE = [
     (PatchTransformer, "heads", 3),
     (PatchTransformer, "width", 2),
     (PatchTransformer, "expansion", 0),
+    (SIGReg, "slices", 0),
+    (SIGReg, "points", 1),
+    (SIGReg, "reach", 0.0),
+    (SIGReg, "window", 0.0),
     (MaskedInput, "share", 0.0),
     (MaskedInput, "share", 1.0),
     (MaskedInput, "patch", 0),
@@ -345,9 +352,11 @@ def test_a_kl_needs_a_posterior_with_a_density(posterior):
 
 
 @pytest.mark.parametrize("posterior", ["saturating", "sphere"])
-def test_bounded_codes_cannot_be_drawn_towards_a_normal_law(posterior):
-    with pytest.raises(ConfigError, match=rf"^x\.latent: 'mmd' draws codes towards N\(0, I\), .* '{posterior}'"):
-        parse(Objective, {**OBJECTIVE, "posterior": {"kind": posterior}, "latent": VALID[MMD]}, "x")
+@pytest.mark.parametrize("latent", [MMD, SIGReg])
+def test_bounded_codes_cannot_be_drawn_towards_a_normal_law(posterior, latent):
+    kind = VALID[latent]["kind"]
+    with pytest.raises(ConfigError, match=rf"^x\.latent: '{kind}' draws codes towards N\(0, I\), .* '{posterior}'"):
+        parse(Objective, {**OBJECTIVE, "posterior": {"kind": posterior}, "latent": VALID[latent]}, "x")
 
 
 def test_a_contraction_needs_codes_that_the_image_alone_moves():

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, assert_never
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from rae_bench.models.autoencoder import Codes
 from rae_bench.models.terms.specs import (
@@ -20,6 +21,7 @@ from rae_bench.models.terms.specs import (
     Kernel,
     NoLatentTerm,
     OfCodes,
+    SIGReg,
     SquaredExponential,
     SquaredNorm,
     TotalCorrelation,
@@ -32,8 +34,8 @@ def latent_term(
     """The value of `term` of posteriors `codes` (B, d) and codes z (K·B, d) drawn from them: a scalar.
 
     K is 1 but for importance weights, whose codes are all images' first, then all images' second ones, and so on.
-    `noise` holds MMD's "prior"; `errors` (K·B,) are those of the reconstructions. `updates`: how many have been made;
-    None in evaluation, where what is annealed is at its end.
+    `noise` holds MMD's "prior" and SIGReg's "slices"; `errors` (K·B,) are those of the reconstructions. `updates`: how
+    many have been made; None in evaluation, where what is annealed is at its end.
     """
     match term:
         case NoLatentTerm():
@@ -44,6 +46,8 @@ def latent_term(
             return 0.5 * z.square().sum(dim=1).mean()
         case MMD(scales=scales):
             return mmd(z, noise["prior"].to(z.dtype), scales)
+        case SIGReg(points=points, reach=reach, window=window):
+            return sigreg(z, noise["slices"].to(z.dtype), points, reach, window)
         case FreeBits(floor=floor):
             return kl_by_dimension(codes).mean(dim=0).clamp_min(floor).sum()
         case Capacity(capacity=capacity, updates=over):
@@ -108,6 +112,19 @@ def _kernel(kernel: Kernel, d: int) -> tuple[Callable[[Tensor], Tensor], float]:
             return lambda of: (-of / d**2).exp(), 1.0
         case _:
             assert_never(kernel)
+
+
+def sigreg(z: Tensor, slices: Tensor, points: int, reach: float, window: float) -> Tensor:
+    """∫ |φ(t) − exp(−t²/2)|² exp(−t²/2s²) dt of codes z (n, d) along each of `slices` (m, d), their mean.
+
+    φ(t) = 1/n Σ exp(i t a·z), with a the direction of a slice and s the `window` (Epps and Pulley 1983). Each code is
+    paired with itself, too, so that the mean over n codes of N(0, I) is not 0 but 1/n of what one code comes to.
+    """
+    along = functional.normalize(slices, dim=1)
+    t = torch.linspace(-reach, reach, points, dtype=z.dtype, device=z.device)
+    angles = (z @ along.T)[:, :, None] * t
+    distance = (angles.cos().mean(dim=0) - (-0.5 * t.square()).exp()).square() + angles.sin().mean(dim=0).square()
+    return torch.trapezoid(distance * (-0.5 * (t / window).square()).exp(), t, dim=1).mean()
 
 
 class Decomposition(NamedTuple):

@@ -195,6 +195,26 @@ class MMD:
 
 
 @dataclass(frozen=True)
+class SIGReg:
+    """∫ |φ(t) − exp(−t²/2)|² exp(−t²/2s²) dt, mean over random directions (LeJEPA, Balestriero and LeCun 2025).
+
+    φ is the characteristic function of a batch's codes along a unit direction: Epps and Pulley's distance to N(0, 1).
+    The integral is by the trapezoidal rule at `points` from −`reach` to `reach`; `slices` directions are drawn anew for
+    each batch. `window` is s: 1 in the authors' code, 1/√2 in their text. Their statistic is as many times this as a
+    batch has codes: for them a test's, here a distance, whose weight does not depend on the batch. Not unbiased.
+    """
+
+    kind: Literal["sigreg"]
+    weight: PositiveFloat
+    slices: Count
+    points: TwoOrMore
+    reach: PositiveFloat
+    window: PositiveFloat
+
+    needs_density: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
 class FreeBits:
     """Σ_j max(floor, KL_j), KL_j of dimension j in the mean over the batch (Kingma et al. 2016); `floor` in nats."""
 
@@ -333,6 +353,7 @@ OfCodes = (
     | GaussianKL
     | SquaredNorm
     | MMD
+    | SIGReg
     | FreeBits
     | Capacity
     | TotalCorrelation
@@ -447,7 +468,7 @@ class Objective:
                 "latent: 'contractive' is of codes that the image alone moves; those of a posterior 'gaussian' have a"
                 " spread besides, which nothing would keep"
             )
-        if isinstance(self.latent, MMD) and not self.posterior.fills_space:
+        if isinstance(self.latent, MMD | SIGReg) and not self.posterior.fills_space:
             raise ConfigError(
                 f"latent: {self.latent.kind!r} draws codes towards N(0, I), which those of a posterior"
                 f" {self.posterior.kind!r} cannot follow"
