@@ -26,6 +26,7 @@ from rae_bench.models.terms.specs import (
     MaskedInput,
     NoisyInput,
     Objective,
+    OrthogonalFirstLayer,
     Saturating,
     SpectralNorm,
     Sphere,
@@ -182,4 +183,6 @@ def build(network: Network, objective: Objective, seed: int) -> Autoencoder:
         if isinstance(objective.regulariser, SpectralNorm):
             part = model.decoder if objective.regulariser.scope == "decoder" else model
             networks.normalise_spectrally(part, objective.regulariser)
+        if isinstance(objective.regulariser, OrthogonalFirstLayer):
+            networks.orthogonalise(networks.weighted_layers(model.decoder)[0])
     return networks.placed(model, "cpu")

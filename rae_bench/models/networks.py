@@ -20,7 +20,7 @@ from rae_bench.base.own import OwnCodeError, explained
 from rae_bench.models.layouts.specs import (
     OwnNetworks,
 )
-from rae_bench.models.terms.specs import GradientPenalty, Regulariser, SpectralNorm, WeightL2
+from rae_bench.models.terms.specs import GradientPenalty, OrthogonalFirstLayer, Regulariser, SpectralNorm, WeightL2
 
 MEMORY_ORDER = {"cpu": torch.channels_last, "cuda": torch.channels_last}
 """The memory order of images and of layers on each kind of device; another changes last digits: raise TRAIN_VERSION.
@@ -194,6 +194,14 @@ def fit_for(regulariser: Regulariser, module: nn.Module, place: str) -> None:
                 )
         if not known:
             raise OwnCodeError(f"{place}: {regulariser.kind!r} finds no layer with weights in the decoder")
+    if isinstance(regulariser, OrthogonalFirstLayer):
+        first = next(iter(weighted_layers(module)), None)
+        if not isinstance(first, nn.Linear) or first.out_features < first.in_features:
+            found = "none" if first is None else f"{type(first).__name__} {tuple(first.weight.shape)}"
+            raise OwnCodeError(
+                f"{place}: {regulariser.kind!r} needs a dense first layer of the decoder with at least as many outputs"
+                f" as inputs; found {found}"
+            )
     if isinstance(regulariser, GradientPenalty):
         for name, layer in module.named_modules():
             if type(layer) is nn.LayerNorm:
@@ -233,6 +241,14 @@ def weighted_layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d | nn.ConvTr
     """The dense, convolutional and transposed convolutional layers of `module`, in order."""
     kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
     return [layer for layer in module.modules() if isinstance(layer, kinds)]
+
+
+def orthogonalise(layer: nn.Module) -> None:
+    """Make the columns of the weight of a dense layer orthonormal, now and at every update.
+
+    The layer must have at least as many outputs as inputs (`fit_for`).
+    """
+    parametrizations.orthogonal(layer, orthogonal_map="householder")
 
 
 def normalise_spectrally(module: nn.Module, spec: SpectralNorm) -> None:

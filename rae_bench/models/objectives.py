@@ -27,6 +27,7 @@ from rae_bench.models.terms.specs import (
     NoLatentTerm,
     NoRegulariser,
     Objective,
+    OrthogonalFirstLayer,
     Regulariser,
     SIGReg,
     SpectralNorm,
@@ -95,4 +96,4 @@ def noise(
 
 def weight(term: Latent | Regulariser) -> float:
     """The weight of a term in the total; 0 for the terms that add nothing."""
-    return 0.0 if isinstance(term, NoLatentTerm | NoRegulariser | SpectralNorm) else term.weight
+    return 0.0 if isinstance(term, NoLatentTerm | NoRegulariser | SpectralNorm | OrthogonalFirstLayer) else term.weight

@@ -54,6 +54,7 @@ EXAMPLES = {
             "vectors": "constant",
             "evaluation": "fixed",
         },
+        "orthogonal_first_layer": {},
     },
 }
 MADE = {

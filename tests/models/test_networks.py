@@ -13,12 +13,13 @@ from keras import Keras
 from torch import nn
 from torch.autograd import forward_ad
 
+from rae_bench.base.own import OwnCodeError
 from rae_bench.models import autoencoder, networks, training
 from rae_bench.models.layouts import catalogue as layouts
 from rae_bench.models.layouts import convolutional
 from rae_bench.models.layouts.specs import NETWORK_SIZES
 from rae_bench.models.terms import regularisers
-from rae_bench.models.terms.specs import GradientPenalty
+from rae_bench.models.terms.specs import GradientPenalty, OrthogonalFirstLayer
 
 PLAIN = small.objective()
 network = functools.partial(small.images, norm_momentum=0.01)
@@ -391,3 +392,39 @@ def test_images_and_layers_lie_in_the_order_of_their_device(order, monkeypatch):
     for tensor in (images, *(weight for weight in model.parameters() if weight.dim() == 4)):
         assert tensor.is_contiguous(memory_format=order)
         assert tensor.is_contiguous() == (order == torch.contiguous_format)
+
+
+# --- an orthogonal first layer ----------------------------------------------------------------------------
+
+
+def test_the_first_layers_columns_are_orthonormal_before_and_after_training():
+    orthogonal, plain = (
+        small.training_spec(small.images(size=16), small.objective(*term), small.optimisation(epochs=3, batch_size=16))
+        for term in ((OrthogonalFirstLayer(kind="orthogonal_first_layer"),), ())
+    )
+
+    def first(model):
+        return networks.weighted_layers(model.decoder)[0].weight.detach().double().numpy()
+
+    built, other = (autoencoder.build(spec.network, spec.objective, seed=0) for spec in (orthogonal, plain))
+    # Gram and Schmidt's columns, by numpy and up to signs
+    factor = np.linalg.qr(first(other))[0]
+    np.testing.assert_allclose(np.abs((first(built) * factor).sum(axis=0)), 1, atol=1e-5)
+    data = training.to_device(np.random.default_rng(0).integers(0, 256, (64, 1, 16, 16)).astype(np.uint8), "cpu")
+    trained = training.train(orthogonal, data, data, seed=0).model
+    assert not np.allclose(first(trained), first(built), atol=1e-2)
+    for model in (built, trained):
+        np.testing.assert_allclose(first(model).T @ first(model), np.eye(5), atol=1e-5)
+    without = first(training.train(plain, data, data, seed=0).model)
+    assert np.abs(without.T @ without - np.eye(5)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("first", "found"),
+    [(nn.Linear(5, 4), r"Linear \(4, 5\)"), (nn.ConvTranspose2d(5, 9, 4), "ConvTranspose2d"), (nn.Identity(), "none")],
+)
+def test_a_decoder_of_ones_own_that_begins_otherwise_has_no_orthogonal_first_layer(first, found):
+    term = OrthogonalFirstLayer(kind="orthogonal_first_layer")
+    with pytest.raises(OwnCodeError, match=rf"^nets.py: 'orthogonal_first_layer' needs a dense first layer .*{found}"):
+        networks.fit_for(term, nn.Sequential(first, nn.ReLU()), "nets.py")
+    networks.fit_for(term, nn.Sequential(nn.Linear(4, 5)), "nets.py")

@@ -46,6 +46,7 @@ from rae_bench.models.terms.specs import (
     NoisyInput,
     Objective,
     OptimalVariance,
+    OrthogonalFirstLayer,
     OutputGradient,
     Saturating,
     SIGReg,
@@ -199,6 +200,7 @@ VALID = {
     WeightL2: {"kind": "weight_l2", "weight": 1.0, "scope": "all"},
     GradientPenalty: {"kind": "gradient_penalty", "weight": 1.0},
     OutputGradient: {"kind": "output_gradient", "weight": 1.0},
+    OrthogonalFirstLayer: {"kind": "orthogonal_first_layer"},
     SpectralNorm: {
         "kind": "spectral_norm",
         "power_iterations": 1,

@@ -11,6 +11,7 @@ from rae_bench.models import networks
 from rae_bench.models.terms.specs import (
     GradientPenalty,
     NoRegulariser,
+    OrthogonalFirstLayer,
     OutputGradient,
     Regulariser,
     SpectralNorm,
@@ -24,7 +25,7 @@ def decode(decoder: nn.Module, z: Tensor, term: Regulariser, noise: Mapping[str,
     `noise` holds the penalty's "direction".
     """
     match term:
-        case NoRegulariser() | SpectralNorm():
+        case NoRegulariser() | SpectralNorm() | OrthogonalFirstLayer():
             return decoder(z), z.new_zeros(())
         case WeightL2(scope=scope):
             weights = regularised_weights(decoder, scope).values()

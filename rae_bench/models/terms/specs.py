@@ -441,7 +441,21 @@ class SpectralNorm:
         return settings == ("output_channels", 15, "constant", "fixed")
 
 
-Regulariser = Annotated[NoRegulariser | WeightL2 | GradientPenalty | OutputGradient | SpectralNorm, ByKind]
+@dataclass(frozen=True)
+class OrthogonalFirstLayer:
+    """WᵀW = I for the weight W of the decoder's first layer, which takes codes: a property of the layer, no loss.
+
+    W is a product of Householder reflections of its parameters, exactly orthogonal at every update (Mhammedi et al.
+    2017; PyTorch's parametrisation). A penalty ‖WᵀW − I‖² (Bansal et al. 2018) would be so only in the limit, and have
+    a weight to search. It starts from the orthogonal factor of the weights that other models start from.
+    """
+
+    kind: Literal["orthogonal_first_layer"]
+
+
+Regulariser = Annotated[
+    NoRegulariser | WeightL2 | GradientPenalty | OutputGradient | SpectralNorm | OrthogonalFirstLayer, ByKind
+]
 
 
 @dataclass(frozen=True)
