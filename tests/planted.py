@@ -8,6 +8,7 @@ from scipy import stats
 
 from rae_bench.densities import catalogue
 from rae_bench.densities.codes import Posteriors
+from rae_bench.study import vocabulary
 from rae_bench.study.config import CONFIG, load_study, resolve_study
 
 
@@ -67,5 +68,14 @@ def grid(lower, upper, size):
 def every_density():
     """Each density of the vocabulary as the study `digits` would fit it."""
     names = tuple(yaml.safe_load((CONFIG / "densities.yaml").read_text()))
-    study = resolve_study("digits", dataclasses.replace(load_study("digits").file, densities=names))
-    return {name: study.fit("digits", "vae", name).density for name in names}
+    digits = load_study("digits").file
+    study = resolve_study("digits", dataclasses.replace(digits, rows=(*digits.rows, "vampprior"), densities=names))
+    return {name: study.fit("digits", "vampprior", name).density for name in names}
+
+
+def every_training():
+    """What `train` reads of each model of the vocabulary on digits, whether a study has it or not."""
+    words = vocabulary.read(CONFIG)
+    rows = tuple(name for name, one in words.models.items() if "digits" in one.weights or not one.weights)
+    file = dataclasses.replace(load_study("digits").file, rows=rows, densities=tuple(words.densities))
+    return {model: spec for (_, model), spec in resolve_study("digits", file).trainings.items()}

@@ -23,6 +23,7 @@ from rae_bench.densities.specs import (
     FlowMatching,
     GaussianMixture,
     KernelDensity,
+    LearntPriorDensity,
     OwnDensity,
     SecondStage,
     SelectedMixture,
@@ -43,7 +44,7 @@ def family(spec: Density) -> type[FittedDensity]:
             return FittedSelectedMixture
         case KernelDensity():
             return FittedKernelDensity
-        case AggregatePosterior():
+        case AggregatePosterior() | LearntPriorDensity():
             return FittedAggregatePosterior
         case SplineFlow():
             from rae_bench.densities.flow import FittedFlow
@@ -69,8 +70,10 @@ def family(spec: Density) -> type[FittedDensity]:
             assert_never(spec)
 
 
-def fit(spec: Density, train: Posteriors, validation: Posteriors, seed: int) -> FittedDensity:
-    """Fit `spec` to the codes of training images, on the CPU.
+def fit(
+    spec: Density, train: Posteriors, validation: Posteriors, seed: int, prior: Posteriors | None = None
+) -> FittedDensity:
+    """Fit `spec` to the codes of training images, on the CPU; `prior`: the components of one that the model learnt.
 
     Raises:
         DensityError: codes that are not finite, too few or singular, or a fit that does not end in finite numbers.
@@ -80,7 +83,7 @@ def fit(spec: Density, train: Posteriors, validation: Posteriors, seed: int) -> 
     d, found = codes.shape[1], held_out.shape[1]
     if found != d:
         raise DensityError(f"validation codes of {found} dimensions, training codes of {d}")
-    fitted = family(spec).fit(spec, Observed(codes, held_out, train), derive(seed, spec.kind))
+    fitted = family(spec).fit(spec, Observed(codes, held_out, train, prior), derive(seed, spec.kind))
     for name, array in fitted.state().items():
         if not np.isfinite(array).all():
             raise DensityError(f"the fit of {spec.kind!r} is degenerate: its array {name!r} is not finite")

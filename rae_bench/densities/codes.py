@@ -53,8 +53,10 @@ class Observed:
     """What a density is fitted to: the codes `train` (n, d) of training images, and their posteriors.
 
     The codes `validation` (m, d) of validation images only choose: a network's best epoch, a kernel's bandwidth.
+    `prior`: the components (K, d) of the model's own prior, if it learnt one.
     """
 
     train: CodeArray
     validation: CodeArray
     posteriors: Posteriors
+    prior: Posteriors | None

@@ -6,7 +6,8 @@
 The second is the distribution a stochastic encoder gives the codes of its training images. A VampPrior (Tomczak and
 Welling 2018) is that of learnt pseudo-inputs, trained with the autoencoder; here the inputs are the training images
 and nothing is trained. Both are judged on the codes they were made of, too: the training likelihood is then a bound
-to be seen with that in mind, the validation likelihood is not.
+to be seen with that in mind, the validation likelihood is not. The prior that a model did learn, a VampPrior or a plain
+mixture, has the second's form: its components come with the model's codes.
 """
 
 import logging
@@ -17,7 +18,7 @@ import numpy as np
 from rae_bench.densities.codes import CodeArray, DensityError, Float64, Observed
 from rae_bench.densities.density import FittedDensity, State, mean_log_density
 from rae_bench.densities.gaussian import FittedGaussian
-from rae_bench.densities.specs import AggregatePosterior, ImageSubset, KernelDensity
+from rae_bench.densities.specs import AggregatePosterior, ImageSubset, KernelDensity, LearntPriorDensity
 
 BLOCK = 256
 """Codes whose densities are computed at once: memory is bounded by BLOCK x components float64."""
@@ -93,24 +94,28 @@ class FittedKernelDensity(FittedDensity):
 
 @dataclass(frozen=True)
 class FittedAggregatePosterior(FittedDensity):
-    """`means_`, `sigmas_` (M, d) of the posteriors of M training images."""
+    """`means_`, `sigmas_` (M, d) of the posteriors of M training images, or of the components of a learnt prior."""
 
     means_: Float64
     sigmas_: Float64
 
     @classmethod
-    def fit(cls, spec: AggregatePosterior, observed: Observed, seed: int) -> "FittedAggregatePosterior":
-        """The mixture of the posteriors of all training images, or of a subset that `seed` draws.
+    def fit(
+        cls, spec: AggregatePosterior | LearntPriorDensity, observed: Observed, seed: int
+    ) -> "FittedAggregatePosterior":
+        """The mixture of the posteriors of all training images, or of a subset that `seed` draws; or the learnt prior.
 
         Raises:
-            DensityError: a deterministic encoder's codes, or fewer images than components.
+            DensityError: a deterministic encoder's codes, fewer images than components, or no prior that was learnt.
         """
-        train = observed.posteriors
+        train = observed.posteriors if isinstance(spec, AggregatePosterior) else observed.prior
+        if train is None:
+            raise DensityError("the model learnt no prior; its codes hold no components of one")
         if train.log_sigma is None:
             raise DensityError("a deterministic encoder has no posterior to aggregate; the codes hold no log_sigma")
         n = len(train.mean)
         chosen = np.arange(n)
-        if isinstance(spec.components, ImageSubset):
+        if isinstance(spec, AggregatePosterior) and isinstance(spec.components, ImageSubset):
             size = spec.components.n_components
             if n < size:
                 raise DensityError(f"{n} codes are too few for {size} components")
@@ -133,7 +138,7 @@ class FittedAggregatePosterior(FittedDensity):
         return {"means": self.means_, "sigmas": self.sigmas_}
 
     @classmethod
-    def restore(cls, spec: AggregatePosterior, state: State) -> "FittedAggregatePosterior":  # noqa: ARG003
+    def restore(cls, spec: AggregatePosterior | LearntPriorDensity, state: State) -> "FittedAggregatePosterior":  # noqa: ARG003
         """The inverse of `state`."""
         means, sigmas = (state[name].astype(np.float64) for name in ("means", "sigmas"))
         return cls(means, sigmas)

@@ -21,6 +21,9 @@ For a deterministic encoder both are the same.
 """
 
 
+Need = Literal["a posterior", "a learnt prior"]
+"""What some models have and others have not."""
+
 ITERATIONS, MOST_ITERATIONS = 30, 500
 """Iterations of EM that are counted (in the study `smoke` a fit took 20, 24, 34, 35), and that time is asked for."""
 
@@ -51,8 +54,8 @@ class DensitySpec(ABC):
     """Whether its log density is a formula: cheap enough for an importance-sampled likelihood's many codes."""
     reconstructs: ClassVar[bool] = False
     """Whether it has a reconstruction of codes, which a row can decode (`through`); a study need not list it then."""
-    needs_posterior: ClassVar[bool] = False
-    """Whether it is made of posteriors, and not of codes: no density for a model that has none."""
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    """What it is made of beside codes: no density for a model that has none of it."""
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.catalogue",)
     """What its fit imports, beside what all training does."""
     is_whitened: ClassVar[bool] = True
@@ -267,7 +270,7 @@ class AggregatePosterior(DensitySpec):
     kind: Literal["aggregate_posterior"]
     components: Annotated[AllImages | ImageSubset, ByKind]
 
-    needs_posterior: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = frozenset({"a posterior"})
     is_whitened: ClassVar[bool] = False
 
     @property
@@ -284,6 +287,25 @@ class AggregatePosterior(DensitySpec):
 
     def work(self, n: int, validated: int, dim: int) -> Work:
         """Every code against every component."""
+        return Work(4.0 * (n + validated) * n * dim, disk=16 * n * dim)
+
+
+@dataclass(frozen=True)
+class LearntPriorDensity(DensitySpec):
+    """The prior that a model learnt with its KL term, as it stands after training: fitted to nothing."""
+
+    kind: Literal["learnt_prior"]
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"a posterior", "a learnt prior"})
+    is_whitened: ClassVar[bool] = False
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two fits differ: they never do."""
+        return False
+
+    def work(self, n: int, validated: int, dim: int) -> Work:
+        """Every code against every component, of which there are no more than training codes."""
         return Work(4.0 * (n + validated) * n * dim, disk=16 * n * dim)
 
 
@@ -390,6 +412,7 @@ Density = Annotated[
     | DirichletMixture
     | KernelDensity
     | AggregatePosterior
+    | LearntPriorDensity
     | SplineFlow
     | FlowMatching
     | SecondStage

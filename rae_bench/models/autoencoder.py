@@ -12,11 +12,13 @@ from typing import assert_never
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from rae_bench.base import rng
-from rae_bench.models import networks
+from rae_bench.models import networks, priors
 from rae_bench.models.layouts import catalogue as layouts
 from rae_bench.models.layouts.specs import Network, OwnNetworks
+from rae_bench.models.priors import Mixture
 from rae_bench.models.terms.specs import (
     Capacity,
     Deterministic,
@@ -75,7 +77,7 @@ class Autoencoder(Model):
 
     `decoder_log_sigma`, of a decoder's Gaussian, is learnt where the objective says so, else None. `updates` counts
     those of a loss that is annealed: part of the state, as batch norm's count is, so that a training that goes on
-    knows it.
+    knows it. `prior` is one that is learnt with its KL term, else None.
     """
 
     updates: Tensor | None
@@ -96,10 +98,29 @@ class Autoencoder(Model):
             self.decoder_log_sigma = nn.Parameter(torch.tensor(objective.reconstruction.initial_log_sigma))
         is_annealed = isinstance(objective.latent, Capacity)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64) if is_annealed else None)
+        self.prior = priors.of(objective.latent, network)
+
+    def prior_components(self) -> Codes:
+        """The components of the prior that is learnt, (K, d); pseudo-inputs are encoded as in evaluation mode.
+
+        With copies of batch norm's moments, which images move later in the same step: the backward pass reads them.
+        """
+        assert self.prior is not None
+        if isinstance(self.prior, Mixture):
+            return Codes(self.prior.mean, self.prior.log_sigma)
+        modes = {module: module.training for module in self.features.modules()}
+        self.features.eval()
+        moments = {name: buffer.clone() for name, buffer in self.features.named_buffers()}
+        features = functional_call(self.features, moments, (self.prior(),))
+        for module, is_training in modes.items():
+            module.training = is_training
+        return self._posterior(features)
 
     def encode(self, x: Tensor) -> Codes:
         """The posterior's parameters of images x (B, C, H, W) in [0, 1], or of vectors (B, D)."""
-        features = self.features(x)
+        return self._posterior(self.features(x))
+
+    def _posterior(self, features: Tensor) -> Codes:
         mean = networks.widened(self.mean(features))
         match self.posterior:
             case Deterministic() | NoisyInput() | MaskedInput():

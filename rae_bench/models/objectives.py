@@ -27,6 +27,7 @@ from rae_bench.models.terms.specs import (
     NoLatentTerm,
     NoRegulariser,
     Objective,
+    OfEncoding,
     OrthogonalFirstLayer,
     Regulariser,
     SIGReg,
@@ -61,7 +62,7 @@ def loss(model: Autoencoder, x: Tensor, objective: Objective, generator: torch.G
     errors = reconstructions.errors(objective.reconstruction, x, x_hat, model.decoder_log_sigma)
     reconstruction = errors.mean()
     if latent is None:
-        assert not isinstance(objective.latent, Contractive)
+        assert not isinstance(objective.latent, OfEncoding)
         latent = latent_term(objective.latent, codes, z, drawn, errors, model.updates if model.training else None)
     if model.updates is not None and model.training:
         model.updates.add_(1)

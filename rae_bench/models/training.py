@@ -16,14 +16,25 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from rae_bench.base.checkpoints import Checkpoint
+from rae_bench.base.rng import torch_generator
 from rae_bench.base.specs import Precision
 from rae_bench.base.storage import MappedRows
 from rae_bench.models import networks, objectives, pca
 from rae_bench.models.autoencoder import Autoencoder, Model
 from rae_bench.models.catalogue import build
 from rae_bench.models.layouts.specs import LinearNetwork
-from rae_bench.models.optimisation import VALIDATION_BATCH, Progress, Samples, Task, Trained, optimise, validate
+from rae_bench.models.optimisation import (
+    VALIDATION_BATCH,
+    Progress,
+    Samples,
+    Task,
+    Trained,
+    TrainingError,
+    optimise,
+    validate,
+)
 from rae_bench.models.own import ForeignModel
+from rae_bench.models.priors import PseudoInputs
 from rae_bench.models.specs import TrainingSpec, at_once
 from rae_bench.models.terms.specs import Objective, codes_per_image
 
@@ -104,6 +115,8 @@ def train(
     a model trained elsewhere is as it was loaded: the history of these is one row, of the loss with these weights.
     """
     model = networks.placed(build(spec.network, spec.objective, seed), data.device.type)
+    if isinstance(model, Autoencoder) and isinstance(model.prior, PseudoInputs):
+        _start(model.prior, data, seed)
     task = learning(spec, model, validation[:1][0, 0].numel())
     if spec.network.is_optimised:
         return optimise(task, spec.optimisation, data, validation, seed, progress, checkpoint)
@@ -113,6 +126,20 @@ def train(
     for split, samples in (("train", data), ("validation", validation)):
         row |= {f"{split}_{term}": value for term, value in validate(task, samples, seed).items()}
     return Trained(model.eval(), [row], 0)
+
+
+def _start(prior: PseudoInputs, data: Samples, seed: int) -> None:
+    """Let pseudo-inputs start from samples drawn without replacement.
+
+    Raises:
+        TrainingError: fewer samples than pseudo-inputs.
+    """
+    if len(data) < (n := len(prior.images)):
+        raise TrainingError(
+            f"{len(data)} training samples are fewer than {n} pseudo-inputs (n_components), which start there"
+        )
+    chosen = torch.randperm(len(data), generator=torch_generator(seed, "pseudo_inputs"))[:n]
+    prior.start(as_input(data[chosen.to(data.device)]))
 
 
 def _solve(model: Autoencoder, components: int, data: Samples, seed: int) -> None:
@@ -205,5 +232,14 @@ def draw_codes(model: Model, data: Samples, generator: torch.Generator) -> npt.N
 
 
 def encode_splits(model: Model, splits: Mapping[str, Samples]) -> dict[str, npt.NDArray[np.float32]]:
-    """What `encode` gives of each split, named "SPLIT.mean" and "SPLIT.log_sigma"."""
-    return {f"{split}.{name}": array for split, data in splits.items() for name, array in encode(model, data).items()}
+    """What `encode` gives of each split, named "SPLIT.mean" and "SPLIT.log_sigma".
+
+    Of a model that learnt a prior also its components, as "prior.mean" and "prior.log_sigma" (K, d).
+    """
+    found = {f"{split}.{name}": array for split, data in splits.items() for name, array in encode(model, data).items()}
+    if isinstance(model, Autoencoder) and model.prior is not None:
+        prior = model.eval().prior_components()
+        assert prior.log_sigma is not None
+        parts = {"mean": prior.mean, "log_sigma": prior.log_sigma}
+        found |= {f"prior.{name}": part.detach().cpu().numpy() for name, part in parts.items()}
+    return found

@@ -303,8 +303,8 @@ def adopt(named: Named, data: Data, densities: Mapping[str, Density]) -> "Traine
     given = None if named.codes is None else _read_codes(named.codes)
     dim, has_posterior = own.latent_of(made, code, few) if given is None else (given["train"].mean.shape[1], False)
     for name, density in densities.items():
-        if density.needs_posterior and not has_posterior:
-            raise ConfigError(f"--densities: {name!r} is made of posteriors, and this model has none; leave it out")
+        for need in sorted(density.needs - ({"a posterior"} if has_posterior else set())):
+            raise ConfigError(f"--densities: {name!r} needs {need}, and this model has none; leave it out")
     spec = TrainedElsewhere("trained", code, named.label, "", has_posterior, channels, size, dim)
     model: Model = networks.placed(own.ForeignModel(spec, made), "cpu").eval()
     if given is None:

@@ -188,12 +188,13 @@ def fit(*, spec: FitSpec, run: RunFiles, density: str) -> None:
                 split: Posteriors(arrays[f"{split}.mean"], arrays.get(f"{split}.log_sigma"))
                 for split in ("train", "validation")
             }
+            prior = Posteriors(arrays["prior.mean"], arrays["prior.log_sigma"]) if "prior.mean" in arrays else None
         posteriors["train"] = posteriors["train"].without_last(spec.leave_out_last)
         states: dict[str, Any] = {}
         likelihoods: dict[str, dict[str, float | None]] = {}
         for fit_seed in spec.fit_seeds:
             seed = derive(int(run.seed), "fit", fit_seed)
-            fitted = catalogue.fit(spec.density, posteriors["train"], posteriors["validation"], seed)
+            fitted = catalogue.fit(spec.density, posteriors["train"], posteriors["validation"], seed, prior)
             likelihoods[str(fit_seed)] = catalogue.log_likelihoods(fitted, spec.density, posteriors, seed)
             states |= {f"{fit_seed}.{name}": array for name, array in fitted.state().items()}
         about = {

@@ -184,8 +184,8 @@ class _Making:
         if row.through not in ("", row.n) or (row.through and not words.density_says(row.n, "reconstructs")):
             raise ConfigError(f"{at['through']}: {row.through!r} must be empty or the second stage in column N")
         for part, density in shown.items():
-            if words.density_says(density, "needs_posterior") and not words.models[row.model].has_posterior:
-                raise ConfigError(f"{at[part]}: {density!r} needs a posterior; {row.model!r} has none")
+            for need in sorted(words.density_needs(density) - words.models[row.model].offers):
+                raise ConfigError(f"{at[part]}: {density!r} needs {need}; {row.model!r} has none")
             if density not in self.file.densities and not words.density_says(density, "reconstructs"):
                 raise ConfigError(
                     f"{self.where}.densities: {density!r} is missing; row {name!r} shows it in column {part.upper()}"
@@ -194,13 +194,11 @@ class _Making:
     def fitted(self, model: str, rows: dict[str, Row]) -> list[str]:
         """Densities fitted for `model`: the study's own, and the second stages of its rows.
 
-        A density made of posteriors is left out for a deterministic model, which has none.
+        A density is left out for a model that has not got what it needs, as one of posteriors for a deterministic one.
         """
         own = dict.fromkeys(row.n for row in rows.values() if row.model == model and row.n not in self.file.densities)
-        every = [*self.file.densities, *own]
-        if self.words.models[model.split(POINT)[0]].has_posterior:
-            return every
-        return [name for name in every if not self.words.density_says(name, "needs_posterior")]
+        offers = self.words.models[model.split(POINT)[0]].offers
+        return [name for name in (*self.file.densities, *own) if self.words.density_needs(name) <= offers]
 
     def image_sets(self, dataset: str) -> ImageSets:
         """The study's image sets, changed by the settings in force."""

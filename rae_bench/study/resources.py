@@ -24,7 +24,7 @@ from rae_bench.models.layouts.specs import (
     TrainedElsewhere,
 )
 from rae_bench.models.specs import TrainingSpec, at_once
-from rae_bench.models.terms.specs import codes_per_image
+from rae_bench.models.terms.specs import VampPrior, codes_per_image
 from rae_bench.scoring.specs import EvaluationSpec, Extractor, FloorSpec, MetricSettings
 from rae_bench.study import loads
 from rae_bench.study.specs import DensityPart, MeasurePart
@@ -263,6 +263,7 @@ def train(study: Study, dataset: str, model: str) -> Need:
     penalty = DERIVATIVES.get(spec.regulariser.kind, 0.0) + ENCODER_DERIVATIVES.get(spec.latent.kind, 0.0)
     # measured at 8 filters: 855 MiB in all for 4,000 images of 32x32, 1,062 for faces of 64x64
     trained_together, encoded_together = batch * (DIFFERENTIATIONS if penalty else 1), at_once(ENCODED, data.size**2)
+    trained_together += spec.latent.n_components if isinstance(spec.latent, VampPrior) else 0
     activations = 4 * size.floats * max(3 * trained_together, encoded_together)
     images = sum(data.held_bytes(split) for split in dict.fromkeys(("train", "validation", spec.validation_split)))
     codes = encoded * spec.network.latent_dim * (1 if spec.is_deterministic else 2)
@@ -476,7 +477,10 @@ def of_a_loss(spec: TrainingSpec, counts: Counts) -> Counts:
 def update_operations(spec: TrainingSpec, counts: Counts) -> float:
     """Operations of a training step, per image: backwards twice a pass of the loss; and what penalties add."""
     decoder = DERIVATIVES.get(spec.regulariser.kind, 0.0) * counts.decoder
-    return 3 * counts.arithmetic + decoder + ENCODER_DERIVATIVES.get(spec.latent.kind, 0.0) * counts.encoder
+    encoder = ENCODER_DERIVATIVES.get(spec.latent.kind, 0.0) * counts.encoder
+    if isinstance(spec.latent, VampPrior):  # its pseudo-inputs are encoded once a batch
+        encoder += 3 * counts.encoder * spec.latent.n_components / spec.optimisation.batch_size
+    return 3 * counts.arithmetic + decoder + encoder
 
 
 def _counts(study: Study, dataset: str, spec: TrainingSpec) -> Counts:

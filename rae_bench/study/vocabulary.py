@@ -7,16 +7,24 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from pydantic import PositiveFloat
 
 from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ConfigError, Plain, kinds, parse, to_plain, unknown
 from rae_bench.base.specs import Count
-from rae_bench.densities.specs import Density
+from rae_bench.densities.specs import Density, Need
 from rae_bench.models.layouts.specs import NETWORK_SIZES
-from rae_bench.models.terms.specs import SQUARED_ERROR, Latent, Objective, Posterior, Reconstruction, Regulariser
+from rae_bench.models.terms.specs import (
+    SQUARED_ERROR,
+    Latent,
+    LearntPrior,
+    Objective,
+    Posterior,
+    Reconstruction,
+    Regulariser,
+)
 from rae_bench.scoring.specs import ImageSets, MetricSettings
 from rae_bench.study.protocols import ProtocolEntry, Setting, parse_settings
 from rae_bench.study.specs import Family, Row
@@ -65,9 +73,11 @@ class ModelEntry(Terms):
     network: Literal["budget", "linear"] = "budget"
 
     @property
-    def has_posterior(self) -> bool:
-        """Whether a code of the model has a density."""
-        return self.posterior.has_density
+    def offers(self) -> frozenset[Need]:
+        """What the model has that a density may need: its codes a density, its KL term a prior of its own."""
+        learns_prior = kinds(Latent).get(str(self.latent.get("kind"))) in get_args(LearntPrior)
+        has = {"a posterior": self.posterior.has_density, "a learnt prior": learns_prior}
+        return frozenset(need for need in get_args(Need) if has[need])
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,11 @@ class OwnModelEntry:
     latent_dim: Count | None = None
     file: str | None = None
     sha256: str = ""
+
+    @property
+    def offers(self) -> frozenset[Need]:
+        """What the model has that a density may need."""
+        return frozenset({"a posterior"} if self.has_posterior else ())
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,10 @@ class Vocabulary:
     def density_says(self, name: str, claim: str) -> bool:
         """Whether the class of a density claims so; of no kind that there is, nothing is claimed."""
         return getattr(self._density_kind(name), claim, False)
+
+    def density_needs(self, name: str) -> frozenset[Need]:
+        """What the class of a density says it is made of beside codes."""
+        return getattr(self._density_kind(name), "needs", frozenset())
 
     def _density_kind(self, name: str) -> Any:
         return kinds(Density).get(str(self.densities[name.split(POINT)[0]].get("kind")))

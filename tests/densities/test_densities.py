@@ -19,6 +19,7 @@ from rae_bench.densities.specs import (
     AllImages,
     DaiWipfSecondStage,
     FlowMatching,
+    LearntPriorDensity,
     SecondStage,
     SingleGaussian,
     StandardNormal,
@@ -62,7 +63,8 @@ def posteriors(n=400, seed=0, scale=1.0):
 
 
 def fit(spec, scale=1.0):
-    return densities.fit(spec, posteriors(scale=scale), posteriors(100, seed=1, scale=scale), seed=0)
+    parts = (posteriors(scale=scale), posteriors(100, seed=1, scale=scale))
+    return densities.fit(spec, *parts, seed=0, prior=posteriors(30, seed=2, scale=scale))
 
 
 @pytest.fixture(scope="module", params=ALL)
@@ -120,7 +122,7 @@ def test_another_seed_is_another_fit_where_the_density_says_so(fitted):
     spec, density = fitted
     if spec.kind in ("mixture", "dirichlet_mixture", "selected_mixture") and spec.codes == "mean":
         pytest.skip("starts that differ may end alike: shown on more components below")
-    other = densities.fit(spec, posteriors(), posteriors(100, seed=1), seed=1)
+    other = densities.fit(spec, posteriors(), posteriors(100, seed=1), seed=1, prior=posteriors(30, seed=2))
     same = all(other.state()[name].tobytes() == array.tobytes() for name, array in density.state().items())
     assert same == (not spec.is_random)
 
@@ -244,7 +246,7 @@ def test_validation_codes_of_other_dimensions_are_an_error():
 
 @pytest.mark.parametrize("name", ALL)
 def test_codes_in_fewer_dimensions_than_they_have_are_an_error(name):
-    if name == "standard_normal" or isinstance(ALL[name], AggregatePosterior):
+    if name == "standard_normal" or isinstance(ALL[name], AggregatePosterior | LearntPriorDensity):
         pytest.skip("fits no spread")
     flat = codes()
     flat[:, 1] = 0.1
@@ -262,6 +264,16 @@ def test_a_fit_that_ends_in_numbers_that_are_not_finite_is_an_error():
         pytest.raises(DensityError, match="the fit of 'aggregate_posterior' is degenerate: its array 'sigmas'"),
     ):
         densities.fit(spec, wide, wide, seed=0)
+
+
+def test_a_learnt_prior_is_the_mixture_of_its_components_and_needs_them():
+    spec, prior = ALL["learnt_prior"], posteriors(30, seed=2)
+    fitted, at = fit(spec), codes(50)
+    means, sigmas = prior.mean.astype(np.float64), np.exp(prior.log_sigma.astype(np.float64))
+    each = [stats.norm(*one).pdf(at.astype(np.float64)).prod(axis=1) for one in zip(means, sigmas, strict=True)]
+    np.testing.assert_allclose(fitted.log_density(at), np.log(np.mean(each, axis=0)), rtol=1e-9)
+    with pytest.raises(DensityError, match="the model learnt no prior; its codes hold no components of one"):
+        densities.fit(spec, posteriors(), posteriors(100, seed=1), seed=0)
 
 
 def test_likelihoods_and_samples_that_are_not_finite_are_an_error():

@@ -33,6 +33,8 @@ EXAMPLES = {
         "importance_weighted": {"weight": 0.5, "samples": 2},
         "sigreg": {"weight": 0.5, "slices": 5, "points": 7, "reach": 3.0, "window": 1.0},
         "contractive": {"weight": 0.5},
+        "mixture_prior": {"weight": 0.5, "n_components": 3},
+        "vampprior": {"weight": 0.5, "n_components": 3},
     },
     "reconstruction": {
         "squared_error": {},
@@ -70,7 +72,10 @@ REFUSED = [
     # posteriors, latent terms, reconstructions, regularisers (None: any), and the words
     (
         {"deterministic", "noisy_input", "masked_input", "saturating", "sphere"},
-        {"kl", "free_bits", "capacity", "total_correlation", "dip", "info", "importance_weighted"},
+        {
+            *("kl", "free_bits", "capacity", "total_correlation", "dip", "info", "importance_weighted"),
+            *("mixture_prior", "vampprior"),
+        },
         None,
         None,
         NO_DENSITY,

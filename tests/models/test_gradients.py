@@ -57,9 +57,13 @@ NORMS = (torch.nn.BatchNorm2d, torch.nn.GroupNorm, torch.nn.LayerNorm)
 
 
 def unweighted(objective):
-    """The objective with weights of 1, in which no term hides behind another."""
+    """The objective with weights of 1, in which no term hides behind another.
+
+    A prior has three components: of a hundred pseudo-inputs some ReLU always has its kink within a step.
+    """
+    changed = {"weight": 1.0, "n_components": 3}
     terms = {
-        name: dataclasses.replace(term, weight=1.0) if hasattr(term, "weight") else term
+        name: dataclasses.replace(term, **{key: value for key, value in changed.items() if hasattr(term, key)})
         for name, term in vars(objective).items()
     }
     return dataclasses.replace(objective, **terms)
@@ -140,7 +144,8 @@ class Point:
                 torch.nn.init.uniform_(norm.running_var, 0.5, 1.5, generator=generator)
         self.model.train(is_training)
         self.shift = torch.zeros(BATCH, CODES, requires_grad=True)
-        self.model.mean.register_forward_hook(lambda _, __, mean: mean + self.shift)
+        # of images; the codes of pseudo-inputs are as they are
+        self.model.mean.register_forward_hook(lambda _, __, mean: mean + self.shift if len(mean) == BATCH else mean)
         self.state = {name: value.clone() for name, value in self.model.named_buffers()}
 
     def terms(self):

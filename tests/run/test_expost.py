@@ -332,7 +332,7 @@ WRONG = {
     "no data": ([*MODEL, "--data", "digitz"], "digitz:train: no such file, nor a split of a data set prepared in"),
     "no density": ([*MODEL, "--densities", "gmm11"], "--densities: unknown density 'gmm11'; did you mean 'gmm1'?"),
     "twice": ([*MODEL, "--densities", "kde,kde"], "--densities: 'kde' stands twice"),
-    "no posterior": ([*MODEL, "--densities", "aggregate_posterior"], "is made of posteriors, and this model has none"),
+    "no posterior": ([*MODEL, "--densities", "aggregate_posterior"], "needs a posterior, and this model has none"),
     "too few": (
         [*MODEL, "--metrics", "standard"],
         "digits_mini, test: 300 images; expected at least 500: give more, or",

@@ -11,7 +11,7 @@ import yaml
 from checkout import ROOT, put, unshared
 
 from rae_bench.base.plain import ConfigError, to_json, to_plain
-from rae_bench.study import config, vocabulary
+from rae_bench.study import config, resources, vocabulary
 from rae_bench.study.config import load_study, resolve_study
 
 SMOKE = "studies/smoke.yaml"
@@ -217,6 +217,19 @@ def test_a_density_of_posteriors_is_left_out_for_models_without(folder, file, ke
     assert study.evaluation("digits_mini", models[0]).densities == ("standard_normal", "gaussian", "gmm10")
     assert study.fit("digits_mini", "vae", "aggregate_posterior").density.kind == "aggregate_posterior"
     assert all(_slices(study))
+
+
+def test_a_learnt_prior_is_fitted_and_shown_for_the_models_that_have_one(folder):
+    _edit(folder / SMOKE, (["densities"], ["standard_normal", "gaussian", "gmm10", "learnt_prior"]))
+    _edit(folder / SMOKE, (["rows"], ["vae", "rae_l2", "vampprior", "vae_mixture"]))
+    study = load_study("smoke")
+    having = [model for model in study.models if "learnt_prior" in study.densities_of(model)]
+    assert having == ["vampprior", "vae_mixture"]
+    assert study.shown_densities("vampprior") == ("learnt_prior", "gmm10")
+    assert study.evaluation("digits_mini", "vampprior").priors[-1] == "learnt_prior"
+    assert all(_slices(study))
+    plain, vamp = (resources.train(study, "digits_mini", model) for model in ("vae", "vampprior"))
+    assert vamp.networks > plain.networks
 
 
 def test_a_searched_two_stage_row_varies_its_second_stage_only(folder):
@@ -570,6 +583,8 @@ SEVERAL = [
      "studies/smoke.yaml.protocols.other.reference_split: 'validation' with n_images 300, which must lie between"),
     ([(SMOKE, ["densities"], [*USED, POSTERIOR]), ("models.yaml", ["rae_l2", "gmm"], POSTERIOR)],
      "models.yaml.rae_l2.gmm: 'aggregate_posterior' needs a posterior; 'rae_l2' has none"),
+    ([(SMOKE, ["densities"], [*USED, "learnt_prior"]), ("models.yaml", ["vae", "n"], "learnt_prior")],
+     "models.yaml.vae.n: 'learnt_prior' needs a learnt prior; 'vae' has none"),
     ([("rows.yaml", ["vae"], {"label": "x", "family": "plain", "model": "vae", "n": "gmm1", "gmm": "", "through": ""})],
      "rows.yaml: 'vae' is a model's row already, models.yaml's; give it"),
 ]  # fmt: skip

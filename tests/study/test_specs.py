@@ -15,6 +15,7 @@ from rae_bench.densities.specs import (
     GaussianMixture,
     ImageSubset,
     KernelDensity,
+    LearntPriorDensity,
     SecondStage,
     SelectedMixture,
     SingleGaussian,
@@ -33,6 +34,7 @@ from rae_bench.models.terms.specs import (
     MMD,
     Capacity,
     Contractive,
+    Deterministic,
     Disentangled,
     FixedGaussian,
     FreeBits,
@@ -43,6 +45,7 @@ from rae_bench.models.terms.specs import (
     InfoVAE,
     LearntVariance,
     MaskedInput,
+    MixturePrior,
     NoisyInput,
     Objective,
     OptimalVariance,
@@ -54,6 +57,7 @@ from rae_bench.models.terms.specs import (
     Sphere,
     SquaredNorm,
     TotalCorrelation,
+    VampPrior,
     WeightL2,
 )
 from rae_bench.scoring.specs import MetricSettings, Protocol, ReferenceSpec
@@ -197,6 +201,9 @@ VALID = {
     LearntVariance: {"kind": "learnt_variance", "initial_log_sigma": 0.0, "least_sigma": 0.0},
     Contractive: {"kind": "contractive", "weight": 1.0},
     SIGReg: SIGREG,
+    MixturePrior: {"kind": "mixture_prior", "weight": 1.0, "n_components": 5},
+    VampPrior: {"kind": "vampprior", "weight": 1.0, "n_components": 5},
+    LearntPriorDensity: {"kind": "learnt_prior", "codes": "sample"},
     WeightL2: {"kind": "weight_l2", "weight": 1.0, "scope": "all"},
     GradientPenalty: {"kind": "gradient_penalty", "weight": 1.0},
     OutputGradient: {"kind": "output_gradient", "weight": 1.0},
@@ -245,6 +252,8 @@ IMPOSSIBLE = [
     (PatchTransformer, "width", 2),
     (PatchTransformer, "expansion", 0),
     (SIGReg, "slices", 0),
+    (MixturePrior, "n_components", 0),
+    (VampPrior, "n_components", 0),
     (SIGReg, "points", 1),
     (SIGReg, "reach", 0.0),
     (SIGReg, "window", 0.0),
@@ -346,11 +355,14 @@ def test_impossible_settings_are_refused_by_name(kind, key, value):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("posterior", [{"kind": "deterministic"}, {"kind": "noisy_input", "sd": 0.1, "bound": 0.1}])
-def test_a_kl_needs_a_posterior_with_a_density(posterior):
-    kind = posterior["kind"]
-    with pytest.raises(ConfigError, match=rf"^x\.latent: 'kl' needs a posterior with a density; posterior is '{kind}'"):
-        parse(Objective, {**OBJECTIVE, "posterior": posterior}, "x")
+@pytest.mark.parametrize("latent", [GaussianKL, MixturePrior, VampPrior])
+@pytest.mark.parametrize("posterior", [Deterministic, NoisyInput, MaskedInput, Saturating, Sphere])
+def test_a_kl_needs_a_posterior_with_a_density(posterior, latent):
+    parts = {"posterior": VALID.get(posterior, {"kind": "deterministic"}), "latent": VALID[latent]}
+    kinds = [part["kind"] for part in parts.values()]
+    told = rf"^x\.latent: '{kinds[1]}' needs a posterior with a density; posterior is '{kinds[0]}'"
+    with pytest.raises(ConfigError, match=told):
+        parse(Objective, {**OBJECTIVE, **parts}, "x")
 
 
 @pytest.mark.parametrize("posterior", ["saturating", "sphere"])

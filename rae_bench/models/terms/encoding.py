@@ -1,15 +1,20 @@
-"""The pass through the encoder: posteriors, codes, and the latent terms that are part of that pass.
+"""The pass through the encoder: posteriors, codes, and the latent terms that need more than codes.
 
-contractive penalty   ‖∂z/∂x‖²_F, z the code and x the image                  (Rifai et al. 2011, eq. 4)
+    contractive penalty     ‖∂z/∂x‖²_F, z the code and x the image                (Rifai et al. 2011, eq. 4)
+    KL to a learnt prior    log q(z|x) − log p(z), z ~ q                          (Tomczak and Welling 2018, eq. 2)
+
+The first is a derivative of the pass that gives codes; the second needs the encoder as it was before that pass.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from rae_bench.models.autoencoder import Autoencoder, Codes
-from rae_bench.models.terms.specs import Contractive, Latent
+from rae_bench.models.terms.latent import log_normal
+from rae_bench.models.terms.specs import Contractive, Latent, MixturePrior, VampPrior
 
 
 def encode(
@@ -22,6 +27,11 @@ def encode(
     """
     if isinstance(term, Contractive):
         return _with_contraction(model, x, noise)
+    if isinstance(term, MixturePrior | VampPrior):
+        # before x moves the running moments of batch norm, which pseudo-inputs are encoded with
+        prior = model.prior_components()
+        codes, z = model.draw_with(x, noise)
+        return codes, z, (log_density(z, codes) - log_mixture(z, prior)).mean()
     codes, z = model.draw_with(x, noise)
     return codes, z, None
 
@@ -40,3 +50,14 @@ def _with_contraction(model: Autoencoder, x: Tensor, noise: Mapping[str, Tensor]
         direction = noise["contraction"].to(z.dtype)
         (moved,) = torch.autograd.grad((z * direction).sum(), x, create_graph=is_differentiable)
     return codes, z, moved.square().flatten(1).sum(dim=1).mean()
+
+
+def log_density(z: Tensor, codes: Codes) -> Tensor:
+    """Log N(z; mean, diag sigma²), (...,), of codes z (..., d) and means and log sigmas of shapes that meet theirs."""
+    assert codes.log_sigma is not None
+    return log_normal(z, codes.mean, codes.log_sigma).sum(dim=-1)
+
+
+def log_mixture(z: Tensor, components: Codes) -> Tensor:
+    """Log of the mean of N(z; mean_k, diag sigma_k²) over the K `components`, (B,), of codes z (B, d)."""
+    return log_density(z[:, None], components).logsumexp(dim=1) - math.log(len(components.mean))

@@ -145,12 +145,12 @@ def decomposed(codes: Codes, z: Tensor, images: int, estimator: str) -> Decompos
     """
     assert codes.log_sigma is not None
     n, _ = z.shape
-    pairs = _log_normal(z[:, None], codes.mean[None], codes.log_sigma[None])  # (B, B, d): code i under posterior j
+    pairs = log_normal(z[:, None], codes.mean[None], codes.log_sigma[None])  # (B, B, d): code i under posterior j
     log_weights = _log_weights(n, images, estimator).to(z)
     log_q = (log_weights + pairs.sum(dim=2)).logsumexp(dim=1)
     log_product = (log_weights[:, :, None] + pairs).logsumexp(dim=1).sum(dim=1)
-    log_conditional = _log_normal(z, codes.mean, codes.log_sigma).sum(dim=1)
-    log_prior = _log_normal(z, torch.zeros_like(z), torch.zeros_like(z)).sum(dim=1)
+    log_conditional = log_normal(z, codes.mean, codes.log_sigma).sum(dim=1)
+    log_prior = log_normal(z, torch.zeros_like(z), torch.zeros_like(z)).sum(dim=1)
     parts = (log_conditional - log_q, log_q - log_product, log_product - log_prior)
     return Decomposition(*(part.mean() for part in parts))
 
@@ -194,12 +194,12 @@ def importance_weighted(codes: Codes, z: Tensor, errors: Tensor, samples: int) -
     assert codes.log_sigma is not None
     n, d = codes.mean.shape
     drawn, e = z.reshape(samples, n, d), errors.reshape(samples, n)
-    log_ratio = _log_normal(drawn, torch.zeros_like(drawn), torch.zeros_like(drawn)) - _log_normal(
+    log_ratio = log_normal(drawn, torch.zeros_like(drawn), torch.zeros_like(drawn)) - log_normal(
         drawn, codes.mean, codes.log_sigma
     )
     return math.log(samples) - (e.mean(dim=0) - e + log_ratio.sum(dim=2)).logsumexp(dim=0)
 
 
-def _log_normal(z: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
+def log_normal(z: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
     """Log N(z; mean, sigma²) of every entry."""
     return -0.5 * ((z - mean) * (-log_sigma).exp()).square() - log_sigma - 0.5 * math.log(2 * math.pi)

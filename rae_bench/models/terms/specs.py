@@ -348,6 +348,40 @@ class Contractive:
     needs_density: ClassVar[bool] = False
 
 
+@dataclass(frozen=True)
+class MixturePrior:
+    """log q(z|x) − log p(z), z ~ q: the KL to a mixture of `n_components` Gaussians, learnt with the model.
+
+    An estimate from the one code that is decoded, without bias. The components have equal weights and diagonal
+    covariances (Tomczak and Welling 2018, who hold the VampPrior against it).
+    """
+
+    kind: Literal["mixture_prior"]
+    weight: PositiveFloat
+    n_components: Count
+
+    needs_density: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class VampPrior:
+    """The same to the mixture of the encoder's posteriors of `n_components` pseudo-inputs (Tomczak and Welling 2018).
+
+    Pseudo-inputs start as training images (in the authors' code an option; else noise) and are clipped to [0, 1], as
+    theirs are. Batch norm, which their encoders do not have, takes its running moments for them.
+    """
+
+    kind: Literal["vampprior"]
+    weight: PositiveFloat
+    n_components: Count
+
+    needs_density: ClassVar[bool] = True
+
+
+LearntPrior = MixturePrior | VampPrior
+"""The latent terms whose prior is learnt; it is a density of the model's codes (`rae_bench.densities`)."""
+OfEncoding = Contractive | LearntPrior
+"""The latent terms that are part of the pass through the encoder."""
 OfCodes = (
     NoLatentTerm
     | GaussianKL
@@ -362,7 +396,7 @@ OfCodes = (
     | ImportanceWeighted
 )
 """The latent terms that are functions of posteriors, codes and errors of reconstructions."""
-Latent = Annotated[OfCodes | Contractive, ByKind]
+Latent = Annotated[OfCodes | OfEncoding, ByKind]
 """Each says whether it needs the density q(z|x) (`needs_density`)."""
 
 
