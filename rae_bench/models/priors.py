@@ -9,7 +9,7 @@ images that are parameters (Tomczak and Welling 2018, eqs. 8 and 11).
 import torch
 from torch import Tensor, nn
 
-from rae_bench.models.specs import DenseNetwork, Network
+from rae_bench.models.layouts.specs import DenseNetwork, Network
 from rae_bench.models.terms.specs import Latent, MixturePrior, VampPrior
 
 

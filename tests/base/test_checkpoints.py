@@ -19,7 +19,19 @@ from rae_bench.base.plain import to_json
 from rae_bench.models import training
 from rae_bench.models.autoencoder import build
 from rae_bench.models.specs import Plateau
-from rae_bench.models.terms.specs import Capacity, ImportanceWeighted, LearntVariance, NoisyInput, OutputGradient
+from rae_bench.models.terms.specs import (
+    Capacity,
+    Contractive,
+    ImportanceWeighted,
+    LearntVariance,
+    MaskedInput,
+    MixturePrior,
+    NoisyInput,
+    OrthogonalFirstLayer,
+    OutputGradient,
+    SIGReg,
+    VampPrior,
+)
 from rae_bench.study.config import load_study
 
 STUDY = load_study("smoke")
@@ -105,10 +117,20 @@ VARIANTS = {
     "importance_weighted": {"latent": ImportanceWeighted(kind="importance_weighted", weight=0.1, samples=3)},
     "learnt_variance": {"reconstruction": LearntVariance("learnt_variance", initial_log_sigma=0.0, least_sigma=0.0)},
 }
+STATEFUL = {
+    "masked_input": small.objective(MaskedInput(kind="masked_input", share=0.25, patch=4)),
+    "contractive": small.objective(Contractive(kind="contractive", weight=0.1)),
+    "sigreg": small.objective(SIGReg(kind="sigreg", weight=10.0, slices=8, points=17, reach=5.0, window=1.0)),
+    "orthogonal_first_layer": small.objective(OrthogonalFirstLayer(kind="orthogonal_first_layer")),
+    "mixture_prior": small.objective(small.GAUSSIAN, MixturePrior(kind="mixture_prior", weight=0.1, n_components=4)),
+    "vampprior": small.objective(small.GAUSSIAN, VampPrior(kind="vampprior", weight=0.1, n_components=4)),
+}
+"""Those of no study that draw numbers of their own, or have parameters beside the networks'."""
 STOPPED_TWICE = (
     OBJECTIVES
     | {f"official {name}": dataclasses.replace(OBJECTIVES["rae"], **parts) for name, parts in OFFICIAL.items()}
     | {name: dataclasses.replace(OBJECTIVES["vae"], **parts) for name, parts in VARIANTS.items()}
+    | STATEFUL
 )
 
 
