@@ -206,4 +206,4 @@ def build(network: Network, objective: Objective, seed: int) -> Autoencoder:
             networks.normalise_spectrally(part, objective.regulariser)
         if isinstance(objective.regulariser, OrthogonalFirstLayer):
             networks.orthogonalise(networks.weighted_layers(model.decoder)[0])
-    return networks.placed(model, "cpu")
+    return model.to(memory_format=networks.MEMORY_ORDER["cpu"])

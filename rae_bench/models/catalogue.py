@@ -15,6 +15,6 @@ def build(network: Network, objective: Objective | None, seed: int) -> Model:
     """
     if isinstance(network, OwnModel | TrainedElsewhere):
         with networks.initialising(seed):
-            return networks.placed(ForeignModel(network), "cpu")
+            return ForeignModel(network).to(memory_format=networks.MEMORY_ORDER["cpu"])
     assert objective is not None
     return autoencoder.build(network, objective, seed)

@@ -13,7 +13,7 @@ from rae_bench.base.plain import ConfigError
 from rae_bench.models import autoencoder, networks, training
 from rae_bench.models.layouts import transformer
 from rae_bench.models.layouts.specs import NETWORK_SIZES
-from rae_bench.models.specs import GaussianKL, GradientPenalty, WeightL2
+from rae_bench.models.terms.specs import GaussianKL, GradientPenalty, WeightL2
 
 NEW = [kind for kind in small.FAMILIES if kind != "convolutional"]
 PENALTY = GradientPenalty(kind="gradient_penalty", weight=1e-2)
@@ -39,7 +39,7 @@ def built(spec, *parts, seed=0):
 @pytest.mark.parametrize("size", NETWORK_SIZES)
 def test_images_of_every_size_go_to_codes_and_back(kind, size):
     with torch.device("meta"):
-        model = autoencoder.Autoencoder(small.FAMILIES[kind](channels=3, size=size), small.POINT)
+        model = autoencoder.Autoencoder(small.FAMILIES[kind](channels=3, size=size), small.objective())
         z = model.encode(torch.empty(2, 3, size, size)).mean
         assert z.shape == (2, 5)
         assert model.decode(z).shape == (2, 3, size, size)

@@ -114,8 +114,9 @@ def test_folders_have_torch_fidelitys_distances(score, name):
         expected = fidelity(name, kid_subsets=10, kid_subset_size=20, rng_seed=0)
     found = score("real", "fake", "--features", name, *SMALL)["values"]
     assert found["frechet_distance"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-6)
-    assert found["kernel_distance"] == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-6)
-    assert found["kernel_distance_subset_sd"] == pytest.approx(expected["kernel_inception_distance_std"], rel=1e-6)
+    # on some processors features of other batches differ in their last digits, and the cubes of their products more
+    assert found["kernel_distance"] == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-5)
+    assert found["kernel_distance_subset_sd"] == pytest.approx(expected["kernel_inception_distance_std"], rel=1e-5)
 
 
 @pytest.mark.usefixtures("folders")

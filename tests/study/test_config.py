@@ -782,7 +782,10 @@ def test_the_advice_about_a_number_can_be_followed_and_keeps_its_value(folder, w
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        *[(name, r".*Known: densities, digits, embedded, ") for name in ("../x", "/etc/passwd", "", "studies/smoke")],
+        *[
+            (name, r".*Known: architectures, densities, digits, embedded, ")
+            for name in ("../x", "/etc/passwd", "", "studies/smoke")
+        ],
         ("smok", r"; did you mean 'smoke'\?"),
     ],
 )
