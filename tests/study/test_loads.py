@@ -27,7 +27,7 @@ LOADED = {
     "fit gaussian": [],
     "fit gmm10": ["sklearn", "scipy", "scipy.stats", "pandas"],
     "fit second_stage": ["torch", *COMPILER],
-    "decode": ["torch", "skimage"],
+    "decode": ["torch", "scipy", "skimage"],
     "evaluate": ["torch", *FIDELITY, *COMPILER, "sklearn", "scipy", "scipy.stats", "pandas", "skimage"],
     "protocols": ["torch", "pandas"],
     "collect": ["pandas"],
