@@ -32,6 +32,7 @@ STAGES: dict[str, Modules] = {
         "rae_bench.data.catalogue",
         "rae_bench.scoring.catalogue",
         "rae_bench.scoring.decoded",
+        "scipy",
         "skimage.metrics",
     ),
     "evaluate": ("rae_bench.data.catalogue", "rae_bench.study.results", *SCORING, "skimage.metrics", *FRAMES),
