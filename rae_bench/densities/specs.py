@@ -178,7 +178,7 @@ class MixtureSpec(FittedByStarts):
         return LEAST_PER_COMPONENT * self.n_components, f"n_components x {LEAST_PER_COMPONENT}"
 
     def work(self, n: int, validated: int, dim: int) -> Work:  # noqa: ARG002
-        """That of its one fit."""
+        """The work of its one fit."""
         return self.work_of(self.n_components, self.n_components, n, dim)
 
 
@@ -212,7 +212,7 @@ class SelectedMixture(FittedByStarts):
         return LEAST_PER_COMPONENT * self.grid[-1], f"the largest of grid x {LEAST_PER_COMPONENT}"
 
     def work(self, n: int, validated: int, dim: int) -> Work:
-        """That of each fit, and of each one's validation codes."""
+        """The work of all fits in the grid, and of validation codes under each."""
         fits = self.work_of(sum(self.grid), self.grid[-1], n, dim)
         return replace(fits, operations=fits.operations + 4.0 * validated * sum(self.grid) * dim**2)
 

@@ -52,7 +52,7 @@ def trials(study: Study, seconds: float = SECONDS) -> Iterator[Trial]:
 
 
 def images_a_second(spec: TrainingSpec, seconds: float) -> dict[Precision, float]:
-    """By precision, the images a second of the quickest of the updates that so many seconds hold, two at least.
+    """The images a second of the quickest update in so many `seconds`, by precision; at least two updates of each.
 
     Precisions take turns, so that what else runs here hinders both.
     """

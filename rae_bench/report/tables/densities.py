@@ -79,7 +79,7 @@ def _selected_notes(spec: SummarySpec, dataset: str) -> list[str]:
 
 
 def selection_tables(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[Table]:
-    """Of each selected mixture, the held-out likelihood at each number of components, and the number of each fit."""
+    """The held-out likelihoods of every selected mixture by number of components, and the number each fit took."""
     names = [name for name, density in spec.fits[dataset].items() if isinstance(density, SelectedMixture)]
     return [_selection_table(spec, frame, dataset, name) for name in names]
 

@@ -9,7 +9,7 @@ from rae_bench.study.specs import SummarySpec
 
 
 def network_table(spec: SummarySpec) -> Table:
-    """Of each data set the network of its models: weights, operations of a pass, and an update's over the first's.
+    """Every data set's network: its weights, the operations of a pass, and an update's over those of the first.
 
     Nothing is known of networks of a user's own, and none stands for models that are not trained.
     """
