@@ -39,7 +39,7 @@ def test_a_study_plans_each_job_once(fresh, study, datasets, models, seeds, refe
     Digits: 30 trainings, 30 x 3 + 3 fits, 33 evaluations, three of given images. References: test, floor and training
     images of each data set; of smoke's four protocols truncation shares the study's own, another split the floor's. The
     official code draws PRD against its validation images: on MNIST and CIFAR-10 one more reference, on CelebA the
-    floor's own.
+    floor's own. What is trained on a GPU is decoded there too, in a job before each evaluation.
     """
     runs = datasets * models * seeds
     counts = {
@@ -52,6 +52,8 @@ def test_a_study_plans_each_job_once(fresh, study, datasets, models, seeds, refe
         "evaluate": runs + datasets * given * seeds,
         **dict.fromkeys(SUMMARIES, 1),
     }
+    if load_study(study).file.compute.device == "cuda":
+        counts["decode"] = counts["evaluate"]
     planned = fresh.plan(study)
     assert Counter(job.split()[0] for job in planned) == counts
     listed = study_jobs(load_study(study), fresh.results)  # what status and costs go by
