@@ -66,11 +66,15 @@ def grid(lower, upper, size):
 
 
 def every_density():
-    """Each density of the vocabulary as the study `digits` would fit it."""
+    """Each density of the vocabulary as the study `digits` would fit it, had it the models that all are made of."""
     names = tuple(yaml.safe_load((CONFIG / "densities.yaml").read_text()))
     digits = load_study("digits").file
-    study = resolve_study("digits", dataclasses.replace(digits, rows=(*digits.rows, "vampprior"), densities=names))
-    return {name: study.fit("digits", "vampprior", name).density for name in names}
+    models = ("vampprior", "vq_vae")
+    study = resolve_study("digits", dataclasses.replace(digits, rows=(*digits.rows, *models), densities=names))
+    return {
+        name: study.fit("digits", next(one for one in models if name in study.densities_of(one)), name).density
+        for name in names
+    }
 
 
 def every_training():

@@ -10,13 +10,16 @@ from typing import assert_never
 import numpy as np
 
 from rae_bench.base.rng import derive
-from rae_bench.densities.codes import DensityError, Observed, Posteriors
+from rae_bench.densities.codes import CodeArray, DensityError, Observed, Posteriors
 from rae_bench.densities.density import FittedDensity, State
 from rae_bench.densities.gaussian import FittedGaussian
+from rae_bench.densities.indices import FittedCategorical
 from rae_bench.densities.kernels import FittedAggregatePosterior, FittedKernelDensity
 from rae_bench.densities.mixture import FittedMixture, FittedSelectedMixture
 from rae_bench.densities.specs import (
     AggregatePosterior,
+    AutoregressiveIndices,
+    CategoricalIndices,
     DaiWipfSecondStage,
     Density,
     DirichletMixture,
@@ -30,6 +33,7 @@ from rae_bench.densities.specs import (
     SingleGaussian,
     SplineFlow,
     StandardNormal,
+    UniformIndices,
 )
 
 
@@ -46,6 +50,12 @@ def family(spec: Density) -> type[FittedDensity]:
             return FittedKernelDensity
         case AggregatePosterior() | LearntPriorDensity():
             return FittedAggregatePosterior
+        case UniformIndices() | CategoricalIndices():
+            return FittedCategorical
+        case AutoregressiveIndices():
+            from rae_bench.densities.autoregressive import FittedAutoregressive
+
+            return FittedAutoregressive
         case SplineFlow():
             from rae_bench.densities.flow import FittedFlow
 
@@ -71,9 +81,16 @@ def family(spec: Density) -> type[FittedDensity]:
 
 
 def fit(
-    spec: Density, train: Posteriors, validation: Posteriors, seed: int, prior: Posteriors | None = None
+    spec: Density,
+    train: Posteriors,
+    validation: Posteriors,
+    seed: int,
+    prior: Posteriors | None = None,
+    codebook: CodeArray | None = None,
 ) -> FittedDensity:
-    """Fit `spec` to the codes of training images, on the CPU; `prior`: the components of one that the model learnt.
+    """Fit `spec` to the codes of training images, on the CPU.
+
+    `prior`: the components of one that the model learnt; `codebook`: the entries (K, length) of its quantised codes.
 
     Raises:
         DensityError: codes that are not finite, too few or singular, or a fit that does not end in finite numbers.
@@ -83,7 +100,7 @@ def fit(
     d, found = codes.shape[1], held_out.shape[1]
     if found != d:
         raise DensityError(f"validation codes of {found} dimensions, training codes of {d}")
-    fitted = family(spec).fit(spec, Observed(codes, held_out, train, prior), derive(seed, spec.kind))
+    fitted = family(spec).fit(spec, Observed(codes, held_out, train, prior, codebook), derive(seed, spec.kind))
     for name, array in fitted.state().items():
         if not np.isfinite(array).all():
             raise DensityError(f"the fit of {spec.kind!r} is degenerate: its array {name!r} is not finite")

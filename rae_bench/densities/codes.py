@@ -53,10 +53,12 @@ class Observed:
     """What a density is fitted to: the codes `train` (n, d) of training images, and their posteriors.
 
     The codes `validation` (m, d) of validation images only choose: a network's best epoch, a kernel's bandwidth.
-    `prior`: the components (K, d) of the model's own prior, if it learnt one.
+    `prior`: the components (K, d) of the model's own prior, if it learnt one; `codebook`: the entries (K, length) that
+    its codes are made of, if they are quantised.
     """
 
     train: CodeArray
     validation: CodeArray
     posteriors: Posteriors
     prior: Posteriors | None
+    codebook: CodeArray | None = None

@@ -24,19 +24,31 @@ def train(
     optimisation: Optimisation,
     seed: int,
 ) -> None:
-    """Train `model` in place on the codes that `white` whitens; it ends in evaluation mode, at its best epoch.
+    """`train_on` the codes that `white` whitens."""
+    codes, held_out = (torch.from_numpy(white.whiten(part)).float() for part in (observed.train, observed.validation))
+    train_on(model, loss, codes, held_out, optimisation, seed)
+
+
+def train_on(
+    model: Model,
+    loss: Callable[[Model, Tensor, torch.Generator], Tensor],
+    samples: Tensor,
+    held_out: Tensor,
+    optimisation: Optimisation,
+    seed: int,
+) -> None:
+    """Train `model` in place on `samples` (n, d); it ends in evaluation mode, at the epoch best for those `held_out`.
 
     `loss` is the mean of a batch (B, d), a scalar, with a generator (CPU) for its noise.
 
     Raises:
-        TrainingError: fewer codes than a batch, or a loss that is not finite.
+        TrainingError: fewer samples than a batch, or a loss that is not finite.
     """
 
     def of_batch(batch: Tensor, noise: torch.Generator) -> tuple[Tensor]:
         return (loss(model, batch, noise),)
 
-    codes, held_out = (torch.from_numpy(white.whiten(part)).float() for part in (observed.train, observed.validation))
-    optimise(Task(model, of_batch), optimisation, codes, held_out, seed)
+    optimise(Task(model, of_batch), optimisation, samples, held_out, seed)
 
 
 @torch.no_grad()

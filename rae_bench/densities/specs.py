@@ -10,7 +10,7 @@ from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ConfigError
 from rae_bench.base.specs import ByKind, Compute, Count, CountOrZero, PositiveFloats
 from rae_bench.models.specs import Optimisation
-from rae_bench.models.terms.specs import Bernoulli, Objective
+from rae_bench.models.terms.specs import Bernoulli, Objective, Quantised
 
 FIT_VERSION = 3
 
@@ -21,7 +21,7 @@ For a deterministic encoder both are the same.
 """
 
 
-Need = Literal["a posterior", "a learnt prior"]
+Need = Literal["a posterior", "a learnt prior", "a codebook"]
 """What some models have and others have not."""
 
 ITERATIONS, MOST_ITERATIONS = 30, 500
@@ -310,6 +310,45 @@ class LearntPriorDensity(DensitySpec):
 
 
 @dataclass(frozen=True)
+class UniformIndices(ClosedForm):
+    """Every entry of a codebook as likely as any other at every position: what a VQ-VAE is trained under."""
+
+    kind: Literal["uniform_indices"]
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"a codebook"})
+    is_whitened: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class CategoricalIndices(ClosedForm):
+    """The frequencies of a codebook's entries at each position of a code, the positions independent of each other.
+
+    `pseudo_count` is added to the count of each entry at each position: none is impossible.
+    """
+
+    kind: Literal["categorical_indices"]
+    pseudo_count: PositiveFloat
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"a codebook"})
+    is_whitened: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class AutoregressiveIndices(NetworkSpec):
+    """A masked ReLU network that gives, of the entries at earlier positions, the probabilities of those at the next."""
+
+    kind: Literal["autoregressive_indices"]
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"a codebook"})
+    modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.autoregressive", "zuko")
+    is_whitened: ClassVar[bool] = False
+
+    def parameters(self, dim: int) -> float:
+        """The network's, with 64 entries of a codebook for each dimension of a code, into it and out of it."""
+        return (self.depth - 1) * self.width**2 + 2 * 64 * dim * self.width
+
+
+@dataclass(frozen=True)
 class SplineFlow(NetworkSpec):
     """Neural spline flow on whitened codes: `transforms` layers of splines, `bins` bins on [-5, 5], identity beyond.
 
@@ -372,6 +411,8 @@ class SecondStage(SecondVAE):
     def __post_init__(self) -> None:
         if isinstance(self.objective.reconstruction, Bernoulli):
             raise ConfigError("objective.reconstruction: 'bernoulli' is of images in [0, 1]; codes are any numbers")
+        if isinstance(self.objective.posterior, Quantised):
+            raise ConfigError("objective.posterior: 'quantised' is of the codes of images, not of codes of codes")
 
 
 @dataclass(frozen=True)
@@ -413,6 +454,9 @@ Density = Annotated[
     | KernelDensity
     | AggregatePosterior
     | LearntPriorDensity
+    | UniformIndices
+    | CategoricalIndices
+    | AutoregressiveIndices
     | SplineFlow
     | FlowMatching
     | SecondStage

@@ -19,6 +19,7 @@ from rae_bench.models import networks, priors
 from rae_bench.models.layouts import catalogue as layouts
 from rae_bench.models.layouts.specs import Network, OwnNetworks
 from rae_bench.models.priors import Mixture
+from rae_bench.models.quantisation import Codebook
 from rae_bench.models.terms.specs import (
     Capacity,
     Deterministic,
@@ -29,6 +30,7 @@ from rae_bench.models.terms.specs import (
     NoisyInput,
     Objective,
     OrthogonalFirstLayer,
+    Quantised,
     Saturating,
     SpectralNorm,
     Sphere,
@@ -37,10 +39,14 @@ from rae_bench.models.terms.specs import (
 
 @dataclass(frozen=True)
 class Codes:
-    """Parameters of q(z|x): `mean` (B, d), and `log_sigma` (B, d), or None where z given x is a point."""
+    """Parameters of q(z|x): `mean` (B, d), and `log_sigma` (B, d), or None where z given x is a point.
+
+    `distance` (B,): ‖E(x) − z‖² of codes that were moved to entries of a codebook; else None.
+    """
 
     mean: Tensor
     log_sigma: Tensor | None
+    distance: Tensor | None = None
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """One code per image, (B, d): the mean, or mean + sigma · noise."""
@@ -77,7 +83,7 @@ class Autoencoder(Model):
 
     `decoder_log_sigma`, of a decoder's Gaussian, is learnt where the objective says so, else None. `updates` counts
     those of a loss that is annealed: part of the state, as batch norm's count is, so that a training that goes on
-    knows it. `prior` is one that is learnt with its KL term, else None.
+    knows it. `prior` is one that is learnt with its KL term, `codebook` of a quantised posterior; else None.
     """
 
     updates: Tensor | None
@@ -99,6 +105,7 @@ class Autoencoder(Model):
         is_annealed = isinstance(objective.latent, Capacity)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64) if is_annealed else None)
         self.prior = priors.of(objective.latent, network)
+        self.codebook = Codebook(posterior) if isinstance(posterior, Quantised) else None
 
     def prior_components(self) -> Codes:
         """The components of the prior that is learnt, (K, d); pseudo-inputs are encoded as in evaluation mode.
@@ -132,6 +139,10 @@ class Autoencoder(Model):
                 return Codes(torch.tanh(mean), None)
             case Sphere():
                 return Codes(networks.direction(mean), None)
+            case Quantised():
+                assert self.codebook is not None
+                code, distance = self.codebook(mean)
+                return Codes(code, None, distance)
             case FixedGaussian(sigma=sigma):
                 return Codes(mean, torch.full_like(mean, sigma).log())
             case _:
@@ -173,7 +184,7 @@ class Autoencoder(Model):
 
     def decode(self, z: Tensor) -> Tensor:
         """x_hat of codes z (B, d): images in [0, 1] (a linear decoder's may leave it), or vectors."""
-        return networks.widened(self.decoder(z))
+        return networks.widened(self.decoder(z if self.codebook is None else self.codebook.nearest(z)))
 
 
 def _kept(noise: Tensor, posterior: MaskedInput, shape: torch.Size) -> Tensor:

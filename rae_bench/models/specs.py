@@ -18,6 +18,7 @@ from rae_bench.models.terms.specs import (
     NoLatentTerm,
     NoRegulariser,
     Objective,
+    Quantised,
     Regulariser,
     WeightL2,
 )
@@ -99,6 +100,11 @@ class TrainingSpec:
             )
         if isinstance(self.network, DenseNetwork) and isinstance(made.reconstruction, Bernoulli):
             raise ConfigError("objective: 'bernoulli' is of images in [0, 1]; a network 'dense' gives any numbers")
+        if isinstance(made.posterior, Quantised) and self.network.latent_dim % made.posterior.length:
+            raise ConfigError(
+                f"objective.posterior.length: {made.posterior.length} must divide the {self.network.latent_dim}"
+                " dimensions of a code"
+            )
         scope = made.regulariser.scope if isinstance(made.regulariser, WeightL2) else "all"
         if scope == "convolutions" and not self.network.has_convolutions:
             raise ConfigError(

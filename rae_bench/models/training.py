@@ -234,7 +234,8 @@ def draw_codes(model: Model, data: Samples, generator: torch.Generator) -> npt.N
 def encode_splits(model: Model, splits: Mapping[str, Samples]) -> dict[str, npt.NDArray[np.float32]]:
     """What `encode` gives of each split, named "SPLIT.mean" and "SPLIT.log_sigma".
 
-    Of a model that learnt a prior also its components, as "prior.mean" and "prior.log_sigma" (K, d).
+    Of a model that learnt a prior also its components, as "prior.mean" and "prior.log_sigma" (K, d); of one with a
+    codebook its entries, as "codebook" (K, length).
     """
     found = {f"{split}.{name}": array for split, data in splits.items() for name, array in encode(model, data).items()}
     if isinstance(model, Autoencoder) and model.prior is not None:
@@ -242,4 +243,6 @@ def encode_splits(model: Model, splits: Mapping[str, Samples]) -> dict[str, npt.
         assert prior.log_sigma is not None
         parts = {"mean": prior.mean, "log_sigma": prior.log_sigma}
         found |= {f"prior.{name}": part.detach().cpu().numpy() for name, part in parts.items()}
+    if isinstance(model, Autoencoder) and model.codebook is not None:
+        found["codebook"] = model.codebook.entries.cpu().numpy()
     return found

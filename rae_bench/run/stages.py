@@ -194,7 +194,8 @@ def fit(*, spec: FitSpec, run: RunFiles, density: str) -> None:
         likelihoods: dict[str, dict[str, float | None]] = {}
         for fit_seed in spec.fit_seeds:
             seed = derive(int(run.seed), "fit", fit_seed)
-            fitted = catalogue.fit(spec.density, posteriors["train"], posteriors["validation"], seed, prior)
+            of = (posteriors["train"], posteriors["validation"], seed, prior, arrays.get("codebook"))
+            fitted = catalogue.fit(spec.density, *of)
             likelihoods[str(fit_seed)] = catalogue.log_likelihoods(fitted, spec.density, posteriors, seed)
             states |= {f"{fit_seed}.{name}": array for name, array in fitted.state().items()}
         about = {

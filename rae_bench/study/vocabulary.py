@@ -22,6 +22,7 @@ from rae_bench.models.terms.specs import (
     LearntPrior,
     Objective,
     Posterior,
+    Quantised,
     Reconstruction,
     Regulariser,
 )
@@ -74,9 +75,13 @@ class ModelEntry(Terms):
 
     @property
     def offers(self) -> frozenset[Need]:
-        """What the model has that a density may need: its codes a density, its KL term a prior of its own."""
+        """What the model has that a density may need: a density of its codes, a prior of its KL term, a codebook."""
         learns_prior = kinds(Latent).get(str(self.latent.get("kind"))) in get_args(LearntPrior)
-        has = {"a posterior": self.posterior.has_density, "a learnt prior": learns_prior}
+        has = {
+            "a posterior": self.posterior.has_density,
+            "a learnt prior": learns_prior,
+            "a codebook": isinstance(self.posterior, Quantised),
+        }
         return frozenset(need for need in get_args(Need) if has[need])
 
 

@@ -19,6 +19,7 @@ EXAMPLES = {
         "masked_input": {"share": 0.5, "patch": 4},
         "saturating": {},
         "sphere": {},
+        "quantised": {"n_entries": 5, "length": 1, "decay": 0.9, "smoothing": 1e-5},
     },
     "latent": {
         "none": {},
@@ -33,6 +34,7 @@ EXAMPLES = {
         "importance_weighted": {"weight": 0.5, "samples": 2},
         "sigreg": {"weight": 0.5, "slices": 5, "points": 7, "reach": 3.0, "window": 1.0},
         "contractive": {"weight": 0.5},
+        "commitment": {"weight": 0.5},
         "mixture_prior": {"weight": 0.5, "n_components": 3},
         "vampprior": {"weight": 0.5, "n_components": 3},
     },
@@ -64,6 +66,10 @@ MADE = {
     for part, examples in EXAMPLES.items()
 }
 NO_DENSITY = "latent: {latent!r} needs a posterior with a density; posterior is {posterior!r}"
+TOGETHER = (
+    "latent: 'commitment' and a posterior 'quantised' belong together: the one holds codes near the other's entries;"
+    " found {latent!r} and {posterior!r}"
+)
 NO_SPACE = "latent: {latent!r} draws codes towards N(0, I), which those of a posterior {posterior!r} cannot follow"
 SAME = "latent: {latent!r} is the same of every code of a posterior {posterior!r}"
 SPREAD = "latent: {latent!r} is of codes that the image alone moves; those of a posterior {posterior!r} have a spread"
@@ -71,7 +77,7 @@ NOT_PLAIN = "reconstruction: 'optimal_variance' is best for a plain mean of erro
 REFUSED = [
     # posteriors, latent terms, reconstructions, regularisers (None: any), and the words
     (
-        {"deterministic", "noisy_input", "masked_input", "saturating", "sphere"},
+        {"deterministic", "noisy_input", "masked_input", "saturating", "sphere", "quantised"},
         {
             *("kl", "free_bits", "capacity", "total_correlation", "dip", "info", "importance_weighted"),
             *("mixture_prior", "vampprior"),
@@ -80,6 +86,8 @@ REFUSED = [
         None,
         NO_DENSITY,
     ),
+    ({"quantised"}, set(EXAMPLES["latent"]) - {"commitment"}, None, None, TOGETHER),
+    (set(EXAMPLES["posterior"]) - {"quantised"}, {"commitment"}, None, None, TOGETHER),
     ({"saturating", "sphere"}, {"mmd", "sigreg"}, None, None, NO_SPACE),
     ({"gaussian"}, {"contractive"}, None, None, SPREAD),
     ({"sphere"}, {"squared_norm"}, None, None, SAME),

@@ -59,9 +59,10 @@ NORMS = (torch.nn.BatchNorm2d, torch.nn.GroupNorm, torch.nn.LayerNorm)
 def unweighted(objective):
     """The objective with weights of 1, in which no term hides behind another.
 
-    A prior has three components: of a hundred pseudo-inputs some ReLU always has its kink within a step.
+    A prior has three components: of a hundred pseudo-inputs some ReLU always has its kink within a step. A codebook has
+    three entries of one dimension, which divides that of codes.
     """
-    changed = {"weight": 1.0, "n_components": 3}
+    changed = {"weight": 1.0, "n_components": 3, "n_entries": 3, "length": 1}
     terms = {
         name: dataclasses.replace(term, **{key: value for key, value in changed.items() if hasattr(term, key)})
         for name, term in vars(objective).items()
@@ -165,6 +166,26 @@ class Point:
                 if hasattr(module, "spec"):
                     module.spec = dataclasses.replace(module.spec, evaluation="fixed")
 
+    def hold_entries(self):
+        """From now on codes keep their distance to E(x), as their gradient says, and commit to entries of this pass."""
+        seen = []
+        hook = self.model.codebook.register_forward_hook(lambda _, given, found: seen.append((given[0], found[0])))
+        self.terms()
+        hook.remove()
+        ((continuous, code),) = ([one.detach() for one in pair] for pair in seen)
+        self.model.codebook.forward = lambda z: (z + (code - continuous), (z - code).square().sum(dim=1))
+
+    def hold_constants(self):
+        """From now on what gradients take for constant on purpose is so; expected are then the gradients of the rest.
+
+        The singular vectors of PyTorch's spectral norm (Miyato et al. 2018): that of W / (uᵀ W v). The entries of a
+        codebook, and what a code is moved by to come there (van den Oord et al. 2017).
+        """
+        if getattr(self.objective.regulariser, "vectors", "") == "constant":
+            self.hold_singular_vectors()
+        if self.model.codebook is not None:
+            self.hold_entries()
+
     def tensors(self):
         return {"z": self.shift, **dict(self.model.named_parameters())}
 
@@ -242,10 +263,7 @@ def test_the_gradient_of_a_loss_in_training_mode_is_that_of_differences(name, ne
         return
     with float64():
         point = Point(layout, objective)
-        # The singular vectors are held constant on purpose (Miyato et al. 2018): what is then expected is the gradient
-        # of W / (uᵀ W v) with the u and v that this pass ends with.
-        is_held = getattr(objective.regulariser, "vectors", "") == "constant"
-        check(errors(point.terms, point.tensors(), point.hold_singular_vectors if is_held else lambda: None))
+        check(errors(point.terms, point.tensors(), point.hold_constants))
 
 
 PENALISED = [name for name, one in walked().items() if one.regulariser.kind in ("gradient_penalty", "output_gradient")]
@@ -387,14 +405,14 @@ def captured(*arguments):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_gradient_of_a_densitys_loss_is_that_of_differences(name, monkeypatch):
-    """Flow, flow matching and both second stages, whose terms all add to what is minimised, their last."""
+    """Of flows and second stages, whose terms all add to what is minimised, their last; and of indices of entries."""
     spec = dataclasses.replace(NETWORKS[name], width=6)
     for module in (learning, second_stage):
         monkeypatch.setattr(module, "optimise", captured)
     codes = np.random.default_rng(0).standard_normal((spec.optimisation.batch_size, CODES)).astype(np.float32)
     posteriors = Posteriors(codes, np.full_like(codes, -1))
     with pytest.raises(CapturedError) as caught:
-        densities.fit(spec, posteriors, posteriors, 0)
+        densities.fit(spec, posteriors, posteriors, 0, codebook=codes[:5, :1])
     task, batch = caught.value.task, caught.value.batch
     with float64():
         task.model.double().train()

@@ -60,7 +60,8 @@ def linear(matrix):
 def test_the_total_is_the_weighted_sum_and_every_parameter_gets_a_finite_gradient(model):
     spec = TRAININGS[model]
     built = autoencoder.build(spec.network, spec.objective, seed=0).train()
-    loss = objectives.loss(built, torch.rand(4, 1, 32, 32, generator=generator()), spec.objective, generator())
+    images = torch.rand(20, 1, 32, 32, generator=generator())  # more vectors than a codebook, which starts at them
+    loss = objectives.loss(built, images, spec.objective, generator())
     weights = [getattr(term, "weight", 0.0) for term in (spec.objective.latent, spec.objective.regulariser)]
     assert any(weights) == (model not in ("ae", "linear", "masked_ae", "saturating_ae", "sphere_ae"))
     terms = [loss.latent.item(), loss.regulariser.item()]

@@ -1,5 +1,6 @@
 """Settings no stage could run with are refused by the dataclass that holds them."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ from rae_bench.base.specs import Compute
 from rae_bench.data.specs import DatasetSpec, MnistSubset, PhotoPatches
 from rae_bench.densities.specs import (
     AggregatePosterior,
+    AutoregressiveIndices,
+    CategoricalIndices,
     DaiWipfSecondStage,
     DirichletMixture,
     FlowMatching,
@@ -21,6 +24,7 @@ from rae_bench.densities.specs import (
     SingleGaussian,
     SplineFlow,
     StandardNormal,
+    UniformIndices,
 )
 from rae_bench.models.layouts.specs import (
     ConvolutionalNetwork,
@@ -29,10 +33,11 @@ from rae_bench.models.layouts.specs import (
     PatchTransformer,
     ResidualNetwork,
 )
-from rae_bench.models.specs import Optimisation, Plateau
+from rae_bench.models.specs import Optimisation, Plateau, TrainingSpec
 from rae_bench.models.terms.specs import (
     MMD,
     Capacity,
+    Commitment,
     Contractive,
     Deterministic,
     Disentangled,
@@ -51,6 +56,7 @@ from rae_bench.models.terms.specs import (
     OptimalVariance,
     OrthogonalFirstLayer,
     OutputGradient,
+    Quantised,
     Saturating,
     SIGReg,
     SpectralNorm,
@@ -153,6 +159,8 @@ VALID = {
     MaskedInput: {"kind": "masked_input", "share": 0.25, "patch": 1},
     Saturating: {"kind": "saturating"},
     Sphere: {"kind": "sphere"},
+    Quantised: {"kind": "quantised", "n_entries": 4, "length": 1, "decay": 0.9, "smoothing": 1e-5},
+    Commitment: {"kind": "commitment", "weight": 1.0},
     Optimisation: OPTIMISATION,
     Plateau: PLATEAU,
     ConvolutionalNetwork: CONVOLUTIONAL,
@@ -173,6 +181,7 @@ VALID = {
     ImageSubset: {"kind": "subset", "n_components": 5},
     AggregatePosterior: {"kind": "aggregate_posterior", "codes": "sample", "components": {"kind": "all"}},
     SplineFlow: {**NETWORK, "kind": "flow", "layers": "coupling", "transforms": 2, "bins": 4},
+    AutoregressiveIndices: {**NETWORK, "kind": "autoregressive_indices"},
     FlowMatching: {**NETWORK, "kind": "flow_matching", "frequencies": 0, "steps": 4},
     SecondStage: SECOND_STAGE,
     DaiWipfSecondStage: {**NETWORK, "kind": "second_stage_dai_wipf", "decoder_noise": True},
@@ -204,6 +213,8 @@ VALID = {
     MixturePrior: {"kind": "mixture_prior", "weight": 1.0, "n_components": 5},
     VampPrior: {"kind": "vampprior", "weight": 1.0, "n_components": 5},
     LearntPriorDensity: {"kind": "learnt_prior", "codes": "sample"},
+    UniformIndices: {"kind": "uniform_indices", "codes": "mean"},
+    CategoricalIndices: {"kind": "categorical_indices", "codes": "mean", "pseudo_count": 0.5},
     WeightL2: {"kind": "weight_l2", "weight": 1.0, "scope": "all"},
     GradientPenalty: {"kind": "gradient_penalty", "weight": 1.0},
     OutputGradient: {"kind": "output_gradient", "weight": 1.0},
@@ -254,6 +265,11 @@ IMPOSSIBLE = [
     (SIGReg, "slices", 0),
     (MixturePrior, "n_components", 0),
     (VampPrior, "n_components", 0),
+    (Quantised, "n_entries", 1),
+    (Quantised, "length", 0),
+    (Quantised, "decay", 1.0),
+    (Quantised, "smoothing", 0.0),
+    (CategoricalIndices, "pseudo_count", 0.0),
     (SIGReg, "points", 1),
     (SIGReg, "reach", 0.0),
     (SIGReg, "window", 0.0),
@@ -379,6 +395,29 @@ def test_a_contraction_needs_codes_that_the_image_alone_moves():
         parse(Objective, {**contractive, "posterior": VALID[Gaussian]}, "x")
     for posterior in (FixedGaussian, NoisyInput, MaskedInput, Saturating, Sphere):
         parse(Objective, {**contractive, "posterior": VALID[posterior]}, "x")
+
+
+def test_a_second_stage_has_no_codebook():
+    inner = {**OBJECTIVE, "posterior": VALID[Quantised], "latent": VALID[Commitment]}
+    with pytest.raises(ConfigError, match=r"^x\.objective\.posterior: 'quantised' is of the codes of images, not of "):
+        parse(SecondStage, {**SECOND_STAGE, "objective": inner}, "x")
+
+
+@pytest.mark.parametrize(
+    ("length", "said"), [(2, None), (3, r"^x\.objective\.posterior\.length: 3 must divide the 8 ")]
+)
+def test_a_codebooks_vectors_divide_a_code(length, said):
+    posterior = {**VALID[Quantised], "length": length}
+    given = {
+        "version": 1,
+        "network": CONVOLUTIONAL,
+        "objective": {**OBJECTIVE, "posterior": posterior, "latent": VALID[Commitment]},
+        "optimisation": OPTIMISATION,
+        "validation_split": "validation",
+        "compute": VALID[Compute],
+    }
+    with contextlib.nullcontext() if said is None else pytest.raises(ConfigError, match=said):
+        parse(TrainingSpec, given, "x")
 
 
 def test_codes_on_the_sphere_have_no_norm_to_penalise():

@@ -12,6 +12,7 @@ from rae_bench.models.autoencoder import Codes
 from rae_bench.models.terms.specs import (
     MMD,
     Capacity,
+    Commitment,
     Disentangled,
     FreeBits,
     GaussianKL,
@@ -48,6 +49,9 @@ def latent_term(
             return mmd(z, noise["prior"].to(z.dtype), scales)
         case SIGReg(points=points, reach=reach, window=window):
             return sigreg(z, noise["slices"].to(z.dtype), points, reach, window)
+        case Commitment():
+            assert codes.distance is not None
+            return codes.distance.mean()
         case FreeBits(floor=floor):
             return kl_by_dimension(codes).mean(dim=0).clamp_min(floor).sum()
         case Capacity(capacity=capacity, updates=over):

@@ -102,7 +102,29 @@ class Sphere:
     fills_space: ClassVar[bool] = False
 
 
-Posterior = Annotated[Deterministic | Gaussian | FixedGaussian | NoisyInput | MaskedInput | Saturating | Sphere, ByKind]
+@dataclass(frozen=True)
+class Quantised:
+    """Each run of `length` neighbouring dimensions of z = E(x) moved to the nearest of `n_entries` learnt vectors.
+
+    The VQ-VAE of van den Oord et al. 2017, its codebook learnt by moving averages (their app. A.1, `decay` and
+    `smoothing` as in the authors' code: 0.99, 1e-5). Its own prior is uniform over entries at every position. What a
+    density of vectors, or a mid-point, places between entries is decoded from the nearest. Entries start from the first
+    batch's codes, the authors' from noise.
+    """
+
+    kind: Literal["quantised"]
+    n_entries: TwoOrMore
+    length: Count
+    decay: Annotated[float, Field(gt=0, lt=1)]
+    smoothing: PositiveFloat
+
+    has_density: ClassVar[bool] = False
+    fills_space: ClassVar[bool] = False
+
+
+Posterior = Annotated[
+    Deterministic | Gaussian | FixedGaussian | NoisyInput | MaskedInput | Saturating | Sphere | Quantised, ByKind
+]
 """Each says whether its log q(z|x) is known (`has_density`), and whether a code can be any vector (`fills_space`)."""
 
 
@@ -210,6 +232,16 @@ class SIGReg:
     points: TwoOrMore
     reach: PositiveFloat
     window: PositiveFloat
+
+    needs_density: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Commitment:
+    """‖E(x) − z‖² of quantised codes, z the entries nearest to E(x), constants (van den Oord et al. 2017, eq. 3)."""
+
+    kind: Literal["commitment"]
+    weight: PositiveFloat
 
     needs_density: ClassVar[bool] = False
 
@@ -388,6 +420,7 @@ OfCodes = (
     | SquaredNorm
     | MMD
     | SIGReg
+    | Commitment
     | FreeBits
     | Capacity
     | TotalCorrelation
@@ -515,6 +548,11 @@ class Objective:
             raise ConfigError(
                 "latent: 'contractive' is of codes that the image alone moves; those of a posterior 'gaussian' have a"
                 " spread besides, which nothing would keep"
+            )
+        if isinstance(self.latent, Commitment) != isinstance(self.posterior, Quantised):
+            raise ConfigError(
+                "latent: 'commitment' and a posterior 'quantised' belong together: the one holds codes near the other's"
+                f" entries; found {self.latent.kind!r} and {self.posterior.kind!r}"
             )
         if isinstance(self.latent, MMD | SIGReg) and not self.posterior.fills_space:
             raise ConfigError(

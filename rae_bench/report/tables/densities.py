@@ -17,7 +17,8 @@ GRID = ("frechet_distance", "precision", "recall", "log_likelihood_validation", 
 """What the grid of densities shows of each model and density, a table each."""
 JUDGED = (
     "Kernel bandwidths, flows and second stages chose their bandwidth or epoch on these same validation codes."
-    " Densities fitted to draws from posteriors are judged on draws, not comparable with the others. –: no likelihood."
+    " Densities fitted to draws from posteriors are judged on draws, not comparable with the others."
+    " Of a codebook's entries they are probabilities, not densities. –: no likelihood."
 )
 """How to read likelihoods of validation codes."""
 HELD_OUT: tuple[str, str, Better] = ("Held-out log-likelihood of validation codes, nats a code", "", "higher")
