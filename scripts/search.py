@@ -13,6 +13,7 @@ A study of several data sets is as many searches, one after the other, whose fil
 """
 
 import argparse
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -36,6 +37,8 @@ TERMS = ("latent", "regulariser")
 MORE = 2
 """Points that every model gets beyond its grid."""
 FACTOR = 3.0
+MARKERS = "os^D"
+"""Of ten rows each, as there are ten colours."""
 Weights = dict[str, float]
 KNOWN: dict[tuple[str, str, tuple[tuple[str, float], ...]], str] = {}
 """Fingerprints that `settings` has found: each reads the vocabulary."""
@@ -211,11 +214,12 @@ def equal_table(points: pd.DataFrame, label: str) -> Table:
 def draw(points: pd.DataFrame, label: str, path: Path) -> None:
     """Distance of reconstructions (horizontal) and of the mixture's samples (vertical) of each point, chosen ringed."""
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
-        colours = sns.color_palette("tab10", points["row"].nunique())
-        for colour, (row, tried) in zip(colours, points.groupby("row", sort=False), strict=True):
+        rows = points["row"].nunique()
+        figure, axis = plt.subplots(figsize=(4.6, max(3.4, 0.2 * rows)), layout="constrained")
+        looks = itertools.product(MARKERS, sns.color_palette("tab10"))
+        for (marker, colour), (row, tried) in zip(looks, points.groupby("row", sort=False), strict=False):
             x, y = tried.sort_values("fd_reconstruction")[["fd_reconstruction", "fd_gmm"]].to_numpy().T
-            axis.plot(x, y, ".-", color=colour, linewidth=0.8, label=str(row))
+            axis.plot(x, y, f"{marker}-", color=colour, linewidth=0.8, markersize=4, label=str(row))
             best = tried[tried["chosen"]]
             axis.plot(best["fd_reconstruction"], best["fd_gmm"], "o", color=colour, markersize=8, fillstyle="none")
         axis.set(xscale="log", yscale="log", xlabel="FD of reconstructions", ylabel="FD of samples, GMM", title=label)
