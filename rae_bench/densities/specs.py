@@ -58,6 +58,8 @@ class DensitySpec(ABC):
     """What it is made of beside codes: no density for a model that has none of it."""
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.catalogue",)
     """What its fit imports, beside what all training does."""
+    is_prior: ClassVar[bool] = False
+    """Whether it stands without a fit: the prior of a model that is trained under it, or learns it."""
     is_whitened: ClassVar[bool] = True
     """Whether it needs the codes' covariance: then more codes than they have dimensions."""
 
@@ -116,6 +118,7 @@ class StandardNormal(ClosedForm):
 
     kind: Literal["standard_normal"]
 
+    is_prior: ClassVar[bool] = True
     is_whitened: ClassVar[bool] = False
 
     @property
@@ -296,6 +299,7 @@ class LearntPriorDensity(DensitySpec):
 
     kind: Literal["learnt_prior"]
 
+    is_prior: ClassVar[bool] = True
     needs: ClassVar[frozenset[Need]] = frozenset({"a posterior", "a learnt prior"})
     is_whitened: ClassVar[bool] = False
 
@@ -315,6 +319,7 @@ class UniformIndices(ClosedForm):
 
     kind: Literal["uniform_indices"]
 
+    is_prior: ClassVar[bool] = True
     needs: ClassVar[frozenset[Need]] = frozenset({"a codebook"})
     is_whitened: ClassVar[bool] = False
 

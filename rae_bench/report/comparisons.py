@@ -13,6 +13,7 @@ would be (cells − 1)(seeds − 1), of two cells alone seeds − 1. What the wo
 `scripts/simulate_verdicts.py`.
 """
 
+import functools
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -269,6 +270,44 @@ def seeds_to_call(compared: Compared[Any], column: str, ratio: float, n_pairs: i
         if compared.seeds > 1 and smallest_called(compared.typical(column, seeds), n_pairs) <= ratio:
             return seeds
     return None
+
+
+@dataclass(frozen=True)
+class Spread(Generic[Cell]):
+    """How far the cells of a column lie apart: the least and the largest mean, their difference, and where it lies.
+
+    `low` and `high` hold the largest true difference of any two cells, whichever they are, in 95 % of cases at least.
+    """
+
+    least: Cell
+    largest: Cell
+    difference: float
+    low: float
+    high: float
+
+
+def spreads(compared: Compared[Cell]) -> dict[str, Spread[Cell]]:
+    """The spread of each column, the intervals of all at once (Tukey's range; a column's pooled variance).
+
+    The difference of the two cells that happen to lie furthest apart is too large, mostly. But it differs from the
+    largest true one by no more than the range of the cells' errors, whose quantile is known.
+    """
+    found = {}
+    for name in compared.columns:
+        cells = [cell for cell in compared.means if compared.column[cell] == name]
+        least, largest = (choose(cells, key=lambda cell: compared.means[cell]) for choose in (min, max))
+        difference, half = compared.means[largest] - compared.means[least], np.inf
+        if compared.seeds > 1 and len(cells) > 1:
+            level, freedom = 1 - LEVEL / len(compared.columns), (len(cells) - 1) * (compared.seeds - 1)
+            half = _tukey(level, len(cells), freedom) * float(np.sqrt(compared.columns[name].pool / compared.seeds))
+        found[name] = Spread(least, largest, difference, max(0.0, difference - half), difference + half)
+    return found
+
+
+@functools.cache
+def _tukey(level: float, cells: int, freedom: int) -> float:
+    """The quantile of the range of so many standard normal values over their estimated SD; a second's work."""
+    return float(stats.studentized_range.ppf(level, cells, freedom))
 
 
 def leaders(compared: Compared[Cell], better: Better, within: float = 1.0) -> list[Cell]:

@@ -141,6 +141,7 @@ class StudyFile:
             "claims",
             "comparisons",
             "variance",
+            "priors",
             "densities",
             "protocols",
             "networks",

@@ -1,0 +1,119 @@
+"""Own priors and fitted densities side by side, and the spread of the rows, from planted distances."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rae_bench.report.tables.catalogue import build
+from rae_bench.report.tables.cells import place
+from rae_bench.report.tables.spread import prior_table, spread_table, with_prior
+from rae_bench.study.config import load_study
+from rae_bench.study.results import COLUMNS
+
+SPEC = load_study("variants").summary()
+PRIORS = {
+    *("vae", "sigma_vae", "sigma_vae_learnt", "free_bits_vae", "capacity_vae", "tc_vae", "dip_vae_1", "dip_vae_2"),
+    *("info_vae", "mmd_vae", "iwae", "vae_mixture", "vampprior", "wae", "vq_vae", "sphere_ae", "sigreg_ae"),
+}
+
+
+def planted(own, fitted, noise=0.01, seeds=(0, 1, 2)):
+    """Fréchet distances: under its own prior the study's row i has `own`[i], in every other column `fitted`."""
+    rng, lines = np.random.default_rng(0), {}
+    for i, row in enumerate(SPEC.ordered_rows.values()):
+        for column in ("n", "reconstruction", "gaussian", "gmm", "gmm_selected", "interpolation"):
+            image_set, density = place(row, column)
+            mean = np.broadcast_to(own, len(SPEC.order))[i] if column == "n" else fitted
+            for seed in seeds:
+                run = {"model": row.model, "image_set": image_set, "density": density, "train_seed": seed}
+                lines[tuple(run.values())] = {**run, "value": mean * np.exp(noise * rng.standard_normal())}
+    alike = {
+        "dataset": "digits",
+        "metric": "frechet_distance",
+        "fit_seed": 0,
+        "sample_seed": 0,
+        "floor": 0.01,
+        "floor_sd": 0.001,
+    }
+    counts = {"n_reference": 1000, "n_generated": 5000, "extractor": "digits", "extractor_label": "digits"}
+    return pd.DataFrame(lines.values()).assign(**alike, **counts).reindex(columns=COLUMNS)
+
+
+def test_the_rows_with_a_prior_of_their_own_are_those_whose_column_n_is_fitted_to_nothing():
+    assert set(with_prior(SPEC, "digits")) == PRIORS
+    assert "two_stage_vae" not in with_prior(load_study("digits").summary(), "digits")
+
+
+OWN = np.linspace(1.0, 3.0, 24) + 0.5 * (np.arange(24) > 0)
+"""Under own priors the last row lies at three and a half times the first."""
+
+
+@pytest.fixture(scope="module")
+def erased():
+    """All rows alike once a density is fitted."""
+    return planted(OWN, 1.0)
+
+
+def test_every_row_stands_in_every_column_and_an_own_prior_where_there_is_one(erased):
+    table = prior_table(SPEC, erased, "digits")
+    assert table.header == ["", "Rec.", "Own prior", "Gaussian", "GMM", "GMM, selected K", "Interp."]
+    shown = dict(zip(SPEC.order, table.rows, strict=True))
+    for i, (name, cells) in enumerate(shown.items()):
+        assert (cells[2] != "–") == (name in PRIORS)
+        if name in PRIORS:
+            assert float(cells[2].split()[0]) == pytest.approx(OWN[i], rel=0.02)
+        assert all(float(cells[j].split()[0]) == pytest.approx(1, rel=0.02) for j in (1, 3, 4, 5, 6))
+    bold = [list(shown)[i] for i, j in table.bold if j == 2]
+    assert bold == ["vae"]
+    assert {j for _, j in table.bold} == {1, 2, 3, 4, 5, 6}
+
+
+def test_the_spread_is_the_worst_rows_ratio_to_the_best_and_erased_where_it_is_small(erased):
+    table = spread_table(SPEC, erased, "digits")
+    found = table.data.set_index("column")
+    having = [OWN[i] for i, name in enumerate(SPEC.order) if name in PRIORS]
+    assert list(found.index) == ["n", "gaussian", "gmm", "gmm_selected"]
+    assert (found.loc["n", "best"], found.loc["n", "worst"]) == ("vae", "sigreg_ae")
+    assert found.loc["n", "ratio"] == pytest.approx(max(having) / min(having), rel=0.03)
+    assert found.loc["n", "low"] < max(having) / min(having) < found.loc["n", "high"]
+    assert list(found["word"]) == ["", "erased", "erased", "erased"]
+    assert "17 models" in table.title
+
+
+@pytest.mark.parametrize(
+    ("own", "fitted", "noise", "word"),
+    [
+        (1.0, 1.0, 0.01, "undecided"),  # nothing to erase
+        (OWN, 1.0, 0.5, "undecided"),
+        (1.0, OWN, 0.01, "wider"),
+    ],
+)
+def test_a_spread_is_called_what_its_interval_bears_out(own, fitted, noise, word):
+    frame = planted(own, 1.0, noise)
+    if np.ndim(fitted):
+        scale = dict(zip((row.model for row in SPEC.ordered_rows.values()), fitted, strict=True))
+        is_fitted = frame["density"].isin(["gmm10", "gmm_selected", "gaussian"])
+        frame.loc[is_fitted, "value"] *= frame.loc[is_fitted, "model"].map(scale)
+    found = spread_table(SPEC, frame, "digits").data.set_index("column")
+    assert found.loc["gmm", "word"] == word
+
+
+def test_a_spread_that_is_narrower_but_may_be_beyond_equal_is_called_so():
+    frame = planted(OWN, 1.0)
+    is_fitted = frame["density"] == "gmm10"
+    frame.loc[is_fitted & (frame["model"] == "wae"), "value"] *= 1.4
+    assert spread_table(SPEC, frame, "digits").data.set_index("column").loc["gmm", "word"] == "narrower"
+
+
+def test_one_training_seed_bounds_no_spread():
+    table = spread_table(SPEC, planted(OWN, 1.0, seeds=(0,)), "digits")
+    assert [row[4] for row in table.rows] == ["–"] * 4
+    assert list(table.data["word"]) == ["", *["undecided"] * 3]
+
+
+def test_a_study_with_one_prior_of_a_models_own_has_no_spread(erased):
+    rows = tuple(name for name in SPEC.order if name not in PRIORS - {"vae"})
+    few = replace(SPEC, order=rows, rows={name: SPEC.rows[name] for name in rows}, tables=("priors",))
+    assert [table.name for table in build(few, erased, None)] == ["priors_digits"]
