@@ -17,6 +17,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from rae_bench.base import rng
 from rae_bench.base.own import OwnCodeError, explained
+from rae_bench.base.plain import ConfigError
 from rae_bench.models.layouts.specs import (
     OwnNetworks,
 )
@@ -41,6 +42,16 @@ class CropLast(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, :, :-1, :-1]
+
+
+def first_map(latent_dim: int, filters: int, side: int) -> list[nn.Module]:
+    """A dense layer from codes (B, latent_dim) to the map that a decoder of convolutions starts from."""
+    return [nn.Linear(latent_dim, filters * side**2), nn.Unflatten(1, (filters, side, side))]
+
+
+def cropped(side: int, wanted: int) -> list[nn.Module]:
+    """What takes a map of this side, once it is doubled, to the side that is wanted."""
+    return [CropLast()] if wanted < 2 * side else []
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -125,7 +136,7 @@ class _Direction(nn.Module):
 
 
 def direction(z: Tensor) -> Tensor:
-    """Z / ‖z‖ of each code, (B, d)."""
+    """The codes divided by their norms, (B, d)."""
     return functional.normalize(z, dim=1)
 
 
@@ -243,12 +254,22 @@ def weighted_layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d | nn.ConvTr
     return [layer for layer in module.modules() if isinstance(layer, kinds)]
 
 
-def orthogonalise(layer: nn.Module) -> None:
-    """Make the columns of the weight of a dense layer orthonormal, now and at every update.
+def orthogonalise(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> None:
+    """Make the columns of the weight (out, in) of a dense layer orthonormal, now and at every update.
 
-    The layer must have at least as many outputs as inputs (`fit_for`).
+    They are those of a product of reflections whose vectors are the parameters, (out, in); torch's default would hold a
+    matrix (out, out) beside them.
+
+    Raises:
+        ConfigError: fewer outputs than inputs.
     """
-    parametrizations.orthogonal(layer, orthogonal_map="householder")
+    outputs, inputs = layer.weight.shape
+    if outputs < inputs:
+        raise ConfigError(
+            f"objective.regulariser: 'orthogonal_first_layer' needs a first layer of the decoder with at least as many"
+            f" outputs as a code has dimensions; found {outputs} for {inputs}"
+        )
+    parametrizations.orthogonal(layer, orthogonal_map="householder", use_trivialization=False)
 
 
 def normalise_spectrally(module: nn.Module, spec: SpectralNorm) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.autograd import forward_ad
 
 from rae_bench.base.own import OwnCodeError
+from rae_bench.base.plain import ConfigError
 from rae_bench.models import autoencoder, networks, training
 from rae_bench.models.layouts import catalogue as layouts
 from rae_bench.models.layouts import convolutional
@@ -415,8 +416,18 @@ def test_the_first_layers_columns_are_orthonormal_before_and_after_training():
     assert not np.allclose(first(trained), first(built), atol=1e-2)
     for model in (built, trained):
         np.testing.assert_allclose(first(model).T @ first(model), np.eye(5), atol=1e-5)
+    # nothing as large as the outputs squared is held beside the weight
+    assert max(value.numel() for value in trained.state_dict().values()) <= max(
+        value.numel() for value in training.train(plain, data, data, seed=0).model.state_dict().values()
+    )
     without = first(training.train(plain, data, data, seed=0).model)
     assert np.abs(without.T @ without - np.eye(5)).max() > 0.1
+
+
+def test_a_first_layer_narrower_than_a_code_cannot_have_orthonormal_columns():
+    term = OrthogonalFirstLayer(kind="orthogonal_first_layer")
+    with pytest.raises(ConfigError, match=r"'orthogonal_first_layer' needs .* dimensions; found 4 for 5$"):
+        autoencoder.build(small.dense_images(size=16, width=4, latent_dim=5), small.objective(term), seed=0)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rae_bench.models.layouts.specs import ConvolutionalNetwork
-from rae_bench.models.networks import BatchNorm, CropLast, Sigmoid, derives_forward
+from rae_bench.models.networks import BatchNorm, CropLast, Sigmoid, cropped, derives_forward, first_map
 
 
 class Up(nn.ConvTranspose2d):
@@ -66,12 +66,11 @@ def features(spec: ConvolutionalNetwork) -> tuple[nn.Sequential, int]:
 def decoder(spec: ConvolutionalNetwork) -> nn.Sequential:
     """The network from codes (B, latent_dim) to images in [0, 1]."""
     maps = spec.decoder_maps
-    filters, start = maps[0]
-    layers: list[nn.Module] = [
-        nn.Linear(spec.latent_dim, start * start * filters),
-        nn.Unflatten(1, (filters, start, start)),
-    ]
+    layers = first_map(spec.latent_dim, *maps[0])
     for (inputs, side), (outputs, wanted) in itertools.pairwise(maps):
-        crop = [CropLast()] if wanted < 2 * side else []
-        layers += [*up(spec.kernel, inputs, outputs, stride=2), *crop, *_norm(outputs, spec.norm_momentum)]
+        layers += [
+            *up(spec.kernel, inputs, outputs, stride=2),
+            *cropped(side, wanted),
+            *_norm(outputs, spec.norm_momentum),
+        ]
     return nn.Sequential(*layers, *up(spec.kernel, maps[-1].filters, spec.channels, stride=1), Sigmoid())

@@ -10,7 +10,7 @@ import itertools
 from torch import Tensor, nn
 
 from rae_bench.models.layouts.specs import ResidualNetwork
-from rae_bench.models.networks import CropLast, GroupNorm, Sigmoid
+from rae_bench.models.networks import GroupNorm, Sigmoid, cropped, first_map
 
 
 class _Block(nn.Module):
@@ -41,13 +41,8 @@ def features(spec: ResidualNetwork) -> tuple[nn.Sequential, int]:
 def decoder(spec: ResidualNetwork) -> nn.Sequential:
     """The network from codes (B, latent_dim) to images in [0, 1]."""
     maps = spec.decoder_maps
-    filters, start = maps[0]
-    layers: list[nn.Module] = [
-        nn.Linear(spec.latent_dim, start * start * filters),
-        nn.Unflatten(1, (filters, start, start)),
-    ]
+    layers = first_map(spec.latent_dim, *maps[0])
     for (inputs, side), (outputs, wanted) in itertools.pairwise(maps):
-        crop = [CropLast()] if wanted < 2 * side else []
-        repeated = [nn.Upsample(scale_factor=2, mode="nearest"), *crop]
+        repeated = [nn.Upsample(scale_factor=2, mode="nearest"), *cropped(side, wanted)]
         layers += [_Block(inputs, spec.groups), *repeated, nn.Conv2d(inputs, outputs, 3, padding=1)]
     return nn.Sequential(*layers, *_convolution(maps[-1].filters, spec.channels, spec.groups), Sigmoid())

@@ -347,6 +347,7 @@ class LinearNetwork(OfImages):
     latent_dim: Count
 
     is_optimised: ClassVar[bool] = False
+    has_convolutions: ClassVar[bool] = False
 
     @property
     def counts(self) -> Counts:
