@@ -69,7 +69,7 @@ class FittedAutoregressive(FittedDensity):
         """The network, trained on the training codes; those of validation images choose the best epoch.
 
         Raises:
-            DensityError: the model's codes are not quantised, or have one position.
+            DensityError: the model's codes are not quantised, of one entry, or of more than the network has units.
             TrainingError: fewer codes than a batch, or a loss that is not finite.
         """
         codebook = codebook_of(observed)
@@ -77,8 +77,8 @@ class FittedAutoregressive(FittedDensity):
             torch.from_numpy(indices_of(codes, codebook)).float() for codes in (observed.train, observed.validation)
         )
         positions = train.shape[1]
-        if positions < 2:
-            raise DensityError("codes of one entry have no earlier one to depend on; fit 'categorical_indices'")
+        if said := spec.misfit(positions):
+            raise DensityError(said)
         fitted = cls(_build(spec, positions, len(codebook), seed), positions, codebook)
         learning.train_on(fitted.model_, _loss, train, held_out, spec.optimisation, seed)
         return fitted

@@ -10,7 +10,7 @@ from rae_bench.base.own import OwnCode
 from rae_bench.base.plain import ConfigError
 from rae_bench.base.specs import ByKind, Compute, Count, CountOrZero, PositiveFloats
 from rae_bench.models.specs import Optimisation
-from rae_bench.models.terms.specs import Bernoulli, Objective, Quantised
+from rae_bench.models.terms.specs import Bernoulli, LearntPrior, Objective, Quantised, WeightL2
 
 FIT_VERSION = 3
 
@@ -58,8 +58,6 @@ class DensitySpec(ABC):
     """What it is made of beside codes: no density for a model that has none of it."""
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.catalogue",)
     """What its fit imports, beside what all training does."""
-    is_prior: ClassVar[bool] = False
-    """Whether it stands without a fit: the prior of a model that is trained under it, or learns it."""
     is_whitened: ClassVar[bool] = True
     """Whether it needs the codes' covariance: then more codes than they have dimensions."""
 
@@ -118,7 +116,6 @@ class StandardNormal(ClosedForm):
 
     kind: Literal["standard_normal"]
 
-    is_prior: ClassVar[bool] = True
     is_whitened: ClassVar[bool] = False
 
     @property
@@ -299,7 +296,6 @@ class LearntPriorDensity(DensitySpec):
 
     kind: Literal["learnt_prior"]
 
-    is_prior: ClassVar[bool] = True
     needs: ClassVar[frozenset[Need]] = frozenset({"a posterior", "a learnt prior"})
     is_whitened: ClassVar[bool] = False
 
@@ -309,7 +305,7 @@ class LearntPriorDensity(DensitySpec):
         return False
 
     def work(self, n: int, validated: int, dim: int) -> Work:
-        """Every code against every component, of which there are no more than training codes."""
+        """Every code against every component, counted as if there were one for each training code."""
         return Work(4.0 * (n + validated) * n * dim, disk=16 * n * dim)
 
 
@@ -319,9 +315,13 @@ class UniformIndices(ClosedForm):
 
     kind: Literal["uniform_indices"]
 
-    is_prior: ClassVar[bool] = True
     needs: ClassVar[frozenset[Need]] = frozenset({"a codebook"})
     is_whitened: ClassVar[bool] = False
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two fits differ: they never do."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -337,16 +337,32 @@ class CategoricalIndices(ClosedForm):
     needs: ClassVar[frozenset[Need]] = frozenset({"a codebook"})
     is_whitened: ClassVar[bool] = False
 
+    @property
+    def is_random(self) -> bool:
+        """Whether two fits differ: quantised codes are points, and leave nothing to draw."""
+        return False
+
 
 @dataclass(frozen=True)
 class AutoregressiveIndices(NetworkSpec):
-    """A masked ReLU network that gives, of the entries at earlier positions, the probabilities of those at the next."""
+    """A masked ReLU network that gives, of the entries at earlier positions, the probabilities of those at the next.
+
+    Its layers need as many units as a code has earlier positions: each unit sees the entries before one of them.
+    """
 
     kind: Literal["autoregressive_indices"]
 
     needs: ClassVar[frozenset[Need]] = frozenset({"a codebook"})
     modules: ClassVar[tuple[str, ...]] = ("rae_bench.densities.autoregressive", "zuko")
     is_whitened: ClassVar[bool] = False
+
+    def misfit(self, positions: int) -> str:
+        """Why it is no density of codes of so many entries; empty if it is one."""
+        if positions < 2:
+            return "codes of one entry have no earlier one to depend on; take 'categorical_indices'"
+        if self.width < positions - 1:
+            return f"width: {self.width} units of a layer are too few for the {positions - 1} earlier entries of a code"
+        return ""
 
     def parameters(self, dim: int) -> float:
         """The network's, with 64 entries of a codebook for each dimension of a code, into it and out of it."""
@@ -418,6 +434,14 @@ class SecondStage(SecondVAE):
             raise ConfigError("objective.reconstruction: 'bernoulli' is of images in [0, 1]; codes are any numbers")
         if isinstance(self.objective.posterior, Quantised):
             raise ConfigError("objective.posterior: 'quantised' is of the codes of images, not of codes of codes")
+        if isinstance(self.objective.latent, LearntPrior):
+            raise ConfigError(
+                f"objective.latent: {self.objective.latent.kind!r} learns a prior; a second stage has N(0, I)"
+            )
+        if isinstance(self.objective.regulariser, WeightL2) and self.objective.regulariser.scope == "convolutions":
+            raise ConfigError(
+                "objective.regulariser.scope: 'convolutions', of which a second stage has none; write all"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The settings of models and of their training: what `train` reads."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,15 +12,17 @@ from rae_bench.models.layouts.specs import DenseNetwork, LinearNetwork, Network,
 from rae_bench.models.terms.specs import (
     SQUARED_ERROR,
     Bernoulli,
-    Deterministic,
     GaussianKL,
     ImportanceWeighted,
     Latent,
+    MaskedInput,
     NoLatentTerm,
     NoRegulariser,
     Objective,
+    Posterior,
     Quantised,
     Regulariser,
+    Sphere,
     WeightL2,
 )
 
@@ -100,17 +103,41 @@ class TrainingSpec:
             )
         if isinstance(self.network, DenseNetwork) and isinstance(made.reconstruction, Bernoulli):
             raise ConfigError("objective: 'bernoulli' is of images in [0, 1]; a network 'dense' gives any numbers")
-        if isinstance(made.posterior, Quantised) and self.network.latent_dim % made.posterior.length:
-            raise ConfigError(
-                f"objective.posterior.length: {made.posterior.length} must divide the {self.network.latent_dim}"
-                " dimensions of a code"
-            )
+        if said := self._misfit(made.posterior):
+            raise ConfigError(f"objective.posterior{said}")
         scope = made.regulariser.scope if isinstance(made.regulariser, WeightL2) else "all"
         if scope == "convolutions" and not self.network.has_convolutions:
             raise ConfigError(
                 f"objective.regulariser.scope: 'convolutions', of which a network {self.network.kind!r} has none;"
                 " write all"
             )
+
+    def _misfit(self, posterior: Posterior) -> str:
+        """Why codes of this network or batches of this size are none of `posterior`; empty if they are."""
+        d, batch = self.network.latent_dim, self.optimisation.batch_size
+        match posterior:
+            case Sphere() if d < 2:
+                return ": a 'sphere' of one dimension is two points, which no gradient moves between; latent_dim is 1"
+            case Quantised(length=length) if d % length:
+                return f".length: {length} must divide the {d} dimensions of a code"
+            case Quantised(length=length, n_entries=k) if k > batch * (vectors := d // length):
+                return (
+                    f".n_entries: {k} entries start from the vectors of the first batch, which are {batch * vectors}"
+                    f" (batch_size {batch}, {vectors} a code)"
+                )
+            case MaskedInput(share=share, patch=patch):
+                sides = self._sides()
+                patches = math.prod(-(-side // patch) for side in sides)
+                if not 0 < round(share * patches) < patches:
+                    hidden = f"{round(share * patches)} of the {patches} patches"
+                    return f".share: {share} of {'x'.join(map(str, sides))} in patches of {patch} hides {hidden}"
+        return ""
+
+    def _sides(self) -> tuple[int, ...]:
+        """What is masked of one input: the sides of an image, or the length of a vector."""
+        if isinstance(self.network, DenseNetwork):
+            return (self.network.input_dim,)
+        return (self.network.size, self.network.size)
 
     @property
     def latent(self) -> Latent:
@@ -137,4 +164,4 @@ class TrainingSpec:
         if isinstance(self.network, OwnModel | TrainedElsewhere):
             return not self.network.has_posterior
         assert self.objective is not None
-        return isinstance(self.objective.posterior, Deterministic)
+        return not self.objective.posterior.has_density

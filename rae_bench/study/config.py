@@ -11,9 +11,10 @@ from pathlib import Path
 from rae_bench.base import devices
 from rae_bench.base.plain import ConfigError, Plain, parse, to_plain
 from rae_bench.data.specs import RULER_SIZE, DatasetSpec
-from rae_bench.densities.specs import FIT_VERSION, Density, FitSpec
+from rae_bench.densities.specs import FIT_VERSION, AutoregressiveIndices, Density, FitSpec
 from rae_bench.models.layouts.specs import wrong_size
 from rae_bench.models.specs import TRAIN_VERSION, TrainingSpec
+from rae_bench.models.terms.specs import Capacity, Quantised, VampPrior
 from rae_bench.scoring.specs import Extractor, ImageSets, Protocol
 from rae_bench.study import vocabulary
 from rae_bench.study.protocols import ANY, Changes, Target, changes, laid_over, origin
@@ -254,6 +255,8 @@ class _Making:
                 f"{place}: {batch}, of {model!r} in {self.where}, is more than the {entry.data.n_train} training images"
                 f" of {dataset!r}"
             )
+        if said := _beyond(spec, entry.data.n_train):
+            raise ConfigError(f"{self.where}: {model!r} on {dataset!r}.objective.latent.{said}")
         return spec
 
     def _network(self, of: ModelEntry | OwnModelEntry, budget: Budget) -> dict[str, Plain]:
@@ -294,7 +297,10 @@ class _Making:
             raise ConfigError(
                 f"{place}: {spec.leave_out_last} leaves none of the {n_train} training codes of {dataset!r}"
             )
-        least, why = spec.density.least_codes(self.training(dataset, model).network.latent_dim)
+        training = self.training(dataset, model)
+        if said := _too_short(spec.density, training):
+            raise ConfigError(f"{where}: {said}")
+        least, why = spec.density.least_codes(training.network.latent_dim)
         if available < least:
             raise ConfigError(
                 f"{self.where}: {density!r} needs at least {least} training codes of {dataset!r} ({why}); there are"
@@ -335,6 +341,29 @@ class _Making:
                     " samples are the study's own"
                 )
         return made if self.file.protocols else {}
+
+
+def _too_short(density: Density, training: TrainingSpec) -> str:
+    """Why an autoregressive density is none of the codes of a model; empty if it is, or another one."""
+    if not isinstance(density, AutoregressiveIndices) or training.objective is None:
+        return ""
+    posterior = training.objective.posterior
+    assert isinstance(posterior, Quantised)
+    return density.misfit(training.network.latent_dim // posterior.length)
+
+
+def _beyond(spec: TrainingSpec, n_train: int) -> str:
+    """Why so many images, in so many epochs, are too few for a latent term; empty if they are enough."""
+    latent, optimisation = spec.latent, spec.optimisation
+    if isinstance(latent, VampPrior) and latent.n_components > n_train:
+        return f"n_components: {latent.n_components} pseudo-inputs start from training images, which are {n_train}"
+    updates = optimisation.epochs * (n_train // optimisation.batch_size)
+    if isinstance(latent, Capacity) and latent.updates > updates:
+        return (
+            f"updates: {latent.updates}, more than the {updates} of the training: the capacity would never be reached,"
+            " by which validation judges"
+        )
+    return ""
 
 
 def _for_own(of: ModelEntry | OwnModelEntry, budget: Budget, laid: Changes) -> Changes:

@@ -528,6 +528,8 @@ DATA, NO_PANEL = ["digits_mini", "data"], [(SMOKE, ["protocols"], {}), (SMOKE, [
 CELEBA = {"kind": "celeba", "filter": "lanczos"}
 POSTERIOR = "aggregate_posterior"
 USED = ["standard_normal", "gaussian", "gmm10"]
+VQ, MASKED = (("models.yaml", name, "posterior") for name in ("vq_vae", "masked_ae"))
+AUTO = "autoregressive_indices"
 NEEDS = [
     # density, where it says how many codes it needs, and how many that is
     ("dp100", ["n_components"], 100, "1000 training codes of 'digits_mini' (n_components x 10)"),
@@ -585,6 +587,32 @@ SEVERAL = [
      "models.yaml.rae_l2.gmm: 'aggregate_posterior' needs a posterior; 'rae_l2' has none"),
     ([(SMOKE, ["densities"], [*USED, "learnt_prior"]), ("models.yaml", ["vae", "n"], "learnt_prior")],
      "models.yaml.vae.n: 'learnt_prior' needs a learnt prior; 'vae' has none"),
+    *[
+        ([(SMOKE, ["rows"], ["vae", *row]), (SMOKE, ["densities"], [*USED, *density]),
+          *((file, list(keys), value) for file, *keys, value in changed)],
+         f"studies/smoke.yaml: {told}")
+        for row, density, changed, told in (
+            (["vq_vae"], ["uniform_indices"], [(*VQ, "length", 3)],
+             "'vq_vae' on 'digits_mini'.objective.posterior.length: 3 must divide the 8 dimensions of a code"),
+            (["vq_vae"], ["uniform_indices"], [(*VQ, "n_entries", 129)],
+             "'vq_vae' on 'digits_mini'.objective.posterior.n_entries: 129 entries start from the vectors of the first"
+             " batch, which are 128 (batch_size 32, 4 a code)"),
+            (["vq_vae"], ["uniform_indices", AUTO], [(*VQ, "length", 8), (*VQ, "n_entries", 9)],
+             f"{AUTO!r} of 'vq_vae' on 'digits_mini': codes of one entry have no earlier one to depend on"),
+            (["vq_vae"], ["uniform_indices", AUTO], [("densities.yaml", AUTO, "width", 2)],
+             f"{AUTO!r} of 'vq_vae' on 'digits_mini': width: 2 units of a layer are too few for the 3 earlier entries"),
+            (["vampprior"], ["learnt_prior"], [("models.yaml", "vampprior", "latent", "n_components", 601)],
+             "'vampprior' on 'digits_mini'.objective.latent.n_components: 601 pseudo-inputs start from training images,"
+             " which are 600"),
+            (["capacity_vae"], [], [], "'capacity_vae' on 'digits_mini'.objective.latent.updates: 400, more than the"),
+            (["masked_ae"], [], [(*MASKED, "patch", 16), (*MASKED, "share", 0.1)],
+             "'masked_ae' on 'digits_mini'.objective.posterior.share: 0.1 of 32x32 in patches of 16 hides 0 of the 4 "),
+            (["masked_ae"], [], [(*MASKED, "patch", 16), (*MASKED, "share", 0.9)],
+             "'masked_ae' on 'digits_mini'.objective.posterior.share: 0.9 of 32x32 in patches of 16 hides 4 of the 4 "),
+            (["sphere_ae"], [], [("budgets.yaml", "digits_smoke", "latent_dim", 1)],
+             "'sphere_ae' on 'digits_mini'.objective.posterior: a 'sphere' of one dimension is two points"),
+        )
+    ],
     ([("rows.yaml", ["vae"], {"label": "x", "family": "plain", "model": "vae", "n": "gmm1", "gmm": "", "through": ""})],
      "rows.yaml: 'vae' is a model's row already, models.yaml's; give it"),
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Settings no stage could run with are refused by the dataclass that holds them."""
 
 import contextlib
+import re
 from dataclasses import replace
 
 import pytest
@@ -397,10 +398,24 @@ def test_a_contraction_needs_codes_that_the_image_alone_moves():
         parse(Objective, {**contractive, "posterior": VALID[posterior]}, "x")
 
 
-def test_a_second_stage_has_no_codebook():
-    inner = {**OBJECTIVE, "posterior": VALID[Quantised], "latent": VALID[Commitment]}
-    with pytest.raises(ConfigError, match=r"^x\.objective\.posterior: 'quantised' is of the codes of images, not of "):
-        parse(SecondStage, {**SECOND_STAGE, "objective": inner}, "x")
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"posterior": VALID[Quantised], "latent": VALID[Commitment]},
+            "posterior: 'quantised' is of the codes of ",
+        ),
+        ({"latent": VALID[MixturePrior]}, "latent: 'mixture_prior' learns a prior; a second stage has N"),
+        ({"latent": VALID[VampPrior]}, "latent: 'vampprior' learns a prior; a second stage has N"),
+        (
+            {"regulariser": {**VALID[WeightL2], "scope": "convolutions"}},
+            "regulariser.scope: 'convolutions', of which ",
+        ),
+    ],
+)
+def test_a_second_stage_is_sampled_from_n_0_i_and_has_no_images(changed, said):
+    with pytest.raises(ConfigError, match=rf"^x\.objective\.{re.escape(said)}"):
+        parse(SecondStage, {**SECOND_STAGE, "objective": {**OBJECTIVE, **changed}}, "x")
 
 
 @pytest.mark.parametrize(
