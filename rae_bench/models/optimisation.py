@@ -118,13 +118,16 @@ def optimise(
 
 
 def validate(task: Task[Model], data: Samples, seed: int) -> dict[str, float]:
-    """The terms of the loss on `data`, averaged over samples, in evaluation mode; the same noise at every call."""
+    """The terms of the loss on `data`, averaged over samples, in evaluation mode; the same noise at every call.
+
+    A single sample that would be left for the last batch joins the one before: terms of pairs have none.
+    """
     task.model.eval()
     noise = rng.torch_generator(seed, "validation")
     total = torch.zeros(len(task.terms), device=data.device, dtype=torch.float64)
     with torch.no_grad():
-        for start in range(0, len(data), task.validation_batch):
-            batch = data[start : start + task.validation_batch]
+        for start in range(0, max(len(data) - 1, 1), size := task.validation_batch):
+            batch = data[start : len(data) if start + size + 1 >= len(data) else start + size]
             total += torch.stack(task.loss(batch, noise)).double() * len(batch)
     return dict(zip(task.terms, (total / len(data)).tolist(), strict=True))
 

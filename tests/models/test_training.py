@@ -181,6 +181,20 @@ def test_validation_averages_over_samples_whatever_the_batches(size):
     assert optimisation.validate(task, data, seed=0)["reconstruction"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(("n", "parts"), [(10, [5, 5]), (11, [5, 6]), (12, [5, 5, 2]), (5, [5]), (6, [6]), (1, [1])])
+def test_no_sample_is_validated_alone_but_for_an_only_one(n, parts):
+    """Of one image there is no pair, which MMD and stratified weights need."""
+    seen = []
+
+    def loss(batch, _):
+        seen.append(len(batch))
+        return (batch.sum(),)
+
+    task = optimisation.Task(autoencoder.build(VECTORS, AE, seed=0), loss, ("total",), validation_batch=5)
+    optimisation.validate(task, vectors(n), seed=0)
+    assert seen == parts
+
+
 @pytest.mark.parametrize(
     ("size", "kernel", "width", "batch"),
     [
