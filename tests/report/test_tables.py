@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from rae_bench.base import storage
-from rae_bench.base.plain import parse
+from rae_bench.base.plain import parse, to_plain
 from rae_bench.data.specs import FaceRenderer
 from rae_bench.densities.specs import Density
 from rae_bench.report.tables import catalogue as tables
@@ -569,6 +569,30 @@ def test_the_most_likely_densities_of_each_model_are_bold(grid):
     ]
     assert table.bold == {(1, 1), (2, 1), (2, 2)}
     assert table.title.endswith("↑")
+
+
+def test_likelihoods_of_other_codes_or_of_entries_are_held_against_their_own_kind(spec, grid, tmp_path):
+    """A draw's, and an entry's, are none of a mean's or a vector's: alone of their kind they lead nobody."""
+    kinds = {
+        "drawn": {**to_plain(spec.fits["digits_mini"]["gmm10"]), "codes": "sample"},
+        "uniform_indices": {"kind": "uniform_indices", "codes": "mean"},
+        "categorical_indices": {"kind": "categorical_indices", "codes": "mean", "pseudo_count": 0.1},
+    }
+    others = {name: parse(Density, stated, "x") for name, stated in kinds.items()}
+    spec = replace(
+        spec,
+        densities=(*spec.densities, *others),
+        fits={"digits_mini": {**spec.fits["digits_mini"], **others}},
+    )
+    more = {
+        ("vae", "codes", "drawn"): [10, 11, 12],
+        ("vae", "codes", "uniform_indices"): [-39, -39, -39],
+        ("vae", "codes", "categorical_indices"): [-37, -36, -37],
+    }
+    frame = pd.concat([grid[0], pd.DataFrame(_records(more, "log_likelihood_validation", np.nan))], ignore_index=True)
+    table = _build(spec, frame, tmp_path, "densities")["densities_log_likelihood_validation_digits_mini"]
+    bold = {table.rows[i][0] for i, j in table.bold if j == 1}
+    assert bold == {"Gaussian", "GMM-10", "categorical indices"}
 
 
 def test_shares_have_three_decimals_and_no_leader(grid):

@@ -24,6 +24,15 @@ JUDGED = (
 HELD_OUT: tuple[str, str, Better] = ("Held-out log-likelihood of validation codes, nats a code", "", "higher")
 
 
+def _comparable(spec: SummarySpec, dataset: str, model: str, cells: dict[str, pd.Series]) -> list[dict[str, pd.Series]]:
+    """The densities by what their likelihoods are of: the same codes, and vectors or entries; groups of two or more."""
+    groups: dict[tuple[str, bool], dict[str, pd.Series]] = {}
+    for name, values in cells.items():
+        density = spec.density(dataset, model, name)
+        groups.setdefault((density.codes, "a codebook" in density.needs), {})[name] = values
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def density_order(spec: SummarySpec, dataset: str) -> list[str]:
     """Every density, the study's own in its order, then the second stages of rows."""
     return [*spec.densities, *sorted(set(spec.fits[dataset]) - set(spec.densities))]
@@ -46,7 +55,8 @@ def density_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: 
             for density, values in mine[mine["model"] == model].groupby("density")
         }
         cells = {density: np.log(values) if metric in RATIOS else values for density, values in cells.items()}
-        bold |= {(order.index(str(density)), j) for density in leaders(Compared.of(cells), better, within)}
+        for alike in [cells] if metric in RATIOS else _comparable(spec, dataset, model, cells):
+            bold |= {(order.index(density), j) for density in leaders(Compared.of(alike), better, within)}
     if metric == "log_likelihood_validation":
         notes = [
             *synthetic_notes(spec, dataset),
