@@ -276,7 +276,8 @@ def seeds_to_call(compared: Compared[Any], column: str, ratio: float, n_pairs: i
 class Spread(Generic[Cell]):
     """How far the cells of a column lie apart: the least and the largest mean, their difference, and where it lies.
 
-    `low` and `high` hold the largest true difference of any two cells, whichever they are, in 95 % of cases at least.
+    `low` and `high` hold the largest true difference of any two cells, whichever they are: in 95 % of cases at least
+    where all cells vary alike, in 90 % where some vary up to twice as much.
     """
 
     least: Cell
@@ -297,8 +298,9 @@ def spreads(compared: Compared[Cell]) -> dict[str, Spread[Cell]]:
         cells = [cell for cell in compared.means if compared.column[cell] == name]
         least, largest = (choose(cells, key=lambda cell: compared.means[cell]) for choose in (min, max))
         difference, half = compared.means[largest] - compared.means[least], np.inf
-        if compared.seeds > 1 and len(cells) > 1:
-            level, freedom = 1 - LEVEL / len(compared.columns), (len(cells) - 1) * (compared.seeds - 1)
+        if compared.seeds > 1 and len(compared.columns[name].pooled) > 1:
+            level = 1 - LEVEL / len(compared.columns)
+            freedom = (len(compared.columns[name].pooled) - 1) * (compared.seeds - 1)
             half = _tukey(level, len(cells), freedom) * float(np.sqrt(compared.columns[name].pool / compared.seeds))
         found[name] = Spread(least, largest, difference, max(0.0, difference - half), difference + half)
     return found

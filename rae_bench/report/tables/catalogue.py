@@ -21,7 +21,7 @@ from rae_bench.report.tables.published import published_tables
 from rae_bench.report.tables.rankings import comparisons_table, ranking_table
 from rae_bench.report.tables.reconstruction import reconstruction_table
 from rae_bench.report.tables.search import search_table
-from rae_bench.report.tables.spread import prior_table, spread_table, with_prior
+from rae_bench.report.tables.spread import own_priors, prior_table, spread_table
 from rae_bench.report.tables.table1 import table1
 from rae_bench.report.tables.variance import variance_table
 from rae_bench.report.tables.wording import words
@@ -91,7 +91,7 @@ def _build(name: str, spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles)
 
 def _priors(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[Table]:
     """Every row under its own prior and fitted densities, and the spread of the rows, where two have a prior."""
-    has_spread = len(with_prior(spec, dataset)) > 1
+    has_spread = len(own_priors(spec, dataset)) > 1
     return [
         prior_table(spec, frame, dataset),
         *([spread_table(spec, frame, dataset)] if has_spread else []),

@@ -1,6 +1,5 @@
 """What a cell holds: the values of a row in a column, their mean and spread over seeds, and who leads."""
 
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -54,25 +53,22 @@ def compared(
     *columns: str,
     metric: str = "frechet_distance",
     baseline: str = "",
-    rows: Collection[str] | None = None,
 ) -> Compared[Cell]:
     """The cells (row, column) of these columns, to be compared: by ratios of distances, by differences of all else.
 
-    The rows are all that compete, or those of them that are named, and a baseline, which no pool of variances takes in,
-    if one is.
+    The rows are all that compete and, where it is named, a baseline, which no pool of variances takes in.
     """
-    held = {name: row for name, row in spec.competing.items() if rows is None or name in rows}
-    held |= {baseline: spec.rows[baseline]} if baseline else {}
+    rows = {**spec.competing, **({baseline: spec.rows[baseline]} if baseline else {})}
     found = {
         (name, column): cell_values(frame, dataset, row, column, metric)
         for column in columns
-        for name, row in held.items()
+        for name, row in rows.items()
     }
     found = {cell: np.log(values) if metric in RATIOS else values for cell, values in found.items() if len(values)}
     return Compared.of(
         found,
         {cell: cell[1] for cell in found},
-        {(name, column): None if name == baseline else held[name].model for name, column in found},
+        {(name, column): None if name == baseline else rows[name].model for name, column in found},
     )
 
 

@@ -1,55 +1,97 @@
 """Models under their own priors and under densities fitted ex post: every row, and how far the rows lie apart."""
 
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
+from rae_bench.models.terms.specs import MMD, LearntPrior, Objective, Quantised, SIGReg, Sphere
 from rae_bench.report.comparisons import LEVEL, Compared, Spread, leaders, spreads
 from rae_bench.report.rendering import Table
-from rae_bench.report.tables.cells import Cell, as_records, cell_values, compared, extractor_label
+from rae_bench.report.tables.cells import Cell, as_records, cell_values, extractor_label
 from rae_bench.report.tables.notes import BOLD, measured_notes, warning_notes
 from rae_bench.report.tables.wording import distance_name, mean_sd
-from rae_bench.study.specs import Row, SummarySpec
+from rae_bench.study.specs import SummarySpec
 
-METRIC = "frechet_distance"
+METRIC, OWN = "frechet_distance", "own"
 COLUMNS = {
     "reconstruction": "Rec.",
-    "n": "Own prior",
+    OWN: "Own prior",
     "gaussian": "Gaussian",
     "gmm": "GMM",
     "gmm_selected": "GMM, selected K",
     "interpolation": "Interp.",
 }
 FITTED = ("gaussian", "gmm", "gmm_selected")
-"""The columns of densities that are fitted to every row's codes."""
+"""The columns of densities that are fitted to every row's codes; a study need not have the last."""
 
 
-def with_prior(spec: SummarySpec, dataset: str) -> dict[str, Row]:
-    """The rows that compete whose column N is a prior of their own, fitted to nothing."""
-    return {
-        name: row
-        for name, row in spec.competing.items()
-        if row.n and not row.through and spec.density(dataset, row.model, row.n).is_prior
-    }
+def shown(spec: SummarySpec, columns: Iterable[str]) -> list[str]:
+    """Those of the columns that the study has."""
+    return [name for name in columns if name != FITTED[-1] or name in spec.densities]
+
+
+def own_priors(spec: SummarySpec, dataset: str) -> dict[str, str]:
+    """The density that is the prior of each row that has one, by row: what the study fits of that kind.
+
+    Told by the objective, whatever stands in column N: a latent term that draws codes to N(0, I), a prior that is
+    learnt, directions (which those of N(0, I) are), entries of a codebook. A second stage is another model's.
+    """
+    found: dict[str, str] = {}
+    for name, row in spec.competing.items():
+        objective = None if row.through else spec.trainings[dataset][row.model].objective
+        kind = "" if objective is None else _prior_kind(objective)
+        for density in spec.densities:
+            if spec.density(dataset, row.model, density).kind == kind:
+                found.setdefault(name, density)
+    return found
+
+
+def _prior_kind(objective: Objective) -> str:
+    if isinstance(objective.posterior, Quantised):
+        return "uniform_indices"
+    if isinstance(objective.latent, LearntPrior):
+        return "learnt_prior"
+    is_drawn = objective.latent.needs_density or isinstance(objective.latent, MMD | SIGReg)
+    return "standard_normal" if is_drawn or isinstance(objective.posterior, Sphere) else ""
+
+
+def _cells(
+    spec: SummarySpec, frame: pd.DataFrame, dataset: str, columns: Sequence[str], rows: Collection[str]
+) -> dict[Cell, pd.Series]:
+    """The values by training seed of rows in `COLUMNS`, those that there are."""
+    priors, found = own_priors(spec, dataset), {}
+    for column in columns:
+        for name in rows:
+            place = priors.get(name) if column == OWN else column
+            if place and len(values := cell_values(frame, dataset, spec.rows[name], place)):
+                found[name, column] = values
+    return found
+
+
+def _compared(spec: SummarySpec, found: dict[Cell, pd.Series]) -> Compared[Cell]:
+    """The cells of rows that compete, as ratios."""
+    logs = {cell: np.log(values) for cell, values in found.items() if cell[0] in spec.competing}
+    column, source = {cell: cell[1] for cell in logs}, {cell: spec.rows[cell[0]].model for cell in logs}
+    return Compared.of(logs, column, source)
 
 
 def prior_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
-    """The Fréchet distance of every row by `COLUMNS`; an own prior of the rows alone that have one."""
-    having, records = with_prior(spec, dataset), []
-    columns = [name for name in COLUMNS if name not in FITTED[2:] or name in spec.densities]
-    for name, row in spec.ordered_rows.items():
-        for column in columns:
-            values = cell_values(frame, dataset, row, column)
-            if len(values) and (column != "n" or name in having):
-                cell = {"dataset": dataset, "row": name, "label": row.label, "column": column}
-                records.append({**cell, "mean": values.mean(), "sd": values.std(ddof=1), "n_seeds": len(values)})
+    """The Fréchet distance of every row by `COLUMNS`; under an own prior of the rows alone that have one."""
+    columns, rows = shown(spec, COLUMNS), spec.ordered_rows
+    found = _cells(spec, frame, dataset, columns, rows)
+    records: list[dict[str, Any]] = [
+        {
+            **{"dataset": dataset, "row": name, "label": rows[name].label, "column": column},
+            **{"mean": values.mean(), "sd": values.std(ddof=1), "n_seeds": len(values)},
+        }
+        for (name, column), values in found.items()
+    ]
     data = pd.DataFrame(records)
     texts = {(one["row"], one["column"]): mean_sd(one["mean"], one["sd"], METRIC) for one in as_records(data)}
-    bold = {
-        cell
-        for column in columns
-        for cell in leaders(_column(spec, frame, dataset, column), "lower", spec.equal_within)
-    }
-    rows = spec.ordered_rows
+    by_column = [{cell: values for cell, values in found.items() if cell[1] == column} for column in columns]
+    bold = {cell for one in by_column for cell in leaders(_compared(spec, one), "lower", spec.equal_within)}
     return Table(
         f"priors_{dataset}",
         f"{spec.datasets[dataset].label}: models under their own priors and under densities fitted ex post,"
@@ -59,7 +101,8 @@ def prior_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
         {(i, j) for i, name in enumerate(rows) for j, column in enumerate(columns, 1) if (name, column) in bold},
         [
             *measured_notes(spec, frame, dataset, METRIC),
-            "Own prior: what a model is trained under, or learns, fitted to nothing; –: it has none.",
+            "Own prior: what a model is trained under, or learns, fitted to nothing, whatever column N of other tables"
+            " has; –: it has none.",
             BOLD,
             *warning_notes(frame, dataset, METRIC),
         ],
@@ -69,15 +112,15 @@ def prior_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
 
 def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
     """Of the rows with a prior of their own, the ratio of the worst to the best: under it, and under each density."""
-    having = with_prior(spec, dataset)
-    columns = ["n", *(name for name in FITTED if name == "gmm" or name in spec.densities)]
-    cells = compared(spec, frame, dataset, *columns, rows=[name for name, row in having.items() if row.gmm])
+    columns, having = shown(spec, (OWN, *FITTED)), own_priors(spec, dataset)
+    rows = [name for name in having if spec.rows[name].gmm]
+    cells = _compared(spec, _cells(spec, frame, dataset, columns, rows))
     found = spreads(cells)
     records, texts = [], []
     for column in columns:
         one = found[column]
         ratio, low, high = np.exp([one.difference, one.low, one.high])
-        word = "" if column == "n" else against_prior(found["n"], one, spec.equal_within)
+        word = "" if column == OWN else against_prior(found[OWN], one, spec.equal_within)
         best, worst = (spec.rows[row].label for row, _ in (one.least, one.largest))
         records.append(
             {
@@ -85,16 +128,8 @@ def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
                 **{"ratio": ratio, "low": low, "high": high, "word": word},
             }
         )
-        texts.append(
-            [
-                COLUMNS[column],
-                best,
-                worst,
-                f"{ratio:.2f}",
-                f"{low:.2f} to {high:.2f}" if np.isfinite(high) else "–",
-                word or "–",
-            ]
-        )
+        within = f"{low:.2f} to {high:.2f}" if np.isfinite(high) else "–"
+        texts.append([COLUMNS[column], best, worst, f"{ratio:.2f}", within, word or "–"])
     n = len({row for row, _ in cells.means})
     return Table(
         f"spread_{dataset}",
@@ -106,9 +141,9 @@ def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
         [
             f"Of the {n} rows with a prior of their own, in every line the same. Within: an interval for the ratio of"
             f" whichever is truly worst to whichever is truly best, {100 * (1 - LEVEL):.0f} % for all lines at once"
-            " (Tukey's range); the ratio itself is that of chosen rows, and so mostly too high. Narrower, wider: the"
-            f" intervals do not meet. Erased: narrower, and surely below {spec.equal_within:g}, up to which distances"
-            " are called equal.",
+            " (Tukey's range; 90 % where some rows vary up to twice as much as others). The ratio itself is that of"
+            " chosen rows, and so mostly too high. Narrower, wider: the intervals do not meet. Erased: narrower, and"
+            f" surely below {spec.equal_within:g}, up to which distances are called equal.",
             f"Over {cells.seeds} training seeds. All of it speaks of this training set, these reference images and"
             " these features.",
         ],
@@ -121,8 +156,3 @@ def against_prior(prior: Spread[Cell], fitted: Spread[Cell], within: float) -> s
     if fitted.high < prior.low:
         return "erased" if fitted.high <= np.log(within) else "narrower"
     return "wider" if fitted.low > prior.high else "undecided"
-
-
-def _column(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -> Compared[Cell]:
-    rows = with_prior(spec, dataset) if column == "n" else spec.competing
-    return compared(spec, frame, dataset, column, rows=list(rows))
