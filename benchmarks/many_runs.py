@@ -45,6 +45,8 @@ wc -l < submitted""",
 
 
 def main(runs: int, folder: Path) -> None:
+    if runs < WARM + COUNTED:
+        sys.exit(f"--runs: {runs} is too few; the price of a job is that of submissions {WARM} to {WARM + COUNTED}")
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)  # type: ignore[operator]

@@ -58,7 +58,8 @@ class Victim:
 
     def __init__(self, checkout: Checkout, study: str, cores: int) -> None:
         self.checkout, self.study, self.cores = checkout, study, cores
-        self.outputs = [job.output for job in study_jobs(load_study(study), checkout.results)]
+        jobs = study_jobs(load_study(study), checkout.results)
+        self.outputs = [job.output for job in jobs if job.read_by is None]  # others are removed once they are read
         self.commands = 0
         self.give()
 

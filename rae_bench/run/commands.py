@@ -72,8 +72,10 @@ def cost(
     ] = None,
     from_peak: Annotated[float | None, "a stated peak in TFLOPS: an estimate, not measured"] = None,
     utilisation: Annotated[float | None, "the share of --from-peak that is reached, 0 to 1"] = None,
-    at_once: Annotated[int | None, "jobs at once; else as many as there are cores, or one GPU"] = None,
-    precisions: Annotated[bool, "only whether bfloat16 pays on this machine: ten seconds of updates"] = False,
+    at_once: Annotated[
+        int | None, "jobs at once, with GPUs those that hold one; else as many as there are cores, or one GPU"
+    ] = None,
+    precisions: Annotated[bool, "only whether bfloat16 pays on this machine: ten seconds of updates in all"] = False,
     slurm: Annotated[bool, "what the jobs left ask of Slurm, too"] = False,
     profile: Annotated[Path, "the profile that --slurm goes by"] = PROFILE,
     json: Json = False,
@@ -88,6 +90,9 @@ def cost(
         raise ConfigError("--calibrate, --device and --from-peak are three ways to know a device; give one of them")
     found, results = load_study(study), _results()
     if precisions:
+        given = {"--calibrate": calibrate, "--device": device, "--from-peak": from_peak, "--at-once": at_once}
+        if others := [name for name, value in {**given, "--slurm": slurm, "--json": json}.items() if value]:
+            raise ConfigError(f"--precisions: prints the two speeds and nothing else; leave out {', '.join(others)}")
         _try_precisions(costs.placed_here(found))
         return
     if lacks := checking.lacking(found, results):
@@ -97,8 +102,9 @@ def cost(
     else:
         named, seconds = costs.from_peak(from_peak, utilisation)
     threads = found.file.compute.threads
-    at_once = at_once or (1 if found.gpus else max((os.cpu_count() or 1) // threads, 1))
-    told = costs.summary(found, costs.job_frame(found, results, seconds), named, at_once)
+    cores = max((os.cpu_count() or 1) // threads, 1)
+    at_once = at_once or (1 if found.gpus else cores)
+    told = costs.summary(found, costs.job_frame(found, results, seconds), named, at_once, cores)
     asked = requests.requests(found, results, requests.profile(profile)) if slurm else []
     if slurm:
         told["requests"] = [to_plain(one) for one in asked]

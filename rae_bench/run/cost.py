@@ -94,21 +94,24 @@ def job_frame(study: Study, results: Path, seconds: Seconds | None) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def wall_seconds(frame: pd.DataFrame, at_once: int) -> float:
+def wall_seconds(frame: pd.DataFrame, at_once: int, beside: int = 1) -> float:
     """How long the jobs take with so many at once: an equal share of all, but no less than the longest run needs.
 
-    A run: training, the longest of its fits, decoding, evaluation, one after the other.
+    With GPUs, so many of the jobs that hold one, and `beside` them as many of the others. A run: training, the longest
+    of its fits, decoding, evaluation, one after the other.
     """
     runs = frame[frame["stage"].isin(RUNS)]
     chains = runs.groupby(["run", "stage"])["seconds"].max().groupby("run").sum(min_count=1)
-    shared = float(frame["seconds"].sum(skipna=False)) / at_once
-    return max(shared, float(chains.max())) if len(chains) else shared
+    all_of_them, on_gpus = (float(frame[name].sum(skipna=False)) for name in ("seconds", "gpu_seconds"))
+    shares = [on_gpus / at_once, (all_of_them - on_gpus) / (beside if on_gpus else at_once)]
+    return max(*shares, *([float(chains.max())] if len(chains) else []))
 
 
-def summary(study: Study, frame: pd.DataFrame, device: str, at_once: int) -> dict[str, Any]:
+def summary(study: Study, frame: pd.DataFrame, device: str, at_once: int, beside: int = 1) -> dict[str, Any]:
     """The forecast as plain data: `stages` and `datasets`, each by name, and `total`; bytes, FLOPs, hours.
 
-    Hours are null where no device is known; `left` are the jobs that are not done, and what of the total they need.
+    `at_once` and `beside` as for `wall_seconds`. Hours are null where no device is known; `left` are the jobs that are
+    not done, and what of the total they need.
     """
     left = frame[~frame["is_done"]]
     return {
@@ -116,11 +119,12 @@ def summary(study: Study, frame: pd.DataFrame, device: str, at_once: int) -> dic
         "title": study.file.title,
         "device": device,
         "at_once": at_once,
+        "beside": beside,
         "stages": {stage: _totals(frame[frame["stage"] == stage]) for stage in STAGES if stage in set(frame["stage"])},
         "datasets": {name: _totals(frame[frame["dataset"] == name]) for name in study.datasets},
         "total": _totals(frame),
         "left": _totals(left),
-        "wall_hours": _hours(wall_seconds(left, at_once)),
+        "wall_hours": _hours(wall_seconds(left, at_once, beside)),
         "notes": list(NOTES),
     }
 
@@ -161,7 +165,9 @@ def describe(found: dict[str, Any]) -> str:
     else:
         lines.append(f"hours on {found['device']}")
         with_gpu = f", {left['gpu_hours']:.4g} of them with a GPU" if left["gpu_hours"] else ""
-        lines.append(f"left: {left['hours']:.4g}{with_gpu}; with {found['at_once']} at once {found['wall_hours']:.4g}")
+        others = f" and {found['beside']} others" if left["gpu_hours"] else ""
+        told = f"with {found['at_once']} at once{others} {found['wall_hours']:.4g}"
+        lines.append(f"left: {left['hours']:.4g}{with_gpu}; {told}")
     return "\n".join([*lines, *(part for note in found["notes"] for part in textwrap.wrap(note, 110))])
 
 

@@ -95,7 +95,7 @@ LIBRARIES: dict[str, float] = {
         "evaluate": 707e6,
         "protocols": 613e6,
     },
-    **{"tryout": 767e6, "collect": 116e6, "tables": 181e6, "figures": 226e6, "report": 124e6},
+    **{"collect": 116e6, "tables": 181e6, "figures": 226e6, "report": 124e6},
     **{"fit": 36e6, "fit by scikit-learn": 204e6, "fit of a network": 694e6, "torch-fidelity": 165e6},
 }
 """Bytes of a process that has imported what its stage does (`loads`), and done nothing. Measured: torch 2.14, CPU."""

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from checkout import ROOT
@@ -69,6 +70,18 @@ def test_wall_time_is_a_share_but_no_less_than_the_longest_run(frame):
     assert cost.wall_seconds(frame, 2) == len(frame) / 2
     assert cost.wall_seconds(frame, 10_000) == len(["train", "fit", "evaluate", "protocols"])
     assert cost.wall_seconds(frame[:0], 1) == 0
+
+
+def test_with_a_gpu_the_jobs_that_need_none_run_beside_it(frame):
+    """Trainings hold it: with one GPU they last, and with many the others do, on so many cores."""
+    frame = frame.assign(gpu_seconds=np.where(frame["stage"] == "train", 100.0, 0.0))
+    frame["seconds"] = np.maximum(frame["gpu_seconds"], 1.0)
+    trainings = (frame["stage"] == "train").sum()
+    assert cost.wall_seconds(frame, 1, beside=8) == 100 * trainings
+    assert cost.wall_seconds(frame, 2, beside=8) == 50 * trainings
+    frame.loc[frame["stage"] == "evaluate", "seconds"] = 1000.0
+    others = frame.loc[frame["stage"] != "train", "seconds"].sum()
+    assert cost.wall_seconds(frame, trainings, beside=2) == others / 2
 
 
 def test_without_a_device_there_are_no_hours(tmp_path):

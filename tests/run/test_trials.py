@@ -7,8 +7,9 @@ import yaml
 from checkout import Checkout, our_lines, put
 
 from rae_bench import cli
+from rae_bench.base.plain import ConfigError
 from rae_bench.models import training
-from rae_bench.run import trials
+from rae_bench.run import commands, trials
 from rae_bench.study.config import load_study
 
 
@@ -59,6 +60,11 @@ def test_the_quicker_precision_is_told_and_the_slower_warned_of(takes, study, ca
         "rae_bench: digits_mini, vae: bfloat16 is 0.25 times as fast as float32 here (float32 32, bfloat16 8 images/s);"
         " precision: float32 would save time, and is another study"
     )
+
+
+def test_other_options_beside_it_are_refused(study):
+    with pytest.raises(ConfigError, match=r"^--precisions: prints the two speeds and nothing else; leave out --slurm$"):
+        commands.cost(study, precisions=True, slurm=True)
 
 
 def test_it_takes_the_seconds_given_and_three_updates_of_each_at_least(takes):

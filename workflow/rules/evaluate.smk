@@ -49,6 +49,7 @@ rule evaluate:
         sheets=RUN.sheets,
     log:
         LOGS / "evaluate" / "{dataset}.{model}.seed{seed}.log",
+    priority: 3 if study.decodes_apart else 0  # what waits for it fills the disk
     conda:
         "../../environment.yml"
     threads: study.file.compute.threads
