@@ -145,10 +145,18 @@ def photos(spec: DatasetSpec, source: PhotoPatches) -> Prepared:
     images: list[Images] = []
     origins: list[npt.NDArray[np.int64]] = []
     for split in SPLITS:
+        if not found[split]:
+            raise DataError(
+                f"{spec.label}: no block of {source.block} pixels is left for {split} with train_share"
+                f" {source.train_share} and validation_share {source.validation_share}; take smaller blocks or other"
+                " shares"
+            )
         patches, places = (np.concatenate(arrays) for arrays in zip(*found[split], strict=True))
         count = spec.count(split)
         if len(patches) < count:
-            raise DataError(f"{spec.label}: {len(patches)} {split} patches, {count} asked for; use a smaller stride")
+            raise DataError(
+                f"{spec.label}: {len(patches)} {split} patches, {count} asked for; use a smaller stride, gap or min_sd"
+            )
         chosen = numpy_generator(spec.seed, "patches", split).permutation(len(patches))[:count]
         images.append(patches[chosen])
         origins.append(places[chosen])

@@ -164,8 +164,22 @@ def test_every_photograph_is_in_every_split(photos):
 
 
 def test_more_patches_than_there_are_is_an_error():
-    with pytest.raises(DataError, match=r"\d+ train patches, 100000 asked for; use a smaller stride"):
+    with pytest.raises(DataError, match=r"\d+ train patches, 100000 asked for; use a smaller stride, gap or min_sd$"):
         sources.prepare(spec("photos", n_train=100_000))
+
+
+def test_blocks_that_leave_a_split_none_are_an_error():
+    source = dataclasses.replace(spec("photos").source, train_share=0.9998, validation_share=0.0001)
+    with pytest.raises(DataError, match=r"no block of 20 pixels is left for validation with train_share 0\.9998 and "):
+        sources.prepare(spec("photos", source=source))
+
+
+def test_the_photographs_have_so_many_blocks():
+    """What docs/embedded.md says: three of 427x640, and of 512x512, 300x451 and 400x600 one each, 24 pixels apart."""
+    source = spec("photos").source
+    photos = [embedded._decode(file) for file in embedded.PHOTO_FILES]
+    blocks = [embedded._blocks(photo, number, 0, source) for number, photo in enumerate(photos)]
+    assert sum(len(found) for one in blocks for found in one.values()) == 2383
 
 
 # --- faces ------------------------------------------------------------------------------------------------
