@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import yaml
+from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
 from rae_bench.base import storage
 from rae_bench.base.plain import to_plain
@@ -217,12 +218,18 @@ def draw(points: pd.DataFrame, label: str, path: Path) -> None:
         rows = points["row"].nunique()
         figure, axis = plt.subplots(figsize=(4.6, max(3.4, 0.2 * rows)), layout="constrained")
         looks = itertools.product(MARKERS, sns.color_palette("tab10"))
-        for (marker, colour), (row, tried) in zip(looks, points.groupby("row", sort=False), strict=False):
+        for (row, tried), (marker, colour) in zip(
+            points.groupby("row", sort=False), itertools.cycle(looks), strict=False
+        ):
             x, y = tried.sort_values("fd_reconstruction")[["fd_reconstruction", "fd_gmm"]].to_numpy().T
             axis.plot(x, y, f"{marker}-", color=colour, linewidth=0.8, markersize=4, label=str(row))
             best = tried[tried["chosen"]]
             axis.plot(best["fd_reconstruction"], best["fd_gmm"], "o", color=colour, markersize=8, fillstyle="none")
         axis.set(xscale="log", yscale="log", xlabel="FD of reconstructions", ylabel="FD of samples, GMM", title=label)
+        for side in (axis.xaxis, axis.yaxis):  # powers of ten may lie outside
+            side.set_major_locator(MaxNLocator(5))
+            side.set_minor_locator(NullLocator())
+            side.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
         sns.despine(figure)
         figure.savefig(path, dpi=200, metadata={"Software": None})
@@ -239,7 +246,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     study = load_study(options.study)
     if "search" not in study.file.tables:
-        parser.error(f"{options.study}: no search")
+        parser.error(
+            f"{options.study}: its tables are {list(study.file.tables)}; expected a study with tables: [search]"
+        )
     for part in parts(study):
         written = read(part)
         path = FOUND / f"{part.name}.csv"
@@ -250,6 +259,8 @@ def main(arguments: list[str] | None = None) -> None:
         if len(points):
             write(part, points)
             print(points.to_string(index=False))
+        else:
+            print(f"{part.name}: no points yet; without --table the search begins")
 
 
 def searched(study: Study, cores: str, is_run: bool) -> pd.DataFrame:
