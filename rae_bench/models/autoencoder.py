@@ -1,8 +1,8 @@
 """Autoencoder = encoder + posterior + decoder; and the interface that every model has once it is trained.
 
-The posterior q(z|x) is data: a point (deterministic), a diagonal Gaussian with a learned or a constant variance, or the
-code of a noisy image. `encode` gives its parameters, `draw` a code from it (reparametrised, Kingma and Welling 2014),
-`decode` x_hat.
+The posterior q(z|x) is data: a point, of the image or of a noisy or masked one, which may be bounded, a direction or
+made of a codebook's entries; or a diagonal Gaussian with a learned or a constant variance. `encode` gives its
+parameters, `draw` a code from it (reparametrised, Kingma and Welling 2014), `decode` x_hat.
 """
 
 from abc import ABC, abstractmethod

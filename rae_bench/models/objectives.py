@@ -76,8 +76,8 @@ def noise(
     """The standard normal numbers in a loss of images of `shape` (B, ...), in the order in which they are drawn.
 
     Those of `Autoencoder.noise`, "more codes" (K − 1, B, d) of importance weights, then the penalty's "direction"
-    (K·B, d), MMD's "prior" and the "contraction" that the encoder's derivative is taken along, (B, d) each, and
-    SIGReg's "slices" (m, d); on `device`.
+    (K·B, d), the "prior" (B, d) of MMD and InfoVAE, SIGReg's "slices" (m, d), and the "contraction" (B, d) that the
+    encoder's derivative is taken along; on `device`.
     """
     drawn = model.noise(shape, generator, device)
     codes = torch.Size((shape[0], model.mean.out_features))

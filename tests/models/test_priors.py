@@ -13,8 +13,8 @@ from rae_bench.densities.specs import LearntPriorDensity
 from rae_bench.models import autoencoder, objectives, training
 from rae_bench.models.autoencoder import Codes
 from rae_bench.models.optimisation import TrainingError
-from rae_bench.models.terms.encoding import encode, log_density, log_mixture
-from rae_bench.models.terms.latent import kl_to_standard_normal
+from rae_bench.models.terms.encoding import encode, log_mixture
+from rae_bench.models.terms.latent import kl_to_standard_normal, log_density
 from rae_bench.models.terms.specs import MixturePrior, VampPrior
 
 MIXTURE = MixturePrior(kind="mixture_prior", weight=0.5, n_components=4)

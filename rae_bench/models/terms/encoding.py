@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rae_bench.models.autoencoder import Autoencoder, Codes
-from rae_bench.models.terms.latent import log_normal
+from rae_bench.models.terms.latent import log_density
 from rae_bench.models.terms.specs import Contractive, Latent, MixturePrior, VampPrior
 
 
@@ -50,12 +50,6 @@ def _with_contraction(model: Autoencoder, x: Tensor, noise: Mapping[str, Tensor]
         direction = noise["contraction"].to(z.dtype)
         (moved,) = torch.autograd.grad((z * direction).sum(), x, create_graph=is_differentiable)
     return codes, z, moved.square().flatten(1).sum(dim=1).mean()
-
-
-def log_density(z: Tensor, codes: Codes) -> Tensor:
-    """Log N(z; mean, diag sigma²), (...,), of codes z (..., d) and means and log sigmas of shapes that meet theirs."""
-    assert codes.log_sigma is not None
-    return log_normal(z, codes.mean, codes.log_sigma).sum(dim=-1)
 
 
 def log_mixture(z: Tensor, components: Codes) -> Tensor:

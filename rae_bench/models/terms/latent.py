@@ -1,4 +1,4 @@
-"""Latent terms: what an objective asks of the codes, unweighted, in nats, averaged over the batch."""
+"""Latent terms: what an objective asks of the codes, unweighted, averaged over the batch; divergences are in nats."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -144,8 +144,9 @@ def decomposed(codes: Codes, z: Tensor, images: int, estimator: str) -> Decompos
 
     `codes` (B, d) are a batch's posteriors, z (B, d) one draw from each, q(z) = 1/N Σ_n q(z|x_n) over N `images`. With
     the weights of `estimator`, log q(z_i) = log Σ_j w_ij q(z_i|x_j), and likewise of each dimension. "weighted" ones
-    leave out the images that are not in the batch: log q(z) is about log N too small, so is each dimension's, and so
-    the parts are about log N, (d − 1) log N and −d log N off, without any change of gradients.
+    leave out the images that are not in the batch: log q(z) is too small by log N where posteriors lie on each other,
+    by log n where they lie apart, and so is each dimension's. The first part is too large by that, the second by d − 1
+    times it, and the third too small by d times it, whose sum is right.
     """
     assert codes.log_sigma is not None
     n, _ = z.shape
@@ -153,9 +154,7 @@ def decomposed(codes: Codes, z: Tensor, images: int, estimator: str) -> Decompos
     log_weights = _log_weights(n, images, estimator).to(z)
     log_q = (log_weights + pairs.sum(dim=2)).logsumexp(dim=1)
     log_product = (log_weights[:, :, None] + pairs).logsumexp(dim=1).sum(dim=1)
-    log_conditional = log_normal(z, codes.mean, codes.log_sigma).sum(dim=1)
-    log_prior = log_normal(z, torch.zeros_like(z), torch.zeros_like(z)).sum(dim=1)
-    parts = (log_conditional - log_q, log_q - log_product, log_product - log_prior)
+    parts = (log_density(z, codes) - log_q, log_q - log_product, log_product - _log_prior(z))
     return Decomposition(*(part.mean() for part in parts))
 
 
@@ -195,13 +194,21 @@ def importance_weighted(codes: Codes, z: Tensor, errors: Tensor, samples: int) -
 
     `codes` (B, d), z (K·B, d), `errors` e (K·B,) = −log p(x|z), K `samples` (Burda et al. 2016).
     """
-    assert codes.log_sigma is not None
     n, d = codes.mean.shape
     drawn, e = z.reshape(samples, n, d), errors.reshape(samples, n)
-    log_ratio = log_normal(drawn, torch.zeros_like(drawn), torch.zeros_like(drawn)) - log_normal(
-        drawn, codes.mean, codes.log_sigma
-    )
-    return math.log(samples) - (e.mean(dim=0) - e + log_ratio.sum(dim=2)).logsumexp(dim=0)
+    log_ratio = _log_prior(drawn) - log_density(drawn, codes)
+    return math.log(samples) - (e.mean(dim=0) - e + log_ratio).logsumexp(dim=0)
+
+
+def log_density(z: Tensor, codes: Codes) -> Tensor:
+    """Log N(z; mean, diag sigma²), (...,), of codes z (..., d) and means and log sigmas of shapes that meet theirs."""
+    assert codes.log_sigma is not None
+    return log_normal(z, codes.mean, codes.log_sigma).sum(dim=-1)
+
+
+def _log_prior(z: Tensor) -> Tensor:
+    """Log N(z; 0, I), (...,), of codes z (..., d)."""
+    return log_normal(z, torch.zeros_like(z), torch.zeros_like(z)).sum(dim=-1)
 
 
 def log_normal(z: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:

@@ -447,7 +447,7 @@ class NoRegulariser:
 
 @dataclass(frozen=True)
 class WeightL2:
-    """Σ w² over weights of the decoder: of its dense and transposed convolutional layers, or of the latter alone.
+    """Σ w² over weights of the decoder: of its dense and convolutional layers, or of the latter alone.
 
     "all": the paper's θ, and the official CelebA code. "convolutions": the official 32x32 code, which leaves out the
     dense layer. Never a bias or a parameter of batch norm.
