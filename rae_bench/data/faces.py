@@ -1,4 +1,4 @@
-"""Faces drawn from known factors: 64x64 RGB images, synthetic, any number of them.
+"""Faces drawn from known factors: square RGB images of any size, synthetic, any number of them.
 
 A face is a stack of soft-edged shapes given by signed distances (ellipses, capsules, half planes), painted back to
 front over a background gradient. Everything is vectorised over images and done in float64, so the same factors
@@ -24,7 +24,7 @@ LAW = {
     "long_hair": np.array([1 - LONG_HAIR, LONG_HAIR]),
     "glasses": np.array([1 - GLASSES, GLASSES]),
 }
-"""The factors that are classes a blurred image still shows (an iris is three pixels wide, and lost), with each class's
+"""The factors that are classes a blurred image still shows (of 64 pixels an iris is three, and lost), with each class's
 probability. All factors are independent."""
 
 _BATCH = 100
