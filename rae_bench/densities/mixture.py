@@ -125,6 +125,8 @@ class FittedSelectedMixture(FittedDensity):
         log.info("%d components selected: %.3f nats", spec.grid[best], held_out[best])
         if best == len(fits) - 1:
             log.warning("%d components are the most of their grid; more may be better", spec.grid[best])
+        if best == 0 and spec.grid[0] > 1:
+            log.warning("%d components are the fewest of their grid; fewer may be better", spec.grid[best])
         return cls(fits[best], np.array(spec.grid, dtype=np.float64), held_out)
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from planted import fit, points
+from planted import codes, fit, points
 from scipy import stats
 from sklearn import mixture as sklearn_mixture
 
@@ -167,9 +167,13 @@ def test_the_grid_and_its_likelihoods_stand_beside_the_likelihoods_of_a_fit():
     assert found["validation_1"] < found["validation_3"] - 1
 
 
-def test_the_largest_of_a_grid_is_told_and_one_of_too_many_components_refused(caplog):
+def test_an_edge_of_a_grid_is_told_and_one_of_too_many_components_refused(caplog):
     with caplog.at_level(logging.WARNING):
         fit(selected(1, 2), planted(300), planted(300, seed=1))
+        fit(selected(20, 30), planted(600), planted(300, seed=1))
+        assert "20 components are the fewest of their grid; fewer may be better" in caplog.text
+        fit(selected(1, 20), codes(400), codes(100, seed=1))
+    assert "1 components are" not in caplog.text  # there is nothing below
     assert "2 components are the most of their grid; more may be better" in caplog.text
     with pytest.raises(DensityError, match="29 codes are too few for 3 components; at least 30"):
         fit(selected(1, 3), planted(29))
