@@ -91,7 +91,8 @@ def measure(name: str, ruler: Extractor) -> pd.DataFrame:
     order = numpy_generator(0, "sensitivity", name).permutation(len(images))
     reference = Reference.of(extractor(images[order[:N_REFERENCE]]), 0)
     rest, kinds = images[order[N_REFERENCE:]], groups[order[N_REFERENCE:]]
-    foreign = pool(FOREIGN[name], size)[0][:N_DAMAGED]
+    others = pool(FOREIGN[name], size)[0]  # which may lie in an order: digits by class
+    foreign = others[numpy_generator(0, "foreign", name).permutation(len(others))[:N_DAMAGED]]
     if foreign.shape[1] != images.shape[1]:
         grey = np.rint(foreign.mean(axis=1, keepdims=True)).astype(np.uint8)
         foreign = np.repeat(grey, images.shape[1], axis=1)

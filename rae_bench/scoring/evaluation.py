@@ -163,13 +163,11 @@ class Subject(Source):
         return {split: Posteriors(codes["mean"], codes.get("log_sigma")) for split, codes in encoded.items()}
 
 
-def evaluate(subject: Subject | Given, ruler: Ruler, only: str = "") -> Evaluated:
-    """Score every image set of `subject`, or only those of one column: a density, or an image set of no density."""
-    return measured(ruler, made(subject, only))
-
-
 def made(subject: Subject | Given, only: str = "") -> Iterator[Made | Evaluated]:
-    """Each image set in turn, and what is measured already: pictures of other things, likelihoods."""
+    """Each image set in turn, and what is measured already: pictures of other things, likelihoods.
+
+    With `only`, those of one column: a density, or an image set of no density.
+    """
     spec = subject.spec
     if isinstance(subject, Given):
         for name in subject.sets:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rae_bench.base.storage import MappedRows
+from rae_bench.data.specs import RULER_SIZE
 from rae_bench.scoring import classifiers, pretrained
 from rae_bench.scoring.pretrained import FeatureError
 from rae_bench.scoring.specs import INCEPTION_LABEL
@@ -88,11 +89,12 @@ def _ruler(name: str, label: str, channels: int, model: classifiers.Ruler, sha25
     model = model.to(device)
 
     def forward(images: Tensor) -> Tensor:
-        if images.shape[2:] != (32, 32):
-            raise FeatureError(f"{name}: images are {tuple(images.shape[2:])} pixels, expected 32x32")
+        if images.shape[2:] != (RULER_SIZE, RULER_SIZE):
+            expected = f"expected {RULER_SIZE}x{RULER_SIZE}"
+            raise FeatureError(f"{name}: images are {tuple(images.shape[2:])} pixels, {expected}")
         return model.features(images.float() / 255)
 
-    return FrozenExtractor(f"{name}@32/none/unit128/{sha256[:8]}", label, (channels,), device, forward)
+    return FrozenExtractor(f"{name}@{RULER_SIZE}/none/unit128/{sha256[:8]}", label, (channels,), device, forward)
 
 
 def efficientnet_lite0(label: str, pixels: int, resizer: Resizer, device: str) -> FrozenExtractor:

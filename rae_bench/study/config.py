@@ -378,6 +378,6 @@ def _check_extractor(where: str, extractor: Extractor, name: str, data: DatasetS
     read = {"digit_classifier": (1, "grey"), "face_features": (3, "colour")}.get(extractor)
     if read and (data.channels, data.size) != (read[0], RULER_SIZE):
         raise ConfigError(
-            f"{where}.extractor: {extractor!r} reads {read[1]} images of 32x32 pixels; those of {name!r} have"
-            f" {data.channels} channels of {data.size}x{data.size}"
+            f"{where}.extractor: {extractor!r} reads {read[1]} images of {RULER_SIZE}x{RULER_SIZE} pixels; those of"
+            f" {name!r} have {data.channels} channels of {data.size}x{data.size}"
         )

@@ -66,6 +66,11 @@ def ruler(spec, reference, copies):
     return evaluation.Ruler(spec=spec, reference=reference, prd_reference=reference, training=copies)
 
 
+def scored(subject, ruler):
+    """Every image set of a subject, made and measured."""
+    return evaluation.measured(ruler, evaluation.made(subject))
+
+
 @pytest.fixture(scope="module")
 def images(digit_images):
     return digit_images[:N]
@@ -107,9 +112,7 @@ def run(model, densities, images, digit_labels, extractor, copies):
     def run(seed=0, labels=digit_labels[:N], spec=SPEC, device="cpu"):
         spec = dataclasses.replace(spec, compute=dataclasses.replace(spec.compute, device=device))
         there = copy.deepcopy(model).to(device), load_extractor("digit_classifier", device)
-        return evaluation.evaluate(
-            *subject(spec, there[0], densities, reference, copies, images, labels, there[1], seed)
-        )
+        return scored(*subject(spec, there[0], densities, reference, copies, images, labels, there[1], seed))
 
     return run
 
@@ -253,9 +256,7 @@ class Identity(torch.nn.Module):
 def test_a_perfect_model_is_perfect(images, digit_labels, extractor, copies):
     spec = dataclasses.replace(SPEC, densities=(), through=())
     reference = Reference.of(extractor(images), 5)
-    found = evaluation.evaluate(
-        *subject(spec, Identity(), {}, reference, copies, images, digit_labels[:N], extractor, seed=0)
-    )
+    found = scored(*subject(spec, Identity(), {}, reference, copies, images, digit_labels[:N], extractor, seed=0))
     assert value(found, "reconstruction", "nearest_training_ratio") == pytest.approx(1)
     assert value(found, "reconstruction", "ssim") == pytest.approx(1)
     # no error at all counts as half a level in one of 1,024 pixels
@@ -308,7 +309,7 @@ def test_equal_densities_of_other_names_draw_other_samples(model, densities, ima
     spec = dataclasses.replace(SPEC, densities=("one", "two"), through=())
     both = dict.fromkeys(("one", "two"), densities["spread"])
     reference = Reference.of(extractor(images), 5)
-    found = evaluation.evaluate(*subject(spec, model, both, reference, copies, images, None, extractor, seed=0))
+    found = scored(*subject(spec, model, both, reference, copies, images, None, extractor, seed=0))
     assert not np.array_equal(found.sheets["codes.one"], found.sheets["codes.two"])
 
 
@@ -328,7 +329,7 @@ def test_a_vaes_images_have_a_likelihood_under_each_prior(densities, images):
         return np.zeros((len(made), 2), np.float32) + np.arange(len(made))[:, None] + 0.5
 
     copies = Training.of(reference.features + 0.3, reference.features)
-    found = evaluation.evaluate(*subject(spec, vae, densities, reference, copies, images, None, constant, seed=0))
+    found = scored(*subject(spec, vae, densities, reference, copies, images, None, constant, seed=0))
     bound = value(found, "reference", "evidence_bound")
     spread = value(found, "reference", "log_likelihood_images", "spread")
     collapsed = value(found, "reference", "log_likelihood_images", "collapsed")
@@ -401,7 +402,7 @@ def test_given_images_are_scored_as_samples_in_a_random_order(digit_images, imag
         return extractor(batch)
 
     source = evaluation.Given(spec=spec, extractor=watched, seed=2, sets={"train_images": train})
-    found = evaluation.evaluate(source, ruler(spec, reference, copies))
+    found = scored(source, ruler(spec, reference, copies))
     assert {(row["image_set"], row["density"], row["fit_seed"]) for row in found.rows} == {
         ("sample", "train_images", 0)
     }
