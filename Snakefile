@@ -92,7 +92,9 @@ onstart:
         os._exit(1)
     # Some processors are slower in bfloat16. A cluster's nodes are others than this machine.
     if study.file.compute.precision == "bfloat16" and workflow.local_exec:
-        shell("{sys.executable:q} -m rae_bench cost {study.source:q} --precisions || true")
+        shell(
+            "{sys.executable:q} -m rae_bench cost {study.source:q} --precisions || true"
+        )
 
 
 # On a cluster no cores of this machine are given, and no share of them is told.
