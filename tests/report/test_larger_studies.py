@@ -64,7 +64,8 @@ class Planted:
             self.write(dataset, model, seed)
             found = real[(real["model"] == self.like(model)) & (real["train_seed"] == seed % 2)]
             run = {"study": self.spec.study, "dataset": dataset, "model": model, "train_seed": seed}
-            for name in dict.fromkeys(["", "train_images", "second_stage", *self.spec.densities]):
+            stages = {"second_stage"} & set(self.spec.fits[dataset])
+            for name in dict.fromkeys(["", "train_images", *stages, *self.spec.densities]):
                 part = found[found["density"] == self.density(name)]
                 off = rng.normal(1, 0.03, len(part))
                 parts.append(part.assign(**run, density=name, value=part["value"] * off))
