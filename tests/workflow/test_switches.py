@@ -112,24 +112,25 @@ def numbers(dataset, model, switch):
     reference, prd_reference = (
         Reference.of(extractor(made[split][:100]), 5) for split in (evaluate.reference_split, sets.prd_reference)
     )
-    found = evaluation.evaluate(
-        evaluation.Subject(
-            spec=evaluate,
-            model=trained,
-            densities=fitted,
-            images={
-                split: made[split][:100] for split in (evaluate.reference_split, sets.reconstructed, sets.interpolated)
-            },
-            labels=None,
-            extractor=extractor,
-            seed=0,
-        ),
+    subject = evaluation.Subject(
+        spec=evaluate,
+        model=trained,
+        densities=fitted,
+        images={
+            split: made[split][:100] for split in (evaluate.reference_split, sets.reconstructed, sets.interpolated)
+        },
+        labels=None,
+        extractor=extractor,
+        seed=0,
+    )
+    found = evaluation.measured(
         evaluation.Ruler(
             spec=evaluate,
             reference=reference,
             prd_reference=prd_reference,
             training=Training.of(extractor(made["train"]), reference.features),
         ),
+        evaluation.made(subject),
     )
     values = {(row["image_set"], row["density"], row["metric"]): row["value"] for row in found.rows}
     history = {("history", row["epoch"], name): value for row in run.history for name, value in row.items()}
