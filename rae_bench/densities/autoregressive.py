@@ -58,10 +58,9 @@ def _loss(model: nn.Module, batch: Tensor, noise: torch.Generator) -> Tensor:  #
 
 @dataclass(frozen=True)
 class FittedAutoregressive(FittedDensity):
-    """`model_`, the network, codes of so many `positions`, and the entries themselves, `codebook_` (K, length)."""
+    """`model_`, the network, and the entries themselves, `codebook_` (K, length)."""
 
-    model_: nn.Module
-    positions: int
+    model_: _Conditionals
     codebook_: CodeArray
 
     @classmethod
@@ -79,14 +78,15 @@ class FittedAutoregressive(FittedDensity):
         positions = train.shape[1]
         if said := spec.misfit(positions):
             raise DensityError(said)
-        fitted = cls(_build(spec, positions, len(codebook), seed), positions, codebook)
+        fitted = cls(_build(spec, positions, len(codebook), seed), codebook)
         learning.train_on(fitted.model_, _loss, train, held_out, spec.optimisation, seed)
         return fitted
 
     def sample(self, n: int, rng: np.random.Generator) -> CodeArray:
         """Codes, float32 (n, d): an entry by its probability given those before, position by position."""
-        uniform, indices = rng.random((n, self.positions)), np.zeros((n, self.positions), dtype=np.int64)
-        for i in range(self.positions):
+        uniform = rng.random((n, self.model_.net.out_features // len(self.codebook_)))
+        indices = np.zeros(uniform.shape, dtype=np.int64)
+        for i in range(uniform.shape[1]):
             at = functools.partial(self._probabilities, i)
             indices[:, i] = drawn(learning.in_blocks(at, indices.astype(np.float64)), uniform[:, i])
         return codes_of(indices, self.codebook_)
@@ -103,15 +103,11 @@ class FittedAutoregressive(FittedDensity):
 
     def state(self) -> State:
         """The learned arrays."""
-        return {
-            "codebook": self.codebook_,
-            "positions": np.array([self.positions], dtype=np.float64),
-            **learning.weights(self.model_),
-        }
+        return {"codebook": self.codebook_, **learning.weights(self.model_)}
 
     @classmethod
     def restore(cls, spec: AutoregressiveIndices, state: State) -> "FittedAutoregressive":
         """The inverse of `state`."""
-        codebook, positions = state["codebook"].astype(np.float32), int(state["positions"][0])
-        model = _build(spec, positions, len(codebook), seed=0)
-        return cls(learning.with_weights(model, state), positions, codebook)
+        codebook, first = state["codebook"].astype(np.float32), state[f"{learning.PREFIX}net.0.weight"]
+        model = _build(spec, first.shape[1] // len(codebook), len(codebook), seed=0)
+        return cls(learning.with_weights(model, state), codebook)

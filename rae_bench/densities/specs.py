@@ -309,30 +309,8 @@ class LearntPriorDensity(DensitySpec):
         return Work(4.0 * (n + validated) * n * dim, disk=16 * n * dim)
 
 
-@dataclass(frozen=True)
-class UniformIndices(ClosedForm):
-    """Every entry of a codebook as likely as any other at every position: what a VQ-VAE is trained under."""
-
-    kind: Literal["uniform_indices"]
-
-    needs: ClassVar[frozenset[Need]] = frozenset({"a codebook"})
-    is_whitened: ClassVar[bool] = False
-
-    @property
-    def is_random(self) -> bool:
-        """Whether two fits differ: they never do."""
-        return False
-
-
-@dataclass(frozen=True)
-class CategoricalIndices(ClosedForm):
-    """The frequencies of a codebook's entries at each position of a code, the positions independent of each other.
-
-    `pseudo_count` is added to the count of each entry at each position: none is impossible.
-    """
-
-    kind: Literal["categorical_indices"]
-    pseudo_count: PositiveFloat
+class CountedIndices(ClosedForm):
+    """What both densities say that are counted from the entries of quantised codes."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"a codebook"})
     is_whitened: ClassVar[bool] = False
@@ -341,6 +319,24 @@ class CategoricalIndices(ClosedForm):
     def is_random(self) -> bool:
         """Whether two fits differ: quantised codes are points, and leave nothing to draw."""
         return False
+
+
+@dataclass(frozen=True)
+class UniformIndices(CountedIndices):
+    """Every entry of a codebook as likely as any other at every position: what a VQ-VAE is trained under."""
+
+    kind: Literal["uniform_indices"]
+
+
+@dataclass(frozen=True)
+class CategoricalIndices(CountedIndices):
+    """The frequencies of a codebook's entries at each position of a code, the positions independent of each other.
+
+    `pseudo_count` is added to the count of each entry at each position: none is impossible.
+    """
+
+    kind: Literal["categorical_indices"]
+    pseudo_count: PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -361,7 +357,7 @@ class AutoregressiveIndices(NetworkSpec):
         if positions < 2:
             return "codes of one entry have no earlier one to depend on; take 'categorical_indices'"
         if self.width < positions - 1:
-            return f"width: {self.width} units of a layer are too few for the {positions - 1} earlier entries of a code"
+            return f"width: {self.width} must be at least {positions - 1}, the earlier entries of a code"
         return ""
 
     def parameters(self, dim: int) -> float:

@@ -111,7 +111,7 @@ def prior_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
 
 
 def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
-    """Of the rows with a prior of their own, the ratio of the worst to the best: under it, and under each density."""
+    """The ratio of the worst row to the best, of those with a prior of their own: under it, and under each density."""
     columns, having = shown(spec, (OWN, *FITTED)), own_priors(spec, dataset)
     rows = [name for name in having if spec.rows[name].gmm]
     cells = _compared(spec, _cells(spec, frame, dataset, columns, rows))
