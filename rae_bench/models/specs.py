@@ -117,20 +117,21 @@ class TrainingSpec:
         d, batch = self.network.latent_dim, self.optimisation.batch_size
         match posterior:
             case Sphere() if d < 2:
-                return ": a 'sphere' of one dimension is two points, which no gradient moves between; latent_dim is 1"
+                return ": a 'sphere' of one dimension is two points, without a gradient; take a latent_dim above 1"
             case Quantised(length=length) if d % length:
                 return f".length: {length} must divide the {d} dimensions of a code"
             case Quantised(length=length, n_entries=k) if k > batch * (vectors := d // length):
                 return (
                     f".n_entries: {k} entries start from the vectors of the first batch, which are {batch * vectors}"
-                    f" (batch_size {batch}, {vectors} a code)"
+                    f" (batch_size {batch}, {vectors} a code); take fewer entries, or larger batches"
                 )
             case MaskedInput(share=share, patch=patch):
                 sides = self._sides()
                 patches = math.prod(-(-side // patch) for side in sides)
                 if not 0 < round(share * patches) < patches:
-                    hidden = f"{round(share * patches)} of the {patches} patches"
-                    return f".share: {share} of {'x'.join(map(str, sides))} in patches of {patch} hides {hidden}"
+                    image, hidden = "x".join(map(str, sides)), round(share * patches)
+                    told = f"hides {hidden} of the {patches} patches of {patch}; it must hide some and leave some"
+                    return f".share: {share} of {image} {told}"
         return ""
 
     def _sides(self) -> tuple[int, ...]:

@@ -356,12 +356,12 @@ def _beyond(spec: TrainingSpec, n_train: int) -> str:
     """Why so many images, in so many epochs, are too few for a latent term; empty if they are enough."""
     latent, optimisation = spec.latent, spec.optimisation
     if isinstance(latent, VampPrior) and latent.n_components > n_train:
-        return f"n_components: {latent.n_components} pseudo-inputs start from training images, which are {n_train}"
+        return f"n_components: {latent.n_components} pseudo-inputs start from training images; take at most {n_train}"
     updates = optimisation.epochs * (n_train // optimisation.batch_size)
     if isinstance(latent, Capacity) and latent.updates > updates:
         return (
-            f"updates: {latent.updates}, more than the {updates} of the training: the capacity would never be reached,"
-            " by which validation judges"
+            f"updates: {latent.updates} must be at most {updates}, the training's: else the capacity that validation"
+            " judges by is never reached"
         )
     return ""
 

@@ -600,15 +600,15 @@ SEVERAL = [
             (["vq_vae"], ["uniform_indices", AUTO], [(*VQ, "length", 8), (*VQ, "n_entries", 9)],
              f"{AUTO!r} of 'vq_vae' on 'digits_mini': codes of one entry have no earlier one to depend on"),
             (["vq_vae"], ["uniform_indices", AUTO], [("densities.yaml", AUTO, "width", 2)],
-             f"{AUTO!r} of 'vq_vae' on 'digits_mini': width: 2 units of a layer are too few for the 3 earlier entries"),
+             f"{AUTO!r} of 'vq_vae' on 'digits_mini': width: 2 must be at least 3, the earlier entries of a code"),
             (["vampprior"], ["learnt_prior"], [("models.yaml", "vampprior", "latent", "n_components", 601)],
-             "'vampprior' on 'digits_mini'.objective.latent.n_components: 601 pseudo-inputs start from training images,"
-             " which are 600"),
-            (["capacity_vae"], [], [], "'capacity_vae' on 'digits_mini'.objective.latent.updates: 400, more than the"),
+             "'vampprior' on 'digits_mini'.objective.latent.n_components: 601 pseudo-inputs start from training images;"
+             " take at most 600"),
+            (["capacity_vae"], [], [], "'capacity_vae' on 'digits_mini'.objective.latent.updates: 400 must be at"),
             (["masked_ae"], [], [(*MASKED, "patch", 16), (*MASKED, "share", 0.1)],
-             "'masked_ae' on 'digits_mini'.objective.posterior.share: 0.1 of 32x32 in patches of 16 hides 0 of the 4 "),
+             "'masked_ae' on 'digits_mini'.objective.posterior.share: 0.1 of 32x32 hides 0 of the 4 patches of 16; "),
             (["masked_ae"], [], [(*MASKED, "patch", 16), (*MASKED, "share", 0.9)],
-             "'masked_ae' on 'digits_mini'.objective.posterior.share: 0.9 of 32x32 in patches of 16 hides 4 of the 4 "),
+             "'masked_ae' on 'digits_mini'.objective.posterior.share: 0.9 of 32x32 hides 4 of the 4 patches of 16; "),
             (["sphere_ae"], [], [("budgets.yaml", "digits_smoke", "latent_dim", 1)],
              "'sphere_ae' on 'digits_mini'.objective.posterior: a 'sphere' of one dimension is two points"),
         )
