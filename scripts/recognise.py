@@ -36,12 +36,12 @@ Asked = dict[str, float]
 def question(folder: Path, split: str, n: int) -> Callable[[Images], Asked] | None:
     """What the first `n` images of a prepared data set's split are asked; None where nothing is known of them."""
     rows = storage.read_npy(folder / f"{split}.npy")[:n]
-    if (folder / "labels.npy").exists():
-        labels = storage.read_npy(folder / "labels.npy")[rows]
-        return lambda images: {"digit": classifiers.accuracy(classifiers.digit_classifier(), images, labels)}
+    if (labels := store.load_digits(folder, split)) is not None:
+        digits = labels[:n]
+        return lambda images: {"digit": classifiers.accuracy(classifiers.digit_classifier(), images, digits)}
     if (folder / "factors.npy").exists():
-        names = store.load_manifest(folder).note.split("columns of factors: ")[1].split(", ")
-        truth = faces.classes(dict(zip(names, storage.read_npy(folder / "factors.npy")[rows].T, strict=True)))
+        factors = faces.named(store.load_manifest(folder).note, storage.read_npy(folder / "factors.npy")[rows])
+        truth = faces.classes(factors)
         return lambda images: _attributes(images, truth)
     if (folder / "origins.npy").exists():
         photographs, trained = storage.read_npy(folder / "origins.npy")[:, 0], storage.read_npy(folder / "train.npy")

@@ -76,8 +76,7 @@ def pool(name: str, size: int) -> tuple[Images, Groups]:
     if name == "digits":
         return prepared.images, prepared.extras["labels"]
     if name == "faces":
-        names = prepared.note.split("columns of factors: ")[1].split(", ")
-        return prepared.images, faces.classes(dict(zip(names, prepared.extras["factors"].T, strict=True)))["hair"]
+        return prepared.images, faces.classes(faces.named(prepared.note, prepared.extras["factors"]))["hair"]
     # of the photographs one split: other blocks show other things
     chosen = prepared.splits["train"]
     return prepared.images[chosen], prepared.extras["origins"][chosen, 0]

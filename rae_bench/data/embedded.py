@@ -217,5 +217,5 @@ def drawn_faces(spec: DatasetSpec) -> Prepared:
         splits=consecutive(spec),
         extras={"factors": np.stack(list(factors.values()), axis=1)},
         sources=(),
-        note="synthetic; columns of factors: " + ", ".join(factors),
+        note=f"synthetic; {faces.COLUMNS}{', '.join(factors)}",
     )

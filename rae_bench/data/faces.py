@@ -71,6 +71,15 @@ def draw_factors(n: int, rng: np.random.Generator) -> Factors:
     }
 
 
+COLUMNS = "columns of factors: "
+"""Begins the part of a data set's note that names the factors, in the order of their columns."""
+
+
+def named(note: str, columns: npt.NDArray[np.float64]) -> Factors:
+    """The factors by name, each (n,), of a prepared data set's `factors` (n, columns) and its note."""
+    return dict(zip(note.split(COLUMNS)[1].split(", "), columns.T, strict=True))
+
+
 def classes(factors: Factors) -> Classes:
     """The factors of LAW as class indices, each int64 (n,)."""
     return {name: factors[name].astype(np.int64) for name in LAW}
