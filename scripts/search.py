@@ -1,13 +1,14 @@
 """Search for the loss weights of data sets, wider where the best point lies at an edge.
 
-    python scripts/search.py search_digits [--cores 2] [--table]
+    python scripts/search.py search_digits [--cores 2] [--table] [--beside STUDY]
 
 First the grid of the study, a point of every model at a time, then two points more for every model (`next_point`): one
 beyond the edge by a factor of 3 where the best point has the least or the largest weight that was tried, else one
 between the best and its better neighbour. Finished points go to docs/search/STUDY.csv with the fingerprints of their
 settings; the same command, in a fresh clone, too, takes what stands there and goes on. At the end, or with --table
 at any time, STUDY.md beside it lists the points, what was chosen, whether that still lies at an edge, and how the
-models compare at equal reconstruction; STUDY.png shows reconstruction against generation (of several models).
+models compare at equal reconstruction; STUDY.png shows reconstruction against generation (of several models). With
+--beside both show the points of another search of this data set, too.
 
 A study of several data sets is as many searches, one after the other, whose files are called STUDY_DATASET.
 """
@@ -155,10 +156,22 @@ def at_equal_reconstruction(points: pd.DataFrame) -> tuple[float, pd.DataFrame]:
     return level, near.loc[near.groupby("row", sort=False)["fd_gmm"].idxmin()].sort_values("fd_gmm")
 
 
-def write(study: Study, points: pd.DataFrame) -> None:
-    """The tables and the figure of all `points`."""
+def frontier(points: pd.DataFrame) -> pd.DataFrame:
+    """The points that no other has both distances below, by their distance of reconstructions."""
+    ranked = points.sort_values(["fd_reconstruction", "fd_gmm"])
+    lower = ranked["fd_gmm"].cummin().shift(fill_value=np.inf)
+    return ranked[ranked["fd_gmm"] < lower]
+
+
+def marked(points: pd.DataFrame) -> pd.DataFrame:
+    """The points with the one of each row that has the least criterion `chosen`."""
+    return points.assign(chosen=points.groupby("row")["criterion"].transform("min") == points["criterion"])
+
+
+def write(study: Study, points: pd.DataFrame, beside: list[pd.DataFrame]) -> None:
+    """The tables and the figure of all `points`; those of other searches, `beside`, are compared with them."""
     (dataset,) = study.datasets
-    points["chosen"] = points.groupby("row")["criterion"].transform("min") == points["criterion"]
+    points = marked(points)
     storage.write_frame(FOUND / f"{study.name}.csv", points)
     label = study.datasets[dataset].data.label
     rows, bold = [], set()
@@ -188,9 +201,10 @@ def write(study: Study, points: pd.DataFrame) -> None:
     ]
     one = Table("points", f"{label}: search for the loss weights", header, rows, bold, notes, points)
     parts = [markdown(one)]
-    if points["row"].nunique() > 1:
-        parts += [markdown(equal_table(points, label)), f"![Reconstruction against generation]({study.name}.png)\n"]
-        draw(points, label, FOUND / f"{study.name}.png")
+    every = pd.concat([points, *map(marked, beside)], ignore_index=True)
+    if every["row"].nunique() > 1:
+        parts += [markdown(equal_table(every, label)), f"![Reconstruction against generation]({study.name}.png)\n"]
+        draw(every, label, FOUND / f"{study.name}.png")
     storage.write_text(FOUND / f"{study.name}.md", "\n".join(parts))
 
 
@@ -213,7 +227,10 @@ def equal_table(points: pd.DataFrame, label: str) -> Table:
 
 
 def draw(points: pd.DataFrame, label: str, path: Path) -> None:
-    """Distance of reconstructions (horizontal) and of the mixture's samples (vertical) of each point, chosen ringed."""
+    """Distance of reconstructions (horizontal) and of the mixture's samples (vertical) of each point, chosen ringed.
+
+    The grey line has the frontier below and to the left of it.
+    """
     with plt.rc_context(STYLE):
         rows = points["row"].nunique()
         figure, axis = plt.subplots(figsize=(4.6, max(3.4, 0.2 * rows)), layout="constrained")
@@ -225,6 +242,8 @@ def draw(points: pd.DataFrame, label: str, path: Path) -> None:
             axis.plot(x, y, f"{marker}-", color=colour, linewidth=0.8, markersize=4, label=str(row))
             best = tried[tried["chosen"]]
             axis.plot(best["fd_reconstruction"], best["fd_gmm"], "o", color=colour, markersize=8, fillstyle="none")
+        front = frontier(points)[["fd_reconstruction", "fd_gmm"]].to_numpy()
+        axis.plot(*front.T, drawstyle="steps-post", color="0.6", linewidth=3, zorder=0, label="frontier")
         axis.set(xscale="log", yscale="log", xlabel="FD of reconstructions", ylabel="FD of samples, GMM", title=label)
         for side in (axis.xaxis, axis.yaxis):  # powers of ten may lie outside
             side.set_major_locator(MaxNLocator(5))
@@ -242,6 +261,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("study", help="one whose tables are [search]")
     parser.add_argument("--cores", default="2")
     parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--beside", metavar="STUDY", help="a finished search of the same data set, shown with this one")
     parser.add_argument("--restart", action="store_true", help="leave out points of other settings than the study's")
     options = parser.parse_args(arguments)
     study = load_study(options.study)
@@ -254,13 +274,27 @@ def main(arguments: list[str] | None = None) -> None:
         path = FOUND / f"{part.name}.csv"
         if path.exists() and len(valid(part, written)) < max(len(written), 1) and not options.restart:
             parser.error(f"{path}: holds points of other settings than {part.name} has now; --restart leaves them out")
+    beside = [other_points(options.beside, study, parser)] if options.beside else []
     for part in parts(study):
         points = searched(part, options.cores, is_run=not options.table)
         if len(points):
-            write(part, points)
+            write(part, points, beside)
             print(points.to_string(index=False))
         else:
             print(f"{part.name}: no points yet; without --table the search begins")
+
+
+def other_points(name: str, study: Study, parser: argparse.ArgumentParser) -> pd.DataFrame:
+    """The points that another search has found, which has to be one of the same data set, judged alike."""
+    other = load_study(name)
+    for key in ("datasets", "reference_split", "n_images", "n_generated", "fit_seeds"):
+        mine, theirs = getattr(study.file, key), getattr(other.file, key)
+        if mine != theirs:
+            parser.error(f"--beside {name}: its {key} are {theirs}; {study.name} has {mine}, and both have to be alike")
+    found = valid(other, read(other))
+    if found.empty:
+        parser.error(f"--beside {name}: {FOUND / name}.csv holds no points of its settings; run that search first")
+    return found
 
 
 def searched(study: Study, cores: str, is_run: bool) -> pd.DataFrame:

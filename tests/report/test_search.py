@@ -163,6 +163,33 @@ def test_a_run_of_other_settings_ends_the_search(search, study, monkeypatch, tmp
         search.main(["search_digits"])
 
 
+def test_the_frontier_holds_what_no_other_point_is_below_in_both(search):
+    pairs = [(3.0, 1.0), (1.0, 4.0), (2.0, 2.0), (2.5, 2.0), (1.0, 5.0), (3.0, 3.0)]
+    found = pd.DataFrame([_result("a", {}, "", rec, gmm) for rec, gmm in pairs])
+    shown = search.frontier(found)[["fd_reconstruction", "fd_gmm"]].to_numpy()
+    assert shown.tolist() == [[1.0, 4.0], [2.0, 2.0], [3.0, 1.0]]
+
+
+def test_points_of_another_search_are_shown_beside_but_not_kept(search, study, monkeypatch, tmp_path, capsys):
+    """Only of one that is judged alike and has been run."""
+    monkeypatch.setattr(search, "FOUND", tmp_path)
+    other = resolve_study("search_variants", replace(study.file, rows=("rae",), search={}))
+    unlike = resolve_study("search_faces", load_study("search_faces").file)
+    studies = {one.name: one for one in (study, other, unlike)}
+    monkeypatch.setattr(search, "load_study", studies.__getitem__)
+    for name, message in (("search_variants", "holds no points of its settings"), ("search_faces", "its datasets are")):
+        with pytest.raises(SystemExit):
+            search.main(["search_digits", "--table", "--beside", name])
+        assert message in capsys.readouterr().err
+    for one, row, point in ((study, "vae", {"latent": 0.01}), (other, "rae", {})):
+        pd.DataFrame([_result(row, point, _settings(search, one, row, point))]).to_csv(
+            tmp_path / f"{one.name}.csv", index=False
+        )
+    search.main(["search_digits", "--table", "--beside", "search_variants"])
+    assert pd.read_csv(tmp_path / "search_digits.csv")["row"].tolist() == ["vae"]
+    assert "| rae |" in (tmp_path / "search_digits.md").read_text()
+
+
 def test_models_are_compared_at_a_reconstruction_that_each_of_them_reaches(search):
     found = pd.DataFrame(
         [
