@@ -39,8 +39,9 @@ TERMS = ("latent", "regulariser")
 MORE = 2
 """Points that every model gets beyond its grid."""
 FACTOR = 3.0
-MARKERS = "os^D"
-"""Of ten rows each, as there are ten colours."""
+FAR = 6.0
+ACROSS = 3
+"""Panels beside each other, of at most nine rows."""
 Weights = dict[str, float]
 KNOWN: dict[tuple[str, str, tuple[tuple[str, float], ...]], str] = {}
 """Fingerprints that `settings` has found: each reads the vocabulary."""
@@ -227,29 +228,42 @@ def equal_table(points: pd.DataFrame, label: str) -> Table:
 
 
 def draw(points: pd.DataFrame, label: str, path: Path) -> None:
-    """Distance of reconstructions (horizontal) and of the mixture's samples (vertical) of each point, chosen ringed.
+    """Distance of reconstructions (horizontal) and of the mixture's samples (vertical) of each point, a panel a row.
 
-    The grey line has the frontier below and to the left of it.
+    Grey: the points of all rows, and a line above and to the right of which none is on the frontier. Chosen is ringed.
+    Points farther than `FAR` times the least distance are left out, and counted.
     """
+    axes_of = ["fd_reconstruction", "fd_gmm"]
+    near = points[(points[axes_of] <= FAR * points[axes_of].min()).all(axis=1)]
+    rows = list(dict.fromkeys(points["row"]))
+    across = 5 if len(rows) > ACROSS**2 else ACROSS
+    down = -(-len(rows) // across)
     with plt.rc_context(STYLE):
-        rows = points["row"].nunique()
-        figure, axis = plt.subplots(figsize=(4.6, max(3.4, 0.2 * rows)), layout="constrained")
-        looks = itertools.product(MARKERS, sns.color_palette("tab10"))
-        for (row, tried), (marker, colour) in zip(
-            points.groupby("row", sort=False), itertools.cycle(looks), strict=False
-        ):
-            x, y = tried.sort_values("fd_reconstruction")[["fd_reconstruction", "fd_gmm"]].to_numpy().T
-            axis.plot(x, y, f"{marker}-", color=colour, linewidth=0.8, markersize=4, label=str(row))
+        figure, axes = plt.subplots(
+            down, across, sharex=True, sharey=True, figsize=(1.4 * across, 1.35 * down + 0.7), layout="constrained"
+        )
+        for axis, row in itertools.zip_longest(axes.flat, rows):
+            if row is None:
+                axis.set_axis_off()
+                continue
+            tried = near[near["row"] == row].sort_values("fd_reconstruction")
             best = tried[tried["chosen"]]
-            axis.plot(best["fd_reconstruction"], best["fd_gmm"], "o", color=colour, markersize=8, fillstyle="none")
-        front = frontier(points)[["fd_reconstruction", "fd_gmm"]].to_numpy()
-        axis.plot(*front.T, drawstyle="steps-post", color="0.6", linewidth=3, zorder=0, label="frontier")
-        axis.set(xscale="log", yscale="log", xlabel="FD of reconstructions", ylabel="FD of samples, GMM", title=label)
-        for side in (axis.xaxis, axis.yaxis):  # powers of ten may lie outside
-            side.set_major_locator(MaxNLocator(5))
+            axis.plot(*near[axes_of].to_numpy().T, ".", color="0.85", markersize=3)
+            axis.plot(*frontier(points)[axes_of].to_numpy().T, drawstyle="steps-post", color="0.6", linewidth=0.8)
+            axis.plot(*tried[axes_of].to_numpy().T, "o-", color="C0", linewidth=0.8, markersize=2.5)
+            axis.plot(*best[axes_of].to_numpy().T, "o", color="C0", markersize=7, fillstyle="none")
+            axis.set_title(row, fontsize=7)
+            axis.tick_params(labelsize=6)
+        axis.set(xscale="log", yscale="log")
+        for side, ticks in ((axis.xaxis, 2), (axis.yaxis, 3)):  # powers of ten may lie outside
+            side.set_major_locator(MaxNLocator(ticks))
             side.set_minor_locator(NullLocator())
             side.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        left_out = len(points) - len(near)
+        far = f"; {left_out} points lie farther than {FAR:g} times the least distance" if left_out else ""
+        figure.suptitle(f"{label}{far}", fontsize=8)
+        figure.supxlabel("FD of reconstructions", fontsize=8)
+        figure.supylabel("FD of samples, GMM", fontsize=8)
         sns.despine(figure)
         figure.savefig(path, dpi=200, metadata={"Software": None})
         plt.close(figure)
