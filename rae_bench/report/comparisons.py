@@ -30,6 +30,9 @@ LEVEL = 1 - CONFIDENCE
 OWN = 2 / 3
 """The share of a cell's own spread in the one it is compared with: a row may vary twice as much as others."""
 
+SAME = 1e-5
+"""Cells whose values differ by a smaller share have one training under two names: a term was never active, say."""
+
 Word = Literal["better", "equal", "worse", "undecided"]
 APART = ("better", "worse")
 Better = Literal["lower", "higher"]
@@ -115,7 +118,8 @@ class Compared(Generic[Cell]):
         """The comparison of cells, of each its value (a logarithm where ratios are asked for) by training seed.
 
         `column`: that of each cell; without it all are of one. `sources`: where the values of each cell come from, if
-        not each from its own: cells of one column and source (trained weights) enter the pool once, of None never.
+        not each from its own: cells of one column and source (trained weights) enter the pool once, of None never; nor
+        do cells of the `SAME` values twice.
 
         Raises:
             ValueError: cells of different seeds.
@@ -181,8 +185,12 @@ def _column(
     runs: Mapping[Cell, npt.NDArray[np.float64]], sources: Mapping[Cell, str | None]
 ) -> tuple[Column[Cell], dict[Cell, float]]:
     """What the cells of a column share, and the residual variance of each; `runs`: by cell its values (seeds,)."""
-    first = {sources[cell]: cell for cell in reversed(list(runs)) if sources[cell] is not None}
-    pooled = tuple(cell for cell in runs if first.get(sources[cell]) == cell)
+    pooled: list[Cell] = []
+    for cell, run in runs.items():
+        if sources[cell] is not None and not any(
+            sources[cell] == sources[one] or bool((abs(run - runs[one]) <= SAME * abs(run)).all()) for one in pooled
+        ):
+            pooled.append(cell)
     n, seeds = len(pooled), len(next(iter(runs.values())))
     effects = np.mean([runs[cell] - runs[cell].mean() for cell in pooled], axis=0) if n > 1 else np.zeros(seeds)
     # an average over n cells takes the share 1/n of its variance from each of them
@@ -191,7 +199,7 @@ def _column(
         cell: float(((run - run.mean() - effects) ** 2).sum() / max(seeds - 1, 1) / kept[cell])
         for cell, run in runs.items()
     }
-    return Column(effects, pooled, float(np.mean([own[cell] for cell in pooled])) if n else 0.0), own
+    return Column(effects, tuple(pooled), float(np.mean([own[cell] for cell in pooled])) if n else 0.0), own
 
 
 def word(difference: Difference, p_difference: float, p_equal: float) -> Word:

@@ -98,6 +98,16 @@ def test_rows_of_the_same_weights_enter_the_pool_once_and_baselines_never():
     assert found.difference("row1", "row6").standard_error > 10 * same.standard_error
 
 
+def test_one_training_under_two_names_enters_the_pool_once():
+    """Bits may differ, since a term that is never active still computes otherwise; two trainings never come so near."""
+    table = _random(5, 3)
+    found = Compared.of(_cells(np.vstack([table, table[0] * (1 + 1e-7), table[1] + 0.01])))
+    assert found.columns[""].pooled == ("row0", "row1", "row2", "row3", "row4", "row6")
+    assert found.columns[""].pool == pytest.approx(_residual_mean_square(np.vstack([table, table[1] + 0.01])))
+    same = found.difference("row0", "row5")
+    assert same.mean == pytest.approx(0, abs=1e-7)
+
+
 def test_columns_are_pooled_apart_and_their_seeds_effects_count_between_them():
     """Without residuals all that is left between two columns is the difference of their effects: a paired t-test's."""
     one, other = np.array([0.1, -0.2, 0.3]), np.array([-0.3, 0.1, 0.0])
