@@ -99,7 +99,7 @@ def costs(smoke):
     return cost_frame(load_study("smoke"), smoke.results)
 
 
-@pytest.mark.parametrize(("name", "dataset"), [("embedded", "faces"), ("paper_clean", "mnist")])
+@pytest.mark.parametrize(("name", "dataset"), [("embedded", "faces"), ("paper_clean", "mnist"), ("variants", "digits")])
 def test_a_studys_report_is_written(plant, costs, name, dataset):
     planted = plant(name, dataset)
     spec = planted.spec
