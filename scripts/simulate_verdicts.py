@@ -44,6 +44,7 @@ SCENARIOS = {
     "half of them at the margin": Scenario((*(1.0,) * 4, *(WITHIN,) * 5), EQUAL),
     "a ladder of steps of 8 %": Scenario(LADDER, EQUAL),
     "a ladder, spreads from 1 to 2": Scenario(LADDER, tuple(np.linspace(1, 2, 9))),
+    "all equal, one spread ten times as large": Scenario(EQUAL, (10.0, *EQUAL[1:])),
 }
 
 

@@ -7,10 +7,11 @@ residual variance of a cell is shrunk towards that of its column:
     v_c = OWN · own_c + (1 − OWN) · pool,     Var(mean_a − mean_b) = (v_a + v_b) / seeds
 
 with own_c that of the cell's own residuals and pool the mean of own over the column's cells. A cell that stands outside
-the pool keeps its own. Between two columns the variance of the difference of their effects is added. Satterthwaite's
-approximation gives the degrees of freedom of the sum, from the estimates themselves: of one pooled variance alone they
-would be (cells − 1)(seeds − 1), of two cells alone seeds − 1. What the words are: `word`. How often they are wrong:
-`scripts/simulate_verdicts.py`.
+the pool keeps its own; so does one that varies more than the others for sure (`_is_wild`), a training that sometimes
+fails, say, which would else widen the interval of every pair. Between two columns the variance of the difference of
+their effects is added. Satterthwaite's approximation gives the degrees of freedom of the sum, from the estimates
+themselves: of one pooled variance alone they would be (cells − 1)(seeds − 1), of two cells alone seeds − 1. What the
+words are: `word`. How often they are wrong: `scripts/simulate_verdicts.py`.
 """
 
 import functools
@@ -27,6 +28,8 @@ from scipy import special, stats
 CONFIDENCE = 0.95
 LEVEL = 1 - CONFIDENCE
 """A test decides if its p, adjusted for the others of its table, lies below this."""
+WILD = 0.001
+"""The p, times the cells of the pool, below which a cell's spread is surely larger than that of the others."""
 OWN = 2 / 3
 """The share of a cell's own spread in the one it is compared with: a row may vary twice as much as others."""
 
@@ -87,11 +90,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Column(Generic[Cell]):
-    """What a column's cells share: the seeds' `effects` (seeds,), which cells are pooled, and their mean variance."""
+    """What a column's cells share: the seeds' `effects` (seeds,), which cells are pooled, and their mean variance.
+
+    `wild`: those that would be pooled, but vary more than the others for sure.
+    """
 
     effects: npt.NDArray[np.float64]
     pooled: tuple[Cell, ...]
     pool: float
+    wild: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,8 @@ class Compared(Generic[Cell]):
             columns[name], variances = _column(mine, sources)
             own |= variances
         means = {cell: float(run.mean()) for cell, run in runs.items()}
-        outside = frozenset(cell for cell in values if sources[cell] is None)
+        wild = {cell for shared in columns.values() for cell in shared.wild}
+        outside = frozenset(cell for cell in values if sources[cell] is None or cell in wild)
         return cls(means, own, outside, column, columns, len(table))
 
     def difference(self, a: Cell, b: Cell) -> Difference:
@@ -191,6 +199,35 @@ def _column(
             sources[cell] == sources[one] or bool((abs(run - runs[one]) <= SAME * abs(run)).all()) for one in pooled
         ):
             pooled.append(cell)
+    wild: list[Cell] = []
+    while True:
+        effects, own = _residuals(runs, pooled)
+        widest = max(pooled, key=lambda cell: own[cell], default=None)
+        if widest is None or not _is_wild(runs, pooled, widest):
+            break
+        pooled.remove(widest)
+        wild.append(widest)
+    pool = float(np.mean([own[cell] for cell in pooled])) if pooled else 0.0
+    return Column(effects, tuple(pooled), pool, tuple(wild)), own
+
+
+def _is_wild(runs: Mapping[Cell, npt.NDArray[np.float64]], pooled: Sequence[Cell], cell: Cell) -> bool:
+    """Whether a cell varies more than the others of the pool for sure: an F-test, once for each cell of the pool."""
+    n, seeds = len(pooled), len(runs[cell])
+    if n < 3 or seeds < 2:
+        return False
+    others = [one for one in pooled if one != cell]
+    _, own = _residuals(runs, others)
+    # beside the others' effects, whose variance is the share 1/(n − 1) of theirs
+    theirs = float(np.mean([own[one] for one in others]))
+    ratio = own[cell] / (theirs * n / (n - 1)) if theirs else np.inf * own[cell]
+    return n * float(special.fdtrc(seeds - 1, (n - 2) * (seeds - 1), ratio)) < WILD
+
+
+def _residuals(
+    runs: Mapping[Cell, npt.NDArray[np.float64]], pooled: Sequence[Cell]
+) -> tuple[npt.NDArray[np.float64], dict[Cell, float]]:
+    """The effects of seeds (seeds,), those of the pooled cells, and the residual variance of each cell beside them."""
     n, seeds = len(pooled), len(next(iter(runs.values())))
     effects = np.mean([runs[cell] - runs[cell].mean() for cell in pooled], axis=0) if n > 1 else np.zeros(seeds)
     # an average over n cells takes the share 1/n of its variance from each of them
@@ -199,7 +236,7 @@ def _column(
         cell: float(((run - run.mean() - effects) ** 2).sum() / max(seeds - 1, 1) / kept[cell])
         for cell, run in runs.items()
     }
-    return Column(effects, tuple(pooled), float(np.mean([own[cell] for cell in pooled])) if n else 0.0), own
+    return effects, own
 
 
 def word(difference: Difference, p_difference: float, p_equal: float) -> Word:
@@ -299,7 +336,8 @@ def spreads(compared: Compared[Cell]) -> dict[str, Spread[Cell]]:
     """The spread of each column, the intervals of all at once (Tukey's range; a column's pooled variance).
 
     The difference of the two cells that happen to lie furthest apart is too large, mostly. But it differs from the
-    largest true one by no more than the range of the cells' errors, whose quantile is known.
+    largest true one by no more than the range of the cells' errors, whose quantile is known. Of cells that vary alike:
+    wild ones have to be left out before.
     """
     found = {}
     for name in compared.columns:

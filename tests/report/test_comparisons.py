@@ -78,7 +78,7 @@ def test_seeds_common_to_all_rows_do_not_count():
 def test_a_cells_own_spread_is_shrunk_towards_the_pool():
     table = np.zeros((9, 3))
     table[1:] = 0.1 * _random(8, 3)
-    table[0] = 10 * np.array([-1.0, 0, 1])
+    table[0] = 0.25 * np.array([-1.0, 0, 1])
     cells = Compared.of(_cells(table))
     calm, wild = cells.difference("row1", "row2"), cells.difference("row0", "row1")
     assert wild.standard_error**2 == pytest.approx(
@@ -96,6 +96,32 @@ def test_rows_of_the_same_weights_enter_the_pool_once_and_baselines_never():
     same = found.difference("row0", "row5")
     assert same.mean == 0
     assert found.difference("row1", "row6").standard_error > 10 * same.standard_error
+
+
+def test_a_cell_that_surely_varies_more_than_all_others_keeps_its_own_spread():
+    """Its F-test is scipy's, of its residuals beside a two-way fit of the others; without it nothing widens."""
+    table = 0.07 * _random(9, 3)
+    alone = Compared.of(_cells(table))
+    assert not alone.columns[""].wild
+    failing = np.vstack([table, [[0.1, 1.6, 1.7]]])
+    found = Compared.of(_cells(failing))
+    assert found.columns[""].wild == ("row9",)
+    assert found.difference("row1", "row2") == alone.difference("row1", "row2")
+    assert np.exp(found.difference("row0", "row9").interval[1]) > 2
+    assert 2 <= found.difference("row0", "row9").freedom < 2.5  # almost all is its own variance, of three seeds
+
+
+@pytest.mark.parametrize(("factor", "is_wild"), [(0.98, False), (1.02, True)])
+def test_wild_is_what_an_f_test_finds_so_once_in_a_thousand_tables(factor, is_wild):
+    """Of ten cells, each tested; the ratio at which SciPy's F distribution says so, from the others' two-way fit."""
+    others = 0.07 * _random(9, 3)
+    effects = others.mean(axis=0) - others.mean()
+    residuals = others - others.mean(axis=1, keepdims=True) - effects
+    variance = (residuals**2).sum() / (8 * 2)
+    critical = stats.f.isf(0.001 / 10, 2, 8 * 2)
+    size = np.sqrt(factor * critical * variance * (1 + 1 / 9))
+    table = np.vstack([others, effects + size * np.array([-1.0, 0, 1])])
+    assert bool(Compared.of(_cells(table)).columns[""].wild) == is_wild
 
 
 def test_one_training_under_two_names_enters_the_pool_once():

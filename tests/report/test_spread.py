@@ -123,6 +123,17 @@ def test_a_spread_that_is_narrower_but_may_be_beyond_equal_is_called_so():
     assert spread_table(SPEC, frame, "digits").data.set_index("column").loc["gmm", "word"] == "narrower"
 
 
+def test_a_row_that_fails_for_some_seeds_is_left_out_of_every_line(erased):
+    """Else the range of rows that vary alike would be taken of one that does not."""
+    is_wild = (erased["model"] == "vampprior") & (erased["density"] == "gmm10") & (erased["train_seed"] > 0)
+    failing = erased.assign(value=erased["value"].where(~is_wild, 5 * erased["value"]))
+    table, without = (spread_table(SPEC, one, "digits") for one in (failing, erased[erased["model"] != "vampprior"]))
+    assert table.data["ratio"].tolist() == pytest.approx(without.data["ratio"].tolist())
+    assert table.data["high"].tolist() == pytest.approx(without.data["high"].tolist())
+    assert "Left out: VampPrior, from seed to seed" in " ".join(table.notes)
+    assert "the worst of 17 models" in table.title
+
+
 def test_one_training_seed_bounds_no_spread():
     table = spread_table(SPEC, planted(OWN, 1.0, seeds=(0,)), "digits")
     assert [row[4] for row in table.rows] == ["–"] * 4

@@ -111,10 +111,17 @@ def prior_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
 
 
 def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
-    """The ratio of the worst row to the best, of those with a prior of their own: under it, and under each density."""
+    """The ratio of the worst row to the best, of those with a prior of their own: under it, and under each density.
+
+    A row that varies surely more than the others in any of these columns is left out of all.
+    """
     columns, having = shown(spec, (OWN, *FITTED)), own_priors(spec, dataset)
     rows = [name for name in having if spec.rows[name].gmm]
     cells = _compared(spec, _cells(spec, frame, dataset, columns, rows))
+    wild = dict.fromkeys(row for shared in cells.columns.values() for row, _ in shared.wild)
+    if wild:  # Tukey's range is of cells that vary alike
+        rows = [row for row in rows if row not in wild]
+        cells = _compared(spec, _cells(spec, frame, dataset, columns, rows))
     found = spreads(cells)
     records, texts = [], []
     for column in columns:
@@ -131,6 +138,8 @@ def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
         within = f"{low:.2f} to {high:.2f}" if np.isfinite(high) else "–"
         texts.append([COLUMNS[column], best, worst, f"{ratio:.2f}", within, word or "–"])
     n = len({row for row, _ in cells.means})
+    names = ", ".join(spec.rows[row].label for row in wild)
+    left_out = [f"Left out: {names}, from seed to seed surely more spread than the others."] if wild else []
     return Table(
         f"spread_{dataset}",
         f"{spec.datasets[dataset].label}: the worst of {n} models over the best, by density,"
@@ -144,6 +153,7 @@ def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
             " (Tukey's range; 90 % where some rows vary up to twice as much as others). The ratio itself is that of"
             " chosen rows, and so mostly too high. Narrower, wider: the intervals do not meet. Erased: narrower, and"
             f" surely below {spec.equal_within:g}, up to which distances are called equal.",
+            *left_out,
             f"Over {cells.seeds} training seeds. All of it speaks of this training set, these reference images and"
             " these features.",
         ],
