@@ -19,13 +19,14 @@ from rae_bench.densities.specs import AggregatePosterior, AllImages
 from rae_bench.report.answer import shown_rows, standings
 from rae_bench.report.plots import catalogue as plots
 from rae_bench.report.plots.codes import shown_densities
+from rae_bench.report.plots.components import has_several_counts
 from rae_bench.report.plots.images import sheet_keys
 from rae_bench.report.plots.style import COLUMNS, FAMILIES, looks
 from rae_bench.study.config import load_study, resolve_study
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.specs import Family
 
-KINDS = ["answer", "strip", "samples", "interpolations", "distances", "training", "codes", "components", "protocols"]
+KINDS = ["answer", "strip", "samples", "interpolations", "distances", "training", "codes", "protocols"]
 DATASET = "digits_mini"
 SIZE = 32
 """Pixels of an image's side; a white pixel stands between two images."""
@@ -85,8 +86,7 @@ def test_every_figure_is_drawn_captioned_and_the_same_bytes_again(files, smoke_s
         assert path.read_bytes() == (first / path.name).read_bytes(), path.name
         if path.suffix == ".png":
             picture = plt.imread(path)
-            # at 200 dots an inch: 7.2 inches, 4.6, or one inch a model and 0.6
-            assert picture.shape[1] > (400 if "components" in path.name else 800)
+            assert picture.shape[1] > 800  # at 200 dots an inch: 7.2 inches, or 4.6
             assert picture[:, :, :3].std() > 0.02  # not blank
     assert b"CreationDate" not in (first / f"distances_{DATASET}.pdf").read_bytes()
 
@@ -280,6 +280,12 @@ def _lines(axis):
         for line in axis.lines
         if len(line.get_xdata())
     ]
+
+
+def test_components_are_drawn_where_there_are_several_numbers_of_them(smoke_spec):
+    assert has_several_counts(load_study("densities").summary(), "digits")
+    assert not has_several_counts(load_study("variants").summary(), "digits")  # one of ten, and one that is chosen
+    assert not has_several_counts(smoke_spec, DATASET)
 
 
 def test_components_are_drawn_by_number_a_line_a_kind_of_mixture(mixtures):

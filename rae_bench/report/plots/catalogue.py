@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from rae_bench.base import storage
 from rae_bench.report.answer import shown_rows
 from rae_bench.report.plots.codes import code_views
-from rae_bench.report.plots.components import components
+from rae_bench.report.plots.components import components, has_several_counts
 from rae_bench.report.plots.distances import distances
 from rae_bench.report.plots.images import interpolation_strips, sample_sheet, sheet_keys, strip
 from rae_bench.report.plots.protocols import protocols
@@ -101,7 +101,7 @@ def _figures(
         **({"training": partial(training_curves, spec, files, dataset)} if optimised(spec, dataset) else {}),
         "codes": partial(code_views, spec, sheets, dataset),
     }
-    if "densities" in spec.tables:
+    if "densities" in spec.tables and has_several_counts(spec, dataset):
         figures["components"] = partial(components, spec, frame, dataset)
     if "protocols" in spec.tables:
         panel = storage.read_frame(files.panel, *PANEL_COLUMNS)

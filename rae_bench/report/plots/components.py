@@ -10,16 +10,26 @@ from rae_bench.report.tables.wording import model_labels
 from rae_bench.study.specs import SummarySpec
 
 
+def has_several_counts(spec: SummarySpec, dataset: str) -> bool:
+    """Whether a study has mixtures of more than one number of components."""
+    return len({count for _, count in _counts(spec, dataset).values()}) > 1
+
+
+def _counts(spec: SummarySpec, dataset: str) -> dict[str, tuple[str, int]]:
+    """The line and the number of components of each mixture of mean codes, by its name."""
+    return {
+        name: ("--" if isinstance(density, DirichletMixture) else "-", density.n_components)
+        for name, density in spec.fits[dataset].items()
+        if isinstance(density, (GaussianMixture, DirichletMixture)) and density.codes == "mean"
+    }
+
+
 def components(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Figure:
     """Distance and likelihood against the number of mixture components, a column of panels per model.
 
     Mixtures fitted to mean codes only: the likelihoods of draws are on another scale.
     """
-    counts = {
-        name: ("--" if isinstance(density, DirichletMixture) else "-", density.n_components)
-        for name, density in spec.fits[dataset].items()
-        if isinstance(density, (GaussianMixture, DirichletMixture)) and density.codes == "mean"
-    }
+    counts = _counts(spec, dataset)
     mine = frame[(frame["dataset"] == dataset) & frame["density"].isin(list(counts))]
     fitted = set(mine["model"])
     models = {model: label for model, label in model_labels(spec).items() if model in fitted}

@@ -39,8 +39,11 @@ def distances(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Figure:
     axis.set_yscale("log")
     name = distance_name(METRICS[metric][1], mine["extractor_label"].iloc[0])
     axis.set(xlabel="", ylabel=f"{name} (log scale)", xlim=(-0.5, len(spec.rows) - 0.5))
-    labels = [row.label.replace(" ", "\n") for row in spec.ordered_rows.values()]
-    axis.set_xticks(range(len(labels)), labels=labels)
+    labels = [row.label for row in spec.ordered_rows.values()]
+    if len(labels) > style.UPRIGHT:
+        axis.set_xticks(range(len(labels)), labels=labels, rotation=90)
+    else:
+        axis.set_xticks(range(len(labels)), labels=[label.replace(" ", "\n") for label in labels])
     for boundary in np.arange(len(spec.rows) - 1) + 0.5:
         axis.axvline(boundary, color="0.9", linewidth=0.8, zorder=0)
     axis.legend(title="", ncols=len(shown), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)

@@ -30,6 +30,10 @@ COLUMNS = {
 """The colour and the marker of each column of Table 1."""
 
 
+UPRIGHT = 12
+"""Beside each other, more names than these stand upright."""
+
+
 @dataclass(frozen=True)
 class Look:
     """How a trained model is drawn."""
