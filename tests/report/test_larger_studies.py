@@ -10,6 +10,7 @@ import pytest
 
 from rae_bench.base import storage
 from rae_bench.base.rng import numpy_generator
+from rae_bench.densities.specs import SelectedMixture
 from rae_bench.report import page
 from rae_bench.report.plots import catalogue as plots
 from rae_bench.report.tables import catalogue as tables
@@ -69,6 +70,9 @@ class Planted:
                 part = found[found["density"] == self.density(name)]
                 off = rng.normal(1, 0.03, len(part))
                 parts.append(part.assign(**run, density=name, value=part["value"] * off))
+                if isinstance(density := self.spec.fits[dataset].get(name), SelectedMixture):
+                    tried = parts[-1][parts[-1]["metric"] == "log_likelihood_validation"]
+                    parts += [tried.assign(metric=f"log_likelihood_validation_{k}") for k in density.grid]
         return pd.concat(parts, ignore_index=True)
 
 
