@@ -230,11 +230,13 @@ def equal_table(points: pd.DataFrame, label: str) -> Table:
 def draw(points: pd.DataFrame, label: str, path: Path) -> None:
     """Distance of reconstructions (horizontal) and of the mixture's samples (vertical) of each point, a panel a row.
 
-    Grey: the points of all rows, and a line above and to the right of which none is on the frontier. Chosen is ringed.
-    Points farther than `FAR` times the least distance are left out, and counted.
+    Grey: the points of all rows, and the frontier, beyond which every point has another below it in both. Chosen is
+    ringed. Points farther than `FAR` times the least distance are left out, and counted.
     """
     axes_of = ["fd_reconstruction", "fd_gmm"]
     near = points[(points[axes_of] <= FAR * points[axes_of].min()).all(axis=1)]
+    reach, front = near[axes_of].max(), frontier(points)[axes_of].to_numpy()
+    stairs = np.vstack([[front[0, 0], reach["fd_gmm"]], front, [reach["fd_reconstruction"], front[-1, 1]]])
     rows = list(dict.fromkeys(points["row"]))
     across = 5 if len(rows) > ACROSS**2 else ACROSS
     down = -(-len(rows) // across)
@@ -249,7 +251,7 @@ def draw(points: pd.DataFrame, label: str, path: Path) -> None:
             tried = near[near["row"] == row].sort_values("fd_reconstruction")
             best = tried[tried["chosen"]]
             axis.plot(*near[axes_of].to_numpy().T, ".", color="0.85", markersize=3)
-            axis.plot(*frontier(points)[axes_of].to_numpy().T, drawstyle="steps-post", color="0.6", linewidth=0.8)
+            axis.plot(*stairs.T, drawstyle="steps-post", color="0.6", linewidth=0.8)
             axis.plot(*tried[axes_of].to_numpy().T, "o-", color="C0", linewidth=0.8, markersize=2.5)
             axis.plot(*best[axes_of].to_numpy().T, "o", color="C0", markersize=7, fillstyle="none")
             axis.set_title(row, fontsize=7)
@@ -260,7 +262,7 @@ def draw(points: pd.DataFrame, label: str, path: Path) -> None:
             side.set_minor_locator(NullLocator())
             side.set_major_formatter(StrMethodFormatter("{x:g}"))
         left_out = len(points) - len(near)
-        far = f"; {left_out} points lie farther than {FAR:g} times the least distance" if left_out else ""
+        far = f"\nNot shown, farther than {FAR:g} times the least distance: {left_out}" if left_out else ""
         figure.suptitle(f"{label}{far}", fontsize=8)
         figure.supxlabel("FD of reconstructions", fontsize=8)
         figure.supylabel("FD of samples, GMM", fontsize=8)

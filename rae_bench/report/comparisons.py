@@ -34,7 +34,7 @@ OWN = 2 / 3
 """The share of a cell's own spread in the one it is compared with: a row may vary twice as much as others."""
 
 SAME = 1e-5
-"""Cells whose values differ by a smaller share have one training under two names: a term was never active, say."""
+"""Cells whose values (logarithms, mostly) differ by a smaller share have one training under two names."""
 
 Word = Literal["better", "equal", "worse", "undecided"]
 APART = ("better", "worse")
@@ -195,9 +195,8 @@ def _column(
     """What the cells of a column share, and the residual variance of each; `runs`: by cell its values (seeds,)."""
     pooled: list[Cell] = []
     for cell, run in runs.items():
-        if sources[cell] is not None and not any(
-            sources[cell] == sources[one] or bool((abs(run - runs[one]) <= SAME * abs(run)).all()) for one in pooled
-        ):
+        is_known = any(sources[cell] == sources[one] or _is_same(run, runs[one]) for one in pooled)
+        if sources[cell] is not None and not is_known:
             pooled.append(cell)
     wild: list[Cell] = []
     while True:
@@ -209,6 +208,11 @@ def _column(
         wild.append(widest)
     pool = float(np.mean([own[cell] for cell in pooled])) if pooled else 0.0
     return Column(effects, tuple(pooled), pool, tuple(wild)), own
+
+
+def _is_same(run: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> bool:
+    """Whether the values of two cells (seeds,) are those of one training."""
+    return bool((abs(run - other) <= SAME * abs(run)).all())
 
 
 def _is_wild(runs: Mapping[Cell, npt.NDArray[np.float64]], pooled: Sequence[Cell], cell: Cell) -> bool:

@@ -99,7 +99,7 @@ def test_rows_of_the_same_weights_enter_the_pool_once_and_baselines_never():
 
 
 def test_a_cell_that_surely_varies_more_than_all_others_keeps_its_own_spread():
-    """Its F-test is scipy's, of its residuals beside a two-way fit of the others; without it nothing widens."""
+    """The others are compared as if it were not there, to the last bit."""
     table = 0.07 * _random(9, 3)
     alone = Compared.of(_cells(table))
     assert not alone.columns[""].wild
@@ -112,7 +112,7 @@ def test_a_cell_that_surely_varies_more_than_all_others_keeps_its_own_spread():
 
 
 @pytest.mark.parametrize(("factor", "is_wild"), [(0.98, False), (1.02, True)])
-def test_wild_is_what_an_f_test_finds_so_once_in_a_thousand_tables(factor, is_wild):
+def test_a_cell_is_wild_from_the_ratio_on_that_an_f_test_finds_once_in_a_thousand_tables(factor, is_wild):
     """Of ten cells, each tested; the ratio at which SciPy's F distribution says so, from the others' two-way fit."""
     others = 0.07 * _random(9, 3)
     effects = others.mean(axis=0) - others.mean()

@@ -26,7 +26,7 @@ from rae_bench.study.config import load_study, resolve_study
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.specs import Family
 
-KINDS = ["answer", "strip", "samples", "interpolations", "distances", "training", "codes", "protocols"]
+KINDS = ["answer", "strip", "samples", "interpolations", "distances", "training", "codes", "components", "protocols"]
 DATASET = "digits_mini"
 SIZE = 32
 """Pixels of an image's side; a white pixel stands between two images."""
@@ -66,10 +66,20 @@ def _grey(image):
     return np.repeat(image.transpose(1, 2, 0), 3, axis=2)
 
 
+def with_another_mixture(spec, frame):
+    """The study with a second number of components, whose results are those of the first."""
+    fits = spec.fits[DATASET]
+    another = {"gmm5": replace(fits["gmm10"], n_components=5)}
+    copied = frame[frame["density"] == "gmm10"].assign(density="gmm5")
+    spec = replace(spec, densities=(*spec.densities, "gmm5"), fits={DATASET: {**fits, **another}})
+    return spec, pd.concat([frame, copied], ignore_index=True)
+
+
 def test_every_figure_is_drawn_captioned_and_the_same_bytes_again(files, smoke_spec, smoke_frame, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
+    spec, frame = with_another_mixture(smoke_spec, smoke_frame)
     for folder in (first, second):
-        made = plots.write(smoke_spec, smoke_frame, files, folder / "index.json")
+        made = plots.write(spec, frame, files, folder / "index.json")
     assert [path.name for path in made] == [f"{kind}_{DATASET}.{suffix}" for kind in KINDS for suffix in ("pdf", "png")]
     listed = json.loads((first / "index.json").read_text())
     assert [figure["name"] for figure in listed] == [f"{kind}_{DATASET}" for kind in KINDS]
@@ -86,7 +96,8 @@ def test_every_figure_is_drawn_captioned_and_the_same_bytes_again(files, smoke_s
         assert path.read_bytes() == (first / path.name).read_bytes(), path.name
         if path.suffix == ".png":
             picture = plt.imread(path)
-            assert picture.shape[1] > 800  # at 200 dots an inch: 7.2 inches, or 4.6
+            # at 200 dots an inch: 7.2 inches, 4.6, or one inch a model and 0.6
+            assert picture.shape[1] > (400 if "components" in path.name else 800)
             assert picture[:, :, :3].std() > 0.02  # not blank
     assert b"CreationDate" not in (first / f"distances_{DATASET}.pdf").read_bytes()
 

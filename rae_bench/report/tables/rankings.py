@@ -132,16 +132,13 @@ def comparisons_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> T
     )
 
 
-WILD = "from seed to seed surely more spread than the others, and compared with a spread of its own"
-
-
 def verdict_notes(spec: SummarySpec, cells: Compared[Cell], column: str) -> list[str]:
     """What the words of a table of pairs mean, of what they speak, and what it could have called."""
     n_pairs = len(cells.means) * (len(cells.means) - 1) // 2
     if cells.seeds < 2 or not n_pairs:
         return ["One row or one training seed: nothing is decided."]
     typical, within = cells.typical(column, cells.seeds), spec.equal_within
-    wild = [spec.rows[row].label for row, _ in cells.columns[column].wild]
+    wild = ", ".join(spec.rows[row].label for row, _ in cells.columns[column].wild)
     needed = seeds_to_call(cells, column, CALLED, n_pairs)
     return [
         f"Ratios of distances, paired over {cells.seeds} training seeds. Equal: surely between {1 / within:.2f} and"
@@ -151,7 +148,7 @@ def verdict_notes(spec: SummarySpec, cells: Compared[Cell], column: str) -> list
         f"SD of a cell from one training seed to another: {100 * np.expm1(np.sqrt(cells.columns[column].pool)):.0f} %."
         f" A ratio of two typical cells is known to within {100 * np.expm1(typical.interval[1]):.0f} %; surely called"
         f" is one of {smallest_called(typical, n_pairs):.2f}; {CALLED:g} would take {needed or 'over 1,000'} seeds.",
-        *([f"{', '.join(wild)}: {WILD}; typical cells are the others."] if wild else []),
+        *([f"By a spread of their own, from seed to seed surely larger than the others': {wild}."] if wild else []),
     ]
 
 
