@@ -198,6 +198,20 @@ def test_training_curves_are_the_histories(smoke_spec, root, files):
     assert list(axes[0].lines[0].get_xdata()) == list(range(1, 11))
 
 
+def test_training_curves_of_many_models_have_a_panel_each(smoke_spec, root, files, monkeypatch):
+    monkeypatch.setattr("rae_bench.report.plots.training.MANY", 1)
+    axes = [axis for axis in plots.training_curves(smoke_spec, files, DATASET).axes if axis.get_visible()]
+    # 2 seeds of 2 terms, and of 3
+    assert {axis.get_title(): len(axis.lines) for axis in axes} == {"VAE": 4, "RAE-L2": 6}
+    history = pd.read_parquet(root / DATASET / "rae_l2" / "seed1" / "history.parquet")
+    *_, reconstruction, latent, regulariser = axes[1].lines
+    for line, term in ((reconstruction, "reconstruction"), (latent, "latent"), (regulariser, "regulariser")):
+        np.testing.assert_array_equal(line.get_ydata(), history[f"validation_{term}"])
+    assert [line.get_linestyle() for line in axes[1].lines[:3]] == ["-", "--", "--"]  # of two kinds
+    assert {line.get_color() for line in axes[1].lines} == {FAMILIES["regularized"][0]}
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+
+
 def test_a_term_that_no_model_has_gets_no_panel(smoke_spec, files):
     rows = {"vae": smoke_spec.rows["vae"]}
     axes = plots.training_curves(replace(smoke_spec, rows=rows, order=("vae",)), files, DATASET).axes

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from rae_bench.report.plots.style import UPRIGHT, looks
+from rae_bench.report.plots.style import MANY, looks
 from rae_bench.report.sheets import Sheets
 from rae_bench.report.tables.densities import density_order
 from rae_bench.report.tables.wording import density_label, model_labels
@@ -31,7 +31,7 @@ def code_views(spec: SummarySpec, sheets: dict[str, Sheets], dataset: str) -> Fi
     had = {key for model in models for key in sheets[model]}
     densities = [name for name in shown_densities(spec, dataset) if f"codes.{name}" in had]
     shape = len(densities), len(models)
-    size = max(7.2, 0.45 * shape[1]), 0.9 * shape[0] + (0.9 if shape[1] > UPRIGHT else 0.2)
+    size = max(7.2, 0.45 * shape[1]), 0.9 * shape[0] + (0.9 if shape[1] > MANY else 0.2)
     figure, axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
     grey = (0.7, 0.7, 0.7)
     for j, (model, label) in enumerate(models.items()):
@@ -40,7 +40,7 @@ def code_views(spec: SummarySpec, sheets: dict[str, Sheets], dataset: str) -> Fi
         axes2 = np.linalg.svd(codes - centre, full_matrices=False)[2][:2].T
         flat = (codes - centre) @ axes2
         reach = 1.3 * np.abs(flat).max(axis=0)
-        axes[0, j].set_title(label, rotation=90 if shape[1] > UPRIGHT else 0)
+        axes[0, j].set_title(label, rotation=90 if shape[1] > MANY else 0)
         colour = to_rgb(drawn_as[model].colour)
         for axis, density in zip(axes[:, j], densities, strict=True):
             if f"codes.{density}" not in sheets[model]:  # no frame, but the place for the label of the line

@@ -40,7 +40,7 @@ def distances(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Figure:
     name = distance_name(METRICS[metric][1], mine["extractor_label"].iloc[0])
     axis.set(xlabel="", ylabel=f"{name} (log scale)", xlim=(-0.5, len(spec.rows) - 0.5))
     labels = [row.label for row in spec.ordered_rows.values()]
-    if len(labels) > style.UPRIGHT:
+    if len(labels) > style.MANY:
         axis.set_xticks(range(len(labels)), labels=labels, rotation=90)
     else:
         axis.set_xticks(range(len(labels)), labels=[label.replace(" ", "\n") for label in labels])

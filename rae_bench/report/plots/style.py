@@ -5,6 +5,7 @@ The families' colours keep apart in greyscale and under the common colour blindn
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from rae_bench.study.specs import Family, SummarySpec
 
@@ -16,7 +17,9 @@ FAMILIES: dict[Family, tuple[str, str]] = {
     "baseline": ("#585858", "h"),
 }
 """The colour and the marker of each family of rows."""
-DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
+Dash = Literal["-"] | tuple[float, tuple[float, ...]]
+"""A line as matplotlib takes it: solid, or an offset and the lengths of dashes and gaps."""
+DASHES: tuple[Dash, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 """The lines of a family's models, in order, again from the first where there are more."""
 COLUMNS = {
     "reconstruction": ("#636363", "s"),
@@ -30,8 +33,8 @@ COLUMNS = {
 """The colour and the marker of each column of Table 1."""
 
 
-UPRIGHT = 12
-"""Beside each other, more names than these stand upright."""
+MANY = 12
+"""More models than these are drawn another way: names beside each other stand upright, curves have a panel each."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Look:
 
     colour: str
     marker: str
-    dash: str | tuple[int, tuple[float, ...]]
+    dash: Dash
 
 
 def looks(spec: SummarySpec) -> dict[str, Look]:

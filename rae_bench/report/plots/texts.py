@@ -46,8 +46,8 @@ TEXTS = {
         "Points on a logarithmic scale, by row and column; Table 1 has their means: {rows}.",
     ),
     "training": Text(
-        "each term of the loss, unweighted, on validation images, a line per seed, the colour its family's: see"
-        " whether every model has settled by its last epoch.",
+        "each term of the loss, unweighted, on validation images, a line per seed, the colour its family's (of more"
+        " than twelve models, a panel for each): see whether every model has settled by its last epoch.",
         "Curves of loss terms by epoch, of {models}.",
     ),
     "codes": Text(
