@@ -14,11 +14,16 @@ import pandas as pd
 from rae_bench.report.comparisons import Word, pairs
 from rae_bench.report.tables.cells import COLUMNS, as_records, cell_values, compared
 from rae_bench.report.tables.claims import COLUMN_NAMES, VERDICTS, judged
+from rae_bench.report.tables.spread import COLUMNS as SPREAD_NAMES
+from rae_bench.report.tables.spread import own_priors, spread_table
 from rae_bench.study.specs import Family, SummarySpec
 
-QUESTION = (
+CLAIM = (
     "Does a deterministic autoencoder with a density fitted ex post on its codes sample as well as a variational one"
     " (the claim of Ghosh et al., ICLR 2020)?"
+)
+ERASURE = (
+    "Does a density fitted ex post on the codes erase the differences between models that have priors of their own?"
 )
 SAMPLED = ("n", "gaussian", "standard_normal")
 """The columns of samples that stand in for column GMM where no row has one."""
@@ -105,8 +110,15 @@ def shown_rows(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[str
     return list(dict.fromkeys([*first.values(), *(one.row for one in ranked)]))[:3]
 
 
+def question(spec: SummarySpec) -> str:
+    """The question of a study; empty for one whose tables answer none."""
+    return next((text for table, text in {"table1": CLAIM, "priors": ERASURE}.items() if table in spec.tables), "")
+
+
 def sentences(spec: SummarySpec, frame: pd.DataFrame) -> list[str]:
-    """The answer: what becomes of the claim, what a mixture does to every model, and who stands first."""
+    """The answer to the question, what a mixture does to every model, and who stands first; none to no question."""
+    if not (about := question(spec)):
+        return []
     known = [name for name in spec.datasets if standings(spec, frame, name)]
     claims = {name: _claims(spec, frame, name) for name in known}
     asked, helped, first = {}, {}, {}
@@ -116,7 +128,7 @@ def sentences(spec: SummarySpec, frame: pd.DataFrame) -> list[str]:
         elif _seeds(spec, frame, name) < 2:
             asked[name] = "undecided: one training seed decides nothing"
         else:
-            asked[name] = _asked(claims[name])
+            asked[name] = _asked(claims[name]) if about == CLAIM else _erased(spec, frame, name)
             helped[name] = _helped(claims[name])
     for name in known:
         first[name] = _first(COLUMNS[ranked_column(spec, frame, name)], standings(spec, frame, name))
@@ -172,6 +184,27 @@ def _asked(claims: Mapping[str, Sequence[tuple[str, Word]]]) -> str:
             said = text.format(other=claims[claim][0][0], counted=counted(words, "regularized model"))
             return f"{lead(words)}: {said}"
     return "not asked: no regularized model stands beside a variational one"
+
+
+def _erased(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> str:
+    if len(own_priors(spec, dataset)) < 2:
+        return "not asked: no two models have priors of their own"
+    own, *fitted = as_records(spread_table(spec, frame, dataset).data)
+    erased = [f"with {SPREAD_NAMES[one['column']]}" for one in fitted if one["word"] == "erased"]
+    ratios = _listed(
+        [
+            f"{one['ratio']:.2f} times with {SPREAD_NAMES[one['column']]} ({_within(one)}, {one['word']})"
+            for one in fitted
+        ]
+    )
+    return (
+        f"{_listed(erased) if erased else 'nowhere'} surely erased: the worst of {own['n_rows']} models lies"
+        f" {own['ratio']:.2f} times as far as the best under their own priors ({_within(own)}), {ratios}"
+    )
+
+
+def _within(line: Mapping[str, float]) -> str:
+    return f"{line['low']:.2f} to {line['high']:.2f}" if np.isfinite(line["high"]) else "unknown"
 
 
 def _helped(claims: Mapping[str, Sequence[tuple[str, Word]]]) -> str:

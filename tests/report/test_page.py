@@ -109,7 +109,7 @@ def test_the_first_screen_is_the_question_its_answer_and_two_figures(page, smoke
     said = answer.sentences(smoke_spec, smoke_frame)
     assert len(said) == 3
     assert all(page.texts[sentence] == 1 for sentence in said)
-    assert page.texts[answer.QUESTION] == 1
+    assert page.texts[answer.CLAIM] == 1
     tags = [name for name, _ in page.tags]
     assert tags[: tags.index("h2")].count("img") == 2
     assert page.all("img")[0]["alt"].startswith("Ratios to the best model in column GMM")

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rae_bench.report.answer import ERASURE, question, sentences
 from rae_bench.report.tables.catalogue import build
 from rae_bench.report.tables.cells import place
 from rae_bench.report.tables.spread import own_priors, prior_table, spread_table
@@ -144,3 +145,32 @@ def test_a_study_with_one_prior_of_a_models_own_has_no_spread(erased):
     rows = tuple(name for name in SPEC.order if name not in PRIORS - {"vae"})
     few = replace(SPEC, order=rows, rows={name: SPEC.rows[name] for name in rows}, tables=("priors",))
     assert [table.name for table in build(few, erased, None)] == ["priors_digits"]
+
+
+def test_the_answer_to_a_study_of_priors_is_the_tables(erased):
+    assert question(SPEC) == ERASURE
+    asked, helped, first = sentences(SPEC, erased)
+    own, gaussian, gmm, selected = (
+        dict(zip(("", "", "", "ratio", "within", "word"), row, strict=True))
+        for row in spread_table(SPEC, erased, "digits").rows
+    )
+    fitted = [
+        f"{line['ratio']} times with {name} ({line['within']}, erased)"
+        for name, line in (("Gaussian", gaussian), ("GMM", gmm), ("GMM, selected K", selected))
+    ]
+    assert asked == (
+        "With Gaussian, with GMM and with GMM, selected K surely erased: the worst of 18 models lies"
+        f" {own['ratio']} times as far as the best under their own priors ({own['within']}), {fitted[0]}, {fitted[1]}"
+        f" and {fitted[2]}."
+    )
+    assert helped.startswith("Under a GMM fitted ex post")
+    assert first.startswith("Of the models in column GMM")
+    noisy = planted(1.0, 1.0)
+    assert sentences(SPEC, noisy)[0].startswith("Nowhere surely erased: the worst of 18 models lies 1.")
+    assert sentences(SPEC, planted(OWN, 1.0, seeds=(0,)))[0] == "Undecided: one training seed decides nothing."
+
+
+def test_a_study_without_a_question_has_no_answer(erased):
+    spec = replace(SPEC, tables=("claims",))
+    assert question(spec) == ""
+    assert sentences(spec, erased) == []

@@ -122,7 +122,7 @@ def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
     if wild:  # Tukey's range is of cells that vary alike
         rows = [row for row in rows if row not in wild]
         cells = _compared(spec, _cells(spec, frame, dataset, columns, rows))
-    found = spreads(cells)
+    found, n = spreads(cells), len({row for row, _ in cells.means})
     records, texts = [], []
     for column in columns:
         one = found[column]
@@ -132,12 +132,11 @@ def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
         records.append(
             {
                 **{"dataset": dataset, "column": column, "best": one.least[0], "worst": one.largest[0]},
-                **{"ratio": ratio, "low": low, "high": high, "word": word},
+                **{"ratio": ratio, "low": low, "high": high, "word": word, "n_rows": n},
             }
         )
         within = f"{low:.2f} to {high:.2f}" if np.isfinite(high) else "–"
         texts.append([COLUMNS[column], best, worst, f"{ratio:.2f}", within, word or "–"])
-    n = len({row for row, _ in cells.means})
     names = ", ".join(spec.rows[row].label for row in wild)
     left_out = [f"Left out: {names}, from seed to seed surely more spread than the others."] if wild else []
     return Table(
