@@ -324,8 +324,10 @@ def _searched(search):
     return points
 
 
-# Those of photos, and of the second stages of photos and faces, are to be run again.
-SEARCHED = ["search_digits", "search_second_stage_digits", "search_variants", "search_faces"]
+SEARCHED = [
+    *("search_digits", "search_second_stage_digits", "search_variants"),
+    *("search_photos", "search_second_stage_photos", "search_faces", "search_second_stage_faces"),
+]
 
 
 @pytest.mark.parametrize("search", SEARCHED)
