@@ -60,15 +60,26 @@ def changes(one: pd.DataFrame, other: pd.DataFrame, within: float) -> dict[str, 
     return {kind: found.count(kind) for kind in KINDS}
 
 
-def expected(sets: list[Compared[tuple[str, str]]], within: float, rng: np.random.Generator) -> pd.DataFrame:
-    """The changes between two sets that are drawn from the mean of `sets`, with their mean spreads; a row a draw."""
+def expected(
+    sets: list[Compared[tuple[str, str]]],
+    sources: dict[tuple[str, str], str],
+    within: float,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """The changes between two sets that are drawn from the mean of `sets`, with their mean spreads; a row a draw.
+
+    Cells of one training under two names are drawn once; `sources`: the model of each cell.
+    """
+    twins = {cell: twin for column in sets[0].columns.values() for cell, twin in column.twins.items()}
     names, seeds = list(sets[0].means), sets[0].seeds
     means = np.mean([[one.means[name] for name in names] for one in sets], axis=0)
     spreads = np.sqrt(np.mean([[one.own[name] for name in names] for one in sets], axis=0))
 
     def drawn() -> pd.DataFrame:
         values = means[:, None] + spreads[:, None] * rng.normal(size=(len(names), seeds))
-        return pairs(Compared.of(dict(zip(names, map(pd.Series, values), strict=True))), within)
+        cells = dict(zip(names, map(pd.Series, values), strict=True))
+        cells |= {cell: cells[twin] for cell, twin in twins.items()}
+        return pairs(Compared.of(cells, None, sources), within)
 
     return pd.DataFrame([changes(drawn(), drawn(), within) for _ in range(SIMULATED)])
 
@@ -84,6 +95,8 @@ def main(arguments: list[str] | None = None) -> None:
     sets = [tuple(map(int, text.split(","))) for text in options.seeds]
     if any(set(a) & set(b) for a, b in combinations(sets, 2)):
         parser.error(f"--seeds: {options.seeds} overlap; sets that share a seed are no replications")
+    if len({len(seeds) for seeds in sets}) > 1:
+        parser.error(f"--seeds: {options.seeds} are sets of different sizes; what changes is expected of equal ones")
     names = [study_of(options.study, seeds) for seeds in sets]
     for name in names:
         command = [sys.executable, "-m", "snakemake", "--cores", options.cores, "--config", f"study={name}"]
@@ -98,7 +111,8 @@ def main(arguments: list[str] | None = None) -> None:
             found = [compared(spec, frame, dataset, column) for frame in frames]
             tables = [pairs(cells, within) for cells in found]
             every = pairs(compared(spec, pd.concat(frames), dataset, column), within)
-            simulated = expected(found, within, rng)
+            sources = {(row, name): spec.rows[row].model for row, name in found[0].means}
+            simulated = expected(found, sources, within, rng)
             listed += [
                 table.assign(dataset=dataset, column=column, seeds=" ".join(map(str, seeds)))
                 for table, seeds in zip([*tables, every], [*sets, sum(sets, start=())], strict=True)

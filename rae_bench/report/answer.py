@@ -11,11 +11,11 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from rae_bench.report.comparisons import Word, pairs
+from rae_bench.report.comparisons import OPPOSITE, Word, pairs
 from rae_bench.report.tables.cells import COLUMNS, as_records, cell_values, compared
 from rae_bench.report.tables.claims import COLUMN_NAMES, VERDICTS, judged
 from rae_bench.report.tables.spread import COLUMNS as SPREAD_NAMES
-from rae_bench.report.tables.spread import own_priors, spread_table
+from rae_bench.report.tables.spread import spread_rows, spread_table
 from rae_bench.study.specs import Family, SummarySpec
 
 CLAIM = (
@@ -34,8 +34,6 @@ ASKED = {
 }
 """The claims that answer the question, the first that can be tested."""
 WORDS: dict[str, Word] = {VERDICTS[word]: word for word in get_args(Word)}
-
-OPPOSITE: dict[Word, Word] = {"better": "worse", "worse": "better"}
 
 
 @dataclass(frozen=True)
@@ -187,8 +185,8 @@ def _asked(claims: Mapping[str, Sequence[tuple[str, Word]]]) -> str:
 
 
 def _erased(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> str:
-    if len(own_priors(spec, dataset)) < 2:
-        return "not asked: no two models have priors of their own"
+    if len(spread_rows(spec, dataset)) < 2:
+        return "not asked: no two models have priors of their own and a density fitted ex post"
     own, *fitted = as_records(spread_table(spec, frame, dataset).data)
     erased = [f"with {SPREAD_NAMES[one['column']]}" for one in fitted if one["word"] == "erased"]
     ratios = _listed(
@@ -200,6 +198,11 @@ def _erased(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> str:
     return (
         f"{_listed(erased) if erased else 'nowhere'} surely erased: the worst of {own['n_rows']} models lies"
         f" {own['ratio']:.2f} times as far as the best under their own priors ({_within(own)}), {ratios}"
+        + (
+            f"; {own['left_out']} left out, for a spread over seeds surely larger than the others'"
+            if own["left_out"]
+            else ""
+        )
     )
 
 

@@ -15,8 +15,9 @@ words are: `word`. How often they are wrong: `scripts/simulate_verdicts.py`.
 """
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, Generic, Literal, TypeVar
 
@@ -38,12 +39,38 @@ SAME = 1e-5
 
 Word = Literal["better", "equal", "worse", "undecided"]
 APART = ("better", "worse")
+OPPOSITE: dict[Word, Word] = {"better": "worse", "worse": "better"}
+"""What is said of the second of two cells where this is said of the first."""
 Better = Literal["lower", "higher"]
 Cell = TypeVar("Cell", bound=Hashable)
 
 
+class Tested(ABC):
+    """What can be said of a difference, whose hypotheses have one-sided p."""
+
+    @abstractmethod
+    def p_below(self, bound: float) -> float:
+        """One-sided p of the hypothesis that the difference is at least `bound`."""
+
+    @abstractmethod
+    def p_above(self, bound: float) -> float:
+        """One-sided p of the hypothesis that the difference is at most `bound`."""
+
+    @property
+    def p_difference(self) -> float:
+        """Two-sided p of the hypothesis that there is none."""
+        return min(1.0, 2 * min(self.p_below(0), self.p_above(0)))
+
+    def p_equal(self, margin: float) -> float:
+        """The p of two one-sided tests that the difference is `margin` or more to either side.
+
+        Doubled, so that it lies below 5 % where the 95 % interval lies within the margin.
+        """
+        return min(1.0, 2 * max(self.p_below(margin), self.p_above(-margin)))
+
+
 @dataclass(frozen=True)
-class Difference:
+class Difference(Tested):
     """The difference of two cells' means, its standard error and degrees of freedom; of logs, that of a ratio."""
 
     mean: float
@@ -63,42 +90,54 @@ class Difference:
         return Difference(self.mean - bound, self.standard_error, self.freedom)
 
     def p_below(self, bound: float) -> float:
-        """One-sided p of the hypothesis that the difference is at least `bound`."""
+        """By Student's t; 1 where nothing is known of the spread."""
         if not self.freedom:
             return 1.0
         if self.standard_error == 0:
             return float(self.mean >= bound)
         return float(special.stdtr(self.freedom, (self.mean - bound) / self.standard_error))
 
-    @property
-    def p_difference(self) -> float:
-        """Two-sided p of the hypothesis that there is none."""
-        return min(1.0, 2 * min(self.p_below(0), self.reversed.p_below(0)))
+    def p_above(self, bound: float) -> float:
+        """By Student's t, with the sides exchanged."""
+        return Difference(-self.mean, self.standard_error, self.freedom).p_below(-bound)
 
-    def p_equal(self, margin: float) -> float:
-        """The p of two one-sided tests that the difference is `margin` or more to either side.
 
-        Doubled, so that it lies below 5 % where the 95 % interval lies within the margin.
-        """
-        return min(1.0, 2 * max(self.p_below(margin), self.reversed.p_below(margin)))
+@dataclass(frozen=True)
+class FromLeast(Tested):
+    """The difference of a cell from whichever of several others is truly the least, of its `differences` from each.
 
-    @property
-    def reversed(self) -> "Difference":
-        """The same with the sides exchanged."""
-        return Difference(-self.mean, self.standard_error, self.freedom)
+    To lie below the least is to lie below each: the largest p counts. To lie above it is to lie above one, and the
+    smallest of m values of p is small by chance: it counts m times (Bonferroni).
+    """
+
+    differences: tuple[Difference, ...]
+
+    def p_below(self, bound: float) -> float:
+        """Of the hypothesis that it lies at `bound` or more above one: all have to be rejected."""
+        return max(one.p_below(bound) for one in self.differences)
+
+    def p_above(self, bound: float) -> float:
+        """Of the hypothesis that it lies at most `bound` above each: one has to be rejected."""
+        return min(1.0, len(self.differences) * min(one.p_above(bound) for one in self.differences))
+
+    def less(self, bound: float) -> "FromLeast":
+        """The same less `bound`."""
+        return FromLeast(tuple(one.less(bound) for one in self.differences))
 
 
 @dataclass(frozen=True)
 class Column(Generic[Cell]):
     """What a column's cells share: the seeds' `effects` (seeds,), which cells are pooled, and their mean variance.
 
-    `wild`: those that would be pooled, but vary more than the others for sure.
+    `wild`: those that would be pooled, but vary more than the others for sure. `twins`: cells of the `SAME` values as
+    another, with that one.
     """
 
     effects: npt.NDArray[np.float64]
     pooled: tuple[Cell, ...]
     pool: float
     wild: tuple[Cell, ...]
+    twins: Mapping[Cell, Cell] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,6 +188,9 @@ class Compared(Generic[Cell]):
 
     def difference(self, a: Cell, b: Cell) -> Difference:
         """The mean of `a` less that of `b`."""
+        a, b = (self.columns[self.column[cell]].twins.get(cell, cell) for cell in (a, b))
+        if a == b:
+            return Difference(0.0, 0.0, np.inf)
         mean = self.means[a] - self.means[b]
         if self.seeds < 2:
             return Difference(mean, np.inf, 0)
@@ -194,9 +236,14 @@ def _column(
 ) -> tuple[Column[Cell], dict[Cell, float]]:
     """What the cells of a column share, and the residual variance of each; `runs`: by cell its values (seeds,)."""
     pooled: list[Cell] = []
+    twins: dict[Cell, Cell] = {}
     for cell, run in runs.items():
-        is_known = any(sources[cell] == sources[one] or _is_same(run, runs[one]) for one in pooled)
-        if sources[cell] is not None and not is_known:
+        if sources[cell] is None:
+            continue
+        twin = next((one for one in pooled if _is_same(run, runs[one])), None)
+        if twin is not None:
+            twins[cell] = twin
+        elif not any(sources[cell] == sources[one] for one in pooled):
             pooled.append(cell)
     wild: list[Cell] = []
     while True:
@@ -207,7 +254,8 @@ def _column(
         pooled.remove(widest)
         wild.append(widest)
     pool = float(np.mean([own[cell] for cell in pooled])) if pooled else 0.0
-    return Column(effects, tuple(pooled), pool, tuple(wild)), own
+    own |= {cell: own[twin] for cell, twin in twins.items()}
+    return Column(effects, tuple(pooled), pool, tuple(wild), twins), own
 
 
 def _is_same(run: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> bool:
@@ -243,7 +291,7 @@ def _residuals(
     return effects, own
 
 
-def word(difference: Difference, p_difference: float, p_equal: float) -> Word:
+def word(difference: Tested, p_difference: float, p_equal: float) -> Word:
     """What is said of the first of two cells, lower being better; the p are those adjusted for the table's others.
 
     equal       surely within the margin, even if surely not the same
@@ -253,11 +301,11 @@ def word(difference: Difference, p_difference: float, p_equal: float) -> Word:
     if p_equal < LEVEL:
         return "equal"
     if p_difference < LEVEL:
-        return "better" if difference.mean < 0 else "worse"
+        return "better" if difference.p_below(0) < difference.p_above(0) else "worse"
     return "undecided"
 
 
-def verdicts(differences: Sequence[Difference], margins: Sequence[float]) -> list[Word]:
+def verdicts(differences: Sequence[Tested], margins: Sequence[float]) -> list[Word]:
     """The words of all comparisons of a table, each kind of test adjusted for all of them after Holm.
 
     `margins`: how far apart, on the scale of the differences, each two cells may be and still be called equal; those

@@ -70,7 +70,7 @@ def latex(table: Table) -> str:
     def line(texts: Sequence[str]) -> str:
         return " & ".join(texts) + r" \\"
 
-    is_wide = max(len(row[0]) for row in table.rows) > 40  # sentences, not names
+    is_wide = max((len(row[0]) for row in table.rows), default=0) > 40  # sentences, not names
     first = r"p{0.5\linewidth}" if is_wide else "l"
     body = [
         line([rf"\textbf{{{escape(text)}}}" if (i, j) in table.bold else escape(text) for j, text in enumerate(row)])

@@ -228,6 +228,20 @@ def test_what_could_be_called_and_for_how_many_seeds():
     assert smallest_called(found.typical("", needed), 36) <= 1.1 < smallest_called(found.typical("", needed - 1), 36)
 
 
+def test_one_training_under_two_names_is_one_cell():
+    """Either is compared with a third alike, and with the other one exactly."""
+    values = _cells(0.1 * _random(3, 3))
+    twice = {"row0": values["row0"], "twin": values["row0"] * (1 + 1e-9), **values}
+    cells = Compared.of(twice, None, {cell: "row0" if cell == "twin" else cell for cell in twice})
+    alone = Compared.of(values)
+    assert cells.difference("twin", "row2") == cells.difference("row0", "row2") == alone.difference("row0", "row2")
+    between = cells.difference("row0", "twin")
+    assert between.interval == (0, 0)
+    found = pairs(cells, 1.25).set_index(["a", "b"])
+    assert found.loc[("row0", "twin"), "verdict"] == "equal"
+    assert pairs(cells, 1.0).set_index(["a", "b"]).loc[("row0", "twin"), "verdict"] == "undecided"
+
+
 # --- how often they are wrong -----------------------------------------------------------------------------
 
 TABLES = 250

@@ -47,12 +47,28 @@ def test_the_expected_changes_are_those_of_the_same_law(replicate):
         values = means[:, None] + 0.05 * rng.normal(size=(9, 4))
         return Compared.of({("row", str(i)): pd.Series(one) for i, one in enumerate(values)})
 
-    expected = replicate.expected([drawn() for _ in range(6)], 1.25, rng)
+    sources = {("row", str(i)): str(i) for i in range(9)}
+    expected = replicate.expected([drawn() for _ in range(6)], sources, 1.25, rng)
     found = [replicate.changes(pairs(drawn(), 1.25), pairs(drawn(), 1.25), 1.25) for _ in range(100)]
     assert (expected.sum(axis=1) == 36).all()
     assert expected["opposite"].mean() < 0.1
     for kind in ("same", "decided or not"):
         assert expected[kind].mean() == pytest.approx(np.mean([one[kind] for one in found]), abs=2.5)
+
+
+def test_one_training_under_two_names_is_drawn_once(replicate):
+    rng = np.random.default_rng(0)
+    sources = {("vae", "n"): "vae", ("two", "n"): "vae", ("ae", "n"): "ae"}
+    runs = {cell: pd.Series(rng.normal(size=3)) for cell in sources}
+    runs["two", "n"] = runs["vae", "n"]
+    found = replicate.expected([Compared.of(runs, None, sources)] * 2, sources, 1.25, rng)
+    assert (found["same"] >= 1).all()  # the two names are equal in every set
+
+
+def test_sets_of_seeds_have_to_be_of_one_size(replicate, capsys):
+    with pytest.raises(SystemExit):
+        replicate.main(["smoke", "--seeds", "0,1,2", "3,4"])
+    assert "are sets of different sizes" in capsys.readouterr().err
 
 
 def test_a_study_with_other_seeds_is_the_study_but_for_them(replicate, monkeypatch, tmp_path):
