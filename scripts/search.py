@@ -111,10 +111,15 @@ def edge(tried: pd.DataFrame, term: str) -> bool:
     return bool(best in (values.min(), values.max()))
 
 
-def last_step(tried: pd.DataFrame) -> float:
-    """The criterion of the best point over that of the next best, less 1."""
-    ranked = tried["criterion"].sort_values()
-    return float(ranked.iloc[0] / ranked.iloc[1]) - 1 if len(ranked) > 1 else float("nan")
+def last_step(tried: pd.DataFrame, term: str) -> float:
+    """The best point's criterion over that at the next weight of a term, less 1; the other equal, if it can be."""
+    best = tried.loc[tried["criterion"].idxmin()]
+    beside = tried[tried[term] != best[term]]
+    (other,) = (one for one in TERMS if one != term)
+    alike = beside[beside[other].fillna(0) == np.nan_to_num(best[other])]
+    beside = beside if alike.empty else alike
+    distance = np.log(beside[term] / best[term]).abs()
+    return float(best["criterion"] / beside.loc[distance == distance.min(), "criterion"].min()) - 1
 
 
 def read(study: Study) -> pd.DataFrame:
@@ -128,6 +133,8 @@ def valid(study: Study, found: pd.DataFrame) -> pd.DataFrame:
     """Those of the points that have the settings of the study as it is now."""
     own = [
         settings(study, one["row"], tuple((term, one[term]) for term in TERMS if not np.isnan(one[term])))
+        if one["row"] in study.file.rows
+        else ""
         for one in found.to_dict("records")
     ]
     return found[found["settings"] == own]
@@ -181,7 +188,7 @@ def write(study: Study, points: pd.DataFrame, beside: list[pd.DataFrame]) -> Non
         for one in tried.to_dict("records"):
             if one["chosen"]:
                 bold.add((len(rows), 6))
-            remark = f"edge ({', '.join(edges)}); {100 * last_step(tried):.1f} % from the next" if edges else ""
+            remark = ", ".join(f"edge ({term}); {100 * last_step(tried, term):.1f} % from the next" for term in edges)
             shown = [*(one[term] for term in TERMS), *(one[f"fd_{name}"] for name in ("reconstruction", "n", "gmm"))]
             rows.append(
                 [
@@ -197,12 +204,12 @@ def write(study: Study, points: pd.DataFrame, beside: list[pd.DataFrame]) -> Non
     notes = [
         f"Criterion: geometric mean of FD in columns Rec., N and GMM against the {split} split, those of a random"
         f" density the mean of {len(study.file.fit_seeds)} fits; noise: its standard error over them. Bold: the chosen"
-        " point. Edge: its weight is the least or the largest that was tried; how far its criterion lies from the"
-        " next best.",
+        " point. Edge: its weight is the least or the largest that was tried; how far its criterion lies from that of"
+        " the weight beside it.",
     ]
     one = Table("points", f"{label}: search for the loss weights", header, rows, bold, notes, points)
     parts = [markdown(one)]
-    every = pd.concat([points, *map(marked, beside)], ignore_index=True)
+    every = pd.concat([points, *map(marked, beside)], ignore_index=True).dropna(subset=["fd_gmm"])
     if every["row"].nunique() > 1:
         parts += [markdown(equal_table(every, label)), f"![Reconstruction against generation]({study.name}.png)\n"]
         draw(every, label, FOUND / f"{study.name}.png")
@@ -303,6 +310,10 @@ def main(arguments: list[str] | None = None) -> None:
 def other_points(name: str, study: Study, parser: argparse.ArgumentParser) -> pd.DataFrame:
     """The points that another search has found, which has to be one of the same data set, judged alike."""
     other = load_study(name)
+    if len(study.datasets) > 1:
+        parser.error(
+            f"--beside {name}: {study.name} searches {list(study.datasets)}; expected a search of one data set"
+        )
     for key in ("datasets", "reference_split", "n_images", "n_generated", "fit_seeds"):
         mine, theirs = getattr(study.file, key), getattr(other.file, key)
         if mine != theirs:

@@ -46,7 +46,10 @@ def test_an_edge_is_a_weight_with_nothing_tried_beyond_it(search):
     tried = _tried((0.01, 0.1, 2.0), (0.03, 0.1, 1.0), (0.1, 0.01, 3.0))
     assert not search.edge(tried, "latent")
     assert search.edge(tried, "regulariser")
-    assert search.last_step(tried) == pytest.approx(-0.5)
+    assert search.last_step(tried, "regulariser") == pytest.approx(1 / 3 - 1)  # the other point has the same penalty
+    alike = _tried((0.01, 0.1, 2.0), (0.03, 0.1, 1.0), (0.1, 0.01, 3.0), (0.03, 0.01, 4.0), (0.03, 0.001, 2.0))
+    assert search.last_step(alike, "regulariser") == pytest.approx(1 / 4 - 1)  # at an equal latent weight, the nearest
+    assert search.last_step(_tried((None, 0.1, 1.0), (None, 0.01, 2.0)), "regulariser") == pytest.approx(-0.5)
 
 
 def _result(row, point, settings, rec=1.0, gmm=1.0):
