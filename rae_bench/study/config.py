@@ -114,8 +114,10 @@ def _check_names(where: str, file: StudyFile, words: Vocabulary) -> None:
 
 def _check_rows(where: str, file: StudyFile, words: Vocabulary, rows: dict[str, Row]) -> None:
     """Refuse rows of which none is compared, and a search of rows without weights."""
-    if all(row.family == "baseline" for row in rows.values()):
-        raise ConfigError(f"{where}.rows: {list(file.rows)} are all baselines; name a row that is held against them")
+    if all(row.family == "baseline" or row.has_no_model for row in rows.values()):
+        raise ConfigError(
+            f"{where}.rows: {list(file.rows)} are all baselines or given images; name a model that is held against them"
+        )
     for name, row in rows.items():
         is_own = not row.has_no_model and isinstance(words.models[row.model.split(POINT)[0]], OwnModelEntry)
         if "search" in file.tables and (row.has_no_model or is_own):

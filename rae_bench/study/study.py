@@ -474,7 +474,7 @@ class Study:
             extractors={name: entry.extractor for name, entry in self.datasets.items()},
             published={name: entry.published for name, entry in self.datasets.items()},
             train_seeds=self.file.train_seeds,
-            densities=self.file.densities,
+            densities=tuple(name for name in self.file.densities if name in self.densities),
             reference_split=self.file.reference_split,
             floor_split=self.file.floor_split,
             n_images=self.file.n_images,

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from rae_bench.report.answer import ERASURE, question, sentences
+from rae_bench.report.rendering import latex, markdown
 from rae_bench.report.tables.catalogue import build
 from rae_bench.report.tables.cells import place
-from rae_bench.report.tables.spread import own_priors, prior_table, spread_table
-from rae_bench.study.config import load_study
+from rae_bench.report.tables.spread import own_priors, prior_table, spread_rows, spread_table
+from rae_bench.study.config import load_study, resolve_study
 from rae_bench.study.results import COLUMNS
 
 SPEC = load_study("variants").summary()
@@ -174,3 +175,47 @@ def test_a_study_without_a_question_has_no_answer(erased):
     spec = replace(SPEC, tables=("claims",))
     assert question(spec) == ""
     assert sentences(spec, erased) == []
+
+
+def test_a_row_that_is_left_out_is_named_in_the_answer(erased):
+    is_wild = (erased["model"] == "vampprior") & (erased["density"] == "gmm10") & (erased["train_seed"] > 0)
+    failing = erased.assign(value=erased["value"].where(~is_wild, 5 * erased["value"]))
+    assert sentences(SPEC, failing)[0].endswith(
+        "; VampPrior left out, for a spread over seeds surely larger than the others'."
+    )
+
+
+def _variants(rows, densities, *tables):
+    return resolve_study(
+        "some", replace(load_study("variants").file, rows=rows, densities=densities, tables=tables)
+    ).summary()
+
+
+def test_a_density_that_no_row_can_have_is_not_looked_for():
+    """A study without VQ-VAE has nobody for the entries of a codebook."""
+    spec = _variants(("vae", "ae"), ("standard_normal", "gaussian", "gmm10", "uniform_indices"), "priors")
+    assert spec.densities == ("standard_normal", "gaussian", "gmm10")
+    assert own_priors(spec, "digits") == {"vae": "standard_normal"}
+
+
+def test_a_study_of_priors_need_not_have_a_gaussian_nor_a_mixture(erased):
+    two = _variants(("vae", "wae"), ("standard_normal", "gmm10"), "priors", "comparisons", "claims")
+    found = {table.name: table for table in build(two, erased, None)}
+    assert [row[0] for row in found["spread_digits"].rows] == ["Own prior", "GMM"]
+    assert found["priors_digits"].header == ["", "Rec.", "Own prior", "GMM", "Interp."]
+    rows = {name: replace(row, gmm="") for name, row in two.rows.items()}
+    bare = replace(two, rows=rows, densities=("standard_normal",))
+    assert spread_rows(bare, "digits") == []
+    assert [table.name for table in build(bare, erased, None)] == ["priors_digits", "claims"]
+    assert sentences(bare, erased)[0] == (
+        "Not asked: no two models have priors of their own and a density fitted ex post."
+    )
+
+
+def test_a_study_of_one_row_makes_its_tables(erased):
+    spec = _variants(("ae",), ("gaussian", "gmm10"), "claims", "comparisons")
+    spec = replace(spec, rows={"ae": replace(spec.rows["ae"], gmm="")})
+    (table,) = build(spec, erased, None)
+    assert table.rows == []
+    assert "tabular" in latex(table)
+    assert markdown(table)

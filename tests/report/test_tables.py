@@ -559,6 +559,14 @@ def test_the_grid_holds_every_model_under_every_density(grid):
     assert table.bold == {(0, 1), (2, 2)}  # the least of each column; 8 and 6 lie beyond two pooled SDs
 
 
+def test_reconstructions_through_a_second_stage_are_none_of_its_samples(spec, grid, tmp_path):
+    """Bold and its pool are of samples, however near the reconstructions that bear the second stage's name."""
+    near = {("vae", image_set, "second_stage"): [0.1, 0.2, 0.1] for image_set in ("reconstruction", "interpolation")}
+    frame = pd.concat([grid[0], pd.DataFrame(_records(near, "frechet_distance", 1.0))], ignore_index=True)
+    table = _build(spec, frame, tmp_path, "densities")["densities_frechet_distance_digits_mini"]
+    assert table.bold == grid[1]["densities_frechet_distance_digits_mini"].bold
+
+
 def test_the_most_likely_densities_of_each_model_are_bold(grid):
     """VAE's mixture is better than its Gaussian by 1, -1 and 3: not surely; than N(0, I) by 43 at every seed."""
     table = grid[1]["densities_log_likelihood_validation_digits_mini"]

@@ -57,6 +57,14 @@ def test_planted_sds_are_found_within_their_error(spec, frame, source):
     assert 0 < found.error < 0.1 * PLANTED[source]
 
 
+def test_the_order_of_rows_of_the_same_weights_changes_nothing(spec, frame):
+    turned = replace(spec, order=("two", "vae", "rae"))
+    for column in ("gmm", "n"):
+        assert (
+            sources(turned, frame, "digits_mini", column)["fit"] == sources(spec, frame, "digits_mini", column)["fit"]
+        )
+
+
 def test_the_references_sd_is_that_of_its_halves(spec, frame):
     assert sources(spec, frame, "digits_mini", "gmm")["reference"].sd == pytest.approx(0.04)
 

@@ -118,6 +118,14 @@ def test_a_relative_path_starts_at_the_studys_file(written, tmp_path):
     assert path == str(tmp_path / "mylab/images")
 
 
+def test_given_images_and_baselines_alone_are_refused(written, tmp_path):
+    (tmp_path / "mylab/made").mkdir(parents=True)
+    (tmp_path / "mylab/made/0.png").write_bytes(b"an image")
+    row = {"label": "My GAN", "family": "own", "generated": {"gmm": {"file": "made"}}}
+    with pytest.raises(ConfigError, match="are all baselines or given images; name a model that is held against them"):
+        load_study(written(rows=["my_gan", "linear"], own={"rows": {"my_gan": row}}))
+
+
 def test_a_row_of_generated_images_is_scored_and_held_against_as_a_baseline(written, tmp_path):
     (tmp_path / "mylab/made").mkdir(parents=True)
     (tmp_path / "mylab/made/0.png").write_bytes(b"an image")

@@ -42,7 +42,6 @@ class Look:
     """How a trained model is drawn."""
 
     colour: str
-    marker: str
     dash: Dash
 
 
@@ -55,5 +54,5 @@ def looks(spec: SummarySpec) -> dict[str, Look]:
     found: dict[str, Look] = {}
     for model, family in families.items():
         place = sum(families[other] == family for other in found)
-        found[model] = Look(*FAMILIES[family], DASHES[place % len(DASHES)])
+        found[model] = Look(FAMILIES[family][0], DASHES[place % len(DASHES)])
     return found

@@ -26,8 +26,8 @@ TEXTS = {
         "Ratios to the best model in column {column}, with 95 % intervals: {ratios}.",
     ),
     "strip": Text(
-        "real images, and what the best model in column {column} and two others make of them and of samples (training"
-        " seed {seed}, the first as drawn): see what the ratios look like.",
+        "real images, and what {strip} make of them and of samples (the best model in column {column} and, where there"
+        " are, others; training seed {seed}, the first as drawn): see what the ratios look like.",
         "A line of images for each of {strip}: real, reconstructed, and sampled from each density.",
     ),
     "samples": Text(
@@ -36,13 +36,14 @@ TEXTS = {
         "A grid of images, a line for each of {rows}: originals, reconstructions, and samples of each column.",
     ),
     "interpolations": Text(
-        "straight lines between the codes of random pairs of {split} images (training seed {seed}): see whether the"
-        " images half-way are images still.",
-        "Two strips of images for each of {rows}, from one test image's reconstruction to another's.",
+        "straight lines between the codes of random pairs of {interpolated} images (training seed {seed}): see whether"
+        " the images half-way are images still.",
+        "Two strips of images for each of {rows}, from one {interpolated} image's reconstruction to another's.",
     ),
     "distances": Text(
         "Fréchet distance of every row and image set, a point per training seed, lower being better: see how far the"
-        " columns lie apart, and from real against real at the same counts (dotted).",
+        " columns lie apart, and from as many real images as there are reconstructions (dotted; of more samples less is"
+        " expected).",
         "Points on a logarithmic scale, by row and column; Table 1 has their means: {rows}.",
     ),
     "training": Text(
@@ -64,7 +65,7 @@ TEXTS = {
     "protocols": Text(
         "rank of every row (1 the lowest mean Fréchet distance) under the study's own protocol and others, the same"
         " samples in all: see which ranks hold.",
-        "Tables of ranks by row and protocol; the table of protocols has the distances.",
+        "Tables of ranks by row and protocol; the table of protocols says how far they agree.",
     ),
 }
 """The figures of a data set in order, and what is said of each."""
@@ -81,6 +82,7 @@ def values(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> dict[str, ob
     return {
         "seed": spec.train_seeds[0],
         "split": spec.reference_split,
+        "interpolated": spec.image_sets[dataset].interpolated,
         "within": spec.equal_within,
         "column": COLUMNS.get(column, ""),
         "ratios": "; ".join(one.text for one in standings(spec, frame, dataset)),

@@ -21,7 +21,7 @@ from rae_bench.report.tables.published import published_tables
 from rae_bench.report.tables.rankings import comparisons_table, ranking_table
 from rae_bench.report.tables.reconstruction import reconstruction_table
 from rae_bench.report.tables.search import search_table
-from rae_bench.report.tables.spread import own_priors, prior_table, spread_table
+from rae_bench.report.tables.spread import prior_table, spread_rows, spread_table
 from rae_bench.report.tables.table1 import table1
 from rae_bench.report.tables.variance import variance_table
 from rae_bench.report.tables.wording import words
@@ -70,7 +70,7 @@ def _build(name: str, spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles)
         case "claims":
             return [verdict_table(spec, frame)]
         case "comparisons":
-            kinds = (ranking_table, comparisons_table)
+            kinds = (ranking_table, comparisons_table) if any(row.gmm for row in spec.competing.values()) else ()
             return [table(spec, frame, dataset) for dataset in spec.datasets for table in kinds]
         case "densities":
             return [density_table(spec, frame, dataset, metric) for dataset in spec.datasets for metric in GRID]
@@ -91,7 +91,7 @@ def _build(name: str, spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles)
 
 def _priors(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[Table]:
     """Every row under its own prior and fitted densities, and the spread of the rows, where two have a prior."""
-    has_spread = len(own_priors(spec, dataset)) > 1
+    has_spread = len(spread_rows(spec, dataset)) > 1
     return [
         prior_table(spec, frame, dataset),
         *([spread_table(spec, frame, dataset)] if has_spread else []),

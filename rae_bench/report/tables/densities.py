@@ -41,7 +41,9 @@ def density_order(spec: SummarySpec, dataset: str) -> list[str]:
 def density_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> Table:
     """One metric of every trained model (columns) under every density (rows)."""
     mine = frame[(frame["dataset"] == dataset) & (frame["metric"] == metric) & (frame["density"] != "")]
-    data = _spread(mine[mine["image_set"].isin(["sample", "codes"])], "density", "model")
+    # reconstructions and mid-points that passed through a second stage bear its name, too
+    mine = mine[mine["image_set"].isin(["sample", "codes"])]
+    data = _spread(mine, "density", "model")
     data.insert(0, "metric", metric)
     data.insert(0, "dataset", dataset)
     models = model_labels(spec)

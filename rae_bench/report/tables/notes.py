@@ -14,7 +14,10 @@ from rae_bench.study.results import floor_share, gpus, warnings
 from rae_bench.study.specs import Row, SummarySpec
 
 MOST_WARNINGS = 5
-BOLD = "Bold: no other of the column is better for sure (p < 0.05 after Holm's correction over its pairs)."
+BOLD = (
+    "Bold: no other of the column is called better, which is surely so (p < 0.05 after Holm's correction over its"
+    " pairs) and, of distances, not surely equal; baselines are left out."
+)
 
 
 def synthetic_notes(spec: SummarySpec, dataset: str) -> list[str]:

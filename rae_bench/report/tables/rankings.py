@@ -145,9 +145,10 @@ def verdict_notes(spec: SummarySpec, cells: Compared[Cell], column: str) -> list
         f" {within:g}. Better, worse: surely lower, higher, and not surely equal. Surely: p < 0.05 after Holm's"
         f" correction over the {n_pairs} pairs; intervals are of 95 %, unadjusted. All of it speaks of this training"
         " set, these reference images and these features.",
-        f"SD of a cell from one training seed to another: {100 * np.expm1(np.sqrt(cells.columns[column].pool)):.0f} %."
-        f" A ratio of two typical cells is known to within {100 * np.expm1(typical.interval[1]):.0f} %; surely called"
-        f" is one of {smallest_called(typical, n_pairs):.2f}; {CALLED:g} would take {needed or 'over 1,000'} seeds.",
+        "SD of a cell from one training seed to another, beside what is common to all rows:"
+        f" {100 * np.expm1(np.sqrt(cells.columns[column].pool)):.0f} %. A ratio of two typical cells is known to within"
+        f" {100 * np.expm1(typical.interval[1]):.0f} %. Two such cells are called different from a ratio of"
+        f" {smallest_called(typical, n_pairs):.2f} on; one of {CALLED:g} would take {needed or 'over 1,000'} seeds.",
         *([f"By a spread of their own, from seed to seed surely larger than the others': {wild}."] if wild else []),
     ]
 

@@ -32,12 +32,12 @@ def reconstruction_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -
     kept = "Label kept: share of reconstructions that the digit classifier gives the true label."
     return Table(
         f"reconstruction_{dataset}",
-        f"{spec.datasets[dataset].label}: reconstructions of {spec.reference_split} images",
+        f"{spec.datasets[dataset].label}: reconstructions of {spec.image_sets[dataset].reconstructed} images",
         header,
         rows,
         set(),
         [
-            "Squared error summed over pixels in [0, 1], mean over the reference images, after rounding to 8 bits.",
+            "Squared error summed over pixels in [0, 1], mean over these images, after rounding to 8 bits.",
             *([kept] if labelled else []),
         ],
         pd.DataFrame(records),

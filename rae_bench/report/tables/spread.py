@@ -24,12 +24,21 @@ COLUMNS = {
     "interpolation": "Interp.",
 }
 FITTED = ("gaussian", "gmm", "gmm_selected")
-"""The columns of densities that are fitted to every row's codes; a study need not have the last."""
+"""The columns of densities that are fitted to every row's codes; a study need not have all."""
 
 
 def shown(spec: SummarySpec, columns: Iterable[str]) -> list[str]:
     """Those of the columns that the study has."""
-    return [name for name in columns if name != FITTED[-1] or name in spec.densities]
+    has_mixture = any(row.gmm for row in spec.competing.values())
+    had = {*spec.densities, *(["gmm"] if has_mixture else [])}
+    return [name for name in columns if name not in FITTED or name in had]
+
+
+def spread_rows(spec: SummarySpec, dataset: str) -> list[str]:
+    """The rows that have a prior of their own and every fitted column of the study; none if it has no such column."""
+    if not (fitted := shown(spec, FITTED)):
+        return []
+    return [name for name in own_priors(spec, dataset) if "gmm" not in fitted or spec.rows[name].gmm]
 
 
 def own_priors(spec: SummarySpec, dataset: str) -> dict[str, str]:
@@ -115,13 +124,15 @@ def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
 
     A row that varies surely more than the others in any of these columns is left out of all.
     """
-    columns, having = shown(spec, (OWN, *FITTED)), own_priors(spec, dataset)
-    rows = [name for name in having if spec.rows[name].gmm]
-    cells = _compared(spec, _cells(spec, frame, dataset, columns, rows))
-    wild = dict.fromkeys(row for shared in cells.columns.values() for row, _ in shared.wild)
-    if wild:  # Tukey's range is of cells that vary alike
-        rows = [row for row in rows if row not in wild]
+    columns, rows, wild = shown(spec, (OWN, *FITTED)), spread_rows(spec, dataset), list[str]()
+    while True:
         cells = _compared(spec, _cells(spec, frame, dataset, columns, rows))
+        more = dict.fromkeys(row for shared in cells.columns.values() for row, _ in shared.wild)
+        if not more:  # Tukey's range is of cells that vary alike
+            break
+        wild += more
+        rows = [row for row in rows if row not in more]
+    names = ", ".join(spec.rows[row].label for row in wild)
     found, n = spreads(cells), len({row for row, _ in cells.means})
     records, texts = [], []
     for column in columns:
@@ -132,12 +143,11 @@ def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
         records.append(
             {
                 **{"dataset": dataset, "column": column, "best": one.least[0], "worst": one.largest[0]},
-                **{"ratio": ratio, "low": low, "high": high, "word": word, "n_rows": n},
+                **{"ratio": ratio, "low": low, "high": high, "word": word, "n_rows": n, "left_out": names},
             }
         )
         within = f"{low:.2f} to {high:.2f}" if np.isfinite(high) else "–"
         texts.append([COLUMNS[column], best, worst, f"{ratio:.2f}", within, word or "–"])
-    names = ", ".join(spec.rows[row].label for row in wild)
     left_out = [f"Left out: {names}, from seed to seed surely more spread than the others."] if wild else []
     return Table(
         f"spread_{dataset}",

@@ -98,10 +98,12 @@ def sources(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -
     """The variance of a logarithm by source, the mean over the rows of a column that are of different models."""
     parts: dict[str, list[Estimate]] = {source: [] for source in SOURCES}
     explained: list[float] = []
-    for row in {row.model: row for row in reversed(spec.competing.values())}.values():
+    known: set[str] = set()
+    for row in spec.competing.values():
         values = cell_frame(frame, dataset, row, column, "frechet_distance")
-        if values.empty:
+        if values.empty or row.model in known:
             continue
+        known.add(row.model)
         logs = np.log(values.set_index(["train_seed", "fit_seed", "sample_seed"])["value"])
         fits = logs.groupby(level=["train_seed", "fit_seed"])
         runs = fits.mean().groupby(level="train_seed")
