@@ -69,8 +69,10 @@ def _by_model(spec: SummarySpec, labels: dict[str, str], histories: Histories, t
         axis.tick_params(labelsize=6)
     for axis in axes.flat[len(labels) :]:
         axis.set_visible(False)
+    for axis in axes.flat[max(0, len(labels) - ACROSS) : len(labels)]:  # the last of each column
+        axis.set_xlabel("epoch", fontsize=7)
+        axis.tick_params(labelbottom=True)
     _scale(list(axes.flat))
-    figure.supxlabel("epoch", fontsize=8)
     figure.supylabel("nats per validation image, unweighted", fontsize=8)
     lines = [Line2D([], [], color="0.2", linestyle=TERMS.get(term, "-"), linewidth=0.8) for term in terms]
     figure.legend(lines, terms, ncols=len(terms), loc="outside lower center", frameon=False, handlelength=4)
