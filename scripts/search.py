@@ -70,10 +70,16 @@ def _settings(study: Study, row: str, point: Weights) -> str:
     return one.summary().evaluations[dataset][next(iter(one.rows.values())).model]
 
 
+def points_study(study: Study) -> str:
+    """The name of the study that a round of points is: its data set's, since names are short and searches long."""
+    (dataset,) = study.datasets
+    return f"{dataset}_points"
+
+
 def run(study: Study, points: dict[str, Weights], cores: str) -> pd.DataFrame:
     """Train and score a point of each of these rows; what the search table says of them."""
     (dataset,) = study.datasets
-    name = f"{study.name}_points"
+    name = points_study(study)
     stated = to_plain(study.file)
     stated |= {"rows": list(points), "search": {row: [point] for row, point in points.items() if point}}
     (CONFIG / "studies" / f"{name}.yaml").write_text(yaml.safe_dump(stated, sort_keys=False))

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from checkout import script
 
-from rae_bench.study.config import load_study, resolve_study
+from rae_bench.study.config import load_study, resolve_study, study_names
+from rae_bench.study.vocabulary import check_name
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,12 @@ def test_a_study_of_several_data_sets_is_a_search_of_each(search, monkeypatch, t
     assert seen == [(one.name, "ae") for one in made]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{one.name}.csv" for one in made)
     assert made[0].name == "search_architectures_digits_residual"
+
+
+@pytest.mark.parametrize("name", [name for name in study_names() if name.startswith("search_")])
+def test_a_round_of_points_can_be_a_study_by_its_name(search, name):
+    for part in search.parts(load_study(name)):
+        check_name("studies", search.points_study(part))
 
 
 def test_points_of_other_settings_are_run_again(search, study):
