@@ -14,6 +14,7 @@ import pandas as pd
 from rae_bench.report.comparisons import OPPOSITE, Word, pairs
 from rae_bench.report.tables.cells import COLUMNS, as_records, cell_values, compared
 from rae_bench.report.tables.claims import COLUMN_NAMES, VERDICTS, judged
+from rae_bench.report.tables.rankings import held_against
 from rae_bench.report.tables.spread import COLUMNS as SPREAD_NAMES
 from rae_bench.report.tables.spread import spread_rows, spread_table
 from rae_bench.study.specs import Family, SummarySpec
@@ -25,6 +26,11 @@ CLAIM = (
 ERASURE = (
     "Does a density fitted ex post on the codes erase the differences between models that have priors of their own?"
 )
+SURELY = {
+    CLAIM: "p < 0.05 after Holm's correction",
+    ERASURE: "p < 0.05 after Holm's correction; erased, narrower and wider by intervals that hold all at once",
+}
+"""What is meant by surely, by question."""
 SAMPLED = ("n", "gaussian", "standard_normal")
 """The columns of samples that stand in for column GMM where no row has one."""
 SAID = {"better": "surely better", "equal": "equal", "undecided": "undecided", "worse": "surely worse"}
@@ -126,7 +132,8 @@ def sentences(spec: SummarySpec, frame: pd.DataFrame) -> list[str]:
         elif _seeds(spec, frame, name) < 2:
             asked[name] = "undecided: one training seed decides nothing"
         else:
-            asked[name] = _asked(claims[name]) if about == CLAIM else _erased(spec, frame, name)
+            answered = _asked(claims[name]) if about == CLAIM else _erased(spec, frame, name)
+            asked[name] = _unbeaten(spec, frame, name) or answered
             helped[name] = _helped(claims[name])
     for name in known:
         first[name] = _first(COLUMNS[ranked_column(spec, frame, name)], standings(spec, frame, name))
@@ -182,6 +189,15 @@ def _asked(claims: Mapping[str, Sequence[tuple[str, Word]]]) -> str:
             said = text.format(other=claims[claim][0][0], counted=counted(words, "regularized model"))
             return f"{lead(words)}: {said}"
     return "not asked: no regularized model stands beside a variational one"
+
+
+def _unbeaten(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> str:
+    """That models which do no better than a trained baseline answer nothing about each other; empty if one does."""
+    for name, row in spec.baselines.items():
+        found = held_against(spec, frame, dataset, name) if row.gmm and not row.has_no_model else {}
+        if found and all(one["verdict"] != "better" for one in found.values()):
+            return f"not answered: under a GMM no model is surely better than the baseline {row.label}"
+    return ""
 
 
 def _erased(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> str:

@@ -17,7 +17,7 @@ words are: `word`. How often they are wrong: `scripts/simulate_verdicts.py`.
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Generic, Literal, TypeVar
 
@@ -90,7 +90,7 @@ class Difference(Tested):
         return Difference(self.mean - bound, self.standard_error, self.freedom)
 
     def p_below(self, bound: float) -> float:
-        """By Student's t; 1 where nothing is known of the spread."""
+        """The p of Student's t-test; 1 where nothing is known of the spread."""
         if not self.freedom:
             return 1.0
         if self.standard_error == 0:
@@ -98,7 +98,7 @@ class Difference(Tested):
         return float(special.stdtr(self.freedom, (self.mean - bound) / self.standard_error))
 
     def p_above(self, bound: float) -> float:
-        """By Student's t, with the sides exchanged."""
+        """The p of the same test with the sides exchanged."""
         return Difference(-self.mean, self.standard_error, self.freedom).p_below(-bound)
 
 
@@ -113,11 +113,11 @@ class FromLeast(Tested):
     differences: tuple[Difference, ...]
 
     def p_below(self, bound: float) -> float:
-        """Of the hypothesis that it lies at `bound` or more above one: all have to be rejected."""
+        """The p of the hypothesis that it lies at least `bound` above one of the others, to be rejected for each."""
         return max(one.p_below(bound) for one in self.differences)
 
     def p_above(self, bound: float) -> float:
-        """Of the hypothesis that it lies at most `bound` above each: one has to be rejected."""
+        """The p of the hypothesis that it lies at most `bound` above each of the others, to be rejected for one."""
         return min(1.0, len(self.differences) * min(one.p_above(bound) for one in self.differences))
 
     def less(self, bound: float) -> "FromLeast":
@@ -137,7 +137,7 @@ class Column(Generic[Cell]):
     pooled: tuple[Cell, ...]
     pool: float
     wild: tuple[Cell, ...]
-    twins: Mapping[Cell, Cell] = field(default_factory=dict)
+    twins: Mapping[Cell, Cell]
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def write(spec: SummarySpec, frame: pd.DataFrame, costs: pd.DataFrame, files: St
         script=(HERE / "page.js").read_text(encoding="utf-8"),
         question=answer.question(spec),
         answer=answer.sentences(spec, frame),
+        surely=answer.SURELY.get(answer.question(spec), ""),
         n_values=len(frame),
         columns=list(COLUMNS.values()),
         main=main,

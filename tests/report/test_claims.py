@@ -41,7 +41,7 @@ UNSURE = {("sn", "interpolation"), ("gp", "n")}
 
 def _cells(means=MEANS, unsure=UNSURE):
     own = {cell: 1.0 if cell in unsure else 1e-4 for cell in means}
-    alone = {name: Column(np.zeros(5), (), 0.0, ()) for name in COLUMN_NAMES}
+    alone = {name: Column(np.zeros(5), (), 0.0, (), {}) for name in COLUMN_NAMES}
     logs = {cell: float(np.log(mean)) for cell, mean in means.items()}
     return Compared(logs, own, frozenset(means), {cell: cell[1] for cell in means}, alone, 5)
 

@@ -19,7 +19,7 @@ TERMS: dict[str, Dash] = {"reconstruction": "-", "latent": (0, (4, 1.5)), "regul
 ACROSS = 6
 """Panels beside each other where every model has one."""
 Histories = dict[tuple[str, int], pd.DataFrame]
-"""By model and training seed."""
+"""The training histories, by model and training seed."""
 
 
 def optimised(spec: SummarySpec, dataset: str) -> dict[str, str]:

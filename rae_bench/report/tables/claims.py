@@ -31,6 +31,7 @@ CLAIMS = {
     "interpolation": "Interpolation does not suffer without a prior: better than the best variational model's",
 }
 RECORD = ["claim", "text", "comparison", "ratio", "low", "high", "seeds", "verdict"]
+"""The columns of `claims.csv`, but for the data set."""
 BEATEN = ("no_winner",)
 """The claims that the cell named is the worse one."""
 

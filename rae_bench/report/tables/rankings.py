@@ -32,7 +32,7 @@ def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table
     values = {name: cell_values(frame, dataset, row, RANKED) for name, row in rows.items()}
     ranked, stands = ranks(values), _both_ways(spec, frame, dataset)
     baselines = {name: row for name, row in spec.baselines.items() if row.shown(RANKED)}
-    held_against = {name: _against(spec, frame, dataset, name) for name in baselines}
+    held = {name: held_against(spec, frame, dataset, name) for name in baselines}
     first = min(values, key=lambda name: float(values[name].mean()))
     records = []
     for name, mine in values.items():
@@ -52,7 +52,7 @@ def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table
                 "mean_rank": ranked.loc[name].mean(),
                 "best_rank": ranked.loc[name].min(),
                 "worst_rank": ranked.loc[name].max(),
-                **{f"{part}_{key}": one for part, found in held_against.items() for key, one in found[name].items()},
+                **{f"{part}_{key}": one for part, found in held.items() for key, one in found[name].items()},
             }
         )
     data = pd.DataFrame(records).sort_values(["mean", "row"], ignore_index=True)
@@ -64,7 +64,7 @@ def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table
             one["to_first"] or "–",
             *(str(one[word]) for word in WORDS),
             f"{one['mean_rank']:.1f} ({one['best_rank']:g} to {one['worst_rank']:g})",
-            *(f"{one[f'{name}_ratio']:.2f} {one[f'{name}_verdict']}" for name in held_against),
+            *(f"{one[f'{name}_ratio']:.2f} {one[f'{name}_verdict']}" for name in held),
         ]
         for one in as_records(data)
     ]
@@ -85,7 +85,7 @@ def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table
             else "One row or one seed: no stability is known.",
             *(
                 [f"Over a baseline: the ratio to its distance; a correction of its own over the {len(rows)} rows."]
-                if held_against
+                if held
                 else []
             ),
         ],
@@ -93,7 +93,7 @@ def ranking_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table
     )
 
 
-def _against(spec: SummarySpec, frame: pd.DataFrame, dataset: str, baseline: str) -> dict[str, dict[str, Any]]:
+def held_against(spec: SummarySpec, frame: pd.DataFrame, dataset: str, baseline: str) -> dict[str, dict[str, Any]]:
     """Each row's ratio to a baseline in the ranked column, with its interval and word."""
     cells = compared(spec, frame, dataset, RANKED, baseline=baseline)
     rows = [row for row, _ in cells.means if row != baseline]

@@ -124,7 +124,8 @@ def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
 
     A row that varies surely more than the others in any of these columns is left out of all.
     """
-    columns, rows, wild = shown(spec, (OWN, *FITTED)), spread_rows(spec, dataset), list[str]()
+    columns, rows = shown(spec, (OWN, *FITTED)), spread_rows(spec, dataset)
+    wild: list[str] = []
     while True:
         cells = _compared(spec, _cells(spec, frame, dataset, columns, rows))
         more = dict.fromkeys(row for shared in cells.columns.values() for row, _ in shared.wild)
