@@ -17,6 +17,7 @@ import small
 import torch
 import yaml
 from planted import every_density
+from pydantic import NonNegativeFloat
 
 from rae_bench.base import rng
 from rae_bench.base.plain import kinds, to_json
@@ -29,7 +30,8 @@ from rae_bench.models import autoencoder, networks, objectives, training
 from rae_bench.models.layouts import catalogue as layouts
 from rae_bench.models.layouts.specs import ConvolutionalNetwork, DenseNetwork, ResidualNetwork
 from rae_bench.models.terms import regularisers
-from rae_bench.models.terms.specs import Bernoulli, GradientPenalty, OfEncoding, SpectralNorm
+from rae_bench.models.terms.latent import kl_by_dimension
+from rae_bench.models.terms.specs import Bernoulli, FreeBits, GradientPenalty, OfEncoding, SpectralNorm
 from rae_bench.run import process
 from rae_bench.study import config, vocabulary
 
@@ -70,13 +72,20 @@ def unweighted(objective):
     return dataclasses.replace(objective, **terms)
 
 
+def choices(hint):
+    """The words that a field may have; of a number that may be 0, that and another."""
+    if hint == NonNegativeFloat:
+        return 0.0, 0.1
+    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+
+
 def switched(found):
-    """For each word of a latent or reconstruction term's field that no objective found has, one that has it."""
+    """For each choice of a latent or reconstruction term's field that no objective found has, one that has it."""
     terms = [(one, part, getattr(one, part)) for one in found for part in ("latent", "reconstruction")]
     there = {(type(term), field, getattr(term, field)) for _, _, term in terms for field in vars(term)}
     for objective, part, term in terms:
-        for field, hint in typing.get_type_hints(type(term)).items():
-            for word in typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ():
+        for field, hint in typing.get_type_hints(type(term), include_extras=True).items():
+            for word in choices(hint):
                 if (type(term), field, word) not in there:
                     there.add((type(term), field, word))
                     yield dataclasses.replace(objective, **{part: dataclasses.replace(term, **{field: word})})
@@ -144,6 +153,13 @@ class Point:
                 torch.nn.init.normal_(norm.running_mean, 0, 0.1, generator=generator)
                 torch.nn.init.uniform_(norm.running_var, 0.5, 1.5, generator=generator)
         self.model.train(is_training)
+        if self.model.updates is not None:  # halfway up to the capacity
+            self.model.updates.fill_(objective.latent.updates // 2)
+        if isinstance(objective.latent, FreeBits):  # dimensions on both sides of the floor
+            with torch.no_grad():
+                least, middle, _ = kl_by_dimension(self.model.encode(self.x)).mean(dim=0).sort().values.tolist()
+            term = dataclasses.replace(objective.latent, floor=(least + middle) / 2)
+            self.objective = dataclasses.replace(objective, latent=term)
         self.shift = torch.zeros(BATCH, CODES, requires_grad=True)
         # of images; the codes of pseudo-inputs are as they are
         self.model.mean.register_forward_hook(lambda _, __, mean: mean + self.shift if len(mean) == BATCH else mean)

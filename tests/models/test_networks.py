@@ -276,12 +276,16 @@ def test_evaluation_iterates_only_where_it_should(evaluation, moves):
 @pytest.mark.parametrize(
     ("scope", "matrix"), [("decoder", "output_channels"), ("decoder", "keras"), ("autoencoder", "keras")]
 )
-def test_the_weights_in_scope_of_a_spectral_norm_have_the_largest_singular_value_one(scope, matrix):
+@pytest.mark.parametrize("family", small.FAMILIES)
+def test_the_weights_in_scope_of_a_spectral_norm_have_the_largest_singular_value_one(family, scope, matrix):
     """Power iteration approaches it from below, slowly where two singular values are close: to 1 %."""
-    model = autoencoder.build(SMALL, spectral(scope=scope, matrix=matrix), seed=0).train()
+    spec = SMALL if family == "convolutional" else small.FAMILIES[family](channels=3, size=16)
+    model = autoencoder.build(spec, spectral(scope=scope, matrix=matrix), seed=0).train()
     for _ in range(100):
-        model.decode(model.encode(torch.rand(2, 3, 64, 64)).mean)
-    decoder, plain = set(networks.weighted_layers(model.decoder)), autoencoder.build(SMALL, PLAIN, seed=0)
+        model.decode(model.encode(torch.rand(2, 3, spec.size, spec.size)).mean)
+    decoder, plain = set(networks.weighted_layers(model.decoder)), autoencoder.build(spec, PLAIN, seed=0)
+    weights = {value.data_ptr() for value in plain.decoder.parameters() if value.ndim > 1}
+    assert {layer.weight.data_ptr() for layer in networks.weighted_layers(plain.decoder)} == weights
     for layer, before in zip(networks.weighted_layers(model), networks.weighted_layers(plain), strict=True):
         if scope == "autoencoder" or layer in decoder:
             by_output = isinstance(layer, nn.ConvTranspose2d) and matrix == "output_channels"
