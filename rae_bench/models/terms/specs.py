@@ -371,7 +371,7 @@ class Contractive:
 
     Estimated without bias along a random direction; their code computes it exactly, for one layer of sigmoids. Codes of
     a smaller scale make it smaller and lose nothing, unless the decoder is held, too: theirs has the encoder's weights,
-    here it needs a regulariser.
+    here it needs a regulariser, and layers after its first that see the codes' scale: batch norm does not.
     """
 
     kind: Literal["contractive"]
