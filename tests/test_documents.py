@@ -142,18 +142,28 @@ def _tables(text):
         yield rows[0], rows[2:]
 
 
+def _said(text, row, column):
+    """What the tables of a text have in this column of this row."""
+    return [
+        dict(zip(header, cells, strict=False))[column]
+        for header, rows in _tables(text)
+        if column in header
+        for cells in rows
+        if all(cell.startswith(part) for cell, part in zip(cells, row.split(" / "), strict=False))
+    ]
+
+
 def unbound(text):
-    """Bindings of a page that no table on it bears out, each with what was found instead."""
+    """Bindings of a page that no table bears out, each with what was found instead.
+
+    Where a section has tables with that row and column, one of them has to: another section's is of other data.
+    """
     wrong = []
-    for row, column, value in SAYS.findall(text):
-        found = [
-            dict(zip(header, cells, strict=False)).get(column)
-            for header, rows in _tables(text)
-            for cells in rows
-            if all(cell.startswith(part) for cell, part in zip(cells, row.split(" / "), strict=False))
-        ]
-        if value not in found:
-            wrong.append((row, column, value, found))
+    for section in re.split(r"^## ", text, flags=re.MULTILINE):
+        for row, column, value in SAYS.findall(section):
+            found = _said(section, row, column) or _said(text, row, column)
+            if value not in found:
+                wrong.append((row, column, value, found))
     return wrong
 
 
@@ -168,6 +178,9 @@ def test_a_binding_that_no_table_bears_out_is_found():
     (wrong,) = unbound(f"{table}\nIt helps <!-- says: A helps / digits | Supported | 8 -->.")
     assert wrong[-1] == ["9"]
     assert unbound(f"{table}\nIt helps <!-- says: A helps / photos | Supported | 9 -->.")
+    other = table.replace("| 9 |", "| 3 |")
+    assert unbound(f"## One\n{table}## Two\n{other}It helps <!-- says: A helps / digits | Supported | 9 -->.")
+    assert not unbound(f"## One\n{table}## Two\nIt helps <!-- says: A helps / digits | Supported | 9 -->.")
 
 
 @pytest.mark.parametrize(
