@@ -351,20 +351,24 @@ def pairs(compared: Compared[Any], within: float) -> pd.DataFrame:
     return pd.DataFrame(records, columns=PAIR)
 
 
-def smallest_called(typical: Difference, n_pairs: int) -> float:
-    """The ratio from which on two typical cells would be called different, the strictest of so many tests.
+def decided(typical: Difference, n_pairs: int, within: float) -> tuple[float, float]:
+    """The ratios of two typical cells up to which, and from which on, they are decided whatever else a table holds.
 
-    Infinite where one seed tells nothing.
+    By the strictest of so many tests. Up to the first they are equal, and none is so if it lies below 1; from the second
+    on they are different, or equal where Holm's later steps, which are less strict, find them surely within the margin.
+    0 and infinite where one seed tells nothing.
     """
     if not typical.freedom:
-        return float("inf")
-    return float(np.exp(special.stdtrit(typical.freedom, 1 - LEVEL / 2 / n_pairs) * typical.standard_error))
+        return 0.0, np.inf
+    reach = float(np.exp(special.stdtrit(typical.freedom, 1 - LEVEL / 2 / n_pairs) * typical.standard_error))
+    return within / reach, reach
 
 
-def seeds_to_call(compared: Compared[Any], column: str, ratio: float, n_pairs: int) -> int | None:
-    """How many training seeds would call two typical cells different at this `ratio`; None beyond a thousand."""
-    for seeds in range(2, 1001):
-        if compared.seeds > 1 and smallest_called(compared.typical(column, seeds), n_pairs) <= ratio:
+def seeds_to_decide(compared: Compared[Any], column: str, ratio: float, n_pairs: int, within: float) -> int | None:
+    """How many training seeds would decide of two typical cells at this `ratio`, either way; None beyond a thousand."""
+    for seeds in range(2, 1001) if compared.seeds > 1 else ():
+        least, most = decided(compared.typical(column, seeds), n_pairs, within)
+        if not least < ratio < most:
             return seeds
     return None
 

@@ -1,5 +1,8 @@
 """Verdicts on planted ratios: textbook tests, known corrections, and how often they are wrong in simulation."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +12,7 @@ from rae_bench.report.comparisons import (
     OWN,
     Compared,
     Difference,
+    decided,
     holm,
     kendall,
     leaders,
@@ -16,8 +20,7 @@ from rae_bench.report.comparisons import (
     prediction_half_width,
     rank_agreement,
     ranks,
-    seeds_to_call,
-    smallest_called,
+    seeds_to_decide,
     spreads,
     verdicts,
 )
@@ -150,8 +153,8 @@ def test_one_seed_tells_nothing():
     assert found.difference("row0", "row1").interval == (-np.inf, np.inf)
     assert set(pairs(found, 1.25)["verdict"]) == {"undecided"}
     assert leaders(found, "lower") == []
-    assert smallest_called(found.typical("", 1), 3) == np.inf
-    assert seeds_to_call(found, "", 1.1, 3) is None
+    assert decided(found.typical("", 1), 3, 1.25) == (0, np.inf)
+    assert seeds_to_decide(found, "", 1.1, 3, 1.25) is None
 
 
 def test_cells_of_different_seeds_are_refused():
@@ -218,14 +221,24 @@ def test_leaders_are_those_than_which_no_other_is_called_better():
     assert leaders(cells, "higher") == ["row3"]
 
 
-def test_what_could_be_called_and_for_how_many_seeds():
-    """By the definition: a typical difference of just that ratio has Bonferroni's p of 0.05."""
+def test_what_is_decided_and_with_how_many_seeds():
+    """By the verdicts themselves, beside 35 pairs that are as hard to call."""
     found = Compared.of(_cells(0.07 * _random(9, 3)))
-    typical = found.typical("", 3)
-    called = smallest_called(typical, 36)
-    assert 36 * Difference(np.log(called), typical.standard_error, typical.freedom).p_difference == pytest.approx(0.05)
-    needed = seeds_to_call(found, "", 1.1, 36)
-    assert smallest_called(found.typical("", needed), 36) <= 1.1 < smallest_called(found.typical("", needed - 1), 36)
+
+    def word(seeds, ratio, within=1.25):
+        difference = replace(found.typical("", seeds), mean=np.log(ratio))
+        (said,) = set(verdicts([difference] * 36, [np.log(within)] * 36))
+        return said
+
+    for seeds, kinds in ((3, ["undecided", "worse"]), (5, ["equal", "undecided", "worse"]), (60, ["equal", "worse"])):
+        least, most = decided(found.typical("", seeds), 36, 1.25)
+        assert (least >= most) == ("undecided" not in kinds)
+        limits = [1.0, *sorted({limit for limit in (least, max(least, most)) if limit > 1}), 1.5]
+        said = [[word(seeds, 1.001 * low), word(seeds, 0.999 * high)] for low, high in pairwise(limits)]
+        assert said == [[kind, kind] for kind in kinds]
+    for within, said in ((1.25, "equal"), (1.02, "worse")):
+        needed = seeds_to_decide(found, "", 1.1, 36, within)
+        assert (word(needed - 1, 1.1, within), word(needed, 1.1, within)) == ("undecided", said)
 
 
 def test_one_training_under_two_names_is_one_cell():

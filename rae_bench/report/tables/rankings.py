@@ -7,11 +7,11 @@ import pandas as pd
 
 from rae_bench.report.comparisons import (
     Compared,
+    decided,
     pairs,
     rank_agreement,
     ranks,
-    seeds_to_call,
-    smallest_called,
+    seeds_to_decide,
     verdicts,
 )
 from rae_bench.report.rendering import Table
@@ -22,7 +22,7 @@ from rae_bench.study.specs import SummarySpec
 RANKED = "gmm"
 """The column whose cells are ranked and shown pair by pair."""
 WORDS = ("better", "equal", "worse", "undecided")
-CALLED = 1.1
+DECIDED = 1.1
 """The ratio whose price in training seeds is told."""
 
 
@@ -137,18 +137,23 @@ def verdict_notes(spec: SummarySpec, cells: Compared[Cell], column: str) -> list
     n_pairs = len(cells.means) * (len(cells.means) - 1) // 2
     if cells.seeds < 2 or not n_pairs:
         return ["One row or one training seed: nothing is decided."]
-    typical, within = cells.typical(column, cells.seeds), spec.equal_within
+    within = spec.equal_within
     wild = ", ".join(spec.rows[row].label for row, _ in cells.columns[column].wild)
-    needed = seeds_to_call(cells, column, CALLED, n_pairs)
+    least, most = decided(cells.typical(column, cells.seeds), n_pairs, within)
+    needed = seeds_to_decide(cells, column, DECIDED, n_pairs, within)
+    found = pairs(cells, within)
+    reaches = 100 * (found["high"] / found["ratio"] - 1)
     return [
         f"Ratios of distances, paired over {cells.seeds} training seeds. Equal: surely between {1 / within:.2f} and"
         f" {within:g}. Better, worse: surely lower, higher, and not surely equal. Surely: p < 0.05 after Holm's"
         f" correction over the {n_pairs} pairs; intervals are of 95 %, unadjusted. All of it speaks of this training"
         " set, these reference images and these features.",
         "SD of a cell from one training seed to another, beside what is common to all rows:"
-        f" {100 * np.expm1(np.sqrt(cells.columns[column].pool)):.0f} %. A ratio of two typical cells is known to within"
-        f" {100 * np.expm1(typical.interval[1]):.0f} %. Two such cells are called different from a ratio of"
-        f" {smallest_called(typical, n_pairs):.2f} on; one of {CALLED:g} would take {needed or 'over 1,000'} seeds.",
+        f" {100 * np.expm1(np.sqrt(cells.columns[column].pool)):.0f} %. A pair's ratio is known to within"
+        f" {reaches.median():.0f} % (median of the pairs; at most {reaches.max():.0f} %). Of two cells with this SD"
+        + (" every ratio is decided" if least >= most else f" a ratio is decided from {most:.2f} on")
+        + (f", and up to {least:.2f} (as equal)" if 1 <= least < most else "")
+        + f"; one of {DECIDED:g} with {needed or 'over 1,000'} seeds.",
         *([f"By a spread of their own, from seed to seed surely larger than the others': {wild}."] if wild else []),
     ]
 
