@@ -117,6 +117,9 @@ def test_what_the_page_says_of_all_seeds_is_what_they_say():
     words = mixture["verdict"].value_counts()
     assert (len(mixture), words["undecided"], words["equal"]) == (36, 36 - 20, 13)
     assert "There 20 of 36 pairs are decided, where three seeds decide one. Thirteen are equal; " in text
+    first = pairs[(pairs["column"] == "gmm") & (pairs["seeds"] == "0 1 2")]
+    reach = 100 * (first["high"] / first["ratio"] - 1)
+    assert f"are known to about {reach.median():.0f} % or better, the widest to {reach.max():.0f} %." in text
     three = pairs[(pairs["column"] == "gmm") & (pairs["seeds"] != "0 1 2 3 4 5") & (pairs["verdict"] != "undecided")]
     assert len(three) == 2
     assert (mixture["high"] / mixture["ratio"] - 1).median() == pytest.approx(0.08, abs=0.005)
