@@ -354,9 +354,9 @@ def pairs(compared: Compared[Any], within: float) -> pd.DataFrame:
 def decided(typical: Difference, n_pairs: int, within: float) -> tuple[float, float]:
     """The ratios of two typical cells up to which, and from which on, they are decided whatever else a table holds.
 
-    By the strictest of so many tests. Up to the first they are equal, and none is so if it lies below 1. From the second
-    on they are different, or equal where Holm's later steps, which are less strict, find them surely within the margin.
-    0 and infinite where one seed tells nothing.
+    By the strictest of so many tests. Up to the first they are equal, and none is so if it lies below 1. From the
+    second on they are different, or equal where Holm's later steps, which are less strict, find them surely within the
+    margin. 0 and infinite where one seed tells nothing.
     """
     if not typical.freedom:
         return 0.0, np.inf
