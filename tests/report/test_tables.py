@@ -440,7 +440,28 @@ def test_a_ranking_tells_how_sure_and_how_stable_it_is(rival_spec, rivals, tmp_p
     ]
     assert [row[0] for row in table.rows] == ["RAE & co (GMM-10)", "VAE (GMM-10)"]
     assert "tau 0.00" in table.notes[-1]
+    reach = np.exp(bounds.high - (vae - rae).mean())
+    assert (
+        f"A pair's ratio is known to within {100 * reach - 100:.0f} % (median of the pairs; at most"
+        f" {100 * reach - 100:.0f} %)."
+    ) in table.notes[1]
     assert table.title.endswith("by FD-Net")
+
+
+@pytest.mark.parametrize(
+    ("within", "said"),
+    [
+        (2.0, " every ratio is decided;"),
+        (1.5, " a ratio is decided from {reach:.2f} on, and up to {equal:.2f} (as equal);"),
+        (1.2, " a ratio is decided from {reach:.2f} on;"),
+    ],
+)
+def test_a_ranking_tells_which_ratios_are_decided(rival_spec, rivals, tmp_path, within, said):
+    """With the one pair that there is no correction: a ratio's half interval, here 1.26, off 1 or off the margin."""
+    table = _build(replace(rival_spec, equal_within=within), rivals, tmp_path, "comparisons")["ranking_digits_mini"]
+    vae, rae = (np.log(SAMPLERS[model, "sample", "gmm10"]) for model in ("vae", "rae_l2"))
+    reach = np.exp(stats.ttest_rel(vae, rae).confidence_interval(0.95).high - (vae - rae).mean())
+    assert f"Of two cells with this SD{said.format(reach=reach, equal=within / reach)}" in table.notes[1]
 
 
 def test_a_clear_lead_is_called_from_both_sides(spec, frame, tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from checkout import ROOT, put, unshared
+from checkout import ROOT, put, script, unshared
 
 from rae_bench.base.plain import ConfigError, to_json, to_plain
 from rae_bench.study import config, resources, vocabulary
@@ -324,25 +324,20 @@ def _searched(search):
     return points
 
 
-SEARCHED = [
-    *("search_digits", "search_second_stage_digits", "search_variants"),
-    *("search_photos", "search_second_stage_photos", "search_faces", "search_second_stage_faces"),
-    *(f"search_architectures_digits_{family}" for family in ("residual", "dense", "transformer")),
-]
-
-
-def _study_searched(search):
-    """The study of a search and the data set: a part of search_architectures is called by its data set."""
-    name, _, dataset = search.partition("_architectures_")
-    study = load_study(f"{name}_architectures" if dataset else search)
-    assert not dataset or dataset in study.datasets
-    return study, dataset or next(iter(study.datasets))
+SEARCHED = {
+    part.name: part
+    for name in (
+        *("search_digits", "search_second_stage_digits", "search_variants", "search_architectures"),
+        *("search_photos", "search_second_stage_photos", "search_faces", "search_second_stage_faces"),
+    )
+    for part in script("search").parts(load_study(name))
+}
 
 
 @pytest.mark.parametrize("search", SEARCHED)
 def test_the_weights_are_the_best_points_of_the_search(search):
-    words, searched = vocabulary.read(ROOT / "workflow/config"), _searched(search)
-    study, dataset = _study_searched(search)
+    words, study, searched = vocabulary.read(ROOT / "workflow/config"), SEARCHED[search], _searched(search)
+    (dataset,) = study.datasets
     assert {record["dataset"] for points in searched.values() for record in points} == {dataset}
     weights = {name: entry.weights.get(dataset, {}) for name, entry in words.models.items()}
     weights["two_stage_vae"] = words.densities["second_stage"]["weights"].get(dataset)
@@ -358,7 +353,7 @@ def test_the_weights_are_the_best_points_of_the_search(search):
 def test_every_model_was_searched_as_long_as_the_others(search):
     """But those without a weight, whose one point there is."""
     counts = {name: len(points) for name, points in _searched(search).items()}
-    weighted = _study_searched(search)[0].file.search
+    weighted = SEARCHED[search].file.search
     assert {counts[name] for name in counts if name not in weighted} <= {1}
     assert len({counts[name] for name in weighted}) == 1
     assert min(counts[name] for name in weighted) > 1
