@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,8 @@ SAME = 1e-5
 """Cells whose values (logarithms, mostly) differ by a smaller share have one training under two names."""
 
 Word = Literal["better", "equal", "worse", "undecided"]
+WORDS: tuple[str, ...] = get_args(Word)
+"""Every word."""
 APART = ("better", "worse")
 OPPOSITE: dict[Word, Word] = {"better": "worse", "worse": "better"}
 """What is said of the second of two cells where this is said of the first."""

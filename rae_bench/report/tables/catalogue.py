@@ -13,7 +13,13 @@ import pandas as pd
 from rae_bench.base import storage
 from rae_bench.report.rendering import Table, latex, markdown
 from rae_bench.report.tables.claims import verdict_table
-from rae_bench.report.tables.densities import GRID, density_table, likelihood_table, selection_tables
+from rae_bench.report.tables.densities import (
+    GRID,
+    density_table,
+    density_verdict_table,
+    likelihood_table,
+    selection_tables,
+)
 from rae_bench.report.tables.networks import network_table
 from rae_bench.report.tables.notes import gpu_notes
 from rae_bench.report.tables.protocols import protocol_table
@@ -73,7 +79,7 @@ def _build(name: str, spec: SummarySpec, frame: pd.DataFrame, files: StudyFiles)
             kinds = (ranking_table, comparisons_table) if any(row.gmm for row in spec.competing.values()) else ()
             return [table(spec, frame, dataset) for dataset in spec.datasets for table in kinds]
         case "densities":
-            return [density_table(spec, frame, dataset, metric) for dataset in spec.datasets for metric in GRID]
+            return [table for dataset in spec.datasets for table in _densities(spec, frame, dataset)]
         case "variance":
             return [variance_table(spec, frame, dataset) for dataset in spec.datasets]
         case "protocols":
@@ -95,6 +101,16 @@ def _priors(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[Table]
     return [
         prior_table(spec, frame, dataset),
         *([spread_table(spec, frame, dataset)] if has_spread else []),
+    ]
+
+
+def _densities(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[Table]:
+    """The grids, and every density beside the mixture of column GMM, where rows have one and another."""
+    mixtures = {row.gmm for row in spec.competing.values() if row.gmm}
+    is_compared = mixtures and set(spec.densities) - mixtures
+    return [
+        *(density_table(spec, frame, dataset, metric) for metric in GRID),
+        *([density_verdict_table(spec, frame, dataset)] if is_compared else []),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The grids: a metric, or the log-likelihood of images, of every model under every density."""
+"""Every model under every density: a metric, the likelihood of codes or images, and how the densities compare."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from rae_bench.densities.specs import SelectedMixture
-from rae_bench.report.comparisons import Better, Compared, leaders
+from rae_bench.report.comparisons import WORDS, Better, Compared, leaders, verdicts
 from rae_bench.report.rendering import Table
-from rae_bench.report.tables.cells import RATIOS, as_records
+from rae_bench.report.tables.cells import RATIOS, Cell, as_records, compared, extractor_label
 from rae_bench.report.tables.notes import BOLD, measured_notes, synthetic_notes, warning_notes
-from rae_bench.report.tables.wording import METRICS, density_label, mean_sd, model_labels
+from rae_bench.report.tables.wording import METRICS, density_label, distance_name, mean_sd, model_labels
 from rae_bench.study.specs import SummarySpec
 
 GRID = ("frechet_distance", "precision", "recall", "log_likelihood_validation", "nearest_training_ratio")
@@ -80,6 +80,55 @@ def density_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: 
             f" {spec.datasets[dataset].n_train:,} training images.",
             *([BOLD] if has_leaders else []),
             *warning_notes(frame, dataset, metric),
+        ],
+        data,
+    )
+
+
+def density_verdict_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
+    """Every density beside the mixture of column GMM, model by model: the ratio, and for how many models which word."""
+    rows = {name: row for name, row in spec.competing.items() if row.gmm}
+    cells = compared(spec, frame, dataset, "gmm", *spec.densities)
+    both: list[tuple[Cell, Cell]] = [
+        ((name, density), (name, "gmm"))
+        for density in spec.densities
+        for name, row in rows.items()
+        if density != row.gmm and (name, density) in cells.means
+    ]
+    differences = [cells.difference(*pair) for pair in both]
+    words = verdicts(differences, [float(np.log(spec.equal_within))] * len(both))
+    data = pd.DataFrame(
+        [
+            {
+                **{"dataset": dataset, "density": density, "row": name, "beside": rows[name].gmm},
+                **dict(zip(("ratio", "low", "high"), np.exp([one.mean, *one.interval]), strict=True)),
+                **{"verdict": word, "seeds": cells.seeds},
+            }
+            for ((name, density), _), one, word in zip(both, differences, words, strict=True)
+        ],
+        columns=["dataset", "density", "row", "beside", "ratio", "low", "high", "verdict", "seeds"],
+    )
+    texts = []
+    for density, mine in data.groupby("density", sort=False):
+        ratios, counts = mine["ratio"], mine["verdict"].value_counts()
+        between = f"{np.exp(np.log(ratios).mean()):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
+        texts.append([density_label(str(density)), between, *(str(counts.get(word, 0)) for word in WORDS)])
+    beside = " or ".join(dict.fromkeys(density_label(row.gmm) for row in rows.values()))
+    return Table(
+        f"densities_verdicts_{dataset}",
+        f"{spec.datasets[dataset].label}: every density beside the mixture of column GMM,"
+        f" {distance_name('FD', extractor_label(frame, dataset))}",
+        ["", f"Ratio to {beside}", *(f"{word} for" for word in WORDS)],
+        texts,
+        set(),
+        [
+            *synthetic_notes(spec, dataset),
+            f"Ratio: the geometric mean over {len(rows)} models and, in brackets, the least and the largest of them."
+            " Better, equal, worse, undecided: for how many models the density is called so beside the mixture on the"
+            " same codes, by the rules of the ranking."
+            f" Surely: p < 0.05 after Holm's correction over all {len(both)} comparisons, paired over"
+            f" {cells.seeds} training seeds. Every ratio with its 95 % interval, unadjusted:"
+            f" densities_verdicts_{dataset}.csv.",
         ],
         data,
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rae_bench.report.comparisons import (
+    WORDS,
     Compared,
     decided,
     pairs,
@@ -21,7 +22,6 @@ from rae_bench.study.specs import SummarySpec
 
 RANKED = "gmm"
 """The column whose cells are ranked and shown pair by pair."""
-WORDS = ("better", "equal", "worse", "undecided")
 DECIDED = 1.1
 """The ratio whose price in training seeds is told."""
 
