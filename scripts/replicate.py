@@ -4,17 +4,20 @@
 
 Each set of training seeds is a study of its own, STUDY_seeds_3_4_5 (its file is written beside STUDY's and stays, so
 that an interrupted run goes on); its fits and draws are seeded by it, too. Data sets and real features are shared.
-Writes OUT_pairs.csv, every pair of rows in every column with its verdict in each set and from all seeds together, and
-OUT.csv: for every two sets how many verdicts are the same, how many changed and how, and how many changes a simulation
-from the sets' own means and spreads expects. Ends with status 1 if two verdicts are opposite: better and worse, or
-equal and an interval that lies wholly beyond the margin.
+Writes OUT_pairs.csv and OUT_claims.csv, every pair of rows in every column and every comparison of the paper's claims
+with its verdict in each set and from all seeds together, and OUT.csv: for every two sets how many verdicts are the
+same, how many changed and how, and how many changes a simulation from the sets' own means and spreads expects. Ends
+with status 1 if two verdicts are opposite: better and worse, or equal and an interval wholly beyond the margin.
 """
 
 import argparse
+import functools
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,8 +25,10 @@ import yaml
 
 from rae_bench.base import storage
 from rae_bench.report.comparisons import Compared, pairs
-from rae_bench.report.tables.cells import COLUMNS, compared
+from rae_bench.report.tables.cells import COLUMNS, Cell, compared
+from rae_bench.report.tables.claims import COLUMN_NAMES, VERDICTS, judged
 from rae_bench.study.config import CONFIG, load_study
+from rae_bench.study.specs import SummarySpec
 
 KINDS = ("same", "decided or not", "equal or not", "opposite")
 SIMULATED = 200
@@ -60,26 +65,41 @@ def changes(one: pd.DataFrame, other: pd.DataFrame, within: float) -> dict[str, 
     return {kind: found.count(kind) for kind in KINDS}
 
 
+def claimed(spec: SummarySpec, cells: Compared[Cell]) -> pd.DataFrame:
+    """Every comparison of the paper's claims, with the word of the cell that a claim is about."""
+    families = {name: row.family for name, row in spec.competing.items()}
+    labels = {name: row.label for name, row in spec.competing.items()}
+    found = judged(cells, families, labels, spec.equal_within)
+    return found.assign(verdict=found["verdict"].map({said: word for word, said in VERDICTS.items()}))
+
+
 def expected(
-    sets: list[Compared[tuple[str, str]]],
-    sources: dict[tuple[str, str], str],
+    sets: list[Compared[Cell]],
+    sources: dict[Cell, str],
     within: float,
     rng: np.random.Generator,
+    words: Callable[[Compared[Cell]], pd.DataFrame],
 ) -> pd.DataFrame:
     """The changes between two sets that are drawn from the mean of `sets`, with their mean spreads; a row a draw.
 
-    Cells of one training under two names are drawn once; `sources`: the model of each cell.
+    Cells of one training under two names are drawn once; `sources`: the model of each cell. The seeds' effects are
+    drawn with their mean covariance over columns. `words` makes a table of verdicts.
     """
     twins = {cell: twin for column in sets[0].columns.values() for cell, twin in column.twins.items()}
-    names, seeds = list(sets[0].means), sets[0].seeds
+    names, seeds, place = list(sets[0].means), sets[0].seeds, sets[0].column
     means = np.mean([[one.means[name] for name in names] for one in sets], axis=0)
     spreads = np.sqrt(np.mean([[one.own[name] for name in names] for one in sets], axis=0))
+    columns = list(sets[0].columns)
+    effects = [np.array([one.columns[name].effects for name in columns]) for one in sets]
+    shared = np.mean([np.atleast_2d(np.cov(one)) for one in effects], axis=0)
+    of_column = [columns.index(place[name]) for name in names]
 
     def drawn() -> pd.DataFrame:
-        values = means[:, None] + spreads[:, None] * rng.normal(size=(len(names), seeds))
+        common = rng.multivariate_normal(np.zeros(len(columns)), shared, size=seeds, method="eigh").T
+        values = means[:, None] + common[of_column] + spreads[:, None] * rng.normal(size=(len(names), seeds))
         cells = dict(zip(names, map(pd.Series, values), strict=True))
         cells |= {cell: cells[twin] for cell, twin in twins.items()}
-        return pairs(Compared.of(cells, None, sources), within)
+        return words(Compared.of(cells, place, sources))
 
     return pd.DataFrame([changes(drawn(), drawn(), within) for _ in range(SIMULATED)])
 
@@ -105,15 +125,18 @@ def main(arguments: list[str] | None = None) -> None:
     within = study.file.equal_within
     spec = study.summary()
     frames = [storage.read_frame(Path("results") / name / "metrics.parquet") for name in names]
-    counted, listed = [], []
+    counted: list[dict[str, Any]] = []
+    listed: dict[str, list[pd.DataFrame]] = {"pairs": [], "claims": []}
     for dataset in study.datasets:
-        for column in COLUMNS:
-            found = [compared(spec, frame, dataset, column) for frame in frames]
-            tables = [pairs(cells, within) for cells in found]
-            every = pairs(compared(spec, pd.concat(frames), dataset, column), within)
+        for column in (*COLUMNS, "claims"):
+            columns = COLUMN_NAMES if column == "claims" else (column,)
+            words = functools.partial(claimed, spec) if column == "claims" else functools.partial(pairs, within=within)
+            found = [compared(spec, frame, dataset, *columns) for frame in frames]
+            tables = [words(cells) for cells in found]
+            every = words(compared(spec, pd.concat(frames), dataset, *columns))
             sources = {(row, name): spec.rows[row].model for row, name in found[0].means}
-            simulated = expected(found, sources, within, rng)
-            listed += [
+            simulated = expected(found, sources, within, rng, words)
+            listed["claims" if column == "claims" else "pairs"] += [
                 table.assign(dataset=dataset, column=column, seeds=" ".join(map(str, seeds)))
                 for table, seeds in zip([*tables, every], [*sets, sum(sets, start=())], strict=True)
             ]
@@ -130,7 +153,9 @@ def main(arguments: list[str] | None = None) -> None:
                     )
     table = pd.DataFrame(counted)
     table.to_csv(options.out.with_suffix(".csv"), index=False, float_format="%.4g")
-    pd.concat(listed).to_csv(options.out.with_name(f"{options.out.name}_pairs.csv"), index=False, float_format="%.4g")
+    for name, parts in listed.items():
+        path = options.out.with_name(f"{options.out.name}_{name}.csv")
+        pd.concat(parts).to_csv(path, index=False, float_format="%.4g")
     print(table.to_string(index=False))
     opposite = int(table.loc[table["change"] == "opposite", "found"].sum())
     sys.exit(f"{opposite} verdicts are opposite between two sets" if opposite else 0)

@@ -1,13 +1,14 @@
 """The comparison of two sets of seeds, of `scripts/replicate.py`, and what the documents say of it."""
 
 import ast
+import functools
 
 import numpy as np
 import pandas as pd
 import pytest
 from checkout import ROOT, script
 
-from rae_bench.report.comparisons import Compared, pairs
+from rae_bench.report.comparisons import Compared, pairs, verdicts
 from rae_bench.report.tables.cells import COLUMNS
 
 
@@ -48,7 +49,8 @@ def test_the_expected_changes_are_those_of_the_same_law(replicate):
         return Compared.of({("row", str(i)): pd.Series(one) for i, one in enumerate(values)})
 
     sources = {("row", str(i)): str(i) for i in range(9)}
-    expected = replicate.expected([drawn() for _ in range(6)], sources, 1.25, rng)
+    words = functools.partial(pairs, within=1.25)
+    expected = replicate.expected([drawn() for _ in range(6)], sources, 1.25, rng, words)
     found = [replicate.changes(pairs(drawn(), 1.25), pairs(drawn(), 1.25), 1.25) for _ in range(100)]
     assert (expected.sum(axis=1) == 36).all()
     assert expected["opposite"].mean() < 0.1
@@ -61,8 +63,51 @@ def test_one_training_under_two_names_is_drawn_once(replicate):
     sources = {("vae", "n"): "vae", ("two", "n"): "vae", ("ae", "n"): "ae"}
     runs = {cell: pd.Series(rng.normal(size=3)) for cell in sources}
     runs["two", "n"] = runs["vae", "n"]
-    found = replicate.expected([Compared.of(runs, None, sources)] * 2, sources, 1.25, rng)
+    words = functools.partial(pairs, within=1.25)
+    found = replicate.expected([Compared.of(runs, None, sources)] * 2, sources, 1.25, rng, words)
     assert (found["same"] >= 1).all()  # the two names are equal in every set
+
+
+def test_what_seeds_do_to_a_column_is_expected_of_comparisons_between_columns(replicate):
+    """A seed's effect, which cancels within a column, widens a ratio of two columns: drawn as often as it happens."""
+    rng = np.random.default_rng(3)
+    cells = {(row, column): row for row in "abc" for column in ("n", "gmm")}
+    place = {cell: cell[1] for cell in cells}
+    across = [((row, "gmm"), (row, "n")) for row in "abc"]
+
+    def drawn():
+        effects = {column: 0.3 * rng.normal(size=4) for column in ("n", "gmm")}
+        means = {"n": 0.0, "gmm": -0.6}
+        runs = {
+            (row, column): pd.Series(means[column] + effects[column] + 0.02 * rng.normal(size=4))
+            for row, column in cells
+        }
+        return Compared.of(runs, place, cells)
+
+    def words(compared):
+        differences = [compared.difference(*pair) for pair in across]
+        found = verdicts(differences, [np.log(1.25)] * 3)
+        low, high = np.exp([one.interval for one in differences]).T
+        return pd.DataFrame({"verdict": found, "low": low, "high": high})
+
+    expected = replicate.expected([drawn() for _ in range(20)], cells, 1.25, rng, words)
+    found = [replicate.changes(words(drawn()), words(drawn()), 1.25) for _ in range(200)]
+    assert np.mean([one["decided or not"] for one in found]) > 0.3
+    for kind in ("same", "decided or not"):
+        assert expected[kind].mean() == pytest.approx(np.mean([one[kind] for one in found]), abs=0.4)
+
+
+def test_a_claim_that_is_supported_is_a_cell_that_is_better(replicate, smoke_spec):
+    """The mixture at half the distance of column N for every row; each claim's words are those of pairs."""
+    rows = list(smoke_spec.competing)
+    noise = iter(np.random.default_rng(4).normal(scale=0.01, size=(2 * len(rows), 3)))
+    runs = {(row, column): pd.Series(mean + next(noise)) for row in rows for column, mean in (("n", 0), ("gmm", -0.7))}
+    place = {cell: cell[1] for cell in runs}
+    found = replicate.claimed(smoke_spec, Compared.of(runs, place, {cell: cell[0] for cell in runs}))
+    helped = found.loc[found["claim"] == "gmm_helps", "verdict"]
+    assert set(helped) == {"better"}
+    assert len(helped) == len(rows)
+    assert set(found["verdict"]) <= {"better", "equal", "worse", "undecided"}
 
 
 def test_sets_of_seeds_have_to_be_of_one_size(replicate, capsys):
