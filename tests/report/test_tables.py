@@ -541,6 +541,21 @@ def test_rows_nearer_to_training_images_than_fresh_ones_are_named(spec, frame, t
     assert any("1.1 ± 0.05 (SD by bootstrap)" in note for note in notes)
 
 
+def test_densities_nearer_to_training_images_than_fresh_ones_are_counted(spec, grid, tmp_path):
+    near = {("vae", "sample", "gmm10"): [0.9, 1.0, 1.1], ("rae_l2", "sample", "gmm10"): [0.9, 1.0, 1.0]}
+    near |= {("vae", "sample", "gaussian"): [0.9, 1.0, 1.0], ("rae_l2", "sample", "gaussian"): [1.2] * 3}
+    near |= {("vae", "reconstruction", ""): [0.1] * 3, ("vae", "sample", "standard_normal"): [1.0, 1.1, 1.1]}
+    others = grid[0][grid[0]["metric"] != "nearest_training_ratio"]
+    ratios = pd.DataFrame(_records(near, "nearest_training_ratio", 1.1, floor_sd=0.05))
+    table = _build(spec, pd.concat([others, ratios]), tmp_path, "densities")[
+        "densities_nearest_training_ratio_digits_mini"
+    ]
+    assert (
+        "Fresh real images lie within 1.002 to 1.198 (95 %). Nearer to training images than that: Gaussian (1 of 2"
+        " models), GMM-10 (2 of 2 models)." in table.notes
+    )
+
+
 def test_rows_are_listed_in_the_studys_order(rival_spec, rivals, tmp_path):
     shuffled = replace(rival_spec, rows=dict(sorted(rival_spec.rows.items())))  # as JSON hands them over
     assert list(shuffled.rows) != list(rival_spec.order)

@@ -9,7 +9,7 @@ from rae_bench.densities.specs import SelectedMixture
 from rae_bench.report.comparisons import WORDS, Better, Compared, leaders, verdicts
 from rae_bench.report.rendering import Table
 from rae_bench.report.tables.cells import RATIOS, Cell, as_records, compared, extractor_label
-from rae_bench.report.tables.notes import BOLD, measured_notes, synthetic_notes, warning_notes
+from rae_bench.report.tables.notes import BOLD, copy_note, fresh_ratios, measured_notes, synthetic_notes, warning_notes
 from rae_bench.report.tables.wording import METRICS, density_label, distance_name, mean_sd, model_labels
 from rae_bench.study.specs import SummarySpec
 
@@ -68,6 +68,11 @@ def density_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: 
         ]
     else:
         notes = measured_notes(spec, frame, dataset, metric)
+        if metric == "nearest_training_ratio":
+            fresh = fresh_ratios(frame, dataset)
+            is_near = {name: list(data.loc[data["density"] == name, "mean"] < fresh[0]) for name in order}
+            near = [f"{density_label(name)} ({sum(of)} of {len(of)} models)" for name, of in is_near.items() if any(of)]
+            notes = [*notes, copy_note(fresh, near)]
     return Table(
         f"densities_{metric}_{dataset}",
         f"{spec.datasets[dataset].label}: every model under every density. {title} {'↓' if better == 'lower' else '↑'}",

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from rae_bench.densities.specs import Density, DirichletMixture, GaussianMixture, SelectedMixture, SingleGaussian
-from rae_bench.report.tables.cells import COLUMNS, cell_values, place
 from rae_bench.report.tables.wording import SCALE, density_label
 from rae_bench.scoring.specs import INCEPTION_LABEL
 from rae_bench.study.results import floor_share, gpus, warnings
@@ -56,27 +55,24 @@ def measured_notes(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric:
             else ""
         ),
         *([] if np.isnan(floor) else [real + (biased if metric == "frechet_distance" else "")]),
-        *(copy_notes(spec, samples, dataset) if metric == "nearest_training_ratio" else []),
     ]
 
 
-def copy_notes(spec: SummarySpec, ratios: pd.DataFrame, dataset: str) -> list[str]:
-    """The rows whose samples lie nearer to training images than fresh real ones do, by the mean over seeds and fits."""
-    if not len(ratios):
-        return []
-    first = ratios.iloc[0]
-    low, high = first["floor"] - 1.96 * first["floor_sd"], first["floor"] + 1.96 * first["floor_sd"]
-    nearer = [
-        f"{row.label} ({COLUMNS[column]})"
-        for row in spec.ordered_rows.values()
-        for column in COLUMNS
-        if (place(row, column) or ("",))[0] == "sample"
-        and cell_values(ratios, dataset, row, column, "nearest_training_ratio").mean() < low
-    ]
-    return [
+def fresh_ratios(frame: pd.DataFrame, dataset: str) -> tuple[float, float]:
+    """The ends of the 95 % interval of the nearest-training ratio of fresh real images."""
+    ratios = frame[(frame["dataset"] == dataset) & (frame["metric"] == "nearest_training_ratio")]
+    first = ratios[ratios["image_set"] == "sample"].iloc[0]
+    half = 1.96 * first["floor_sd"]
+    return first["floor"] - half, first["floor"] + half
+
+
+def copy_note(fresh: tuple[float, float], nearer: Collection[str]) -> str:
+    """What samples lie nearer to training images than fresh real ones do (`fresh_ratios`), by their names."""
+    low, high = fresh
+    return (
         f"Fresh real images lie within {low:.3f} to {high:.3f} (95 %). Nearer to training images than that:"
         f" {', '.join(nearer) or 'none'}."
-    ]
+    )
 
 
 def _draws(samples: pd.DataFrame) -> str:

@@ -4,7 +4,15 @@ import pandas as pd
 
 from rae_bench.report.rendering import Table
 from rae_bench.report.tables.cells import COLUMNS, as_records, cells, extractor_label
-from rae_bench.report.tables.notes import BOLD, measured_notes, protocol_notes, row_notes, warning_notes
+from rae_bench.report.tables.notes import (
+    BOLD,
+    copy_note,
+    fresh_ratios,
+    measured_notes,
+    protocol_notes,
+    row_notes,
+    warning_notes,
+)
 from rae_bench.report.tables.wording import DISTANCES, distance_name, mean_sd, words
 from rae_bench.study.specs import SummarySpec
 
@@ -32,6 +40,7 @@ def table1(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) ->
         },
         [
             *measured_notes(spec, frame, dataset, metric),
+            *(_copies(frame, dataset, data) if metric == "nearest_training_ratio" else []),
             *protocol_notes(spec, dataset),
             BOLD,
             *warning_notes(frame, dataset, metric),
@@ -39,3 +48,13 @@ def table1(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) ->
         ],
         data,
     )
+
+
+def _copies(frame: pd.DataFrame, dataset: str, data: pd.DataFrame) -> list[str]:
+    """A note of the cells whose samples lie nearer to training images than fresh ones, by their means over seeds."""
+    samples = data[~data["column"].isin(["reconstruction", "interpolation"])]
+    if samples.empty:
+        return []
+    low, high = fresh_ratios(frame, dataset)
+    nearer = as_records(samples[samples["mean"] < low])
+    return [copy_note((low, high), [f"{one['label']} ({COLUMNS[one['column']]})" for one in nearer])]
