@@ -22,7 +22,7 @@ from rae_bench.report.comparisons import Compared, pairs
 WITHIN = 1.25
 SD = 0.07
 """Of a cell's logarithm from one training seed to another: that of column GMM on digits."""
-SEEDS = (3, 4, 6)
+SEEDS = (3, 4, 6, 9)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def draw(powers: dict[int, pd.DataFrame], coverage: pd.DataFrame, path: Path) ->
     axes[0].invert_yaxis()
     for seeds, data in powers.items():
         shown = data.groupby("size")["verdict"].value_counts(normalize=True).unstack(fill_value=0)
-        shade = {3: "0.7", 4: "0.45", 6: "0"}[seeds]
+        shade = {3: "0.75", 4: "0.55", 6: "0.3", 9: "0"}[seeds]
         axes[1].plot(shown.index, shown["equal"], color=shade, linestyle="--", label=f"equal, {seeds} seeds")
         called = shown.get("better", 0) + shown.get("worse", 0)
         axes[1].plot(shown.index, called, color=shade, label=f"better or worse, {seeds} seeds")
