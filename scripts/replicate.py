@@ -26,7 +26,7 @@ import yaml
 from rae_bench.base import storage
 from rae_bench.report.comparisons import Compared, pairs
 from rae_bench.report.tables.cells import COLUMNS, Cell, compared
-from rae_bench.report.tables.claims import COLUMN_NAMES, VERDICTS, judged
+from rae_bench.report.tables.claims import COLUMN_NAMES, judged
 from rae_bench.study.config import CONFIG, load_study
 from rae_bench.study.specs import SummarySpec
 
@@ -47,14 +47,14 @@ def study_of(study: str, seeds: tuple[int, ...]) -> str:
 
 
 def change(one: pd.Series, other: pd.Series, within: float) -> str:
-    """How a pair's verdict differs between two sets; each a row of `pairs`."""
+    """How a verdict differs between two sets; each a row of `pairs`, or of `claimed`."""
     said = {one["verdict"], other["verdict"]}
     if len(said) == 1:
         return "same"
     for equal, beyond in ((one, other), (other, one)):
         if equal["verdict"] == "equal" and (beyond["low"] > within or beyond["high"] < 1 / within):
             return "opposite"
-    if said == {"better", "worse"}:
+    if said in ({"better", "worse"}, {"supported", "contradicted"}):
         return "opposite"
     return "decided or not" if "undecided" in said else "equal or not"
 
@@ -66,11 +66,10 @@ def changes(one: pd.DataFrame, other: pd.DataFrame, within: float) -> dict[str, 
 
 
 def claimed(spec: SummarySpec, cells: Compared[Cell]) -> pd.DataFrame:
-    """Every comparison of the paper's claims, with the word of the cell that a claim is about."""
+    """Every comparison of the paper's claims, in the claims' own words."""
     families = {name: row.family for name, row in spec.competing.items()}
     labels = {name: row.label for name, row in spec.competing.items()}
-    found = judged(cells, families, labels, spec.equal_within)
-    return found.assign(verdict=found["verdict"].map({said: word for word, said in VERDICTS.items()}))
+    return judged(cells, families, labels, spec.equal_within)
 
 
 def expected(
@@ -82,8 +81,9 @@ def expected(
 ) -> pd.DataFrame:
     """The changes between two sets that are drawn from the mean of `sets`, with their mean spreads; a row a draw.
 
-    Cells of one training under two names are drawn once; `sources`: the model of each cell. The seeds' effects are
-    drawn with their mean covariance over columns. `words` makes a table of verdicts.
+    Cells of one column that are one training under two names are drawn once; `sources`: the model of each cell. A
+    model's residuals in two columns are drawn independently. The seeds' effects are drawn with the columns' mean
+    covariance, less what the residuals add to its estimate. `words` makes a table of verdicts.
     """
     twins = {cell: twin for column in sets[0].columns.values() for cell, twin in column.twins.items()}
     names, seeds, place = list(sets[0].means), sets[0].seeds, sets[0].column
@@ -91,11 +91,14 @@ def expected(
     spreads = np.sqrt(np.mean([[one.own[name] for name in names] for one in sets], axis=0))
     columns = list(sets[0].columns)
     effects = [np.array([one.columns[name].effects for name in columns]) for one in sets]
-    shared = np.mean([np.atleast_2d(np.cov(one)) for one in effects], axis=0)
+    added = [[one.columns[name].pool / max(len(one.columns[name].pooled), 1) for name in columns] for one in sets]
+    shared = np.mean([np.atleast_2d(np.cov(one)) for one in effects], axis=0) - np.diag(np.mean(added, axis=0))
+    sizes, axes = np.linalg.eigh(shared)
+    root = axes * np.sqrt(np.maximum(sizes, 0))
     of_column = [columns.index(place[name]) for name in names]
 
     def drawn() -> pd.DataFrame:
-        common = rng.multivariate_normal(np.zeros(len(columns)), shared, size=seeds, method="eigh").T
+        common = root @ rng.normal(size=(len(columns), seeds))
         values = means[:, None] + common[of_column] + spreads[:, None] * rng.normal(size=(len(names), seeds))
         cells = dict(zip(names, map(pd.Series, values), strict=True))
         cells |= {cell: cells[twin] for cell, twin in twins.items()}
@@ -115,6 +118,8 @@ def main(arguments: list[str] | None = None) -> None:
     sets = [tuple(map(int, text.split(","))) for text in options.seeds]
     if any(set(a) & set(b) for a, b in combinations(sets, 2)):
         parser.error(f"--seeds: {options.seeds} overlap; sets that share a seed are no replications")
+    if min(map(len, sets)) < 2:
+        parser.error(f"--seeds: {options.seeds}: one seed decides nothing; give two or more in each set")
     if len({len(seeds) for seeds in sets}) > 1:
         parser.error(f"--seeds: {options.seeds} are sets of different sizes; what changes is expected of equal ones")
     names = [study_of(options.study, seeds) for seeds in sets]

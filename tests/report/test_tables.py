@@ -596,9 +596,9 @@ def test_the_grid_holds_every_model_under_every_density(grid):
 
 
 def test_every_density_is_held_against_the_mixture_model_by_model(spec, grid, tmp_path):
-    """Ratios of 0.5 and 1, of 4 and 4, each known to a per cent; 2sVAE has no mixture and stands nowhere."""
+    """Ratios of 0.5 and 1, of 4 for one that lacks the other, each known to a per cent; 2sVAE has no mixture."""
     mixture = {"vae": [1.0, 1.01, 0.99], "rae_l2": [2.01, 2.0, 1.98]}
-    factors = {"standard_normal": {"vae": 0.5, "rae_l2": 1.0}, "gaussian": {"vae": 4.0, "rae_l2": 4.0}}
+    factors = {"standard_normal": {"vae": 0.5, "rae_l2": 1.0}, "gaussian": {"vae": 4.0}}
     wobble = {"standard_normal": [0.99, 1.0, 1.0], "gaussian": [1.0, 1.0, 1.02]}
     planted = {(model, "sample", "gmm10"): values for model, values in mixture.items()}
     planted |= {
@@ -612,10 +612,10 @@ def test_every_density_is_held_against_the_mixture_model_by_model(spec, grid, tm
     assert table.header == ["", "Ratio to GMM-10", "better for", "equal for", "worse for", "undecided for"]
     assert table.rows == [
         ["N(0,I)", "0.70 (0.50 to 1.00)", "1", "1", "0", "0"],  # the root of 0.5 and 1, less a third of a per cent
-        ["Gaussian", "4.03 (4.03 to 4.03)", "0", "0", "2", "0"],
+        ["Gaussian", "4.03 (4.03 to 4.03)", "0", "0", "1", "0"],
     ]
     assert set(table.data["row"]) == {"vae", "rae"}
-    assert "over all 4 comparisons, paired over 3 training seeds" in table.notes[-1]
+    assert "over all 3 comparisons, paired over 3 training seeds" in table.notes[-1]
 
 
 def test_no_density_is_held_against_a_mixture_that_no_row_has(spec, grid, tmp_path):

@@ -106,8 +106,8 @@ def _priors(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[Table]
 
 def _densities(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[Table]:
     """The grids, and every density beside the mixture of column GMM, where rows have one and another."""
-    mixtures = {row.gmm for row in spec.competing.values() if row.gmm}
-    is_compared = mixtures and set(spec.densities) - mixtures
+    mixtures = [row.gmm for row in spec.competing.values() if row.gmm]
+    is_compared = any(density != mixture for density in spec.densities for mixture in mixtures)
     return [
         *(density_table(spec, frame, dataset, metric) for metric in GRID),
         *([density_verdict_table(spec, frame, dataset)] if is_compared else []),

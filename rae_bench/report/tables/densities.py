@@ -122,18 +122,18 @@ def density_verdict_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) 
     return Table(
         f"densities_verdicts_{dataset}",
         f"{spec.datasets[dataset].label}: every density beside the mixture of column GMM,"
-        f" {distance_name('FD', extractor_label(frame, dataset))}",
+        f" {distance_name('FD', extractor_label(frame, dataset))} ↓",
         ["", f"Ratio to {beside}", *(f"{word} for" for word in WORDS)],
         texts,
         set(),
         [
             *synthetic_notes(spec, dataset),
-            f"Ratio: the geometric mean over {len(rows)} models and, in brackets, the least and the largest of them."
-            " Better, equal, worse, undecided: for how many models the density is called so beside the mixture on the"
-            " same codes, by the rules of the ranking."
-            f" Surely: p < 0.05 after Holm's correction over all {len(both)} comparisons, paired over"
-            f" {cells.seeds} training seeds. Every ratio with its 95 % interval, unadjusted:"
-            f" densities_verdicts_{dataset}.csv.",
+            "Ratio: the geometric mean over the models that have the density and, in brackets, the least and the"
+            " largest of them. Better, equal, worse, undecided: for how many models the density is called so beside the mixture"
+            f" of the same training. Equal: surely between {1 / spec.equal_within:.2f} and {spec.equal_within:g}."
+            " Better, worse: surely lower, higher, and not surely equal. Surely: p < 0.05 after Holm's correction over all"
+            f" {len(both)} comparisons, paired over {cells.seeds} training seeds. Every ratio with its 95 % interval,"
+            f" unadjusted: densities_verdicts_{dataset}.csv.",
         ],
         data,
     )
