@@ -129,10 +129,11 @@ def density_verdict_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) 
         [
             *synthetic_notes(spec, dataset),
             "Ratio: the geometric mean over the models that have the density and, in brackets, the least and the"
-            " largest of them. Better, equal, worse, undecided: for how many models the density is called so beside the mixture"
-            f" of the same training. Equal: surely between {1 / spec.equal_within:.2f} and {spec.equal_within:g}."
-            " Better, worse: surely lower, higher, and not surely equal. Surely: p < 0.05 after Holm's correction over all"
-            f" {len(both)} comparisons, paired over {cells.seeds} training seeds. Every ratio with its 95 % interval,"
+            " largest of them. Better, equal, worse, undecided: for how many models the density is called so beside the"
+            " mixture of the same training. Equal: surely between"
+            f" {1 / spec.equal_within:.2f} and {spec.equal_within:g}. Better, worse: surely lower, higher, and not"
+            f" surely equal. Surely: p < 0.05 after Holm's correction over all {len(both)} comparisons, paired over"
+            f" {cells.seeds} training seeds. Every ratio with its 95 % interval,"
             f" unadjusted: densities_verdicts_{dataset}.csv.",
         ],
         data,
