@@ -184,7 +184,14 @@ def test_a_binding_that_no_table_bears_out_is_found():
 
 
 @pytest.mark.parametrize(
-    ("page", "least"), [("README.md", 3), ("docs/digits.md", 8), ("docs/variants.md", 15), ("docs/embedded.md", 8)]
+    ("page", "least"),
+    [
+        ("README.md", 3),
+        ("docs/digits.md", 8),
+        ("docs/variants.md", 15),
+        ("docs/embedded.md", 8),
+        ("docs/architectures.md", 20),
+    ],
 )
 def test_the_accounts_of_results_are_bound(page, least):
     assert len(SAYS.findall((ROOT / page).read_text())) >= least
