@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from rae_bench.report.comparisons import OPPOSITE, Word, pairs
-from rae_bench.report.tables.cells import COLUMNS, as_records, cell_values, compared
+from rae_bench.report.tables.cells import COLUMNS, as_records, cell_values, compared, narrowed
 from rae_bench.report.tables.claims import COLUMN_NAMES, VERDICTS, judged
 from rae_bench.report.tables.rankings import held_against
 from rae_bench.report.tables.spread import COLUMNS as SPREAD_NAMES
@@ -76,6 +76,7 @@ def ranked_column(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> str:
 
 def standings(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[Standing]:
     """How each row of the ranked column stands to the best, in the study's order; a baseline is never the best."""
+    frame = narrowed(frame, dataset)
     column = ranked_column(spec, frame, dataset)
     means = _means(spec, frame, dataset, column)
     if not means:
@@ -94,7 +95,7 @@ def standings(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> list[Stan
         values = cell_values(frame, dataset, row, column)
         if not len(values):
             continue
-        against = compared(spec, frame, dataset, column, baseline="" if name in means else name)
+        against = cells if name in means else compared(spec, frame, dataset, column, baseline=name)
         difference = against.difference((name, column), (best, column))
         ratio, low, high = np.exp([difference.mean, *difference.interval])
         if name == best:
@@ -162,7 +163,8 @@ def counted(words: Sequence[Word], noun: str) -> str:
 
 def _means(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -> dict[str, float]:
     """The mean distance of each row that competes in a column."""
-    values = {name: cell_values(frame, dataset, row, column) for name, row in spec.competing.items()} if column else {}
+    mine = narrowed(frame, dataset)
+    values = {name: cell_values(mine, dataset, row, column) for name, row in spec.competing.items()} if column else {}
     return {name: float(found.mean()) for name, found in values.items() if len(found)}
 
 

@@ -31,6 +31,11 @@ def place(row: Row, column: str) -> tuple[str, str] | None:
     return ("sample", sampled) if sampled else None
 
 
+def narrowed(frame: pd.DataFrame, dataset: str, metric: str = "frechet_distance") -> pd.DataFrame:
+    """The rows of one data set and metric: to be taken once before many cells, each of which looks at every row."""
+    return frame[(frame["dataset"] == dataset) & (frame["metric"] == metric)]
+
+
 def cell_values(
     frame: pd.DataFrame, dataset: str, row: Row, column: str, metric: str = "frechet_distance"
 ) -> pd.Series:
@@ -59,6 +64,7 @@ def compared(
     The rows are all that compete and, where it is named, a baseline, which no pool of variances takes in.
     """
     rows = {**spec.competing, **({baseline: spec.rows[baseline]} if baseline else {})}
+    frame = narrowed(frame, dataset, metric)
     found = {
         (name, column): cell_values(frame, dataset, row, column, metric)
         for column in columns
@@ -87,6 +93,7 @@ def cell_frame(frame: pd.DataFrame, dataset: str, row: Row, column: str, metric:
 def cells(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric: str) -> pd.DataFrame:
     """One row per cell: row, label, column, density, mean and sd over training seeds, n_seeds, whether it leads."""
     found = []
+    frame = narrowed(frame, dataset, metric)
     for name, row in spec.ordered_rows.items():
         for column in COLUMNS:
             values = cell_values(frame, dataset, row, column, metric) * SCALE.get(metric, 1.0)
