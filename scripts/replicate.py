@@ -26,9 +26,8 @@ import yaml
 from rae_bench.base import storage
 from rae_bench.report.comparisons import Compared, pairs
 from rae_bench.report.tables.cells import COLUMNS, Cell, compared
-from rae_bench.report.tables.claims import COLUMN_NAMES, judged
+from rae_bench.report.tables.claims import COLUMN_NAMES, claimed
 from rae_bench.study.config import CONFIG, load_study
-from rae_bench.study.specs import SummarySpec
 
 KINDS = ("same", "decided or not", "equal or not", "opposite")
 SIMULATED = 200
@@ -63,13 +62,6 @@ def changes(one: pd.DataFrame, other: pd.DataFrame, within: float) -> dict[str, 
     """How many pairs of two sets changed in which way."""
     found = [change(a, b, within) for (_, a), (_, b) in zip(one.iterrows(), other.iterrows(), strict=True)]
     return {kind: found.count(kind) for kind in KINDS}
-
-
-def claimed(spec: SummarySpec, cells: Compared[Cell]) -> pd.DataFrame:
-    """Every comparison of the paper's claims, in the claims' own words."""
-    families = {name: row.family for name, row in spec.competing.items()}
-    labels = {name: row.label for name, row in spec.competing.items()}
-    return judged(cells, families, labels, spec.equal_within)
 
 
 def expected(

@@ -13,7 +13,7 @@ import pandas as pd
 
 from rae_bench.report.comparisons import OPPOSITE, Word, pairs
 from rae_bench.report.tables.cells import COLUMNS, as_records, cell_values, compared, narrowed
-from rae_bench.report.tables.claims import COLUMN_NAMES, VERDICTS, judged
+from rae_bench.report.tables.claims import COLUMN_NAMES, VERDICTS, claimed
 from rae_bench.report.tables.rankings import held_against
 from rae_bench.report.tables.spread import COLUMNS as SPREAD_NAMES
 from rae_bench.report.tables.spread import spread_rows, spread_table
@@ -174,11 +174,8 @@ def _seeds(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> int:
 
 def _claims(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> dict[str, list[tuple[str, Word]]]:
     """The second cell of each comparison and the word of the first, listed by claim."""
-    families = {name: row.family for name, row in spec.competing.items()}
-    labels = {name: row.label for name, row in spec.competing.items()}
     found: dict[str, list[tuple[str, Word]]] = {}
-    cells = compared(spec, frame, dataset, *COLUMN_NAMES)
-    for one in as_records(judged(cells, families, labels, spec.equal_within)):
+    for one in as_records(claimed(spec, compared(spec, frame, dataset, *COLUMN_NAMES))):
         other = one["comparison"].partition(" / ")[2]
         found.setdefault(one["claim"], []).append((other, WORDS[one["verdict"]]))
     return found

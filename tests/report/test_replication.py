@@ -10,7 +10,7 @@ from checkout import ROOT, script
 
 from rae_bench.report.comparisons import Compared, pairs, verdicts
 from rae_bench.report.tables.cells import COLUMNS
-from rae_bench.report.tables.claims import CLAIMS, VERDICTS
+from rae_bench.report.tables.claims import CLAIMS, VERDICTS, claimed
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +102,13 @@ def test_what_seeds_do_to_a_column_is_expected_of_comparisons_between_columns(re
         assert expected[kind].mean() == pytest.approx(np.mean([one[kind] for one in found]), abs=0.25)
 
 
-def test_claims_are_said_in_their_own_words(replicate, smoke_spec):
+def test_claims_are_said_in_their_own_words(smoke_spec):
     """The mixture at half the distance of column N for every row, and nothing known of interpolations."""
     rows = list(smoke_spec.competing)
     noise = iter(np.random.default_rng(4).normal(scale=0.01, size=(2 * len(rows), 3)))
     runs = {(row, column): pd.Series(mean + next(noise)) for row in rows for column, mean in (("n", 0), ("gmm", -0.7))}
     place = {cell: cell[1] for cell in runs}
-    found = replicate.claimed(smoke_spec, Compared.of(runs, place, {cell: cell[0] for cell in runs}))
+    found = claimed(smoke_spec, Compared.of(runs, place, {cell: cell[0] for cell in runs}))
     helped = found.loc[found["claim"] == "gmm_helps", "verdict"]
     assert list(helped) == ["supported"] * len(rows)
     assert "interpolation" not in set(found["claim"])

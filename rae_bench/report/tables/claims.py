@@ -38,13 +38,9 @@ BEATEN = ("no_winner",)
 
 def verdict_table(spec: SummarySpec, frame: pd.DataFrame) -> Table:
     """Per claim and data set how many comparisons are supported, equal, undecided and contradicted."""
-    families = {name: row.family for name, row in spec.competing.items()}
-    labels = {name: row.label for name, row in spec.competing.items()}
     data = pd.concat(
         [
-            judged(compared(spec, frame, dataset, *COLUMN_NAMES), families, labels, spec.equal_within).assign(
-                dataset=dataset
-            )
+            claimed(spec, compared(spec, frame, dataset, *COLUMN_NAMES)).assign(dataset=dataset)
             for dataset in spec.datasets
         ],
         ignore_index=True,
@@ -71,6 +67,13 @@ def verdict_table(spec: SummarySpec, frame: pd.DataFrame) -> Table:
         ],
         data,
     )
+
+
+def claimed(spec: SummarySpec, cells: Compared[Cell]) -> pd.DataFrame:
+    """Every comparison of a study's claims on a data set, whose `cells` are those of `COLUMN_NAMES`: see `judged`."""
+    families = {name: row.family for name, row in spec.competing.items()}
+    labels = {name: row.label for name, row in spec.competing.items()}
+    return judged(cells, families, labels, spec.equal_within)
 
 
 def judged(

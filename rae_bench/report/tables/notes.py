@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from rae_bench.densities.specs import Density, DirichletMixture, GaussianMixture, SelectedMixture, SingleGaussian
+from rae_bench.report.tables.cells import narrowed
 from rae_bench.report.tables.wording import SCALE, density_label
 from rae_bench.scoring.specs import INCEPTION_LABEL
 from rae_bench.study.results import floor_share, gpus, warnings
@@ -59,8 +60,8 @@ def measured_notes(spec: SummarySpec, frame: pd.DataFrame, dataset: str, metric:
 
 
 def fresh_ratios(frame: pd.DataFrame, dataset: str) -> tuple[float, float]:
-    """The ends of the 95 % interval of the nearest-training ratio of fresh real images."""
-    ratios = frame[(frame["dataset"] == dataset) & (frame["metric"] == "nearest_training_ratio")]
+    """The ends of the 95 % interval (normal, by the bootstrap's SD) of fresh real images' nearest-training ratio."""
+    ratios = narrowed(frame, dataset, "nearest_training_ratio")
     first = ratios[ratios["image_set"] == "sample"].iloc[0]
     half = 1.96 * first["floor_sd"]
     return first["floor"] - half, first["floor"] + half
