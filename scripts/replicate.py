@@ -24,9 +24,10 @@ import pandas as pd
 import yaml
 
 from rae_bench.base import storage
-from rae_bench.report.comparisons import Compared, pairs
+from rae_bench.report.comparisons import Compared
 from rae_bench.report.tables.cells import COLUMNS, Cell, compared
 from rae_bench.report.tables.claims import COLUMN_NAMES, claimed
+from rae_bench.report.verdicts import pairs
 from rae_bench.study.config import CONFIG, load_study
 
 KINDS = ("same", "decided or not", "equal or not", "opposite")

@@ -1,4 +1,4 @@
-"""How often the verdicts of `rae_bench.report.comparisons` are wrong, and what they can see, on planted ratios.
+"""How often the verdicts of `rae_bench.report.verdicts` are wrong, and what they can see, on planted ratios.
 
     python scripts/simulate_verdicts.py [--tables 2000] [--out docs/verdicts]
 
@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from rae_bench.report.comparisons import Compared, pairs
+from rae_bench.report.comparisons import Compared
+from rae_bench.report.verdicts import pairs
 
 WITHIN = 1.25
 SD = 0.07

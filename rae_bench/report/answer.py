@@ -1,6 +1,6 @@
 """The study's question and its answer: sentences made from verdicts by rules, so that no result contradicts them.
 
-A sentence counts words of `rae_bench.report.comparisons` and says no more than that count. What a row's ratio to the
+A sentence counts words of `rae_bench.report.verdicts` and says no more than that count. What a row's ratio to the
 best of its column is, which the first figure shows, is found here too.
 """
 
@@ -11,12 +11,12 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from rae_bench.report.comparisons import OPPOSITE, Word, pairs
 from rae_bench.report.tables.cells import COLUMNS, as_records, cell_values, compared, narrowed
 from rae_bench.report.tables.claims import COLUMN_NAMES, VERDICTS, claimed
 from rae_bench.report.tables.rankings import held_against
 from rae_bench.report.tables.spread import COLUMNS as SPREAD_NAMES
 from rae_bench.report.tables.spread import spread_rows, spread_table
+from rae_bench.report.verdicts import OPPOSITE, Word, pairs
 from rae_bench.study.specs import Family, SummarySpec
 
 CLAIM = (

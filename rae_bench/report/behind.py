@@ -12,9 +12,9 @@ import pandas as pd
 from PIL import Image
 
 from rae_bench.base import storage
-from rae_bench.report.comparisons import leaders
 from rae_bench.report.sheets import Sheets, sheet_key, tile
 from rae_bench.report.tables.cells import COLUMNS, cell_frame, compared, place
+from rae_bench.report.verdicts import leaders
 from rae_bench.study.files import StudyFiles
 from rae_bench.study.specs import Row, SummarySpec
 

@@ -1,4 +1,4 @@
-"""Verdicts on pairs of cells: ratios of distances, paired by training seed, with one pooled spread.
+"""Differences of cells: ratios of distances, paired by training seed, with one pooled spread.
 
 A cell is a row of a table in one of its columns; its value for a training seed is the mean over fits and draws. The
 logarithm of cell c with seed s is taken to be mean_c + effect_s + residual_cs, the effects those of the column. The
@@ -10,21 +10,19 @@ with own_c that of the cell's own residuals and pool the mean of own over the co
 the pool keeps its own; so does one that varies more than the others for sure (`_is_wild`), a training that sometimes
 fails, say, which would else widen the interval of every pair. Between two columns the variance of the difference of
 their effects is added. Satterthwaite's approximation gives the degrees of freedom of the sum, from the estimates
-themselves: of one pooled variance alone they would be (cells − 1)(seeds − 1), of two cells alone seeds − 1. What the
-words are: `word`. How often they are wrong: `scripts/simulate_verdicts.py`.
+themselves: of one pooled variance alone they would be (cells − 1)(seeds − 1), of two cells alone seeds − 1. The words
+that come of them: `verdicts.py`.
 """
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 CONFIDENCE = 0.95
 LEVEL = 1 - CONFIDENCE
@@ -33,17 +31,9 @@ WILD = 0.001
 """The p, times the cells of the pool, below which a cell's spread is surely larger than that of the others."""
 OWN = 2 / 3
 """The share of a cell's own spread in the one it is compared with: a row may vary twice as much as others."""
-
 SAME = 1e-5
 """Cells whose values (logarithms, mostly) differ by a smaller share have one training under two names."""
 
-Word = Literal["better", "equal", "worse", "undecided"]
-WORDS: tuple[str, ...] = get_args(Word)
-"""Every word."""
-APART = ("better", "worse")
-OPPOSITE: dict[Word, Word] = {"better": "worse", "worse": "better"}
-"""What is said of the second of two cells where this is said of the first."""
-Better = Literal["lower", "higher"]
 Cell = TypeVar("Cell", bound=Hashable)
 
 
@@ -291,169 +281,3 @@ def _residuals(
         for cell, run in runs.items()
     }
     return effects, own
-
-
-def word(difference: Tested, p_difference: float, p_equal: float) -> Word:
-    """What is said of the first of two cells, lower being better; the p are those adjusted for the table's others.
-
-    equal       surely within the margin, even if surely not the same
-    better      surely lower, and not surely within the margin; worse: surely higher
-    undecided   neither
-    """
-    if p_equal < LEVEL:
-        return "equal"
-    if p_difference < LEVEL:
-        return "better" if difference.p_below(0) < difference.p_above(0) else "worse"
-    return "undecided"
-
-
-def verdicts(differences: Sequence[Tested], margins: Sequence[float]) -> list[Word]:
-    """The words of all comparisons of a table, each kind of test adjusted for all of them after Holm.
-
-    `margins`: how far apart, on the scale of the differences, each two cells may be and still be called equal; those
-    of margin 0 are never called so.
-    """
-    p_differences = holm([one.p_difference for one in differences])
-    p_equals = holm([one.p_equal(margin) for one, margin in zip(differences, margins, strict=True)])
-    return [word(*found) for found in zip(differences, p_differences, p_equals, strict=True)]
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values (1979): the chance of any false rejection among all stays below the level."""
-    order = np.argsort(p_values, kind="stable")
-    factors = len(p_values) - np.arange(len(p_values))
-    adjusted = np.minimum(np.maximum.accumulate(np.asarray(p_values, dtype=float)[order] * factors), 1)
-    result = np.empty(len(p_values))
-    result[order] = adjusted
-    return [float(p) for p in result]
-
-
-PAIR = ["a", "b", "ratio", "low", "high", "p_difference", "p_equal", "verdict", "seeds"]
-
-
-def pairs(compared: Compared[Any], within: float) -> pd.DataFrame:
-    """Every pair of cells of `compared` logarithms, as the ratio of the first to the second with its 95 % interval.
-
-    `within`: ratios from 1 / `within` to `within` are equal. The intervals and p are unadjusted, the verdicts adjusted.
-    """
-    both = list(combinations(compared.means, 2))
-    differences = [compared.difference(a, b) for a, b in both]
-    margin = float(np.log(within))
-    words = verdicts(differences, [margin] * len(both))
-    records: list[dict[str, Any]] = []
-    for (a, b), difference, verdict in zip(both, differences, words, strict=True):
-        low, high = np.exp(difference.interval)
-        records.append(
-            {
-                **{"a": a, "b": b, "ratio": np.exp(difference.mean), "low": low, "high": high},
-                **{"p_difference": difference.p_difference, "p_equal": difference.p_equal(margin)},
-                **{"verdict": verdict, "seeds": compared.seeds},
-            }
-        )
-    return pd.DataFrame(records, columns=PAIR)
-
-
-def decided(typical: Difference, n_pairs: int, within: float) -> tuple[float, float]:
-    """The ratios of two typical cells up to which, and from which on, they are decided whatever else a table holds.
-
-    By the strictest of so many tests. Up to the first they are equal, and none is so if it lies below 1. From the
-    second on they are different, or equal where Holm's later steps, which are less strict, find them surely within the
-    margin. 0 and infinite where one seed tells nothing.
-    """
-    if not typical.freedom:
-        return 0.0, np.inf
-    reach = float(np.exp(special.stdtrit(typical.freedom, 1 - LEVEL / 2 / n_pairs) * typical.standard_error))
-    return within / reach, reach
-
-
-def seeds_to_decide(compared: Compared[Any], column: str, ratio: float, n_pairs: int, within: float) -> int | None:
-    """How many training seeds would decide of two typical cells at this `ratio`, either way; None beyond a thousand."""
-    for seeds in range(2, 1001) if compared.seeds > 1 else ():
-        least, most = decided(compared.typical(column, seeds), n_pairs, within)
-        if not least < ratio < most:
-            return seeds
-    return None
-
-
-@dataclass(frozen=True)
-class Spread(Generic[Cell]):
-    """How far the cells of a column lie apart: the least and the largest mean, their difference, and where it lies.
-
-    `low` and `high` hold the largest true difference of any two cells, whichever they are: in 95 % of cases at least
-    where all cells vary alike, in 90 % where some vary up to twice as much.
-    """
-
-    least: Cell
-    largest: Cell
-    difference: float
-    low: float
-    high: float
-
-
-def spreads(compared: Compared[Cell]) -> dict[str, Spread[Cell]]:
-    """The spread of each column, the intervals of all at once (Tukey's range; a column's pooled variance).
-
-    The difference of the two cells that happen to lie furthest apart is too large, mostly. But it differs from the
-    largest true one by no more than the range of the cells' errors, whose quantile is known. Of cells that vary alike:
-    wild ones have to be left out before.
-    """
-    found = {}
-    for name in compared.columns:
-        cells = [cell for cell in compared.means if compared.column[cell] == name]
-        least, largest = (choose(cells, key=lambda cell: compared.means[cell]) for choose in (min, max))
-        difference, half = compared.means[largest] - compared.means[least], np.inf
-        if compared.seeds > 1 and len(compared.columns[name].pooled) > 1:
-            level = 1 - LEVEL / len(compared.columns)
-            freedom = (len(compared.columns[name].pooled) - 1) * (compared.seeds - 1)
-            half = _tukey(level, len(cells), freedom) * float(np.sqrt(compared.columns[name].pool / compared.seeds))
-        found[name] = Spread(least, largest, difference, max(0.0, difference - half), difference + half)
-    return found
-
-
-@functools.cache
-def _tukey(level: float, cells: int, freedom: int) -> float:
-    """The quantile of the range of so many standard normal values over their estimated SD; a second's work."""
-    return float(stats.studentized_range.ppf(level, cells, freedom))
-
-
-def leaders(compared: Compared[Cell], better: Better, within: float = 1.0) -> list[Cell]:
-    """The cells than which no other is called better, by the words of all pairs.
-
-    `within`: of logarithms, as for `pairs`; at 1 nothing is called equal. None where one seed tells nothing.
-    """
-    if compared.seeds < 2:
-        return []
-    both = list(combinations(compared.means, 2))
-    words = verdicts([compared.difference(a, b) for a, b in both], [float(np.log(within))] * len(both))
-    worse = {"worse": 0, "better": 1} if better == "lower" else {"better": 0, "worse": 1}
-    beaten = {pair[worse[word]] for pair, word in zip(both, words, strict=True) if word in APART}
-    return [cell for cell in compared.means if cell not in beaten]
-
-
-def prediction_half_width(values: pd.Series) -> float:
-    """How far one new value of the same kind lies from the mean of `values` in 95 % of cases: t · s · √(1 + 1/n).
-
-    s is the SD of the n values, t the Student quantile of n − 1 degrees of freedom; NaN for a single value.
-    """
-    n = len(values)
-    if n < 2:
-        return float("nan")
-    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / n))
-
-
-def ranks(values: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """Ranks (1 the lowest value, ties averaged), a row each and a column per training seed."""
-    return pd.DataFrame(dict(values)).T.rank(axis=0)
-
-
-def rank_agreement(ranked: pd.DataFrame) -> float:
-    """Mean Kendall's tau-b over all pairs of seeds: 1 where every seed ranks alike, 0 for chance; NaN for one seed."""
-    taus = [kendall(ranked[one], ranked[two]) for one, two in combinations(ranked.columns, 2)]
-    return float(np.mean(taus)) if taus else float("nan")
-
-
-def kendall(one: pd.Series, two: pd.Series) -> float:
-    """Kendall's tau-b of two rankings of the same rows; NaN for fewer than two rows."""
-    if len(one) < 2:
-        return float("nan")
-    return float(stats.kendalltau(one, two.reindex(one.index)).statistic)

@@ -10,8 +10,8 @@ from planted_distances import gmm, planted, planted_study
 
 from rae_bench.base import storage
 from rae_bench.report.behind import SHOWN, table1_rows
-from rae_bench.report.comparisons import leaders
 from rae_bench.report.tables.cells import COLUMNS, cell_values, compared
+from rae_bench.report.verdicts import leaders
 from rae_bench.run.cells import parse_cell
 from rae_bench.study.config import load_study
 from rae_bench.study.files import StudyFiles

@@ -20,7 +20,7 @@ from rae_bench.report.plots import catalogue as plots
 from rae_bench.report.plots.published import compared_cells, published_against_ours
 from rae_bench.report.published.numbers import FOLDER
 from rae_bench.report.tables import catalogue as tables
-from rae_bench.report.tables.published import obstacles
+from rae_bench.report.tables.published import obstacles, prediction_half_width
 from rae_bench.run import commands
 from rae_bench.study import config, results, vocabulary
 from rae_bench.study.config import load_study, resolve_study
@@ -424,3 +424,20 @@ def test_a_study_that_cannot_be_compared_is_one_line(here, name, expected):
         cli.main(["published", name, "--out", "made"])
     assert str(end.value.code).startswith(f"rae_bench published: {expected}")
     assert not any(here.iterdir())
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+def test_a_new_run_is_as_far_as_a_pooled_t_test_allows(n):
+    """A value at exactly that distance, as a sample of one beside the n, has p 0.05."""
+    values = pd.Series(np.random.default_rng(n).normal(size=n))
+    there = values.mean() + prediction_half_width(values)
+    test = stats.ttest_ind_from_stats(values.mean(), values.std(ddof=1), n, there, 0, 1, equal_var=True)
+    assert test.pvalue == pytest.approx(0.05)
+
+
+def test_the_half_width_of_two_runs_is_the_tables():
+    """The 97.5 % point of t with one degree of freedom, 12.7062; SD √½ of 0 and 1; √(3/2)."""
+    assert prediction_half_width(pd.Series([0.0, 1.0])) == pytest.approx(12.7062 * np.sqrt(0.75), rel=1e-5)
+    assert prediction_half_width(pd.Series([3.0, 3.0, 3.0])) == 0
+    assert np.isnan(prediction_half_width(pd.Series([1.0])))
+    assert np.isnan(prediction_half_width(pd.Series([], dtype=float)))

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from checkout import ROOT, script
 
-from rae_bench.report.comparisons import Compared, pairs, verdicts
+from rae_bench.report.comparisons import Compared
 from rae_bench.report.tables.cells import COLUMNS
 from rae_bench.report.tables.claims import CLAIMS, VERDICTS, claimed
+from rae_bench.report.verdicts import pairs, verdicts
 
 
 @pytest.fixture(scope="module")

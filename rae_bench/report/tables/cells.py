@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rae_bench.report.comparisons import Compared, leaders
+from rae_bench.report.comparisons import Compared
 from rae_bench.report.tables.wording import SCALE, words
+from rae_bench.report.verdicts import leaders
 from rae_bench.study.specs import Row, SummarySpec
 
 COLUMNS = {

@@ -1,4 +1,4 @@
-"""The paper's claims as ratios of Fréchet distances, each called by the rules of `rae_bench.report.comparisons`.
+"""The paper's claims as ratios of Fréchet distances, each called by the rules of `rae_bench.report.verdicts`.
 
 A claim that one cell is better than another is supported where it is called better, contradicted where it is called
 worse; where the two are called equal the claim has no leg to stand on, and where nothing is called it is undecided. A
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rae_bench.report.comparisons import OPPOSITE, Compared, FromLeast, verdicts
+from rae_bench.report.comparisons import Compared, FromLeast
 from rae_bench.report.rendering import Table
 from rae_bench.report.tables.cells import Cell, compared
+from rae_bench.report.verdicts import OPPOSITE, verdicts
 from rae_bench.study.specs import SummarySpec
 
 COLUMN_NAMES = {"n": "N", "gmm": "GMM", "standard_normal": "N(0,I)", "interpolation": "interp."}

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 from rae_bench.densities.specs import SelectedMixture
-from rae_bench.report.comparisons import WORDS, Better, Compared, leaders, verdicts
+from rae_bench.report.comparisons import Compared
 from rae_bench.report.rendering import Table
 from rae_bench.report.tables.cells import RATIOS, Cell, as_records, compared, extractor_label
 from rae_bench.report.tables.notes import BOLD, copy_note, fresh_ratios, measured_notes, synthetic_notes, warning_notes
 from rae_bench.report.tables.wording import METRICS, density_label, distance_name, mean_sd, model_labels
+from rae_bench.report.verdicts import WORDS, Better, leaders, verdicts
 from rae_bench.study.specs import SummarySpec
 
 GRID = ("frechet_distance", "precision", "recall", "log_likelihood_validation", "nearest_training_ratio")

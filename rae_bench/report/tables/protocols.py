@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from rae_bench.report.comparisons import kendall
+from rae_bench.report.ranks import kendall
 from rae_bench.report.rendering import Table
 from rae_bench.study.specs import SummarySpec
 from rae_bench.study.study import OWN

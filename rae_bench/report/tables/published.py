@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from rae_bench.report.comparisons import prediction_half_width
+from rae_bench.report.comparisons import CONFIDENCE
 from rae_bench.report.published import numbers as published
 from rae_bench.report.rendering import Table
 from rae_bench.report.tables.cells import COLUMNS, as_records, first_draws, place
@@ -187,3 +188,14 @@ def reproduction_tables(spec: SummarySpec, dataset: str) -> list[Table]:
         data,
     )
     return [table] if table.rows else []
+
+
+def prediction_half_width(values: pd.Series) -> float:
+    """How far one new value of the same kind lies from the mean of `values` in 95 % of cases: t · s · √(1 + 1/n).
+
+    s is the SD of the n values, t the Student quantile of n − 1 degrees of freedom; NaN for a single value.
+    """
+    n = len(values)
+    if n < 2:
+        return float("nan")
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / n))

@@ -5,19 +5,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rae_bench.report.comparisons import (
-    WORDS,
-    Compared,
-    decided,
-    pairs,
-    rank_agreement,
-    ranks,
-    seeds_to_decide,
-    verdicts,
-)
+from rae_bench.report.comparisons import Compared
+from rae_bench.report.ranks import rank_agreement, ranks
 from rae_bench.report.rendering import Table
 from rae_bench.report.tables.cells import COLUMNS, Cell, as_records, cell_values, compared, extractor_label
 from rae_bench.report.tables.wording import density_label, distance_name, mean_sd
+from rae_bench.report.verdicts import WORDS, decided, pairs, seeds_to_decide, verdicts
 from rae_bench.study.specs import SummarySpec
 
 RANKED = "gmm"

@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 
 from rae_bench.models.terms.specs import MMD, LearntPrior, Objective, Quantised, SIGReg, Sphere
-from rae_bench.report.comparisons import LEVEL, Compared, Spread, leaders, spreads
+from rae_bench.report.comparisons import LEVEL, Compared
 from rae_bench.report.rendering import Table
+from rae_bench.report.spreads import Spread, spreads
 from rae_bench.report.tables.cells import Cell, as_records, cell_values, extractor_label
 from rae_bench.report.tables.notes import BOLD, measured_notes, warning_notes
 from rae_bench.report.tables.wording import distance_name, mean_sd
+from rae_bench.report.verdicts import leaders
 from rae_bench.study.specs import SummarySpec
 
 METRIC, OWN = "frechet_distance", "own"

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from rae_bench.report.comparisons import Better
+from rae_bench.report.verdicts import Better
 from rae_bench.scoring.specs import INCEPTION_LABEL
 from rae_bench.study.specs import SummarySpec
 
