@@ -84,7 +84,7 @@ def test_the_half_width_is_that_of_ratios_that_are_drawn():
         pair = [_planted("vae", "gmm10", FITS, rng, repeats=3) for _ in range(2)]
         means = [np.log(part.loc[part["metric"] == "frechet_distance", "value"]).mean() for part in pair]
         logs.append(means[0] - means[1])
-    found = {{"training": "paired"}.get(name, name): Estimate(sd**2, 1) for name, sd in PLANTED.items()}
+    found = {{"training": "paired"}.get(name, name): Estimate(sd**2, 0.0) for name, sd in PLANTED.items()}
     assert half_width(found, (3, 4, 3)) == pytest.approx(np.expm1(1.96 * np.std(logs)), rel=0.15)
 
 
@@ -115,3 +115,20 @@ def test_what_a_seed_does_to_all_rows_alike_cancels_in_ratios(spec):
     found = sources(spec, pd.concat(common, ignore_index=True), "digits_mini", "gmm")
     assert found["training"].sd == pytest.approx(0.07 * np.sqrt(2), abs=3 * found["training"].error)
     assert found["paired"].sd == pytest.approx(0.07, abs=3 * found["paired"].error)
+
+
+def test_an_error_is_as_large_as_estimates_vary_from_study_to_study(spec):
+    """Of studies of the size of `digits`, whose rows share half of the variance of training; their SD to within 9 %."""
+    rng = np.random.default_rng(13)
+    rows = {f"row{i}": replace(ROWS["vae"], model=f"row{i}") for i in range(6)}
+    spec = replace(spec, rows=rows, order=tuple(rows))
+    found = []
+    for _ in range(60):
+        parts, shared = [_planted(name, "gmm10", FITS, rng, repeats=3) for name in rows], rng.normal(0, 0.07, 3)
+        frame = pd.concat([part.assign(value=part["value"] * np.exp(shared[part["train_seed"]])) for part in parts])
+        found.append(sources(spec, frame, "digits_mini", "gmm"))
+    for source in ("training", "paired", "fit", "draw"):
+        variances = np.array([(one[source].variance, one[source].variance_error) for one in found])
+        assert variances[:, 1].mean() == pytest.approx(variances[:, 0].std(), rel=0.3), source
+        truth = (2 if source == "training" else 1) * PLANTED[{"paired": "training"}.get(source, source)] ** 2
+        assert variances[:, 0].mean() == pytest.approx(truth, abs=3 * variances[:, 0].std() / np.sqrt(60)), source

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from rae_bench.models.terms.specs import MMD, LearntPrior, Objective, Quantised, SIGReg, Sphere
-from rae_bench.report.comparisons import LEVEL, Compared
+from rae_bench.report.comparisons import Compared
 from rae_bench.report.rendering import Table
-from rae_bench.report.spreads import Spread, spreads
+from rae_bench.report.spreads import LEVEL, Spread, spreads
 from rae_bench.report.tables.cells import Cell, as_records, cell_values, extractor_label
 from rae_bench.report.tables.notes import BOLD, measured_notes, warning_notes
 from rae_bench.report.tables.wording import distance_name, mean_sd
@@ -161,10 +161,11 @@ def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
         set(),
         [
             f"Of the {n} rows with a prior of their own, in every line the same. Within: an interval for the ratio of"
-            f" whichever is truly worst to whichever is truly best, {100 * (1 - LEVEL):.0f} % for all lines at once"
-            " (Tukey's range; 90 % where some rows vary up to twice as much as others). The ratio itself is that of"
-            " chosen rows, and so mostly too high. Narrower, wider: the intervals do not meet. Erased: narrower, and"
-            f" surely below {spec.equal_within:g}, up to which distances are called equal.",
+            " whichever is truly worst to whichever is truly best, for all lines at once:"
+            f" {100 * (1 - LEVEL):.0f} % where the rows vary alike from seed to seed (Tukey's range), and still about"
+            " 90 % where some of 17 rows vary up to twice as much. The ratio itself is that of chosen rows, and so mostly"
+            " too high. Narrower, wider: the intervals do not meet. Erased: narrower, and surely below"
+            f" {spec.equal_within:g}, up to which distances are called equal.",
             *left_out,
             f"Over {cells.seeds} training seeds. All of it speaks of this training set, these reference images and"
             " these features.",

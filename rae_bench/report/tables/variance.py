@@ -9,6 +9,10 @@ Of the logarithms y of a row's distances, by training seed t, fit f and draw d, 
 The variances are means over the rows of a column; the reference's comes from random halves of it. Part of what a
 training seed does is common to all rows and cancels in ratios: what is left of it there is `paired`, by the pool of
 `rae_bench.report.comparisons` in place of the last line's left side.
+
+Standard errors are those of normal values: a variance v of k degrees of freedom has v √(2/k). What is subtracted adds
+its own. The variances of n rows that share an effect of seeds, of variance c, are not independent: their mean T over s
+seeds has √(2/(s − 1) · (T²/n + (1 − 1/n) c²)), since the covariance of two rows is c.
 """
 
 from dataclasses import dataclass
@@ -28,10 +32,15 @@ REFERENCE_SD = "frechet_distance_reference_sd"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A variance and its degrees of freedom; NaN and 0 where nothing repeats."""
+    """A variance and its standard error; NaN where nothing repeats."""
 
     variance: float = float("nan")
-    freedom: int = 0
+    variance_error: float = float("nan")
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything repeats."""
+        return not np.isnan(self.variance)
 
     @property
     def sd(self) -> float:
@@ -40,8 +49,18 @@ class Estimate:
 
     @property
     def error(self) -> float:
-        """The standard error of `sd`, of normal values."""
-        return self.sd / np.sqrt(2 * self.freedom) if self.freedom else float("nan")
+        """How much larger `sd` would be, were the variance larger by its standard error."""
+        return float(np.sqrt(self.sd**2 + self.variance_error)) - self.sd
+
+    def less(self, below: "Estimate") -> "Estimate":
+        """What is left beside a part that is estimated apart; that part may be unknown, and is then left in."""
+        if not below.is_known:
+            return self
+        return Estimate(self.variance - below.variance, float(np.hypot(self.variance_error, below.variance_error)))
+
+    def over(self, count: float) -> "Estimate":
+        """That of a mean of so many."""
+        return Estimate(self.variance / count, self.variance_error / count)
 
 
 def variance_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
@@ -61,7 +80,7 @@ def variance_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Tabl
                 "half_width": half_width(found, counts),
                 **{
                     f"half_width_twice_{source}": half_width(found, _doubled(counts, i))
-                    if found[source].freedom
+                    if found[source].is_known
                     else np.nan  # of what was never repeated nobody knows what more would buy
                     for i, source in enumerate(("paired", "fit", "draw"))
                 },
@@ -97,7 +116,8 @@ def variance_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Tabl
 def sources(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -> dict[str, Estimate]:
     """The variance of a logarithm by source, the mean over the rows of a column that are of different models."""
     parts: dict[str, list[Estimate]] = {source: [] for source in SOURCES}
-    explained: list[float] = []
+    totals: list[float] = []
+    below: list[Estimate] = []
     known: set[str] = set()
     for row in spec.competing.values():
         values = cell_frame(frame, dataset, row, column, "frechet_distance")
@@ -107,43 +127,49 @@ def sources(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -
         logs = np.log(values.set_index(["train_seed", "fit_seed", "sample_seed"])["value"])
         fits = logs.groupby(level=["train_seed", "fit_seed"])
         runs = fits.mean().groupby(level="train_seed")
-        draw, n_draws, n_fits = _within(fits), len(logs) / fits.ngroups, fits.ngroups / runs.ngroups
-        of_draws = 0.0 if np.isnan(draw.variance) else draw.variance
-        fit = _less(_within(runs), of_draws / n_draws)
-        of_fits = 0.0 if np.isnan(fit.variance) else fit.variance
-        training = Estimate(float(runs.mean().var(ddof=1)), runs.ngroups - 1)
+        n_draws, n_fits = len(logs) / fits.ngroups, fits.ngroups / runs.ngroups
+        draw, of_fits = _within(fits), _within(runs)
         parts["draw"].append(draw)
-        parts["fit"].append(fit)
-        below = of_fits / n_fits + of_draws / (n_fits * n_draws)
-        parts["training"].append(_less(training, below))
-        explained.append(below)
+        parts["fit"].append(of_fits.less(draw.over(n_draws)))
+        totals.append(float(runs.mean().var(ddof=1)))
+        of_one = next((one for one in (of_fits, draw.over(n_draws)) if one.is_known), Estimate(0.0, 0.0))
+        below.append(of_one.over(n_fits))
         halves = cell_frame(frame, dataset, row, column, REFERENCE_SD).set_index("train_seed")["value"]
         first = values.sort_values(["fit_seed", "sample_seed"]).groupby("train_seed")["value"].first()
         # every run is held against the same halves, so that a row counts as one degree of freedom, not as many
-        parts["reference"] += [Estimate(float(((halves / first) ** 2).mean()), 1)] if len(halves) else []
+        parts["reference"] += [_estimate(float(((halves / first) ** 2).mean()), 1)] if len(halves) else []
+    found = {source: _mean(estimates) for source, estimates in parts.items()}
     column_pool = compared(spec, frame, dataset, column).columns[column]
-    n, seeds = len(column_pool.pooled), len(column_pool.effects)
+    n, seeds, explained = len(column_pool.pooled), len(column_pool.effects), _mean(below)
+    if totals and seeds > 1:
+        total = float(np.mean(totals))
+        common = max(0.0, total - column_pool.pool) if n > 1 else 0.0
+        error = np.sqrt(2 / (seeds - 1) * (total**2 / len(totals) + (1 - 1 / len(totals)) * common**2))
+        found["training"] = Estimate(total, float(error)).less(explained)
     if n > 1 and seeds > 1:
-        parts["paired"] = [_less(Estimate(column_pool.pool, (n - 1) * (seeds - 1)), float(np.mean(explained)))]
-    return {source: _mean(found) for source, found in parts.items()}
+        found["paired"] = _estimate(column_pool.pool, (n - 1) * (seeds - 1)).less(explained)
+    return found
+
+
+def _estimate(variance: float, freedom: int) -> Estimate:
+    """A variance of normal values with so many degrees of freedom."""
+    return Estimate(variance, variance * float(np.sqrt(2 / freedom)))
 
 
 def _within(groups: Any) -> Estimate:
     """The mean variance within groups, of those with more than one value."""
     sizes, variances = groups.size(), groups.var(ddof=1)
     several = sizes > 1
-    return Estimate(float(variances[several].mean()), int((sizes[several] - 1).sum())) if several.any() else Estimate()
-
-
-def _less(found: Estimate, explained: float) -> Estimate:
-    return Estimate(found.variance - explained, found.freedom)
+    return _estimate(float(variances[several].mean()), int((sizes[several] - 1).sum())) if several.any() else Estimate()
 
 
 def _mean(found: list[Estimate]) -> Estimate:
-    known = [one for one in found if one.freedom]
+    """The mean of independent estimates, of those that are known."""
+    known = [one for one in found if one.is_known]
     if not known:
         return Estimate()
-    return Estimate(float(np.mean([one.variance for one in known])), sum(one.freedom for one in known))
+    error = np.sqrt(np.sum([one.variance_error**2 for one in known])) / len(known)
+    return Estimate(float(np.mean([one.variance for one in known])), float(error))
 
 
 def _counts(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -> tuple[int, int, int]:
@@ -164,9 +190,9 @@ def half_width(found: dict[str, Estimate], counts: tuple[int, int, int]) -> floa
 
     NaN where training was not repeated.
     """
-    if not found["paired"].freedom:
+    if not found["paired"].is_known:
         return float("nan")
-    variances = [0.0 if np.isnan(found[name].variance) else found[name].sd ** 2 for name in ("paired", "fit", "draw")]
+    variances = [found[name].sd ** 2 if found[name].is_known else 0.0 for name in ("paired", "fit", "draw")]
     of_cell = sum(variance / np.prod(counts[: i + 1]) for i, variance in enumerate(variances))
     return float(np.expm1(1.96 * np.sqrt(2 * of_cell)))
 
