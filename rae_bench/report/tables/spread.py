@@ -163,8 +163,8 @@ def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
             f"Of the {n} rows with a prior of their own, in every line the same. Within: an interval for the ratio of"
             " whichever is truly worst to whichever is truly best, for all lines at once:"
             f" {100 * (1 - LEVEL):.0f} % where the rows vary alike from seed to seed (Tukey's range), and still about"
-            " 90 % where some of 17 rows vary up to twice as much. The ratio itself is that of chosen rows, and so mostly"
-            " too high. Narrower, wider: the intervals do not meet. Erased: narrower, and surely below"
+            " 90 % where some of 17 rows vary up to twice as much. The ratio itself is that of chosen rows, and so too"
+            " high, mostly. Narrower, wider: the intervals do not meet. Erased: narrower, and surely below"
             f" {spec.equal_within:g}, up to which distances are called equal.",
             *left_out,
             f"Over {cells.seeds} training seeds. All of it speaks of this training set, these reference images and"
