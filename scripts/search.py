@@ -7,7 +7,7 @@ beyond the edge by a factor of 3 where the best point has the least or the large
 between the best and its better neighbour. Finished points go to docs/search/STUDY.csv with the fingerprints of their
 settings; the same command, in a fresh clone, too, takes what stands there and goes on. At the end, or with --table
 at any time, STUDY.md beside it lists the points, what was chosen, whether that still lies at an edge, and how the
-models compare at equal reconstruction; STUDY.png shows reconstruction against generation (of several models). With
+models compare where reconstructions are good enough; STUDY.png shows reconstruction against generation (of several models). With
 --beside both show the points of another search of this data set, too.
 
 A study of several data sets is as many searches, one after the other, whose files are called STUDY_DATASET.
@@ -40,6 +40,8 @@ MORE = 2
 """Points that every model gets beyond its grid."""
 FACTOR = 3.0
 FAR = 6.0
+GOOD = 1.5
+"""A reconstruction is good enough up to so many times the median of the models' least distances."""
 ACROSS = 3
 """Panels beside each other, of at most nine rows."""
 Weights = dict[str, float]
@@ -163,9 +165,9 @@ def missing(study: Study, found: pd.DataFrame) -> dict[str, Weights]:
     return todo
 
 
-def at_equal_reconstruction(points: pd.DataFrame) -> tuple[float, pd.DataFrame]:
-    """The largest of the rows' least distances in Rec.; and of each row the point with the least in GMM up to it."""
-    level = float(points.groupby("row")["fd_reconstruction"].min().max())
+def of_good_reconstruction(points: pd.DataFrame) -> tuple[float, pd.DataFrame]:
+    """The level of Rec. that is `GOOD` enough; and of each row that reaches it the point with the least in GMM there."""
+    level = GOOD * float(points.groupby("row")["fd_reconstruction"].min().median())
     near = points[points["fd_reconstruction"] <= level]
     return level, near.loc[near.groupby("row", sort=False)["fd_gmm"].idxmin()].sort_values("fd_gmm")
 
@@ -217,25 +219,30 @@ def write(study: Study, points: pd.DataFrame, beside: list[pd.DataFrame]) -> Non
     parts = [markdown(one)]
     every = pd.concat([points, *map(marked, beside)], ignore_index=True).dropna(subset=["fd_gmm"])
     if every["row"].nunique() > 1:
-        parts += [markdown(equal_table(every, label)), f"![Reconstruction against generation]({study.name}.png)\n"]
+        parts += [markdown(good_table(every, label)), f"![Reconstruction against generation]({study.name}.png)\n"]
         draw(every, label, FOUND / f"{study.name}.png")
     storage.write_text(FOUND / f"{study.name}.md", "\n".join(parts))
 
 
-def equal_table(points: pd.DataFrame, label: str) -> Table:
-    """The models at equal reconstruction."""
-    level, near = at_equal_reconstruction(points)
+def good_table(points: pd.DataFrame, label: str) -> Table:
+    """The models where their reconstructions are good enough, so that none wins by its weight alone."""
+    level, near = of_good_reconstruction(points)
+    beyond = [str(row) for row in dict.fromkeys(points["row"]) if row not in set(near["row"])]
     shown = (*TERMS, "fd_reconstruction", "fd_gmm")
     return Table(
-        "equal",
-        f"{label}: the least distance under the mixture among points whose reconstructions are as near",
+        "good",
+        f"{label}: the least distance under the mixture among points of good reconstructions",
         ["Model", "latent weight", "regulariser weight", "FD Rec.", "FD GMM"],
         [
             [str(point["row"]), *("–" if np.isnan(point[key]) else f"{point[key]:.4g}" for key in shown)]
             for point in near.to_dict("records")
         ],
         set(),
-        [f"FD Rec. at most {level:.4g}, which every model reaches. One training each: no verdicts."],
+        [
+            f"FD Rec. at most {level:.4g}, {GOOD:g} times the median of the models' least."
+            + (f" Not reached by {', '.join(beyond)}." if beyond else "")
+            + " One training each: no verdicts.",
+        ],
         near,
     )
 

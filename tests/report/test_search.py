@@ -200,13 +200,17 @@ def test_points_of_another_search_are_shown_beside_but_not_kept(search, study, m
     assert "| rae |" in (tmp_path / "search_digits.md").read_text()
 
 
-def test_models_are_compared_at_a_reconstruction_that_each_of_them_reaches(search):
+def test_models_are_compared_at_a_reconstruction_that_most_of_them_reach(search):
+    """At 1.5 times the median of 1, 2.5 and 90: one model that cannot reconstruct is left out, and sets no level."""
     found = pd.DataFrame(
         [
             *(_result("a", {}, "", rec, gmm) for rec, gmm in ((1.0, 9.0), (2.0, 5.0), (4.0, 3.0))),
             *(_result("b", {}, "", rec, gmm) for rec, gmm in ((2.5, 8.0), (3.0, 2.0))),
+            *(_result("c", {}, "", rec, gmm) for rec, gmm in ((90.0, 0.5), (99.0, 0.1))),
         ]
     )
-    level, near = search.at_equal_reconstruction(found)
-    assert level == 2.5
-    assert near.set_index("row")["fd_gmm"].to_dict() == {"a": 5.0, "b": 8.0}
+    level, near = search.of_good_reconstruction(found)
+    assert level == 3.75
+    assert near.set_index("row")["fd_gmm"].to_dict() == {"a": 5.0, "b": 2.0}
+    assert search.good_table(found, "Digits").notes[0].startswith("FD Rec. at most 3.75, 1.5 times the median")
+    assert "Not reached by c." in search.good_table(found, "Digits").notes[0]
