@@ -536,7 +536,8 @@ def test_rows_nearer_to_training_images_than_fresh_ones_are_named(spec, frame, t
     table = _build(spec, pd.concat([frame, pd.DataFrame(ratios)]), tmp_path, "details")
     notes = table["table1_nearest_training_ratio_digits_mini"].notes
     assert (
-        "Fresh real images lie within 1.002 to 1.198 (95 %). Nearer to training images than that: VAE (GMM)." in notes
+        "Fresh real images lie within 1.002 to 1.198 (95 %). Samples nearer to training images than that: VAE (GMM)."
+        in notes
     )
     assert any("1.1 ± 0.05 (SD by bootstrap)" in note for note in notes)
 
@@ -551,8 +552,8 @@ def test_densities_nearer_to_training_images_than_fresh_ones_are_counted(spec, g
         "densities_nearest_training_ratio_digits_mini"
     ]
     assert (
-        "Fresh real images lie within 1.002 to 1.198 (95 %). Nearer to training images than that: Gaussian (1 of 2"
-        " models), GMM-10 (2 of 2 models)." in table.notes
+        "Fresh real images lie within 1.002 to 1.198 (95 %). Samples nearer to training images than that: Gaussian"
+        " (1 of 2 models), GMM-10 (2 of 2 models)." in table.notes
     )
 
 

@@ -71,7 +71,7 @@ def copy_note(fresh: tuple[float, float], nearer: Collection[str]) -> str:
     """What samples lie nearer to training images than fresh real ones do (`fresh_ratios`), by their names."""
     low, high = fresh
     return (
-        f"Fresh real images lie within {low:.3f} to {high:.3f} (95 %). Nearer to training images than that:"
+        f"Fresh real images lie within {low:.3f} to {high:.3f} (95 %). Samples nearer to training images than that:"
         f" {', '.join(nearer) or 'none'}."
     )
 
