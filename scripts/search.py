@@ -7,8 +7,8 @@ beyond the edge by a factor of 3 where the best point has the least or the large
 between the best and its better neighbour. Finished points go to docs/search/STUDY.csv with the fingerprints of their
 settings; the same command, in a fresh clone, too, takes what stands there and goes on. At the end, or with --table
 at any time, STUDY.md beside it lists the points, what was chosen, whether that still lies at an edge, and how the
-models compare where reconstructions are good enough; STUDY.png shows reconstruction against generation (of several models). With
---beside both show the points of another search of this data set, too.
+models compare where reconstructions are good enough; STUDY.png shows reconstruction against generation (of several
+models). With --beside both show the points of another search of this data set, too.
 
 A study of several data sets is as many searches, one after the other, whose files are called STUDY_DATASET.
 """
@@ -166,7 +166,7 @@ def missing(study: Study, found: pd.DataFrame) -> dict[str, Weights]:
 
 
 def of_good_reconstruction(points: pd.DataFrame) -> tuple[float, pd.DataFrame]:
-    """The level of Rec. that is `GOOD` enough; and of each row that reaches it the point with the least in GMM there."""
+    """The level of Rec. that is `GOOD` enough; and of each row that reaches it the point with the least GMM there."""
     level = GOOD * float(points.groupby("row")["fd_reconstruction"].min().median())
     near = points[points["fd_reconstruction"] <= level]
     return level, near.loc[near.groupby("row", sort=False)["fd_gmm"].idxmin()].sort_values("fd_gmm")

@@ -17,6 +17,7 @@ class Deterministic:
 
     has_density: ClassVar[bool] = False
     fills_space: ClassVar[bool] = True
+    prior: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Gaussian:
 
     has_density: ClassVar[bool] = True
     fills_space: ClassVar[bool] = True
+    prior: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class FixedGaussian:
 
     has_density: ClassVar[bool] = True
     fills_space: ClassVar[bool] = True
+    prior: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class NoisyInput:
 
     has_density: ClassVar[bool] = False
     fills_space: ClassVar[bool] = True
+    prior: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class MaskedInput:
 
     has_density: ClassVar[bool] = False
     fills_space: ClassVar[bool] = True
+    prior: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Saturating:
 
     has_density: ClassVar[bool] = False
     fills_space: ClassVar[bool] = False
+    prior: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,7 @@ class Sphere:
 
     has_density: ClassVar[bool] = False
     fills_space: ClassVar[bool] = False
+    prior: ClassVar[str] = "standard_normal"
 
 
 @dataclass(frozen=True)
@@ -120,12 +127,16 @@ class Quantised:
 
     has_density: ClassVar[bool] = False
     fills_space: ClassVar[bool] = False
+    prior: ClassVar[str] = "uniform_indices"
 
 
 Posterior = Annotated[
     Deterministic | Gaussian | FixedGaussian | NoisyInput | MaskedInput | Saturating | Sphere | Quantised, ByKind
 ]
-"""Each says whether its log q(z|x) is known (`has_density`), and whether a code can be any vector (`fills_space`)."""
+"""Each says whether its log q(z|x) is known (`has_density`), and whether a code can be any vector (`fills_space`).
+
+And the kind of density that is its codes' own `prior`, whatever the latent term; mostly none.
+"""
 
 
 @dataclass(frozen=True)
@@ -183,6 +194,7 @@ class NoLatentTerm:
     kind: Literal["none"]
 
     needs_density: ClassVar[bool] = False
+    prior: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
@@ -193,6 +205,7 @@ class GaussianKL:
     weight: PositiveFloat
 
     needs_density: ClassVar[bool] = True
+    prior: ClassVar[str] = "standard_normal"
 
 
 @dataclass(frozen=True)
@@ -203,6 +216,7 @@ class SquaredNorm:
     weight: PositiveFloat
 
     needs_density: ClassVar[bool] = False
+    prior: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
@@ -214,6 +228,7 @@ class MMD:
     scales: PositiveFloats
 
     needs_density: ClassVar[bool] = False
+    prior: ClassVar[str] = "standard_normal"
 
 
 @dataclass(frozen=True)
@@ -234,6 +249,7 @@ class SIGReg:
     window: PositiveFloat
 
     needs_density: ClassVar[bool] = False
+    prior: ClassVar[str] = "standard_normal"
 
 
 @dataclass(frozen=True)
@@ -244,6 +260,7 @@ class Commitment:
     weight: PositiveFloat
 
     needs_density: ClassVar[bool] = False
+    prior: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
@@ -255,6 +272,7 @@ class FreeBits:
     floor: PositiveFloat
 
     needs_density: ClassVar[bool] = True
+    prior: ClassVar[str] = "standard_normal"
 
 
 @dataclass(frozen=True)
@@ -271,6 +289,7 @@ class Capacity:
     updates: Count
 
     needs_density: ClassVar[bool] = True
+    prior: ClassVar[str] = "standard_normal"
 
 
 @dataclass(frozen=True)
@@ -289,6 +308,7 @@ class TotalCorrelation:
     images: TwoOrMore
 
     needs_density: ClassVar[bool] = True
+    prior: ClassVar[str] = "standard_normal"
 
 
 @dataclass(frozen=True)
@@ -306,6 +326,7 @@ class Disentangled:
     diagonal: NonNegativeFloat
 
     needs_density: ClassVar[bool] = True
+    prior: ClassVar[str] = "standard_normal"
 
 
 @dataclass(frozen=True)
@@ -341,6 +362,7 @@ class InfoVAE:
     diagonal: Literal["left_out", "kept"]
 
     needs_density: ClassVar[bool] = True
+    prior: ClassVar[str] = "standard_normal"
 
     def __post_init__(self) -> None:
         if not 1 - self.strength < self.alpha <= 1:
@@ -363,6 +385,7 @@ class ImportanceWeighted:
     samples: Count
 
     needs_density: ClassVar[bool] = True
+    prior: ClassVar[str] = "standard_normal"
 
 
 @dataclass(frozen=True)
@@ -378,6 +401,7 @@ class Contractive:
     weight: PositiveFloat
 
     needs_density: ClassVar[bool] = False
+    prior: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
@@ -393,6 +417,7 @@ class MixturePrior:
     n_components: Count
 
     needs_density: ClassVar[bool] = True
+    prior: ClassVar[str] = "learnt_prior"
 
 
 @dataclass(frozen=True)
@@ -408,6 +433,7 @@ class VampPrior:
     n_components: Count
 
     needs_density: ClassVar[bool] = True
+    prior: ClassVar[str] = "learnt_prior"
 
 
 LearntPrior = MixturePrior | VampPrior
@@ -430,7 +456,7 @@ OfCodes = (
 )
 """The latent terms that are functions of posteriors, codes and errors of reconstructions."""
 Latent = Annotated[OfCodes | OfEncoding, ByKind]
-"""Each says whether it needs the density q(z|x) (`needs_density`)."""
+"""Each says whether it needs the density q(z|x) (`needs_density`), and the kind it draws codes to (`prior`)."""
 
 
 def codes_per_image(latent: Latent) -> int:
@@ -533,6 +559,11 @@ class Objective:
     latent: Latent
     regulariser: Regulariser
     reconstruction: Reconstruction = field(default=SQUARED_ERROR, metadata=ADDED)
+
+    @property
+    def prior(self) -> str:
+        """The kind of density that codes are trained to follow, or that is learnt with them; "" if there is none."""
+        return self.posterior.prior or self.latent.prior
 
     def __post_init__(self) -> None:
         if self.latent.needs_density and not self.posterior.has_density:

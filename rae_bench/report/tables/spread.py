@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rae_bench.models.terms.specs import MMD, LearntPrior, Objective, Quantised, SIGReg, Sphere
 from rae_bench.report.comparisons import Compared
 from rae_bench.report.rendering import Table
 from rae_bench.report.spreads import LEVEL, Spread, spreads
@@ -52,20 +51,11 @@ def own_priors(spec: SummarySpec, dataset: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, row in spec.competing.items():
         objective = None if row.through else spec.trainings[dataset][row.model].objective
-        kind = "" if objective is None else _prior_kind(objective)
+        kind = objective.prior if objective else ""
         for density in spec.densities:
             if spec.density(dataset, row.model, density).kind == kind:
                 found.setdefault(name, density)
     return found
-
-
-def _prior_kind(objective: Objective) -> str:
-    if isinstance(objective.posterior, Quantised):
-        return "uniform_indices"
-    if isinstance(objective.latent, LearntPrior):
-        return "learnt_prior"
-    is_drawn = objective.latent.needs_density or isinstance(objective.latent, MMD | SIGReg)
-    return "standard_normal" if is_drawn or isinstance(objective.posterior, Sphere) else ""
 
 
 def _cells(
