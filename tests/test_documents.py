@@ -126,9 +126,38 @@ def test_every_name_of_the_package_is_one(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_of_the_examples_is_shown_as_it_is(page, monkeypatch):
     monkeypatch.chdir(ROOT)
-    paste, text = script("paste_tables"), page.read_text()
+    paste, text = script("documents"), page.read_text()
     for name in re.findall(r"<!-- paste (examples/\S+) -->", text):
         assert f"<!-- paste {name} -->\n\n{paste.content(Path(name))}\n<!-- end -->" in text, name
+
+
+def test_a_page_gets_the_tables_figures_and_commit_of_the_studies_it_shows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    documents = script("documents")
+    for name, text in (
+        ("one/tables/a.md", "| new |"),
+        ("one/figures/b.png", "picture"),
+        ("two/recognised.md", "| 94 |"),
+    ):
+        (tmp_path / "results" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "results" / name).write_text(text)
+    page = tmp_path / "docs" / "page.md"
+    (tmp_path / "docs" / "figures").mkdir(parents=True)
+    page.write_text(
+        "At <!-- commit one -->0000000.\n<!-- paste results/one/tables/a.md -->\n\n| old |\n\n<!-- end -->\n"
+        "<!-- copy results/one/figures/b.png -->\n![A picture](figures/c.png)\n"
+        "<!-- paste results/two/recognised.md -->\n<!-- end -->\n"
+    )
+    names = [Path("results", name) for name in ("one/tables/a.md", "two/recognised.md", "one/figures/b.png")]
+    assert documents.shown(page) == names
+    documents.fill(page, "1234567")
+    text = page.read_text()
+    assert "At <!-- commit one -->1234567.\n" in text
+    assert "-->\n\n| new |\n<!-- end -->" in text
+    assert (tmp_path / "docs" / "figures" / "c.png").read_text() == "picture"
+    before = page.read_bytes()
+    documents.fill(page, "")
+    assert page.read_bytes() == before
 
 
 SAYS = re.compile(r"<!-- says(?: in (.+?))?: (.+?) \| (.+?) \| (.+?) -->")

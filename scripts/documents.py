@@ -1,0 +1,98 @@
+"""Make what the documents show again: run the studies, then put tables, figures and the commit into the pages.
+
+    python scripts/documents.py docs/densities.md [docs/embedded.md ...] [--cores 2]     whole pages
+    python scripts/documents.py docs/densities.md --paste                                from results that are there
+
+Without pages, all of README.md and docs/. A page says itself what it shows:
+
+    <!-- paste FILE -->      FILE's content follows, up to <!-- end -->: a table of a study, or an example's code
+    <!-- copy FILE -->       the image that follows links to a copy of FILE, a figure of a study
+    <!-- commit NAME -->     the commit follows at which the study NAME was run
+
+Each study that a page shows a file of is run, as far as its results are not there yet, and its tables and figures are
+made anew; all of them take most of a day on two cores. What other programs write (replications, searches, simulations,
+benchmarks) pages say beside it.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rae_bench.base.storage import write_text
+
+PASTED = re.compile(r"(<!-- paste (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+COPIED = re.compile(r"<!-- copy (\S+) -->\n!\[[^]]*\]\(([^)]+)\)")
+COMMIT = re.compile(r"(<!-- commit (\S+) -->)\w+")
+LANGUAGES = {".py": "python", ".yaml": "yaml"}
+RECOGNISED = "recognised.md"
+"""What no study makes of itself."""
+
+
+def content(path: Path) -> str:
+    """A table as it is, code in a fence."""
+    language = LANGUAGES.get(path.suffix)
+    return f"```{language}\n{path.read_text()}```\n" if language else path.read_text()
+
+
+def shown(page: Path) -> list[Path]:
+    """The files of studies that a page shows."""
+    text = page.read_text()
+    files = [Path(name) for name in [*(found[1] for found in PASTED.findall(text)), *dict(COPIED.findall(text))]]
+    return [file for file in files if file.parts[0] == "results"]
+
+
+def run(files: Iterable[Path], cores: str) -> None:
+    """Make these files of studies, each study whole."""
+    files = list(dict.fromkeys(files))
+    for study in dict.fromkeys(file.parts[1] for file in files):
+        command = ["snakemake", "--cores", cores, "--config", f"study={study}", "--forcerun", "tables", "figures"]
+        subprocess.run(command, check=True)
+    for file in files:
+        if file.name == RECOGNISED:
+            out = str(file.with_suffix(".csv"))
+            subprocess.run([sys.executable, "scripts/recognise.py", file.parts[1], out], check=True)
+
+
+def fill(page: Path, commit: str) -> None:
+    """Put what the files hold into a page, figures beside it; `commit`, unless empty, wherever a study's stands."""
+    text = PASTED.sub(lambda found: f"{found[1]}\n{content(Path(found[2]))}\n{found[3]}", page.read_text())
+    if commit:
+        text = COMMIT.sub(lambda found: found[1] + commit, text)
+    for source, target in COPIED.findall(text):
+        shutil.copyfile(source, page.parent / target)
+    write_text(page, text)
+    print(f"{page}: {len(PASTED.findall(text))} tables and examples, {len(COPIED.findall(text))} figures")
+
+
+def head() -> str:
+    """The commit of the checkout; nothing may have been changed since, but for documents."""
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--", ".", ":!docs", ":!README.md"], capture_output=True, text=True, check=True
+    ).stdout
+    if changed:
+        sys.exit(f"documents.py: not at a commit, changed since the last one:\n{changed}commit or undo these first")
+    found = subprocess.run(["git", "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what pages show, and fill them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", nargs="*", type=Path, metavar="PAGE")
+    parser.add_argument("--cores", default="2")
+    parser.add_argument("--paste", action="store_true", help="run nothing, and leave the commits that pages name")
+    options = parser.parse_args(arguments)
+    pages = options.pages or [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
+    commit = "" if options.paste else head()
+    if not options.paste:
+        run([file for page in pages for file in shown(page)], options.cores)
+    for page in pages:
+        fill(page, commit)
+
+
+if __name__ == "__main__":
+    main()
