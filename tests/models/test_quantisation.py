@@ -10,6 +10,7 @@ from rae_bench.densities.indices import indices_of
 from rae_bench.models import autoencoder, training
 from rae_bench.models.quantisation import Codebook
 from rae_bench.models.terms.specs import Commitment, Quantised
+from rae_bench.study.config import load_study
 
 SPEC = Quantised(kind="quantised", n_entries=6, length=2, decay=0.9, smoothing=1e-3)
 COMMITMENT = Commitment(kind="commitment", weight=0.25)
@@ -102,26 +103,28 @@ def test_a_decoder_sees_entries_alone_whatever_codes_it_is_given():
         assert not model.decode(z).equal(model.decoder(z))
 
 
-@pytest.fixture(scope="module")
-def trained(digits):
-    """A small model of real digits, a codebook of 32 vectors of two dimensions; and their codes."""
+def trained_on(digits, posterior, latent_dim):
+    """A small model of real digits, and their codes."""
     images = {split: torch.from_numpy(digits.images[digits.splits[split]]) for split in ("train", "validation")}
-    posterior = Quantised(kind="quantised", n_entries=32, length=2, decay=0.99, smoothing=1e-5)
     objective = small.objective(posterior, Commitment(kind="commitment", weight=0.6))
-    spec = small.training_spec(small.images(width=4, latent_dim=8), objective, small.optimisation(epochs=4))
+    spec = small.training_spec(small.images(width=4, latent_dim=latent_dim), objective, small.optimisation(epochs=4))
     model = training.train(spec, images["train"], images["validation"], seed=0).model
     return model, training.encode_splits(model, images)
 
 
-def test_the_codebook_is_used(trained):
-    """Its perplexity, exp of the entropy of how often entries stand in codes of validation images: at least half of it.
+@pytest.fixture(scope="module")
+def trained(digits):
+    """A codebook of 32 vectors of two dimensions."""
+    return trained_on(digits, Quantised(kind="quantised", n_entries=32, length=2, decay=0.99, smoothing=1e-5), 8)
 
-    Below an entry a dimension would do: 32 entries at 4 positions are 20 bits.
-    """
-    _, codes = trained
+
+def test_the_codebook_of_the_study_is_used(digits):
+    """Its perplexity, exp of the entropy of how often entries stand in validation codes, is at least half of it."""
+    posterior = load_study("variants").training("digits", "vq_vae").objective.posterior
+    _, codes = trained_on(digits, posterior, 16)
     chosen = indices_of(codes["validation.mean"], codes["codebook"])
-    share = np.bincount(chosen.ravel(), minlength=32) / chosen.size
-    assert np.exp(-np.sum(share * np.log(np.maximum(share, 1e-300)))) >= 16
+    share = np.bincount(chosen.ravel(), minlength=posterior.n_entries) / chosen.size
+    assert np.exp(-np.sum(share * np.log(np.maximum(share, 1e-300)))) >= posterior.n_entries / 2
 
 
 def test_codes_of_images_are_entries_to_the_bit(trained):
