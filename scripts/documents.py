@@ -10,8 +10,8 @@ Without pages, all of README.md and docs/. A page says itself what it shows:
     <!-- commit NAME -->     the commit follows at which the study NAME was run
 
 Each study that a page shows a file of is run, as far as its results are not there yet, and its tables and figures are
-made anew; all of them take most of a day on two cores. What other programs write (replications, searches, simulations,
-benchmarks) pages say beside it.
+made anew; all of them take most of a day on two cores. The commit is set of a study of which nothing was there before.
+How long a run took, and what other programs write (replications, searches, simulations, benchmarks), is put in by hand.
 """
 
 import argparse
@@ -19,14 +19,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rae_bench.base.storage import write_text
 
 PASTED = re.compile(r"(<!-- paste (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COPIED = re.compile(r"<!-- copy (\S+) -->\n!\[[^]]*\]\(([^)]+)\)")
-COMMIT = re.compile(r"(<!-- commit (\S+) -->)\w+")
+COMMIT = re.compile(r"(<!-- commit (\S+) -->)(\w+)")
 LANGUAGES = {".py": "python", ".yaml": "yaml"}
 RECOGNISED = "recognised.md"
 """What no study makes of itself."""
@@ -45,23 +45,25 @@ def shown(page: Path) -> list[Path]:
     return [file for file in files if file.parts[0] == "results"]
 
 
-def run(files: Iterable[Path], cores: str) -> None:
-    """Make these files of studies, each study whole."""
+def run(files: Iterable[Path], cores: str) -> set[str]:
+    """Make these files of studies, each study whole; those of which nothing was there before."""
     files = list(dict.fromkeys(files))
-    for study in dict.fromkeys(file.parts[1] for file in files):
-        command = ["snakemake", "--cores", cores, "--config", f"study={study}", "--forcerun", "tables", "figures"]
-        subprocess.run(command, check=True)
+    studies = list(dict.fromkeys(file.parts[1] for file in files))
+    new = {study for study in studies if not Path("results", study).exists()}
+    snakemake = [sys.executable, "-m", "snakemake", "--cores", cores]
+    for study in studies:
+        subprocess.run([*snakemake, "--config", f"study={study}", "--forcerun", "tables", "figures"], check=True)
     for file in files:
         if file.name == RECOGNISED:
             out = str(file.with_suffix(".csv"))
             subprocess.run([sys.executable, "scripts/recognise.py", file.parts[1], out], check=True)
+    return new
 
 
-def fill(page: Path, commit: str) -> None:
-    """Put what the files hold into a page, figures beside it; `commit`, unless empty, wherever a study's stands."""
+def fill(page: Path, commits: Mapping[str, str]) -> None:
+    """Put what the files hold into a page, figures beside it, and these studies' commits where the page names them."""
     text = PASTED.sub(lambda found: f"{found[1]}\n{content(Path(found[2]))}\n{found[3]}", page.read_text())
-    if commit:
-        text = COMMIT.sub(lambda found: found[1] + commit, text)
+    text = COMMIT.sub(lambda found: found[1] + commits.get(found[2], found[3]), text)
     for source, target in COPIED.findall(text):
         shutil.copyfile(source, page.parent / target)
     write_text(page, text)
@@ -87,11 +89,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--paste", action="store_true", help="run nothing, and leave the commits that pages name")
     options = parser.parse_args(arguments)
     pages = options.pages or [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
-    commit = "" if options.paste else head()
+    files = [file for page in pages for file in shown(page)]
+    commits: dict[str, str] = {}
     if not options.paste:
-        run([file for page in pages for file in shown(page)], options.cores)
+        commit = head()
+        commits = dict.fromkeys(run(files, options.cores), commit)
+    if missing := [str(file) for file in dict.fromkeys(files) if not file.exists()]:
+        sys.exit(f"documents.py: no page was changed, since these files are not there: {', '.join(missing)}")
     for page in pages:
-        fill(page, commit)
+        fill(page, commits)
 
 
 if __name__ == "__main__":

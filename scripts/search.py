@@ -225,7 +225,7 @@ def write(study: Study, points: pd.DataFrame, beside: list[pd.DataFrame]) -> Non
 
 
 def good_table(points: pd.DataFrame, label: str) -> Table:
-    """The models where their reconstructions are good enough, so that none wins by its weight alone."""
+    """The least distance under the mixture of each model, among points whose reconstructions are good enough."""
     level, near = of_good_reconstruction(points)
     beyond = [str(row) for row in dict.fromkeys(points["row"]) if row not in set(near["row"])]
     shown = (*TERMS, "fd_reconstruction", "fd_gmm")
@@ -239,7 +239,8 @@ def good_table(points: pd.DataFrame, label: str) -> Table:
         ],
         set(),
         [
-            f"FD Rec. at most {level:.4g}, {GOOD:g} times the median of the models' least."
+            f"FD Rec. at most {level:.4g}, {GOOD:g} times the median of the models' least, which leaves out"
+            f" {(points['fd_reconstruction'] > level).sum()} of {len(points)} points."
             + (f" Not reached by {', '.join(beyond)}." if beyond else "")
             + " One training each: no verdicts.",
         ],

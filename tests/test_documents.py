@@ -144,19 +144,25 @@ def test_a_page_gets_the_tables_figures_and_commit_of_the_studies_it_shows(tmp_p
     page = tmp_path / "docs" / "page.md"
     (tmp_path / "docs" / "figures").mkdir(parents=True)
     page.write_text(
-        "At <!-- commit one -->0000000.\n<!-- paste results/one/tables/a.md -->\n\n| old |\n\n<!-- end -->\n"
+        "At <!-- commit one -->0000000 and <!-- commit two -->1111111.\n"
+        "<!-- paste results/one/tables/a.md -->\n\n| old |\n\n<!-- end -->\n"
         "<!-- copy results/one/figures/b.png -->\n![A picture](figures/c.png)\n"
         "<!-- paste results/two/recognised.md -->\n<!-- end -->\n"
     )
     names = [Path("results", name) for name in ("one/tables/a.md", "two/recognised.md", "one/figures/b.png")]
     assert documents.shown(page) == names
-    documents.fill(page, "1234567")
+    documents.fill(page, {"one": "1234567"})
     text = page.read_text()
-    assert "At <!-- commit one -->1234567.\n" in text
+    assert "At <!-- commit one -->1234567 and <!-- commit two -->1111111.\n" in text
     assert "-->\n\n| new |\n<!-- end -->" in text
     assert (tmp_path / "docs" / "figures" / "c.png").read_text() == "picture"
     before = page.read_bytes()
-    documents.fill(page, "")
+    documents.main([str(page), "--paste"])
+    assert page.read_bytes() == before
+    (tmp_path / "results" / "one" / "figures" / "b.png").unlink()
+    (tmp_path / "results" / "one" / "tables" / "a.md").write_text("| newer |")
+    with pytest.raises(SystemExit, match=r"not there: results/one/figures/b\.png"):
+        documents.main([str(page), "--paste"])
     assert page.read_bytes() == before
 
 

@@ -10,8 +10,8 @@ with own_c that of the cell's own residuals and pool the mean of own over the co
 the pool keeps its own; so does one that varies more than the others for sure (`_is_wild`), a training that sometimes
 fails, say, which would else widen the interval of every pair. Between two columns the variance of the difference of
 their effects is added; the residuals of one row in two columns are taken as independent, which makes the interval too
-wide where they go together, as those of one training mostly do. Satterthwaite's approximation gives the degrees of
-freedom of the sum, from the estimates themselves: of one pooled variance alone they would be (cells − 1)(seeds − 1), of
+wide where they go together, too narrow where they go apart. Satterthwaite's approximation gives the degrees of freedom
+of the sum, from the estimates themselves: of one pooled variance alone they would be (cells − 1)(seeds − 1), of
 two cells alone seeds − 1. The words that come of them: `verdicts.py`.
 """
 

@@ -118,7 +118,7 @@ def test_what_a_seed_does_to_all_rows_alike_cancels_in_ratios(spec):
 
 
 def test_an_error_is_as_large_as_estimates_vary_from_study_to_study(spec):
-    """Of studies of the size of `digits`, whose rows share half of the variance of training; their SD to within 9 %."""
+    """Of studies of the size of `digits`, whose rows share half of the variance of training."""
     rng = np.random.default_rng(13)
     rows = {f"row{i}": replace(ROWS["vae"], model=f"row{i}") for i in range(6)}
     spec = replace(spec, rows=rows, order=tuple(rows))

@@ -135,7 +135,7 @@ Posterior = Annotated[
 ]
 """Each says whether its log q(z|x) is known (`has_density`), and whether a code can be any vector (`fills_space`).
 
-And the kind of density that is its codes' own `prior`, whatever the latent term; mostly none.
+Each also names the kind of density that is its codes' own `prior` whatever the latent term; most have none.
 """
 
 

@@ -134,8 +134,8 @@ def density_verdict_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) 
             " mixture of the same training. Equal: surely between"
             f" {1 / spec.equal_within:.2f} and {spec.equal_within:g}. Better, worse: surely lower, higher, and not"
             f" surely equal. Surely: p < 0.05 after Holm's correction over all {len(both)} comparisons, over"
-            f" {cells.seeds} training seeds, of which what moves all models alike is paired. Every ratio with its"
-            f" 95 % interval, unadjusted: densities_verdicts_{dataset}.csv.",
+            f" {cells.seeds} training seeds. What a seed does to all models alike is paired. Every ratio with its 95 %"
+            f" interval, unadjusted: densities_verdicts_{dataset}.csv.",
         ],
         data,
     )

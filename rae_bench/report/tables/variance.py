@@ -101,8 +101,8 @@ def variance_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Tabl
         ],
         set(),
         [
-            "SD ± its standard error: of one training seed, of what of it is not common to all rows, of one fit of a"
-            " random density, one draw of"
+            "SD ± how much larger it would be, were its variance larger by its standard error: of one training seed, of"
+            " what of it is not common to all rows, of one fit of a random density, one draw of"
             f" {spec.n_generated:,} images, pooled over the rows; and of another reference of {spec.n_images:,} images,"
             " by half-sampling, which all rows of a data set share. –: nothing repeats.",
             "Ratio to within: half the 95 % interval of the ratio of two cells with this study's counts"
@@ -136,8 +136,8 @@ def sources(spec: SummarySpec, frame: pd.DataFrame, dataset: str, column: str) -
         below.append(of_one.over(n_fits))
         halves = cell_frame(frame, dataset, row, column, REFERENCE_SD).set_index("train_seed")["value"]
         first = values.sort_values(["fit_seed", "sample_seed"]).groupby("train_seed")["value"].first()
-        # every run is held against the same halves, so that a row counts as one degree of freedom, not as many
-        parts["reference"] += [_estimate(float(((halves / first) ** 2).mean()), 1)] if len(halves) else []
+        # of no error: all rows are held against the same halves, so that their estimates go together
+        parts["reference"] += [Estimate(float(((halves / first) ** 2).mean()))] if len(halves) else []
     found = {source: _mean(estimates) for source, estimates in parts.items()}
     column_pool = compared(spec, frame, dataset, column).columns[column]
     n, seeds, explained = len(column_pool.pooled), len(column_pool.effects), _mean(below)
@@ -198,7 +198,9 @@ def half_width(found: dict[str, Estimate], counts: tuple[int, int, int]) -> floa
 
 
 def _with_error(sd: float, error: float) -> str:
-    return "–" if np.isnan(sd) else f"{sd:.3f} ± {error:.3f}"
+    if np.isnan(sd):
+        return "–"
+    return f"{sd:.3f}" if np.isnan(error) else f"{sd:.3f} ± {error:.3f}"
 
 
 def _percent(share: float) -> str:
