@@ -241,6 +241,8 @@ def test_a_binding_that_no_table_bears_out_is_found():
         ("docs/variants.md", 15),
         ("docs/embedded.md", 8),
         ("docs/architectures.md", 20),
+        ("docs/densities.md", 20),
+        ("docs/densities_tables.md", 6),
     ],
 )
 def test_the_accounts_of_results_are_bound(page, least):

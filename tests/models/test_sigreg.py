@@ -31,6 +31,17 @@ def test_the_distance_along_one_direction_has_a_closed_form(window):
     assert fine == pytest.approx(np.mean(expected), rel=1e-9)
 
 
+def test_points_that_lie_far_apart_take_a_code_for_one_a_period_away():
+    """17 on ±5 have a period of 2π/0.625; 33 on ±3, as in the authors' code, tell wide codes from narrow ones."""
+    near, direction = torch.zeros(4, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    far = near + 2 * np.pi / 0.625
+    assert sigreg(far, direction, 17, 5.0, 1.0).item() == pytest.approx(sigreg(near, direction, 17, 5.0, 1.0).item())
+    assert sigreg(far, direction, 33, 3.0, 1.0).item() == pytest.approx(closed_form(far.numpy()[:, 0], 1.0), rel=0.02)
+    wide = np.random.default_rng(4).normal(0, 5, 1000)
+    found = sigreg(torch.tensor(wide[:, None]), direction, 33, 3.0, 1.0).item()
+    assert found == pytest.approx(closed_form(wide, 1.0), rel=0.01)
+
+
 def test_the_distance_is_the_integral_of_the_difference_of_characteristic_functions():
     y = np.random.default_rng(1).uniform(-2, 3, 25)
     found = sigreg(torch.tensor(y[:, None]), torch.ones(1, 1, dtype=torch.float64), 401, 9.0, 1.0).item()
