@@ -616,7 +616,7 @@ def test_every_density_is_held_against_the_mixture_model_by_model(spec, grid, tm
         ["Gaussian", "4.03 (4.03 to 4.03)", "0", "0", "1", "0"],
     ]
     assert set(table.data["row"]) == {"vae", "rae"}
-    assert "over all 3 comparisons, paired over 3 training seeds" in table.notes[-1]
+    assert "over all 3 comparisons, over 3 training seeds." in table.notes[-1]
 
 
 def test_no_density_is_held_against_a_mixture_that_no_row_has(spec, grid, tmp_path):
