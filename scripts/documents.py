@@ -22,6 +22,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from rae_bench.base.storage import write_text
 
 PASTED = re.compile(r"(<!-- paste (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -30,6 +32,8 @@ COMMIT = re.compile(r"(<!-- commit (\S+) -->)(\w+)")
 LANGUAGES = {".py": "python", ".yaml": "yaml"}
 RECOGNISED = "recognised.md"
 """What no study makes of itself."""
+HEAVY = 2**20
+"""The bytes beyond which a figure is kept in 256 colours."""
 
 
 def content(path: Path) -> str:
@@ -46,7 +50,7 @@ def shown(page: Path) -> list[Path]:
 
 
 def run(files: Iterable[Path], cores: str) -> set[str]:
-    """Make these files of studies, each study whole; those of which nothing was there before."""
+    """The studies of which nothing was there before, once every study with one of these files has been run whole."""
     files = list(dict.fromkeys(files))
     studies = list(dict.fromkeys(file.parts[1] for file in files))
     new = {study for study in studies if not Path("results", study).exists()}
@@ -60,12 +64,21 @@ def run(files: Iterable[Path], cores: str) -> set[str]:
     return new
 
 
+def copy(source: Path, target: Path) -> None:
+    """Copy a figure, in fewer colours where it would be too heavy for a repository."""
+    if source.stat().st_size <= HEAVY:
+        shutil.copyfile(source, target)
+    else:
+        with Image.open(source) as image:
+            image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+
+
 def fill(page: Path, commits: Mapping[str, str]) -> None:
     """Put what the files hold into a page, figures beside it, and these studies' commits where the page names them."""
     text = PASTED.sub(lambda found: f"{found[1]}\n{content(Path(found[2]))}\n{found[3]}", page.read_text())
     text = COMMIT.sub(lambda found: found[1] + commits.get(found[2], found[3]), text)
     for source, target in COPIED.findall(text):
-        shutil.copyfile(source, page.parent / target)
+        copy(Path(source), page.parent / target)
     write_text(page, text)
     print(f"{page}: {len(PASTED.findall(text))} tables and examples, {len(COPIED.findall(text))} figures")
 

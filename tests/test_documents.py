@@ -5,8 +5,10 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from checkout import ROOT, script
+from PIL import Image
 
 from rae_bench import cli
 from rae_bench.study.config import study_names
@@ -159,6 +161,13 @@ def test_a_page_gets_the_tables_figures_and_commit_of_the_studies_it_shows(tmp_p
     before = page.read_bytes()
     documents.main([str(page), "--paste"])
     assert page.read_bytes() == before
+    heavy = Image.fromarray(np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8))
+    heavy.save(tmp_path / "results" / "one" / "figures" / "b.png")
+    documents.main([str(page), "--paste"])
+    kept = tmp_path / "docs" / "figures" / "c.png"
+    assert kept.stat().st_size < documents.HEAVY < (tmp_path / "results" / "one" / "figures" / "b.png").stat().st_size
+    with Image.open(kept) as image:
+        assert image.size == heavy.size
     (tmp_path / "results" / "one" / "figures" / "b.png").unlink()
     (tmp_path / "results" / "one" / "tables" / "a.md").write_text("| newer |")
     with pytest.raises(SystemExit, match=r"not there: results/one/figures/b\.png"):

@@ -9,7 +9,7 @@ from scipy import stats
 
 from rae_bench.report.comparisons import Cell, Compared
 
-LEVEL = 0.01
+MISSED = 0.01
 """How often the intervals of cells that vary alike may miss; they are this wide for the sake of those that do not."""
 
 
@@ -41,7 +41,7 @@ def spreads(compared: Compared[Cell]) -> dict[str, Spread[Cell]]:
         least, largest = (choose(cells, key=lambda cell: compared.means[cell]) for choose in (min, max))
         difference, half = compared.means[largest] - compared.means[least], np.inf
         if compared.seeds > 1 and len(compared.columns[name].pooled) > 1:
-            level = 1 - LEVEL / len(compared.columns)
+            level = 1 - MISSED / len(compared.columns)
             freedom = (len(compared.columns[name].pooled) - 1) * (compared.seeds - 1)
             half = _tukey(level, len(cells), freedom) * float(np.sqrt(compared.columns[name].pool / compared.seeds))
         found[name] = Spread(least, largest, difference, max(0.0, difference - half), difference + half)

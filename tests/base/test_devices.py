@@ -71,7 +71,7 @@ def counts(tmp_path, monkeypatch):
 def test_a_machine_without_a_driver_has_no_gpu_and_loads_no_torch_to_know(counts, caplog):
     with contextlib.suppress(OSError):
         ctypes.CDLL("libcuda.so.1")
-        pytest.skip("here is one")
+        pytest.skip("this machine has a driver")
     counts("return 5", library=False)
     assert devices.n_gpus() == 0
     assert devices.settled("auto") == "cpu"
@@ -243,7 +243,7 @@ def test_a_gpu_stage_without_a_gpu_is_one_line():
     import torch
 
     if torch.cuda.is_available():
-        pytest.skip("here is one")
+        pytest.skip("this machine has a GPU")
     with pytest.raises(ConfigError, match=r"this machine offers torch no GPU; use a study with device: cpu$"):
         process.configure_torch(Compute("cuda", 1, False, "float32"))
 

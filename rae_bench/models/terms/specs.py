@@ -587,7 +587,7 @@ class Objective:
                 "latent: 'commitment' and a posterior 'quantised' belong together: the one holds codes near the other's"
                 f" entries; found {self.latent.kind!r} and {self.posterior.kind!r}"
             )
-        if isinstance(self.latent, MMD | SIGReg) and not self.posterior.fills_space:
+        if self.latent.prior == "standard_normal" and not self.posterior.fills_space:
             raise ConfigError(
                 f"latent: {self.latent.kind!r} draws codes towards N(0, I), which those of a posterior"
                 f" {self.posterior.kind!r} cannot follow"

@@ -8,7 +8,7 @@ import pandas as pd
 
 from rae_bench.report.comparisons import Compared
 from rae_bench.report.rendering import Table
-from rae_bench.report.spreads import LEVEL, Spread, spreads
+from rae_bench.report.spreads import MISSED, Spread, spreads
 from rae_bench.report.tables.cells import Cell, as_records, cell_values, extractor_label
 from rae_bench.report.tables.notes import BOLD, measured_notes, warning_notes
 from rae_bench.report.tables.wording import distance_name, mean_sd
@@ -152,7 +152,7 @@ def spread_table(spec: SummarySpec, frame: pd.DataFrame, dataset: str) -> Table:
         [
             f"Of the {n} rows with a prior of their own, in every line the same. Within: an interval for the ratio of"
             " whichever is truly worst to whichever is truly best, for all lines at once:"
-            f" {100 * (1 - LEVEL):.0f} % where the rows vary alike from seed to seed (Tukey's range), and still about"
+            f" {100 * (1 - MISSED):.0f} % where the rows vary alike from seed to seed (Tukey's range), and still about"
             " 90 % where some of 17 rows vary up to twice as much. The ratio itself is that of chosen rows, and so too"
             " high, mostly. Narrower, wider: the intervals do not meet. Erased: narrower, and surely below"
             f" {spec.equal_within:g}, up to which distances are called equal.",

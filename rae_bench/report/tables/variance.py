@@ -59,7 +59,7 @@ class Estimate:
         return Estimate(self.variance - below.variance, float(np.hypot(self.variance_error, below.variance_error)))
 
     def over(self, count: float) -> "Estimate":
-        """That of a mean of so many."""
+        """The estimate of a mean's variance, of so many independent values."""
         return Estimate(self.variance / count, self.variance_error / count)
 
 
